@@ -1,0 +1,77 @@
+"""How far a run is, and who wants to know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tasks.resize import ShardResult
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is. Finished shards are counted by their results, running ones by what they tell."""
+
+    images: int
+    """Images to process in all."""
+
+    started: float = field(default_factory=time.monotonic)
+    finished_done: int = 0
+    finished_failed: int = 0
+    running: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By shard: images done, and those of them that failed."""
+
+    def hear(self, message: dict[str, int]) -> None:
+        """Take in what a worker tells of a shard that it works on."""
+        self.running[message["shard"]] = (message["done"], message["failed"])
+
+    def finish(self, result: ShardResult) -> None:
+        """Take in the result of a shard."""
+        self.running.pop(result.number, None)
+        self.finished_done += result.ok + result.failed + result.unchanged + result.resumed
+        self.finished_failed += result.failed
+
+    @property
+    def done(self) -> int:
+        """Images done, failed ones included."""
+        return self.finished_done + sum(done for done, _ in list(self.running.values()))
+
+    @property
+    def failed(self) -> int:
+        """Images that failed."""
+        return self.finished_failed + sum(failed for _, failed in list(self.running.values()))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the first shard was handed out."""
+        return time.monotonic() - self.started
+
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the end at the present rate; None while there is none."""
+        return (self.images - self.done) / self.rate if self.rate > 0 else None
+
+    def describe(self) -> str:
+        """Say in a line how far the run is."""
+        left = f", {_duration(self.seconds_left)} left" if self.seconds_left is not None else ""
+        return f"{self.done:,} of {self.images:,} images, {self.rate:.1f}/s, {self.failed:,} failed{left}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+Watcher: TypeAlias = Callable[[Progress], None]
+
+watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+"""Who, beside Prefect, is told about progress: the command line sets it around its call of the flow."""

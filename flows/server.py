@@ -1,0 +1,164 @@
+"""One Prefect server for a run that has none.
+
+Without `PREFECT_API_URL`, Prefect starts a temporary server in *every* process that needs one: the flow's
+and each worker's. Here one is started for all of them, on the loopback interface, with the same database
+as `prefect server start` uses, and it ends with the run, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import IO
+
+from tasks.errors import DarkroomError
+
+START_SECONDS = 120.0
+STOP_SECONDS = 10.0
+
+_SERVER_ENVIRONMENT = {
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+}
+
+
+class LocalServer:
+    """A Prefect server in a process of its own, which ends when its owner does, or dies."""
+
+    def __init__(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        # The server takes the listening socket over: no other process can snatch the port, and requests
+        # that come before it is ready wait instead of failing.
+        self.api_url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
+        with listener:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "flows.server", str(listener.fileno())],
+                env={**os.environ, **_SERVER_ENVIRONMENT},
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                # Ctrl-C on the terminal is for the owner, which needs the server until its last word.
+                start_new_session=True,
+            )
+
+    def wait_until_healthy(self) -> None:
+        """Wait until the server answers.
+
+        Raises:
+            DarkroomError: it ended, or did not answer within `START_SECONDS`.
+        """
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.api_url}/health", timeout=1):
+                    return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.02)
+        self.stop()
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        raise DarkroomError(
+            f"The local Prefect server did not start: {said or 'it said nothing'}. Start one yourself with "
+            "'prefect server start' and set PREFECT_API_URL to its address."
+        )
+
+    def stop(self) -> None:
+        """End the server, giving it time to store what it has been told."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin:
+            self._process.stdin.close()
+
+
+@contextmanager
+def sigterm_exits() -> Iterator[None]:
+    """Turn SIGTERM into an orderly exit: with the default handler no `finally` would run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(_signal: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def local_server() -> Iterator[LocalServer]:
+    """Run a local server, which Prefect in this process and its children will use; it may not be ready yet."""
+    with sigterm_exits():
+        server = LocalServer()
+        environment = {"PREFECT_API_URL": server.api_url, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}
+        before = {name: os.environ.get(name) for name in environment}
+        os.environ.update(environment)
+        try:
+            yield server
+        finally:
+            _send_what_is_queued()
+            server.stop()
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextmanager
+def api() -> Iterator[None]:
+    """Provide a Prefect API: the one that is configured, or else a local server for as long as it takes."""
+    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+    if get_current_settings().api.url:
+        yield
+        return
+    with local_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}):
+        server.wait_until_healthy()
+        yield
+
+
+def _send_what_is_queued() -> None:
+    """Send logs and events that Prefect holds back in batches, while there is a server to take them."""
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        for service in (APILogWorker, EventsWorker):
+            service.drain_all(timeout=5)
+
+
+def _serve(descriptor: int) -> None:
+    """Serve the API on a listening socket until SIGTERM, or until the owner's end of stdin closes."""
+    threading.Thread(target=_end_with_owner, daemon=True).start()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    config = uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+def _end_with_owner() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

@@ -1,0 +1,126 @@
+"""What the command line shows: progress while a run goes on, and a few lines at its end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+if TYPE_CHECKING:
+    from flows.progress import Progress
+    from tasks.report import RunReport
+    from tasks.status import Status
+
+LINE_SECONDS = 10.0
+"""Where there is no terminal, progress is a line this often."""
+
+
+def error(message: str) -> None:
+    """Print what went wrong, on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]darkroom:[/red] {escape(message)}")
+
+
+@contextmanager
+def shown_progress() -> Iterator[None]:
+    """Show how far the run is that is started within."""
+    from flows.progress import watcher
+
+    if sys.stderr.isatty():
+        with _bar() as bar:
+            token = watcher.set(_bar_watcher(bar))
+            try:
+                yield
+            finally:
+                watcher.reset(token)
+    else:
+        token = watcher.set(_LinePrinter())
+        try:
+            yield
+        finally:
+            watcher.reset(token)
+
+
+def _bar() -> Bar:
+    return Bar(
+        SpinnerColumn(),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def _bar_watcher(bar: Bar):  # type: ignore[no-untyped-def]
+    task = bar.add_task("starting", total=None)
+
+    def watch(progress: Progress) -> None:
+        bar.update(task, total=progress.images, completed=progress.done, description=progress.describe())
+
+    return watch
+
+
+class _LinePrinter:
+    """Prints a line of progress now and then."""
+
+    def __init__(self) -> None:
+        self._printed_at = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        if time.monotonic() - self._printed_at >= LINE_SECONDS:
+            self._printed_at = time.monotonic()
+            print(progress.describe(), file=sys.stderr, flush=True)
+
+
+def print_report(report: RunReport, history: str) -> None:
+    """Print in a few lines what a run did, and where to look."""
+    rate = f" at {report.images_per_second:,.1f} images/s" if report.attempted else ""
+    print(f"{report.headline()}{rate} ({report.seconds:.1f} s)")
+    if report.adopted:
+        print(f"adopted   {report.adopted:,} images that an interrupted run had finished")
+    if report.error_codes:
+        print(f"failures  {', '.join(f'{count:,} × {code}' for code, count in report.error_codes.items())}")
+    if report.skipped:
+        skipped = (
+            f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(report.skipped.items())
+        )
+        print(f"skipped   {', '.join(skipped)}")
+    print(
+        f"manifest  {report.destination}/manifest.parquet ({report.known:,} rows, {report.known_failed:,} failed)"
+    )
+    print(f"outputs   {report.destination}/images/")
+    print(f"history   {history}")
+
+
+def print_status(status: Status) -> None:
+    """Print what a destination holds."""
+    if status.info is None:
+        print("manifest  none yet")
+    else:
+        counts = ", ".join(f"{count:,} {name}" for name, count in status.statuses.items())
+        print(
+            f"images    {status.info.rows:,} ({counts or 'none'}), {status.output_bytes / 1e6:,.1f} MB of outputs"
+        )
+    if status.error_codes:
+        print(f"failures  {', '.join(f'{count:,} × {code}' for code, count in status.error_codes.items())}")
+    if run := status.last_run:
+        print(
+            f"last run  {run.ended:%Y-%m-%d %H:%M:%S %Z}, {run.images:,} images, {run.failed:,} failed ({run.run_id})"
+        )
+    if status.info:
+        settings = ", ".join(f"{name} {value}" for name, value in status.info.recipe.model_dump().items())
+        print(f"recipe    {settings} ({status.info.recipe_id})")
+    if status.lease is None:
+        print("lease     free")
+    else:
+        print(f"lease     {'held' if status.lease.is_live() else 'left behind'} by {status.lease.describe()}")
+    if status.unfinished:
+        print(f"resume    {status.unfinished} unfinished run(s), whose work the next run adopts")

@@ -1,0 +1,99 @@
+"""What lies where in a destination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """The paths of a destination; see the README for what each holds."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        """The published state."""
+        return self.root / "manifest.parquet"
+
+    @property
+    def images(self) -> Path:
+        """The outputs."""
+        return self.root / "images"
+
+    @property
+    def runs(self) -> Path:
+        """One Parquet file per run that attempted any image."""
+        return self.root / "runs"
+
+    @property
+    def work(self) -> Path:
+        """Working state, only for the tool."""
+        return self.root / ".darkroom"
+
+    def workspace(self, run_id: str) -> Workspace:
+        """Return the working folder of one run."""
+        return Workspace(self.work / "runs" / run_id)
+
+    def workspaces(self) -> list[Workspace]:
+        """Return the working folders that exist, oldest first: those of runs that have not ended."""
+        folder = self.work / "runs"
+        found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+        return [Workspace(path) for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The working folder of one run: it exists from the run's start until all it did is published."""
+
+    root: Path
+
+    @property
+    def run_id(self) -> str:
+        """The run that made it."""
+        return self.root.name
+
+    @property
+    def job(self) -> Path:
+        """What the run is to do; JSON of `tasks.recipe.Job`."""
+        return self.root / "job.json"
+
+    @property
+    def listing(self) -> Path:
+        """The source's images."""
+        return self.root / "listing.parquet"
+
+    @property
+    def outputs(self) -> Path:
+        """The files below `images/` when the run started."""
+        return self.root / "outputs.parquet"
+
+    @property
+    def plan(self) -> Path:
+        """The images to process; each row group is a shard."""
+        return self.root / "plan.parquet"
+
+    @property
+    def deleted(self) -> Path:
+        """The manifest's images that the source no longer has."""
+        return self.root / "deleted.parquet"
+
+    @property
+    def obsolete(self) -> Path:
+        """The outputs that the manifest no longer names, once it is published."""
+        return self.root / "obsolete.parquet"
+
+    @property
+    def journal(self) -> Path:
+        """What is finished so far, in parts."""
+        return self.root / "journal"
+
+    def journal_parts(self, shard: int | None = None) -> list[Path]:
+        """Return the finished journal parts, of one shard or of all."""
+        pattern = "*.parquet" if shard is None else f"{shard:06d}-*.parquet"
+        return sorted(self.journal.glob(pattern))
+
+    def create(self) -> None:
+        """Make the folder."""
+        self.journal.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,193 @@
+"""List a source: every image below a folder, with its size and modification time, as a Parquet file."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.naming import is_image_name, path_to_text
+from tasks.storage import TEMPORARY_PREFIX
+
+BATCH_ROWS = 65_536
+"""Rows held in memory at a time."""
+
+LISTING_SCHEMA = pa.schema(
+    [
+        pa.field("source_path", pa.string(), nullable=False),
+        pa.field("source_size", pa.int64()),
+        pa.field("source_mtime", pa.timestamp("us", tz="UTC")),
+        pa.field("source_etag", pa.string()),
+    ]
+)
+OUTPUTS_SCHEMA = pa.schema(
+    [pa.field("file_name", pa.string(), nullable=False), pa.field("size", pa.int64(), nullable=False)]
+)
+
+
+@dataclass(slots=True)
+class Skipped:
+    """What a listing left out, and why."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    """By reason: `hidden`, `not_image`, `special` (a socket, a device), `linked_folder`, `outside` (a
+    symbolic link that leads out of the source), `unreadable_folder`."""
+
+    unreadable: list[str] = field(default_factory=list)
+    """Folders that could not be listed: what is below them is unknown, not gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A listing of the source."""
+
+    path: Path
+    images: int
+    bytes: int
+    skipped: Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    path: str
+    size: int | None
+    mtime_us: int | None
+
+
+def discover(source: Path, listing: Path, *, follow_symlinks: bool = False) -> Listing:
+    """Write the listing of all images below a folder, in no particular order.
+
+    An image whose status can't be read (a dangling symbolic link, a loop) is listed without size and
+    time. Memory does not grow with the number of files in a folder or in all.
+
+    Args:
+        source: the folder.
+        listing: the Parquet file to write, of `LISTING_SCHEMA`.
+        follow_symlinks: also take what symbolic links lead to outside the source, and linked folders.
+    """
+    skipped = Skipped()
+    images = total = 0
+    with pq.ParquetWriter(listing, LISTING_SCHEMA, compression="zstd") as writer:
+        for batch in _batched(_walk(os.fsencode(source), skipped, follow_symlinks=follow_symlinks)):
+            writer.write_batch(_listing_batch(batch))
+            images += len(batch)
+            total += sum(found.size or 0 for found in batch)
+    return Listing(listing, images, total, skipped)
+
+
+def list_outputs(images: Path, listing: Path) -> None:
+    """Write name and size of every file below a destination's `images/`, of `OUTPUTS_SCHEMA`.
+
+    Temporary files are what a run that died had begun to write; they are removed. Only the holder of the
+    destination's lease may call this.
+    """
+    with pq.ParquetWriter(listing, OUTPUTS_SCHEMA, compression="zstd") as writer:
+        for batch in _batched(_walk_outputs(os.fsencode(images))):
+            writer.write_batch(
+                pa.record_batch(
+                    [
+                        pa.array([f"{images.name}/{found.path}" for found in batch], pa.string()),
+                        pa.array([found.size for found in batch], pa.int64()),
+                    ],
+                    schema=OUTPUTS_SCHEMA,
+                )
+            )
+
+
+def _listing_batch(batch: list[_Found]) -> pa.RecordBatch:
+    return pa.record_batch(
+        [
+            pa.array([found.path for found in batch], pa.string()),
+            pa.array([found.size for found in batch], pa.int64()),
+            pa.array([found.mtime_us for found in batch], pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+            pa.nulls(len(batch), pa.string()),
+        ],
+        schema=LISTING_SCHEMA,
+    )
+
+
+def _batched(found: Iterator[_Found]) -> Iterator[list[_Found]]:
+    batch: list[_Found] = []
+    for item in found:
+        batch.append(item)
+        if len(batch) == BATCH_ROWS:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _walk(root: bytes, skipped: Skipped, *, follow_symlinks: bool) -> Iterator[_Found]:
+    """Yield every image below a folder; what isn't one is counted."""
+    real_root = os.path.realpath(root)
+    # Each folder with the real paths of the folders above it, by which a loop is recognised.
+    folders: list[tuple[bytes, frozenset[bytes]]] = [(b"", frozenset([real_root]))]
+    while folders:
+        folder, above = folders.pop()
+        try:
+            entries = os.scandir(os.path.join(root, folder))
+        except OSError:
+            skipped.counts["unreadable_folder"] += 1
+            skipped.unreadable.append(path_to_text(folder))
+            continue
+        with entries:
+            for entry in entries:
+                path = os.path.join(folder, entry.name)
+                if entry.name.startswith(b"."):
+                    skipped.counts["hidden"] += 1
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append((path, above))
+                elif entry.is_symlink() and entry.is_dir():
+                    real = os.path.realpath(entry.path)
+                    if follow_symlinks and real not in above:
+                        folders.append((path, above | {real}))
+                    else:
+                        skipped.counts["linked_folder"] += 1
+                elif not is_image_name(path_to_text(entry.name)):
+                    skipped.counts["not_image"] += 1
+                elif entry.is_symlink() and not follow_symlinks and not _leads_within(entry, real_root):
+                    skipped.counts["outside"] += 1
+                else:
+                    yield from _file(entry, path_to_text(path), skipped)
+
+
+def _file(entry: os.DirEntry[bytes], text: str, skipped: Skipped) -> Iterator[_Found]:
+    try:
+        status = entry.stat()
+    except OSError:
+        yield _Found(text, None, None)
+        return
+    if stat.S_ISREG(status.st_mode):
+        yield _Found(text, status.st_size, status.st_mtime_ns // 1000)
+    else:
+        skipped.counts["special"] += 1
+
+
+def _leads_within(entry: os.DirEntry[bytes], real_root: bytes) -> bool:
+    return os.path.realpath(entry.path).startswith(real_root.rstrip(b"/") + b"/")
+
+
+def _walk_outputs(root: bytes) -> Iterator[_Found]:
+    folders = [b""]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = os.scandir(os.path.join(root, folder))
+        except FileNotFoundError:
+            continue
+        with entries:
+            for entry in entries:
+                path = os.path.join(folder, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(path)
+                elif entry.name.startswith(TEMPORARY_PREFIX.encode()):
+                    os.unlink(entry.path)
+                else:
+                    status = entry.stat(follow_symlinks=False)
+                    yield _Found(path_to_text(path), status.st_size, None)

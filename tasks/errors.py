@@ -1,0 +1,96 @@
+"""The closed list of what can go wrong with one image, and which of it is worth another try."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.imaging import SourceFacts
+
+MAX_MESSAGE_LENGTH = 300
+
+
+class ErrorCode(StrEnum):
+    """Why an image has no output. The part before the dot is the stage at which it failed."""
+
+    SOURCE_NOT_FOUND = "source.not_found"
+    SOURCE_DENIED = "source.denied"
+    SOURCE_TIMEOUT = "source.timeout"
+    SOURCE_THROTTLED = "source.throttled"
+    SOURCE_CHANGED = "source.changed"
+    SOURCE_EMPTY = "source.empty"
+    SOURCE_FAILED = "source.failed"
+    DECODE_UNKNOWN_FORMAT = "decode.unknown_format"
+    DECODE_UNSUPPORTED = "decode.unsupported"
+    DECODE_TRUNCATED = "decode.truncated"
+    DECODE_CORRUPT = "decode.corrupt"
+    DECODE_TOO_MANY_PIXELS = "decode.too_many_pixels"
+    DECODE_TIMEOUT = "decode.timeout"
+    DECODE_CRASH = "decode.crash"
+    DECODE_MEMORY = "decode.memory"
+    ENCODE_FAILED = "encode.failed"
+    WRITE_NO_SPACE = "write.no_space"
+    WRITE_DENIED = "write.denied"
+    WRITE_FAILED = "write.failed"
+
+    @property
+    def stage(self) -> str:
+        """The stage that failed: `source`, `decode`, `encode` or `write`."""
+        return self.value.partition(".")[0]
+
+
+TRANSIENT = frozenset(
+    {
+        ErrorCode.SOURCE_TIMEOUT,
+        ErrorCode.SOURCE_THROTTLED,
+        ErrorCode.SOURCE_CHANGED,
+        ErrorCode.SOURCE_FAILED,
+        ErrorCode.WRITE_FAILED,
+    }
+)
+"""May pass within seconds: tried again inside the task, with backoff."""
+
+RETRIED_NEXT_RUN = TRANSIENT | {
+    ErrorCode.SOURCE_NOT_FOUND,
+    ErrorCode.SOURCE_DENIED,
+    ErrorCode.WRITE_NO_SPACE,
+    ErrorCode.WRITE_DENIED,
+}
+"""May pass by the next run without the image's bytes changing (permissions granted, a disk emptied)."""
+
+
+class ImageError(Exception):
+    """One image could not be processed; it becomes a failed row and nothing else stops.
+
+    Args:
+        code: which of the closed list.
+        message: what was wrong with the image, without any local path; cut to `MAX_MESSAGE_LENGTH`.
+        facts: what was learned about the source before it failed, if anything.
+    """
+
+    def __init__(self, code: ErrorCode, message: str, facts: SourceFacts | None = None) -> None:
+        super().__init__(message[:MAX_MESSAGE_LENGTH])
+        self.code = code
+        self.facts = facts
+
+    @property
+    def message(self) -> str:
+        """What was wrong with the image."""
+        return str(self.args[0])
+
+
+class DarkroomError(Exception):
+    """A run cannot go on; the message says what was found, where, and what to do about it."""
+
+
+class SettingsError(DarkroomError):
+    """A setting, or what it points at, is wrong; nothing was started."""
+
+
+class GuardError(DarkroomError):
+    """A guard stopped the run before anything was destroyed, and says how to override it."""
+
+
+class LeaseError(DarkroomError):
+    """Another run holds the destination."""

@@ -1,0 +1,73 @@
+"""Encoding: pixels to the bytes of an output file, without metadata."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import simplejpeg
+
+from tasks.errors import ErrorCode, ImageError
+
+if TYPE_CHECKING:
+    from tasks.imaging.facts import Pixels
+    from tasks.imaging.geometry import Geometry
+    from tasks.recipe import Format, Recipe
+
+MAX_SIDE = {"jpeg": 65535, "webp": 16383, "png": 1_000_000}
+"""Longest side in pixels that a format can hold, and that readers of PNG accept."""
+
+
+def refuse_oversized(geometry: Geometry, output_format: Format, max_pixels: int) -> None:
+    """Raise `encode.failed` if the output would be too long for its format, or have too many pixels.
+
+    Sources that fit can make such ones: around a box, `outside` makes a thin strip enormous.
+    """
+    size = f"{geometry.width} × {geometry.height}"
+    if max(geometry.width, geometry.height) > MAX_SIDE[output_format]:
+        message = (
+            f"the output of {size} pixels is longer than the {MAX_SIDE[output_format]} of {output_format}"
+        )
+        raise ImageError(ErrorCode.ENCODE_FAILED, message)
+    if geometry.width * geometry.height > max_pixels:
+        raise ImageError(
+            ErrorCode.ENCODE_FAILED, f"the output of {size} pixels is over the limit of {max_pixels}"
+        )
+
+
+def encode(pixels: Pixels, recipe: Recipe) -> bytes:
+    """Encode gray, RGB or RGBA pixels in the recipe's format and quality."""
+    if recipe.format == "jpeg":
+        return _encode_jpeg(pixels, recipe.quality)
+    parameters = [cv2.IMWRITE_WEBP_QUALITY, recipe.quality] if recipe.format == "webp" else []
+    encoded, buffer = cv2.imencode(f".{recipe.format}", _to_bgr(pixels), parameters)
+    if not encoded:
+        raise ImageError(ErrorCode.ENCODE_FAILED, f"the {recipe.format} encoder gave nothing")
+    return buffer.tobytes()
+
+
+def _encode_jpeg(pixels: Pixels, quality: int) -> bytes:
+    if pixels.ndim == 2:
+        encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels[:, :, None]), quality, "GRAY", "Gray")
+    else:
+        encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "420")
+    return bytes(encoded)
+
+
+def _to_bgr(pixels: Pixels) -> Pixels:
+    if pixels.ndim == 2:
+        return pixels
+    code = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    return cv2.cvtColor(pixels, code)  # type: ignore[return-value]
+
+
+def visible_channels(pixels: Pixels, output_format: Format) -> int:
+    """Count the channels that a reader of the encoded pixels will see.
+
+    WebP has no gray, and leaves out an alpha channel in which everything is opaque.
+    """
+    if output_format == "webp":
+        has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
+        return 4 if has_alpha and pixels[:, :, 3].min() < 255 else 3
+    return 1 if pixels.ndim == 2 else int(pixels.shape[2])

@@ -1,0 +1,104 @@
+"""Where a source's pixels go: sizes, crop, padding, and the mapping between source and output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.recipe import Fit, Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How an oriented source of `source_*` pixels becomes an output of `width` × `height` pixels.
+
+    The whole source is resized to `resized_*`, then laid on the output with its top left corner at
+    (`left`, `top`): negative where `cover` crops, positive where `contain` pads.
+    """
+
+    source_width: int
+    source_height: int
+    resized_width: int
+    resized_height: int
+    width: int
+    height: int
+    left: int
+    top: int
+
+    @property
+    def scale_x(self) -> float:
+        """Output pixels per source pixel, across."""
+        return self.resized_width / self.source_width
+
+    @property
+    def scale_y(self) -> float:
+        """Output pixels per source pixel, down."""
+        return self.resized_height / self.source_height
+
+    @property
+    def crops(self) -> bool:
+        """Whether a part of the resized source lies outside the output."""
+        return self.left < 0 or self.top < 0
+
+    @property
+    def pads(self) -> bool:
+        """Whether a part of the output is not covered by the source."""
+        return self.width > self.resized_width or self.height > self.resized_height
+
+
+def plan_geometry(source_width: int, source_height: int, recipe: Recipe) -> Geometry:
+    """Lay an oriented source of the given size, in pixels, into the recipe's box.
+
+    - `fill`: each axis is stretched to the box on its own; without `upscale` each is limited to the source.
+    - `inside`: the largest size of the same aspect ratio within the box.
+    - `outside`: the smallest size of the same aspect ratio around the box.
+    - `cover`: as `outside`, then the middle of the box's size is cut out; without `upscale` a source that
+      doesn't cover the box is cut to the box in the axis that is too long and left as it is in the other.
+    - `contain`: as `inside`, centred on a canvas of the box's size; the canvas never shrinks.
+
+    Without `upscale` no axis is ever enlarged. Sizes are rounded half up, and are at least 1 pixel. A crop or
+    a padding of an odd number of pixels leaves the extra one at the right or bottom.
+    """
+    resized_width, resized_height = _resized_size(source_width, source_height, recipe)
+    width, height = _output_size(recipe.fit, (resized_width, resized_height), (recipe.width, recipe.height))
+    return Geometry(
+        source_width,
+        source_height,
+        resized_width,
+        resized_height,
+        width,
+        height,
+        _centred(width, resized_width),
+        _centred(height, resized_height),
+    )
+
+
+def _resized_size(source_width: int, source_height: int, recipe: Recipe) -> tuple[int, int]:
+    if recipe.fit == "fill":
+        if recipe.upscale:
+            return recipe.width, recipe.height
+        return min(recipe.width, source_width), min(recipe.height, source_height)
+    # Compared as fractions: floats would let one image of a given shape differ from another by a pixel.
+    width_is_tighter = recipe.width * source_height <= recipe.height * source_width
+    by_width = width_is_tighter if recipe.fit in {"inside", "contain"} else not width_is_tighter
+    target, source = (recipe.width, source_width) if by_width else (recipe.height, source_height)
+    if target > source and not recipe.upscale:
+        return source_width, source_height
+    return _scaled(source_width, target, source), _scaled(source_height, target, source)
+
+
+def _output_size(fit: Fit, resized: tuple[int, int], box: tuple[int, int]) -> tuple[int, int]:
+    if fit == "contain":
+        return box
+    if fit == "cover":
+        return min(resized[0], box[0]), min(resized[1], box[1])
+    return resized
+
+
+def _scaled(length: int, numerator: int, denominator: int) -> int:
+    return max(1, (2 * length * numerator + denominator) // (2 * denominator))
+
+
+def _centred(outer: int, inner: int) -> int:
+    return (outer - inner) // 2 if outer >= inner else -((inner - outer) // 2)

@@ -1,0 +1,179 @@
+"""Bytes in, bytes and facts out: the one function that everything else here is for."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from tasks.errors import ErrorCode, ImageError
+from tasks.imaging.color import flatten, to_gray, to_rgb
+from tasks.imaging.encode import encode, refuse_oversized, visible_channels
+from tasks.imaging.exif import apply_orientation
+from tasks.imaging.facts import Transformed
+from tasks.imaging.failures import translate, translate_encoding
+from tasks.imaging.general import READERS, decode_image, open_image
+from tasks.imaging.geometry import plan_geometry
+from tasks.imaging.jpeg import decode_jpeg
+from tasks.imaging.jpeg_header import read_header
+from tasks.imaging.limits import refuse_too_many_pixels
+from tasks.imaging.quiet import quiet
+from tasks.imaging.resample import resize, resize_and_crop
+from tasks.imaging.sniff import sniff_format
+
+if TYPE_CHECKING:
+    from tasks.imaging.facts import Decoded, Pixels, SourceFacts
+    from tasks.imaging.geometry import Geometry
+    from tasks.recipe import Recipe
+
+NO_LIMIT = 1 << 62
+
+
+def probe(data: bytes) -> SourceFacts:
+    """Return what an image's header says, without decoding pixels; raises `ImageError`."""
+    image_format = _recognise(data)
+    if image_format == "jpeg":
+        return read_header(data).facts
+    with quiet():
+        return open_image(image_format, data, NO_LIMIT).facts
+
+
+def transform(data: bytes, recipe: Recipe, max_pixels: int) -> Transformed:
+    """Turn an image file into an output file as the recipe says.
+
+    The same bytes and recipe give the same output bytes. Transparency is flattened on the recipe's
+    background for JPEG and for gray outputs, and kept otherwise; padding is opaque.
+
+    Raises `ImageError`, and nothing else for any bytes: `source.empty`, one of the `decode` codes, or
+    `encode.failed`. `max_pixels` limits the source, by its header and before anything is decoded, and what
+    `fit="outside"` may enlarge it to.
+    """
+    started = perf_counter()
+    image_format = _recognise(data)
+    if image_format == "jpeg":
+        facts, geometry, decoded = _decode_jpeg(data, recipe, max_pixels)
+    else:
+        with quiet():
+            facts, geometry, decoded = _decode_general(image_format, data, recipe, max_pixels)
+    _refuse_empty_remainder(decoded, facts)
+    decoded_at = perf_counter()
+    try:
+        pixels = _compose(decoded, geometry, recipe)
+        resized_at = perf_counter()
+        encoded = encode(pixels, recipe)
+        channels = visible_channels(pixels, recipe.format)
+    except Exception as error:
+        raise translate_encoding(error, facts) from error
+    encoded_at = perf_counter()
+    return Transformed(
+        data=encoded,
+        facts=facts,
+        format=recipe.format,
+        width=geometry.width,
+        height=geometry.height,
+        channels=channels,
+        scale_x=geometry.scale_x,
+        scale_y=geometry.scale_y,
+        offset_x=float(geometry.left),
+        offset_y=float(geometry.top),
+        warnings=tuple(sorted(set(decoded.warnings))),
+        decode_ms=(decoded_at - started) * 1e3,
+        resize_ms=(resized_at - decoded_at) * 1e3,
+        encode_ms=(encoded_at - resized_at) * 1e3,
+    )
+
+
+def _recognise(data: bytes) -> str:
+    if not data:
+        raise ImageError(ErrorCode.SOURCE_EMPTY, "the file is empty")
+    image_format = sniff_format(data)
+    if image_format is None:
+        raise ImageError(ErrorCode.DECODE_UNKNOWN_FORMAT, "not an image of any known format")
+    if image_format != "jpeg" and image_format not in READERS:
+        raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"{image_format} is not among the formats read here")
+    return image_format
+
+
+def _decode_jpeg(data: bytes, recipe: Recipe, max_pixels: int) -> tuple[SourceFacts, Geometry, Decoded]:
+    header = read_header(data)
+    facts = header.facts
+    try:
+        geometry = _plan(facts, recipe, max_pixels)
+        # Nearest takes pixels as they are; a reduced picture has only averages.
+        needed = (
+            (facts.width, facts.height)
+            if recipe.filter == "nearest"
+            else _stored_size(geometry, facts.orientation)
+        )
+        decoded = decode_jpeg(
+            data,
+            header,
+            needed,
+            gray=recipe.color == "gray",
+            keep_truncated=recipe.truncated == "keep",
+        )
+    except Exception as error:
+        raise translate(error, facts, ends_early=data.find(b"\xff\xd9", header.scan) < 0) from error
+    return facts, geometry, decoded
+
+
+def _decode_general(
+    image_format: str, data: bytes, recipe: Recipe, max_pixels: int
+) -> tuple[SourceFacts, Geometry, Decoded]:
+    opened = open_image(image_format, data, max_pixels)
+    try:
+        geometry = _plan(opened.facts, recipe, max_pixels)
+        decoded = decode_image(opened, keep_truncated=recipe.truncated == "keep")
+    except Exception as error:
+        raise translate(error, opened.facts) from error
+    return opened.facts, geometry, decoded
+
+
+def _refuse_empty_remainder(decoded: Decoded, facts: SourceFacts) -> None:
+    # Of a file cut before its first pixels a decoder returns one colour; that is nothing to keep.
+    if "truncated" in decoded.warnings and (decoded.pixels == decoded.pixels[0, 0]).all():
+        raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends before any of its pixels", facts)
+
+
+def _plan(facts: SourceFacts, recipe: Recipe, max_pixels: int) -> Geometry:
+    refuse_too_many_pixels(facts, max_pixels)
+    geometry = plan_geometry(*facts.oriented_size, recipe)
+    refuse_oversized(geometry, recipe.format, max_pixels)
+    return geometry
+
+
+def _stored_size(geometry: Geometry, orientation: int) -> tuple[int, int]:
+    size = geometry.resized_width, geometry.resized_height
+    return size[::-1] if orientation >= 5 else size
+
+
+def _compose(decoded: Decoded, geometry: Geometry, recipe: Recipe) -> Pixels:
+    pixels = _place(decoded, geometry, recipe)
+    if pixels.ndim == 3 and pixels.shape[2] == 4 and (recipe.format == "jpeg" or recipe.color == "gray"):
+        pixels = flatten(pixels, recipe.background_rgb)
+    pixels = to_gray(pixels) if recipe.color == "gray" else to_rgb(pixels)
+    return _pad(pixels, geometry, recipe) if geometry.pads else pixels
+
+
+def _place(decoded: Decoded, geometry: Geometry, recipe: Recipe) -> Pixels:
+    pixels, orientation = decoded.pixels, decoded.orientation
+    width, height = _stored_size(geometry, orientation)
+    shrinks = width <= pixels.shape[1] and height <= pixels.shape[0]
+    if shrinks and not geometry.crops and recipe.filter != "nearest":
+        # Turning the smaller picture is cheaper, and the filters are symmetric.
+        return apply_orientation(resize(pixels, width, height, recipe.filter), orientation)
+    pixels = apply_orientation(pixels, orientation)
+    if geometry.crops:
+        return resize_and_crop(pixels, geometry, recipe.filter)
+    return resize(pixels, geometry.resized_width, geometry.resized_height, recipe.filter)
+
+
+def _pad(pixels: Pixels, geometry: Geometry, recipe: Recipe) -> Pixels:
+    color = np.array(recipe.background_rgb, np.uint8).reshape(1, 1, 3)
+    fill = to_gray(color).item() if pixels.ndim == 2 else (*recipe.background_rgb, 255)
+    right = geometry.width - geometry.resized_width - geometry.left
+    bottom = geometry.height - geometry.resized_height - geometry.top
+    sides = (max(geometry.top, 0), max(bottom, 0), max(geometry.left, 0), max(right, 0))
+    return cv2.copyMakeBorder(pixels, *sides, cv2.BORDER_CONSTANT, value=fill)  # type: ignore[return-value]

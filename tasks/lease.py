@@ -1,0 +1,186 @@
+"""One run at a time per destination: a lease with a heartbeat."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tasks.destination import Destination
+from tasks.errors import LeaseError
+
+HEARTBEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+"""A lease whose heartbeat is older belongs to a run that died, and may be taken over."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who holds a destination. Times are seconds since the epoch."""
+
+    run_id: str
+    host: str
+    pid: int
+    process: str
+    since: float
+    heartbeat: float
+
+    def is_live(self) -> bool:
+        """Say whether the holder is still at work.
+
+        Of a process on this machine that is known at once, of any other by its heartbeat.
+        """
+        if _machine(self.process) == _machine(_process_identity(os.getpid())):
+            return _process_identity(self.pid) == self.process
+        return time.time() - self.heartbeat < STALE_SECONDS
+
+    def describe(self) -> str:
+        """Say in a few words who holds the destination."""
+        since = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        return f"run {self.run_id} on {self.host} (process {self.pid}) since {since}"
+
+
+def read_lease(destination: Destination) -> Lease | None:
+    """Return the lease that lies in a destination, live or not."""
+    try:
+        return Lease(**json.loads(_lease_path(destination).read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
+class HeldLease:
+    """A lease that this process holds, as far as it knows."""
+
+    def __init__(self, destination: Destination, lease: Lease) -> None:
+        self.destination = destination
+        self.lease = lease
+
+    def check(self) -> None:
+        """Make sure, before something is published, that nobody took the lease over.
+
+        Raises:
+            LeaseError: somebody did, because this process could not write its heartbeat for too long.
+        """
+        holder = read_lease(self.destination)
+        if not holder or not self.is_mine(holder):
+            taker = f"taken over by {holder.describe()}" if holder else "removed"
+            raise LeaseError(
+                f"The lease of {self.destination.root} was {taker}; this run published nothing more. "
+                "What it finished is in its journal, which the next run adopts."
+            )
+
+    def is_mine(self, holder: Lease) -> bool:
+        """Say whether a lease that was read is this one, heartbeats aside."""
+        return (holder.process, holder.since) == (self.lease.process, self.lease.since)
+
+
+@contextmanager
+def hold_lease(destination: Destination, run_id: str) -> Iterator[HeldLease]:
+    """Hold the destination for a run; a lease whose holder died is taken over.
+
+    Raises:
+        LeaseError: another run holds it.
+    """
+    held = HeldLease(destination, _acquire(destination, run_id))
+    stopped = threading.Event()
+    beat = threading.Thread(target=_beat, args=(held, stopped), name="lease", daemon=True)
+    beat.start()
+    try:
+        yield held
+    finally:
+        stopped.set()
+        beat.join()
+        _release(held)
+
+
+def _acquire(destination: Destination, run_id: str) -> Lease:
+    now = time.time()
+    pid = os.getpid()
+    lease = Lease(run_id, socket.gethostname(), pid, _process_identity(pid) or "", since=now, heartbeat=now)
+    with _exclusive(destination):
+        holder = read_lease(destination)
+        if holder and holder.is_live():
+            raise LeaseError(
+                f"{destination.root} is in use by {holder.describe()}. Wait for it to end, or use another "
+                f"destination. If that run is dead, its lease ends by itself within {STALE_SECONDS:.0f} s."
+            )
+        _write(destination, lease)
+    return lease
+
+
+def _beat(held: HeldLease, stopped: threading.Event) -> None:
+    while not stopped.wait(HEARTBEAT_SECONDS):
+        try:
+            with _exclusive(held.destination):
+                held.check()
+                _write(held.destination, replace(held.lease, heartbeat=time.time()))
+        except LeaseError:
+            logger.exception("The lease is lost.")
+            return
+        except OSError:
+            logger.warning("The lease's heartbeat could not be written.", exc_info=True)
+
+
+def _release(held: HeldLease) -> None:
+    with _exclusive(held.destination):
+        holder = read_lease(held.destination)
+        if holder and held.is_mine(holder):
+            _lease_path(held.destination).unlink()
+
+
+@contextmanager
+def _exclusive(destination: Destination) -> Iterator[None]:
+    """Let one process at a time look at the lease and change it."""
+    destination.work.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(destination.work / "lease.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lease_path(destination: Destination) -> Path:
+    return destination.work / "lease.json"
+
+
+def _write(destination: Destination, lease: Lease) -> None:
+    path = _lease_path(destination)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(lease)))
+    os.replace(temporary, path)
+
+
+def _process_identity(pid: int) -> str | None:
+    """Return what tells a process from every other, before or after it and on any machine.
+
+    `boot|pid namespace|start time`, or None if there is no such process, or (for another process than this
+    one) where the system doesn't tell.
+    """
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return f"{socket.gethostname()}:{pid}:{time.time_ns()}" if pid == os.getpid() else None
+    # proc_pid_stat(5), counted from behind the command's name, which may hold anything: the state is
+    # field 3, the start time field 22.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else f"{boot}|{namespace}|{fields[19]}"
+
+
+def _machine(process: str | None) -> str | None:
+    """Return the part of a process identity that says where it can be looked up, if it does."""
+    machine, bar, _ = (process or "").rpartition("|")
+    return machine if bar else f"unknown {process}"

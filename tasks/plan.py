@@ -1,0 +1,209 @@
+"""Compare listing and manifest, and cut what is left to do into shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks import sql
+from tasks.destination import Destination, Workspace
+from tasks.discover import Listing, list_outputs
+from tasks.errors import RETRIED_NEXT_RUN, ErrorCode
+from tasks.manifest import SCHEMA
+from tasks.recipe import Rules
+
+BYTES_PER_SECOND = 25_000_000
+"""Source bytes that a worker process gets through in a second: 7 s for 352 camera JPEGs of 2.2 MB on two
+processes, from the design's measurements. Only the size of shards depends on it, so that a factor of
+two does not matter."""
+
+IMAGE_OVERHEAD_BYTES = 60_000
+"""What one image costs beyond its bytes, in bytes: a 110 KB JPEG takes two and a half times as long as its
+bytes say."""
+
+SHARD_SECONDS = (2.0, 30.0)
+"""Predicted work of a shard at least and at most: a task run costs 0.1–0.2 s, and a shard that is lost with
+its worker shouldn't be worth a coffee break."""
+
+SHARDS_PER_WORKER = 4
+MAX_SHARDS = 2_000
+
+PLAN_SCHEMA = pa.schema(
+    [
+        pa.field("source_path", pa.string(), nullable=False),
+        pa.field("source_size", pa.int64()),
+        pa.field("source_mtime", pa.timestamp("us", tz="UTC")),
+        pa.field("source_etag", pa.string()),
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("known_sha256", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+"""`known_sha256`: the image need not be processed if its bytes still hash to this. `attempts`: how often it
+was tried before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One row group of the plan."""
+
+    number: int
+    images: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run has to do."""
+
+    shards: tuple[Shard, ...]
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Number of images to process by reason: `new`, `changed`, `retry`, `missing`, `damaged`, `forced`,
+    `rebuild`."""
+    deleted: int = 0
+    unchanged: int = 0
+    known: int = 0
+    """Images in the manifest."""
+
+    @property
+    def images(self) -> int:
+        """Number of images to process."""
+        return sum(shard.images for shard in self.shards)
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether the manifest is right as it is."""
+        return not self.shards and not self.deleted
+
+
+def make_plan(
+    destination: Destination,
+    workspace: Workspace,
+    listing: Listing,
+    rules: Rules,
+    recipe_id: str,
+    workers: int,
+) -> Plan:
+    """Write what is to be done to `workspace.plan` and `workspace.deleted`, and return its figures.
+
+    Images below folders that could not be listed are neither processed nor taken for deleted.
+    """
+    list_outputs(destination.images, workspace.outputs)
+    with sql.connect(workspace.root) as db:
+        db.execute(f"CREATE VIEW listing AS FROM read_parquet({sql.text(workspace.listing)})")
+        db.execute(f"CREATE VIEW outputs AS FROM read_parquet({sql.text(workspace.outputs)})")
+        if destination.manifest.exists():
+            db.execute(f"CREATE VIEW manifest AS FROM read_parquet({sql.text(destination.manifest)})")
+        else:
+            db.register("manifest", SCHEMA.empty_table())
+        db.execute(
+            _WORK_SQL.format(
+                forced="true" if rules.force else "false",
+                recipe_id=sql.text(recipe_id),
+                retried=", ".join(sql.text(code) for code in sorted(RETRIED_NEXT_RUN)),
+                too_many_pixels=sql.text(ErrorCode.DECODE_TOO_MANY_PIXELS),
+                max_pixels=rules.max_pixels,
+            )
+        )
+        sql.copy(db, _DELETED_SQL.format(unlisted=_below(listing.skipped.unreadable)), workspace.deleted)
+        reasons = dict(db.execute("SELECT reason, count(*) FROM work GROUP BY 1 ORDER BY 1").fetchall())
+        shards = tuple(_cut(db, workspace, sum(reasons.values()), workers))
+        [(known,)] = db.execute("SELECT count(*) FROM manifest").fetchall()
+        deleted = pq.read_metadata(workspace.deleted).num_rows
+    unchanged = listing.images - sum(reasons.values())
+    return Plan(shards, reasons, deleted=deleted, unchanged=unchanged, known=known)
+
+
+_WORK_SQL = """
+    CREATE TEMP TABLE work AS
+    WITH compared AS (
+        SELECT
+            l.*, m.attempts AS tried, m.source_sha256,
+            CASE
+                WHEN m.source_path IS NULL THEN 'new'
+                WHEN {forced} THEN 'forced'
+                WHEN m.recipe_id <> {recipe_id} THEN 'rebuild'
+                WHEN m.status = 'ok' AND o.size IS NULL THEN 'missing'
+                WHEN m.status = 'ok' AND o.size <> m.output_bytes THEN 'damaged'
+                WHEN (l.source_size, l.source_mtime, l.source_etag)
+                    IS DISTINCT FROM (m.source_size, m.source_mtime, m.source_etag) THEN 'changed'
+                WHEN m.error_code IN ({retried}) THEN 'retry'
+                WHEN m.error_code = {too_many_pixels}
+                    AND m.source_width::BIGINT * m.source_height <= {max_pixels} THEN 'retry'
+            END AS reason
+        FROM listing AS l
+        LEFT JOIN manifest AS m USING (source_path)
+        LEFT JOIN outputs AS o USING (file_name)
+    )
+    SELECT
+        source_path, source_size, source_mtime, source_etag,
+        CASE WHEN reason = 'retry' THEN tried ELSE 0 END::INTEGER AS attempts,
+        CASE WHEN reason = 'changed' THEN source_sha256 END AS known_sha256,
+        reason
+    FROM compared WHERE reason IS NOT NULL
+"""
+_DELETED_SQL = """
+    SELECT source_path FROM manifest ANTI JOIN listing USING (source_path)
+    WHERE NOT {unlisted}
+"""
+
+
+def _below(folders: Sequence[str]) -> str:
+    """Return the SQL condition that an image lies below one of the folders."""
+    if "" in folders:
+        return "true"
+    below = " OR ".join(f"starts_with(source_path, {sql.text(folder + '/')})" for folder in folders)
+    return f"({below or 'false'})"
+
+
+def _cut(db: sql.Connection, workspace: Workspace, images: int, workers: int) -> Iterator[Shard]:
+    """Write the work as row groups of predicted work as equal as can be, in the order of paths."""
+    if not images:
+        return
+    cost = f"(coalesce(source_size, 0) + {IMAGE_OVERHEAD_BYTES})"
+    [(total,)] = db.execute(f"SELECT sum({cost})::DOUBLE FROM work").fetchall()
+    target = total / shard_count(total, workers)
+    columns = ", ".join(PLAN_SCHEMA.names)
+    batches = sql.stream(db, f"SELECT {columns} FROM work ORDER BY source_path", 65_536)
+    with pq.ParquetWriter(workspace.plan, PLAN_SCHEMA, compression="zstd") as writer:
+        for number, table in enumerate(_groups(batches, target)):
+            writer.write_table(table, row_group_size=table.num_rows)
+            yield Shard(number, table.num_rows, int(_sizes(table).sum()))
+
+
+def shard_count(total_bytes: float, workers: int) -> int:
+    """Return into how many shards so much work (source bytes and overhead) is best cut."""
+    shortest, longest = (seconds * BYTES_PER_SECOND for seconds in SHARD_SECONDS)
+    wanted = max(workers * SHARDS_PER_WORKER, total_bytes / longest)
+    worthwhile = max(total_bytes / shortest, min(workers, 4 * total_bytes / shortest))
+    count = max(1, min(int(wanted), int(worthwhile), MAX_SHARDS))
+    return count if count <= workers else min(-(-count // workers) * workers, MAX_SHARDS)
+
+
+def _groups(batches: Iterator[pa.RecordBatch], target: float) -> Iterator[pa.Table]:
+    """Regroup rows so that the k-th group ends where k targets of work are done."""
+    done = 0.0
+    group: list[pa.Table] = []
+    group_number = 0.0
+    for batch in batches:
+        table = pa.Table.from_batches([batch]).cast(PLAN_SCHEMA)
+        ends = done + np.cumsum(_sizes(table) + IMAGE_OVERHEAD_BYTES)
+        # An image belongs to the group in which its work begins.
+        numbers = np.floor_divide(np.concatenate([[done], ends[:-1]]), target)
+        starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1)]
+        for start, stop in zip(starts, [*starts[1:], table.num_rows], strict=True):
+            if group and numbers[start] != group_number:
+                yield pa.concat_tables(group)
+                group = []
+            group.append(table.slice(start, stop - start))
+            group_number = numbers[start]
+        done = float(ends[-1])
+    yield pa.concat_tables(group)
+
+
+def _sizes(table: pa.Table) -> np.ndarray:
+    return table["source_size"].fill_null(0).to_numpy()

@@ -1,0 +1,64 @@
+"""Adopt what runs that did not end have left behind."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks import sql
+from tasks.destination import Destination, Workspace
+from tasks.manifest import SCHEMA, publish
+from tasks.recipe import Job
+from tasks.storage import LocalFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was adopted."""
+
+    runs: int = 0
+    images: int = 0
+
+
+def recover(destination: Destination) -> Recovered:
+    """Finish what unfinished runs began: publish their journals, remove outputs that are obsolete.
+
+    Only the holder of the destination's lease may call this.
+    """
+    runs = images = 0
+    for workspace in destination.workspaces():
+        parts = workspace.journal_parts()
+        # An interruption between a manifest's publication and the end of the run leaves a journal that
+        # is published already; publishing it again changes nothing.
+        if parts:
+            job = Job.model_validate_json(workspace.job.read_bytes())
+            publish(destination, workspace, job, delete=False)
+            images += sum(pq.read_metadata(part).num_rows for part in parts)
+        close_workspace(destination, workspace)
+        runs += 1
+    return Recovered(runs, images)
+
+
+def close_workspace(destination: Destination, workspace: Workspace) -> None:
+    """Remove the outputs that a published run made obsolete, and then its working folder."""
+    if workspace.obsolete.exists():
+        outputs = LocalFolder(str(destination.root).encode("utf-8", "surrogateescape"))
+        for batch in _obsolete(destination, workspace):
+            for file_name in batch.column(0).to_pylist():
+                outputs.delete(file_name)
+    shutil.rmtree(workspace.root)
+
+
+def _obsolete(destination: Destination, workspace: Workspace) -> list[pa.RecordBatch]:
+    with sql.connect(workspace.root) as db:
+        manifest: Path = destination.manifest
+        if manifest.exists():
+            db.execute(f"CREATE VIEW manifest AS FROM read_parquet({sql.text(manifest)})")
+        else:
+            db.register("manifest", SCHEMA.empty_table())
+        query = f"FROM read_parquet({sql.text(workspace.obsolete)}) ANTI JOIN manifest USING (file_name)"
+        return list(sql.stream(db, f"SELECT file_name {query}", 65_536))

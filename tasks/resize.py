@@ -1,0 +1,360 @@
+"""The shard task: read ahead, transform, write behind, journal."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import pyarrow.parquet as pq
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from pydantic import BaseModel, Field
+
+from tasks.destination import Destination
+from tasks.errors import TRANSIENT, DarkroomError, ErrorCode, ImageError
+from tasks.imaging import SourceFacts, Transformed, configure_codecs, transform
+from tasks.journal import Journal, Row, finished_paths
+from tasks.naming import output_name
+from tasks.recipe import Job
+from tasks.storage import FileVersion, LocalFolder
+
+PROGRESS_TOPIC = "darkroom-progress"
+PROGRESS_SECONDS = 0.5
+
+READERS = 2
+WRITERS = 2
+IN_FLIGHT_IMAGES = 16
+IN_FLIGHT_BYTES = 64 << 20
+"""Source bytes that a worker holds at most, beyond the one image that it works on."""
+
+READ_TRIES = 4
+FIRST_BACKOFF_SECONDS = 0.2
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ShardRef(BaseModel):
+    """What a shard's task is told: where the run's plan lies, and which part of it is meant."""
+
+    destination: str
+    run_id: str
+    number: int = Field(description="Row group of the plan, from 0.")
+    of: int = Field(description="Number of shards of the run.")
+    images: int
+    attempt: int = Field(1, description="Which attempt at this shard; the first is 1.")
+
+    @property
+    def label(self) -> str:
+        """A name for people."""
+        attempt = f" attempt {self.attempt}" if self.attempt > 1 else ""
+        return f"shard {self.number + 1} of {self.of} ({self.images:,} images){attempt}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What an attempt at a shard came to."""
+
+    number: int
+    ok: int = 0
+    failed: int = 0
+    unchanged: int = 0
+    resumed: int = 0
+    """Images that a former attempt had finished already."""
+
+    seconds: float = 0.0
+    source_bytes: int = 0
+    output_bytes: int = 0
+    error_codes: dict[str, int] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Say in one line what came of the shard."""
+        rate = (self.ok + self.failed + self.unchanged) / self.seconds if self.seconds else 0.0
+        codes = ", ".join(f"{count} × {code}" for code, count in sorted(self.error_codes.items()))
+        return (
+            f"{self.ok} made, {self.failed} failed{f' ({codes})' if codes else ''}, {self.unchanged} unchanged, "
+            f"{self.resumed} done before; {self.source_bytes / 1e6:.1f} MB in, {self.output_bytes / 1e6:.1f} MB "
+            f"out, {self.seconds:.1f} s, {rate:.1f} images/s"
+        )
+
+
+def _run_name() -> str:
+    from prefect.runtime import task_run
+
+    return ShardRef.model_validate(task_run.parameters["shard"]).label
+
+
+@task(name="resize_shard", task_run_name=_run_name, cache_policy=NO_CACHE, persist_result=False)
+def resize_shard(shard: ShardRef) -> ShardResult:
+    """Process the images of one shard that no former attempt has finished; a bad image is a row, not an error."""
+    result = work_shard(shard)
+    get_run_logger().info(result.describe())
+    return result
+
+
+def work_shard(shard: ShardRef) -> ShardResult:
+    """Do what `resize_shard` does, without Prefect.
+
+    Raises:
+        DarkroomError: this worker's libraries would make other pixels than the run's recipe says.
+    """
+    configure_codecs()
+    workspace = Destination(Path(shard.destination)).workspace(shard.run_id)
+    job = Job.model_validate_json(workspace.job.read_bytes())
+    if job.recipe.recipe_id != job.recipe_id:
+        raise DarkroomError(
+            f"Worker {_worker_name()} has other versions of the codec libraries than the flow. "
+            "Install the same requirements.lock everywhere."
+        )
+    done = finished_paths(workspace.journal_parts(shard.number))
+    planned = pq.ParquetFile(workspace.plan).read_row_group(shard.number).to_pylist()
+    rows = [row for row in planned if row["source_path"] not in done]
+    attempt = f"{shard.attempt:03d}-{os.getpid()}-{time.time_ns()}"
+    journal = Journal(workspace, shard.number, attempt)
+    tally = _Tally(shard, resumed=len(planned) - len(rows))
+    try:
+        for row in _Pipeline(job, shard.number).run(rows):
+            journal.add(row)
+            tally.add(row)
+    finally:
+        journal.flush()
+    return tally.result()
+
+
+class _Tally:
+    """Counts rows, and says every now and then how far a shard is."""
+
+    def __init__(self, shard: ShardRef, resumed: int) -> None:
+        self._shard = shard
+        self._resumed = resumed
+        self._started = time.monotonic()
+        self._told_at = 0.0
+        self._status: Counter[str] = Counter()
+        self._codes: Counter[str] = Counter()
+        self._source_bytes = 0
+        self._output_bytes = 0
+
+    def add(self, row: Row) -> None:
+        self._status[row["status"]] += 1
+        if row["status"] == "failed":
+            self._codes[row["error_code"]] += 1
+        self._source_bytes += row["source_size"] or 0
+        self._output_bytes += row.get("output_bytes") or 0
+        if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
+            self._told_at = time.monotonic()
+            _tell(
+                {"shard": self._shard.number, "done": self._status.total(), "failed": self._status["failed"]}
+            )
+
+    def result(self) -> ShardResult:
+        return ShardResult(
+            number=self._shard.number,
+            ok=self._status["ok"],
+            failed=self._status["failed"],
+            unchanged=self._status["unchanged"],
+            resumed=self._resumed,
+            seconds=time.monotonic() - self._started,
+            source_bytes=self._source_bytes,
+            output_bytes=self._output_bytes,
+            error_codes=dict(self._codes),
+        )
+
+
+def _tell(progress: dict[str, int]) -> None:
+    """Send progress to whoever listens to `PROGRESS_TOPIC`; outside a Dask worker nobody does."""
+    from distributed import get_worker
+
+    with suppress(ValueError):
+        get_worker().log_event(PROGRESS_TOPIC, progress)
+
+
+@dataclass(slots=True)
+class _Image:
+    """An image on its way through the pipeline."""
+
+    planned: Row
+    version: FileVersion | None = None
+    data: bytes = b""
+    sha256: str | None = None
+    attempts: int = 0
+    read_ms: float = 0.0
+    error: ImageError | None = None
+
+
+class _Pipeline:
+    """Reads ahead and writes behind in threads while one image at a time is transformed."""
+
+    def __init__(self, job: Job, shard: int) -> None:
+        self._job = job
+        self._source = LocalFolder(os.fsencode(job.source))
+        self._destination = LocalFolder(os.fsencode(Destination(Path(job.destination)).images))
+        self._common: Row = {
+            "run_id": job.run_id,
+            "shard": shard,
+            "worker": _worker_name(),
+            "recipe_id": job.recipe_id,
+        }
+
+    def run(self, planned: list[Row]) -> Iterator[Row]:
+        """Yield a finished row for every planned one, in the same order."""
+        writes: deque[Future[Row]] = deque()
+        with (
+            ThreadPoolExecutor(READERS, "read") as readers,
+            ThreadPoolExecutor(WRITERS, "write") as writers,
+        ):
+            try:
+                for image in self._read_ahead(readers, planned):
+                    writes.append(self._process(image, writers))
+                    while writes and (len(writes) > IN_FLIGHT_IMAGES or writes[0].done()):
+                        yield writes.popleft().result()
+                while writes:
+                    yield writes.popleft().result()
+            finally:
+                readers.shutdown(wait=False, cancel_futures=True)
+
+    def _read_ahead(self, readers: ThreadPoolExecutor, planned: list[Row]) -> Iterator[_Image]:
+        ahead: deque[tuple[int, Future[_Image]]] = deque()
+        held = 0
+        for row in planned:
+            size = row["source_size"] or 0
+            while ahead and (len(ahead) >= IN_FLIGHT_IMAGES or held + size > IN_FLIGHT_BYTES):
+                freed, future = ahead.popleft()
+                yield future.result()
+                held -= freed
+            ahead.append((size, readers.submit(self._read, row)))
+            held += size
+        while ahead:
+            yield ahead.popleft()[1].result()
+
+    def _read(self, planned: Row) -> _Image:
+        image = _Image(planned, attempts=planned["attempts"] + 1)
+        started = time.perf_counter()
+        try:
+            image.data, image.version = _with_retries(self._source.read, planned["source_path"])
+        except ImageError as error:
+            image.error = error
+        else:
+            image.sha256 = hashlib.sha256(image.data).hexdigest()
+        image.read_ms = _ms_since(started)
+        return image
+
+    def _process(self, image: _Image, writers: ThreadPoolExecutor) -> Future[Row]:
+        if image.error is None and image.sha256 == image.planned["known_sha256"]:
+            return _finished(self._row(image, status="unchanged"))
+        try:
+            if image.error:
+                raise image.error
+            made = transform(image.data, self._job.recipe, self._job.max_pixels)
+        except ImageError as error:
+            return _finished(self._failed_row(image, error))
+        return writers.submit(self._write, image, made)
+
+    def _write(self, image: _Image, made: Transformed) -> Row:
+        file_name = output_name(image.planned["source_path"], self._job.recipe.format)
+        started = time.perf_counter()
+        try:
+            _with_retries(self._destination.write, file_name, made.data)
+        except ImageError as error:
+            error.facts = made.facts
+            return self._failed_row(image, error)
+        write_ms = _ms_since(started)
+        return self._row(
+            image,
+            **_facts_columns(made.facts),
+            status="ok",
+            file_name=f"images/{file_name}",
+            format=made.format,
+            width=made.width,
+            height=made.height,
+            channels=made.channels,
+            output_bytes=len(made.data),
+            output_sha256=hashlib.sha256(made.data).hexdigest(),
+            scale_x=made.scale_x,
+            scale_y=made.scale_y,
+            offset_x=made.offset_x,
+            offset_y=made.offset_y,
+            warnings=list(made.warnings),
+            decode_ms=made.decode_ms,
+            resize_ms=made.resize_ms,
+            encode_ms=made.encode_ms,
+            write_ms=write_ms,
+        )
+
+    def _failed_row(self, image: _Image, error: ImageError) -> Row:
+        return self._row(
+            image,
+            **(_facts_columns(error.facts) if error.facts else {}),
+            status="failed",
+            error_code=error.code.value,
+            error_stage=error.code.stage,
+            error_message=error.message,
+            warnings=[],
+        )
+
+    def _row(self, image: _Image, **columns: Any) -> Row:
+        planned = image.planned
+        version = image.version or FileVersion(
+            planned["source_size"], planned["source_mtime"], planned["source_etag"]
+        )
+        return {
+            **self._common,
+            "source_path": planned["source_path"],
+            "source_size": version.size,
+            "source_mtime": version.mtime,
+            "source_etag": version.etag,
+            "source_sha256": image.sha256,
+            "attempts": image.attempts,
+            "read_ms": image.read_ms,
+            "processed_at": datetime.now(UTC),
+            **columns,
+        }
+
+
+def _facts_columns(facts: SourceFacts) -> Row:
+    return {
+        "source_format": facts.format,
+        "source_mode": facts.mode,
+        "source_width": facts.width,
+        "source_height": facts.height,
+        "orientation": facts.orientation,
+        "frames": facts.frames,
+    }
+
+
+def _with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a storage function again while what it raises may pass, with exponential backoff and jitter."""
+    for tried in range(1, READ_TRIES):
+        try:
+            return action(*args, **kwargs)
+        except ImageError as error:
+            if error.code not in TRANSIENT:
+                raise
+            time.sleep(FIRST_BACKOFF_SECONDS * 2**tried * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+    return action(*args, **kwargs)
+
+
+def _finished(row: Row) -> Future[Row]:
+    future: Future[Row] = Future()
+    future.set_result(row)
+    return future
+
+
+def _ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1e3
+
+
+@cache
+def _worker_name() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}"

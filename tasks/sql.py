@@ -1,0 +1,44 @@
+"""DuckDB over Parquet files, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+Connection: TypeAlias = duckdb.DuckDBPyConnection
+
+MEMORY_LIMIT = "512MB"
+
+
+@contextmanager
+def connect(scratch: Path) -> Iterator[Connection]:
+    """Open a database without a file of its own, which spills to a folder beyond `MEMORY_LIMIT`."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": MEMORY_LIMIT,
+        "temp_directory": str(scratch / "spill"),
+        "TimeZone": "UTC",
+        "autoinstall_known_extensions": False,
+    }
+    with duckdb.connect(":memory:", config=config) as connection:
+        connection.execute("SET enable_progress_bar = false")
+        yield connection
+
+
+def text(value: object) -> str:
+    """Return a value as an SQL string literal, where a statement takes no parameter."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def stream(connection: Connection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield a query's result in batches of at most so many rows, without ever holding all of it."""
+    yield from connection.sql(query).to_arrow_reader(rows)
+
+
+def copy(connection: Connection, query: str, path: Path) -> None:
+    """Write a query's result as a Parquet file."""
+    connection.execute(f"COPY ({query}) TO {text(path)} (FORMAT parquet, COMPRESSION zstd)")

@@ -1,0 +1,79 @@
+"""What a destination holds, told in a moment."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from tasks import sql
+from tasks.destination import Destination
+from tasks.errors import SettingsError
+from tasks.lease import Lease, read_lease
+from tasks.manifest import ManifestInfo, read_info
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The latest run that attempted any image. Times are UTC."""
+
+    run_id: str
+    ended: datetime
+    images: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a destination holds."""
+
+    info: ManifestInfo | None
+    statuses: dict[str, int] = field(default_factory=dict)
+    error_codes: dict[str, int] = field(default_factory=dict)
+    output_bytes: int = 0
+    last_run: LastRun | None = None
+    lease: Lease | None = None
+    unfinished: int = 0
+    """Runs that ended without publishing what they did; the next run adopts it."""
+
+
+def read_status(destination: Destination) -> Status:
+    """Return what a destination holds.
+
+    Raises:
+        SettingsError: it isn't a destination.
+        DarkroomError: its manifest can't be read.
+    """
+    if not destination.work.is_dir() and not destination.manifest.exists():
+        raise SettingsError(f"{destination.root} is not a destination of Darkroom. Has a run ever used it?")
+    info = read_info(destination.manifest)
+    lease = read_lease(destination)
+    at_work = lease.run_id if lease and lease.is_live() else None
+    unfinished = sum(workspace.run_id != at_work for workspace in destination.workspaces())
+    if info is None:
+        return Status(None, lease=lease, unfinished=unfinished)
+    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
+        db.execute(f"CREATE VIEW manifest AS FROM read_parquet({sql.text(destination.manifest)})")
+        statuses = db.execute("SELECT status, count(*) FROM manifest GROUP BY 1 ORDER BY 1 DESC").fetchall()
+        codes = db.execute(
+            "SELECT error_code, count(*) FROM manifest WHERE error_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+        ).fetchall()
+        [(output_bytes,)] = db.execute(
+            "SELECT coalesce(sum(output_bytes), 0)::BIGINT FROM manifest"
+        ).fetchall()
+        last_run = _last_run(db, destination)
+    return Status(info, dict(statuses), dict(codes), output_bytes, last_run, lease, unfinished)
+
+
+def _last_run(db: sql.Connection, destination: Destination) -> LastRun | None:
+    files = sorted(destination.runs.glob("*.parquet"), key=os.path.getmtime)
+    if not files:
+        return None
+    [row] = db.execute(
+        "SELECT max(processed_at), count(*), count(*) FILTER (status = 'failed') "
+        f"FROM read_parquet({sql.text(files[-1])})"
+    ).fetchall()
+    ended = row[0] or datetime.fromtimestamp(files[-1].stat().st_mtime).astimezone()
+    return LastRun(files[-1].name.partition(".")[0], ended, images=row[1], failed=row[2])

@@ -1,0 +1,183 @@
+"""Reading sources and writing outputs: local folders behind one small interface.
+
+Paths are text relative to a root, `/`-separated, as `tasks.naming.path_to_text` makes them.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tasks.errors import ErrorCode, ImageError, SettingsError
+from tasks.naming import text_to_path
+
+TEMPORARY_PREFIX = ".darkroom-"
+"""Names of files that are being written begin so; they are renamed when whole."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_temporary_number = itertools.count()
+
+_READ_CODES = {
+    errno.ENOENT: ErrorCode.SOURCE_NOT_FOUND,
+    errno.ENOTDIR: ErrorCode.SOURCE_NOT_FOUND,
+    errno.ELOOP: ErrorCode.SOURCE_NOT_FOUND,
+    errno.EISDIR: ErrorCode.SOURCE_NOT_FOUND,
+    errno.EACCES: ErrorCode.SOURCE_DENIED,
+    errno.EPERM: ErrorCode.SOURCE_DENIED,
+    errno.ETIMEDOUT: ErrorCode.SOURCE_TIMEOUT,
+}
+_WRITE_CODES = {
+    errno.ENOSPC: ErrorCode.WRITE_NO_SPACE,
+    errno.EDQUOT: ErrorCode.WRITE_NO_SPACE,
+    errno.EFBIG: ErrorCode.WRITE_NO_SPACE,
+    errno.EACCES: ErrorCode.WRITE_DENIED,
+    errno.EPERM: ErrorCode.WRITE_DENIED,
+    errno.EROFS: ErrorCode.WRITE_DENIED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """What tells one version of a file from another without reading it; a local file has no etag."""
+
+    size: int
+    mtime: datetime
+    etag: str | None = None
+
+
+def version_of(status: os.stat_result) -> FileVersion:
+    """Return the version of a local file: its size in bytes and modification time in whole µs, UTC."""
+    return FileVersion(status.st_size, _EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFolder:
+    """Files below a local folder."""
+
+    root: bytes
+
+    def locate(self, path: str) -> bytes:
+        """Return the local path of a file below the root."""
+        return os.path.join(self.root, text_to_path(path))
+
+    def read(self, path: str) -> tuple[bytes, FileVersion]:
+        """Return a file's bytes and the version that was read.
+
+        Raises:
+            ImageError: `source.*`; `source.changed` if it was written to in the meantime.
+        """
+        try:
+            descriptor = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                before = version_of(os.fstat(descriptor))
+                data = _read_all(descriptor, before.size)
+                after = version_of(os.fstat(descriptor))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            code = _READ_CODES.get(error.errno or 0, ErrorCode.SOURCE_FAILED)
+            raise ImageError(code, f"reading failed: {os.strerror(error.errno or 0)}") from error
+        if before != after or len(data) != after.size:
+            raise ImageError(ErrorCode.SOURCE_CHANGED, "the file was written to while it was read")
+        return data, after
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file so that it is there either whole or not at all, making the folders it needs.
+
+        Raises:
+            ImageError: `write.*`.
+        """
+        try:
+            replace_file(self.locate(path), data, self.root)
+        except OSError as error:
+            code = _WRITE_CODES.get(error.errno or 0, ErrorCode.WRITE_FAILED)
+            raise ImageError(code, f"writing the output failed: {os.strerror(error.errno or 0)}") from error
+
+    def delete(self, path: str) -> None:
+        """Delete a file and the folders that it leaves empty; a file that isn't there is no error."""
+        target = self.locate(path)
+        try:
+            os.unlink(target)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return
+        for folder in _parents(target, self.root):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                return
+
+
+def _parents(target: bytes, root: bytes) -> Iterator[bytes]:
+    folder = os.path.dirname(target)
+    while len(folder) > len(root):
+        yield folder
+        folder = os.path.dirname(folder)
+
+
+def _read_all(descriptor: int, size: int) -> bytes:
+    """Read to the end of a file that is expected to hold `size` bytes, in one call where that is enough."""
+    data = os.read(descriptor, size + 1)
+    if len(data) == size:
+        return data
+    chunks = [data]
+    while chunk := os.read(descriptor, 1 << 20):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def replace_file(target: bytes, data: bytes, root: bytes) -> None:
+    """Write data beside the target and rename it, making folders as needed.
+
+    What stands in the way (a file where a folder is needed, or the other way round) is the stale output
+    of a source that has since been replaced by its opposite, and is removed.
+    """
+    temporary = os.path.join(
+        os.path.dirname(target),
+        f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_number)}".encode(),
+    )
+    try:
+        _write_new(temporary, data)
+    except (FileNotFoundError, NotADirectoryError):
+        _make_folders(target, root)
+        _write_new(temporary, data)
+    try:
+        os.replace(temporary, target)
+    except IsADirectoryError:
+        shutil.rmtree(target)
+        os.replace(temporary, target)
+
+
+def _make_folders(target: bytes, root: bytes) -> None:
+    for folder in _parents(target, root):
+        if os.path.isfile(folder):
+            os.unlink(folder)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+
+
+def _write_new(temporary: bytes, data: bytes) -> None:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def local_folder(location: str, setting: str) -> Path:
+    """Return the absolute path that a setting names.
+
+    Raises:
+        SettingsError: it is a URL; object stores are not supported yet.
+    """
+    if "://" in location:
+        raise SettingsError(f"{setting}: {location!r} is a URL; only local folders are supported so far.")
+    return Path(os.path.abspath(Path(location).expanduser()))
