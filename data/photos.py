@@ -100,9 +100,7 @@ def write_corpus(
         def write(number: int) -> None:
             rng = np.random.default_rng([seed, number])
             picture = _variation(negatives[number % len(negatives)], width, height, rng)
-            (unfinished / names[number]).write_bytes(
-                encoded(Image.fromarray(picture), "JPEG", quality=quality)
-            )
+            (unfinished / names[number]).write_bytes(encoded(Image.fromarray(picture), "JPEG", quality=quality))
 
         list(pool.map(write, range(count)))
     return [folder / name for name in names]

@@ -138,14 +138,12 @@ def run_shards(
         hear: called, in another thread, with the progress that a worker tells.
         tick: called several times a second; what it raises ends the run.
     """
-    import distributed
-
     from tasks.resize import PROGRESS_TOPIC, resize_shard
 
-    client = runner.client
+    client: Any = runner.client
     client.subscribe_topic(PROGRESS_TOPIC, lambda event: hear(event[1]))
     waiting = deque(shards)
-    running: dict[distributed.Future, tuple[ShardRef, PrefectDaskFuture[ShardResult]]] = {}
+    running: dict[distributed.Future[Any], tuple[ShardRef, PrefectDaskFuture[ShardResult]]] = {}
     try:
         while waiting or running:
             window = SHARDS_PER_WORKER_IN_FLIGHT * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
@@ -176,7 +174,7 @@ class ShardFailure:
     reason: str
 
 
-def _wait(client: distributed.Client, futures: list[distributed.Future]) -> list[distributed.Future]:
+def _wait(client: distributed.Client, futures: list[distributed.Future[Any]]) -> list[distributed.Future[Any]]:
     """Return the futures that have ended, after waiting a tick for the first of them."""
     import distributed
 

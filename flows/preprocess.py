@@ -44,9 +44,9 @@ def _run_name() -> str:
 def preprocess(
     source: str,
     destination: str,
-    recipe: Recipe = Recipe(),
-    rules: Rules = Rules(),
-    compute: Compute = Compute(),
+    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    rules: Rules = Rules(),  # noqa: B008 - frozen
+    compute: Compute = Compute(),  # noqa: B008 - frozen
 ) -> State[RunReport]:
     """Bring a destination up to date with a folder of images.
 
@@ -73,9 +73,7 @@ def report_of(state: State[RunReport]) -> RunReport | None:
     return data if isinstance(data, RunReport) else None
 
 
-def _bring_up_to_date(
-    source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute
-) -> RunReport:
+def _bring_up_to_date(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> RunReport:
     started = time.monotonic()
     source_path, place = check_locations(source, destination)
     run_id = str(flow_run.id or uuid4())
@@ -89,39 +87,31 @@ def _bring_up_to_date(
             destination=str(place.root),
             recipe=recipe,
             recipe_id=recipe.recipe_id,
-            max_pixels=rules.max_pixels,
+            rules=rules,
             run_file=run_file(place, run_id),
         )
         with _workspace(place, job) as workspace:
-            _run_job(place, workspace, job, rules, compute, lease, report)
+            _run_job(workspace, job, compute, lease, report)
     report.seconds = time.monotonic() - started
     publish_artifacts(report)
     return report
 
 
-def _run_job(
-    place: Destination,
-    workspace: Workspace,
-    job: Job,
-    rules: Rules,
-    compute: Compute,
-    lease: HeldLease,
-    report: RunReport,
-) -> None:
+def _run_job(workspace: Workspace, job: Job, compute: Compute, lease: HeldLease, report: RunReport) -> None:
     logger = get_run_logger()
-    listing = discover(Path(job.source), workspace.listing, follow_symlinks=rules.follow_symlinks)
-    plan = make_plan(place, workspace, listing, rules, job.recipe_id, local_workers(compute))
+    listing = discover(Path(job.source), workspace.listing, follow_symlinks=job.rules.follow_symlinks)
+    plan = make_plan(workspace, job, listing, local_workers(compute))
     report.take_plan(listing, plan)
     logger.info(report.describe_plan(len(plan.shards)))
-    check_guards(listing, plan, rules)
+    check_guards(listing, plan, job.rules)
     if plan.nothing_to_do:
         return
     if plan.shards:
         _work(plan, job, compute, report)
     lease.check()
-    publish(place, workspace, job, delete=True)
-    read_figures(report, place, place.runs / job.run_file, workspace.root)
-    report.check_failures(rules.max_failure_ratio)
+    publish(workspace, job, delete=True)
+    read_figures(report, workspace, job)
+    report.check_failures(job.rules.max_failure_ratio)
 
 
 @contextmanager
@@ -136,7 +126,7 @@ def _workspace(place: Destination, job: Job) -> Iterator[Workspace]:
         published = True
     finally:
         if published or not workspace.journal_parts():
-            close_workspace(place, workspace)
+            close_workspace(workspace)
 
 
 def check_guards(listing: Listing, plan: Plan, rules: Rules) -> None:
@@ -177,17 +167,15 @@ def _work(plan: Plan, job: Job, compute: Compute, report: RunReport) -> None:
         with dask_runner(compute) as runner:
             for outcome in run_shards(runner, shards, progress.hear, _teller(job.destination, progress)):
                 if isinstance(outcome, ShardFailure):
-                    report.problems.append(
-                        f"{outcome.shard.label.capitalize()} could not be worked: {outcome.reason}"
-                    )
+                    report.problems.append(f"{outcome.shard.label.capitalize()} could not be worked: {outcome.reason}")
                 else:
                     progress.finish(outcome)
-    except EarlyStop as stop:
+    except EarlyStopError as stop:
         report.problems.append(str(stop))
     report.work_seconds = time.monotonic() - started
 
 
-class EarlyStop(DarkroomError):
+class EarlyStopError(DarkroomError):
     """Every image fails."""
 
 
@@ -205,7 +193,7 @@ def _teller(destination: str, progress: Progress) -> Callable[[], None]:
             told_at = time.monotonic()
             update_progress(artifact, 100 * progress.done / progress.images, progress.describe())
         if progress.done >= EARLY_STOP_IMAGES and progress.failed == progress.done:
-            raise EarlyStop(
+            raise EarlyStopError(
                 f"Stopped early: the first {progress.done:,} images all failed. See the failures for the reason."
             )
 

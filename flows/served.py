@@ -16,7 +16,7 @@ R = TypeVar("R")
 class ServedFlow(Flow[P, R]):
     """An ordinary flow, which, called without a Prefect API, runs one for itself and its workers."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the flow; see `prefect.Flow`."""
         with api():
             return super().__call__(*args, **kwargs)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColu
 from rich.progress import Progress as Bar
 
 if TYPE_CHECKING:
-    from flows.progress import Progress
+    from flows.progress import Progress, Watcher
     from tasks.report import RunReport
     from tasks.status import Status
 
@@ -59,7 +59,7 @@ def _bar() -> Bar:
     )
 
 
-def _bar_watcher(bar: Bar):  # type: ignore[no-untyped-def]
+def _bar_watcher(bar: Bar) -> Watcher:
     task = bar.add_task("starting", total=None)
 
     def watch(progress: Progress) -> None:
@@ -89,13 +89,9 @@ def print_report(report: RunReport, history: str) -> None:
     if report.error_codes:
         print(f"failures  {', '.join(f'{count:,} × {code}' for code, count in report.error_codes.items())}")
     if report.skipped:
-        skipped = (
-            f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(report.skipped.items())
-        )
+        skipped = (f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(report.skipped.items()))
         print(f"skipped   {', '.join(skipped)}")
-    print(
-        f"manifest  {report.destination}/manifest.parquet ({report.known:,} rows, {report.known_failed:,} failed)"
-    )
+    print(f"manifest  {report.destination}/manifest.parquet ({report.known:,} rows, {report.known_failed:,} failed)")
     print(f"outputs   {report.destination}/images/")
     print(f"history   {history}")
 
@@ -106,9 +102,7 @@ def print_status(status: Status) -> None:
         print("manifest  none yet")
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in status.statuses.items())
-        print(
-            f"images    {status.info.rows:,} ({counts or 'none'}), {status.output_bytes / 1e6:,.1f} MB of outputs"
-        )
+        print(f"images    {status.info.rows:,} ({counts or 'none'}), {status.output_bytes / 1e6:,.1f} MB of outputs")
     if status.error_codes:
         print(f"failures  {', '.join(f'{count:,} × {code}' for code, count in status.error_codes.items())}")
     if run := status.last_run:

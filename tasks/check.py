@@ -23,9 +23,7 @@ def check_locations(source: str, destination: str) -> tuple[Path, Destination]:
     _check_destination(destination_path)
     real_source, real_destination = source_path.resolve(), destination_path.resolve()
     if real_source == real_destination:
-        raise SettingsError(
-            f"source and destination are the same folder, {source_path}. Use another destination."
-        )
+        raise SettingsError(f"source and destination are the same folder, {source_path}. Use another destination.")
     if real_source in real_destination.parents:
         raise SettingsError(
             f"destination: {destination_path} lies inside the source, so that outputs would be taken for "
@@ -50,14 +48,10 @@ def _check_source(source: Path) -> None:
 
 def _check_destination(destination: Path) -> None:
     if os.path.lexists(destination) and not destination.is_dir():
-        raise SettingsError(
-            f"destination: {destination} is not a folder. Give another one, or move that away."
-        )
+        raise SettingsError(f"destination: {destination} is not a folder. Give another one, or move that away.")
     existing = next(path for path in (destination, *destination.parents) if path.exists())
     if not existing.is_dir():
-        raise SettingsError(
-            f"destination: {existing} is not a folder, so that {destination} can't be made in it."
-        )
+        raise SettingsError(f"destination: {existing} is not a folder, so that {destination} can't be made in it.")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise SettingsError(
             f"destination: {existing} can't be written to. Grant this user permission, or give another."

@@ -34,25 +34,26 @@ class Destination:
 
     def workspace(self, run_id: str) -> Workspace:
         """Return the working folder of one run."""
-        return Workspace(self.work / "runs" / run_id)
+        return Workspace(self, run_id)
 
     def workspaces(self) -> list[Workspace]:
         """Return the working folders that exist, oldest first: those of runs that have not ended."""
         folder = self.work / "runs"
         found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-        return [Workspace(path) for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+        return [Workspace(self, path.name) for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """The working folder of one run: it exists from the run's start until all it did is published."""
 
-    root: Path
+    destination: Destination
+    run_id: str
 
     @property
-    def run_id(self) -> str:
-        """The run that made it."""
-        return self.root.name
+    def root(self) -> Path:
+        """The folder itself."""
+        return self.destination.work / "runs" / self.run_id
 
     @property
     def job(self) -> Path:

@@ -51,8 +51,4 @@ class Journal:
 
 def finished_paths(parts: list[Path]) -> set[str]:
     """Return the source paths that journal parts hold: what a former attempt at a shard finished."""
-    return {
-        path
-        for part in parts
-        for path in pq.read_table(part, columns=["source_path"])["source_path"].to_pylist()
-    }
+    return {path for part in parts for path in pq.read_table(part, columns=["source_path"])["source_path"].to_pylist()}

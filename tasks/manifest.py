@@ -120,13 +120,12 @@ def read_info(manifest: Path) -> ManifestInfo | None:
     )
 
 
-def publish(destination: Destination, workspace: Workspace, job: Job, *, delete: bool) -> None:
+def publish(workspace: Workspace, job: Job, *, delete: bool) -> None:
     """Make what a run's journal holds part of the manifest, and note which outputs that makes obsolete.
 
     Can be repeated after an interruption anywhere, with the same end.
 
     Args:
-        destination: where the manifest is.
         workspace: the run's working folder; it is not removed.
         job: what the run was to do.
         delete: also drop the images of `workspace.deleted`.
@@ -137,6 +136,7 @@ def publish(destination: Destination, workspace: Workspace, job: Job, *, delete:
         "recipe_id": job.recipe_id,
         "run_id": job.run_id,
     }
+    destination = workspace.destination
     with sql.connect(workspace.root) as db:
         _view(db, "base", [destination.manifest] if destination.manifest.exists() else [])
         _view(db, "parts", workspace.journal_parts())

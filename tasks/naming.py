@@ -8,7 +8,7 @@ import re
 from tasks.recipe import Format
 
 IMAGE_SUFFIXES = frozenset(
-    "avif bmp dib gif ico j2k jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tga tif tiff webp".split()
+    "avif bmp dib gif ico j2k jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tga tif tiff webp".split()  # noqa: SIM905
 )
 """File name suffixes, lower case, without the dot, by which a listing takes a file for an image."""
 
@@ -47,9 +47,7 @@ def text_to_path(text: str) -> bytes:
     """Return the bytes of a path that `path_to_text` made text of."""
     if text.isascii():
         return text.encode()
-    return _ESCAPES.sub(lambda match: chr(ord(match[0]) - 0xEF00 + 0xDC00), text).encode(
-        "utf-8", "surrogateescape"
-    )
+    return _ESCAPES.sub(lambda match: chr(ord(match[0]) - 0xEF00 + 0xDC00), text).encode("utf-8", "surrogateescape")
 
 
 def suffix_of(name: str) -> str:
@@ -74,9 +72,7 @@ def output_name(source_path: str, output_format: Format) -> str:
     A name that grows beyond what file systems hold is cut, with a hash of the whole in its place.
     """
     *folders, name = source_path.split("/")
-    return "/".join(
-        [*(_folder_name(folder, output_format) for folder in folders), _file_name(name, output_format)]
-    )
+    return "/".join([*(_folder_name(folder, output_format) for folder in folders), _file_name(name, output_format)])
 
 
 def _file_name(name: str, output_format: Format) -> str:

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks import sql
-from tasks.destination import Destination, Workspace
+from tasks.destination import Workspace
 from tasks.discover import Listing, list_outputs
 from tasks.errors import RETRIED_NEXT_RUN, ErrorCode
 from tasks.manifest import SCHEMA
-from tasks.recipe import Rules
+from tasks.recipe import Job
 
 BYTES_PER_SECOND = 25_000_000
 """Source bytes that a worker process gets through in a second: 7 s for 352 camera JPEGs of 2.2 MB on two
@@ -80,18 +80,12 @@ class Plan:
         return not self.shards and not self.deleted
 
 
-def make_plan(
-    destination: Destination,
-    workspace: Workspace,
-    listing: Listing,
-    rules: Rules,
-    recipe_id: str,
-    workers: int,
-) -> Plan:
+def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) -> Plan:
     """Write what is to be done to `workspace.plan` and `workspace.deleted`, and return its figures.
 
     Images below folders that could not be listed are neither processed nor taken for deleted.
     """
+    destination = workspace.destination
     list_outputs(destination.images, workspace.outputs)
     with sql.connect(workspace.root) as db:
         db.execute(f"CREATE VIEW listing AS FROM read_parquet({sql.text(workspace.listing)})")
@@ -102,11 +96,11 @@ def make_plan(
             db.register("manifest", SCHEMA.empty_table())
         db.execute(
             _WORK_SQL.format(
-                forced="true" if rules.force else "false",
-                recipe_id=sql.text(recipe_id),
+                forced="true" if job.rules.force else "false",
+                recipe_id=sql.text(job.recipe_id),
                 retried=", ".join(sql.text(code) for code in sorted(RETRIED_NEXT_RUN)),
                 too_many_pixels=sql.text(ErrorCode.DECODE_TOO_MANY_PIXELS),
-                max_pixels=rules.max_pixels,
+                max_pixels=job.rules.max_pixels,
             )
         )
         sql.copy(db, _DELETED_SQL.format(unlisted=_below(listing.skipped.unreadable)), workspace.deleted)
@@ -206,4 +200,5 @@ def _groups(batches: Iterator[pa.RecordBatch], target: float) -> Iterator[pa.Tab
 
 
 def _sizes(table: pa.Table) -> np.ndarray:
-    return table["source_size"].fill_null(0).to_numpy()
+    sizes: np.ndarray = table["source_size"].fill_null(0).to_numpy()
+    return sizes

@@ -55,9 +55,7 @@ class Recipe(Settings):
     background: HexColor = Field(
         "#ffffff", description="Colour behind transparent pixels in JPEG outputs and around contained images."
     )
-    color: Color = Field(
-        "rgb", description="rgb: three channels (four with alpha in PNG and WebP). gray: one."
-    )
+    color: Color = Field("rgb", description="rgb: three channels (four with alpha in PNG and WebP). gray: one.")
     truncated: Truncated = Field(
         "fail",
         description="fail: an image that ends too early is a failure. keep: what can be decoded is used, "
@@ -87,9 +85,7 @@ class Rules(Settings):
     """What a run works on, and when it had better stop."""
 
     force: bool = Field(False, description="Process every image again, changed or not.")
-    rebuild: bool = Field(
-        False, description="Let this recipe replace another one: every image is processed again."
-    )
+    rebuild: bool = Field(False, description="Let this recipe replace another one: every image is processed again.")
     follow_symlinks: bool = Field(
         False, description="Follow symbolic links that lead outside the source, and linked folders."
     )
@@ -126,9 +122,7 @@ class Compute(Settings):
     cluster_class: str | None = Field(
         None, description="Any other Dask cluster class, such as dask_kubernetes.operator.KubeCluster."
     )
-    cluster_kwargs: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments of the cluster class."
-    )
+    cluster_kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the cluster class.")
 
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:
@@ -148,5 +142,5 @@ class Job(Settings):
     destination: str
     recipe: Recipe
     recipe_id: str
-    max_pixels: int
+    rules: Rules
     run_file: str = Field(description="Name of the file below runs/ that the run will leave.")

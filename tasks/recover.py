@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,26 +36,26 @@ def recover(destination: Destination) -> Recovered:
         # is published already; publishing it again changes nothing.
         if parts:
             job = Job.model_validate_json(workspace.job.read_bytes())
-            publish(destination, workspace, job, delete=False)
+            publish(workspace, job, delete=False)
             images += sum(pq.read_metadata(part).num_rows for part in parts)
-        close_workspace(destination, workspace)
+        close_workspace(workspace)
         runs += 1
     return Recovered(runs, images)
 
 
-def close_workspace(destination: Destination, workspace: Workspace) -> None:
+def close_workspace(workspace: Workspace) -> None:
     """Remove the outputs that a published run made obsolete, and then its working folder."""
     if workspace.obsolete.exists():
-        outputs = LocalFolder(str(destination.root).encode("utf-8", "surrogateescape"))
-        for batch in _obsolete(destination, workspace):
+        outputs = LocalFolder(os.fsencode(workspace.destination.root))
+        for batch in _obsolete(workspace):
             for file_name in batch.column(0).to_pylist():
                 outputs.delete(file_name)
     shutil.rmtree(workspace.root)
 
 
-def _obsolete(destination: Destination, workspace: Workspace) -> list[pa.RecordBatch]:
+def _obsolete(workspace: Workspace) -> list[pa.RecordBatch]:
     with sql.connect(workspace.root) as db:
-        manifest: Path = destination.manifest
+        manifest = workspace.destination.manifest
         if manifest.exists():
             db.execute(f"CREATE VIEW manifest AS FROM read_parquet({sql.text(manifest)})")
         else:

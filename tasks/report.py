@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from tasks import sql
-from tasks.destination import Destination
+from tasks.destination import Workspace
 from tasks.discover import Listing
 from tasks.plan import Plan
+from tasks.recipe import Job
 
 FAILURES_SHOWN = 300
 SLOWEST_SHOWN = 10
@@ -125,10 +126,11 @@ class RunReport(BaseModel):
         return ", ".join(parts)
 
 
-def read_figures(report: RunReport, destination: Destination, run_file: Path, scratch: Path) -> None:
+def read_figures(report: RunReport, workspace: Workspace, job: Job) -> None:
     """Fill in what the run's own Parquet file and the manifest tell."""
-    with sql.connect(scratch) as db:
-        db.execute(f"CREATE VIEW run AS FROM read_parquet({sql.text(run_file)})")
+    destination = workspace.destination
+    with sql.connect(workspace.root) as db:
+        db.execute(f"CREATE VIEW run AS FROM read_parquet({sql.text(destination.runs / job.run_file)})")
         db.execute(f"CREATE VIEW manifest AS FROM read_parquet({sql.text(destination.manifest)})")
         counts = _rows(
             db,
@@ -212,8 +214,7 @@ def create_progress(destination: str) -> UUID:
     """Put a progress bar on the flow run's page and return its id."""
     from prefect.artifacts import create_progress_artifact
 
-    created: UUID = create_progress_artifact(0.0, key=artifact_key(destination, "progress"))
-    return created
+    return cast(UUID, create_progress_artifact(0.0, key=artifact_key(destination, "progress")))
 
 
 def update_progress(progress: UUID, percent: float, description: str) -> None:
@@ -239,15 +240,11 @@ def summary_markdown(report: RunReport) -> str:
     if report.error_codes:
         sections += ["## Failures by code", _table(["code", "images"], list(report.error_codes.items()))]
     if report.stages:
-        rows = [
-            (times.stage, f"{times.p50:.1f}", f"{times.p95:.1f}", f"{times.max:.1f}")
-            for times in report.stages
-        ]
+        rows = [(times.stage, f"{times.p50:.1f}", f"{times.p95:.1f}", f"{times.max:.1f}") for times in report.stages]
         sections += ["## Time per image, ms", _table(["stage", "p50", "p95", "max"], rows)]
     if report.slowest:
         slow = [
-            (f"`{_code(image.source_path)}`", f"{image.ms:.0f}", f"{image.megapixels:.1f}")
-            for image in report.slowest
+            (f"`{_code(image.source_path)}`", f"{image.ms:.0f}", f"{image.megapixels:.1f}") for image in report.slowest
         ]
         sections += ["## Slowest images", _table(["image", "ms", "megapixels"], slow)]
     if report.unreadable_folders:
@@ -268,9 +265,7 @@ def _count_rows(report: RunReport) -> list[tuple[str, Any]]:
         ("of them failed", report.known_failed),
     ]
     rows += [(f"to do: {reason}", count) for reason, count in report.reasons.items()]
-    rows += [
-        (f"skipped: {reason.replace('_', ' ')}", count) for reason, count in sorted(report.skipped.items())
-    ]
+    rows += [(f"skipped: {reason.replace('_', ' ')}", count) for reason, count in sorted(report.skipped.items())]
     always = {"made", "failed", "unchanged", "**in the manifest**"}
     return [(name, f"{count:,}") for name, count in rows if count or name in always]
 

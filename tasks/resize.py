@@ -23,7 +23,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, Field
 
 from tasks.destination import Destination
-from tasks.errors import TRANSIENT, DarkroomError, ErrorCode, ImageError
+from tasks.errors import TRANSIENT, DarkroomError, ImageError
 from tasks.imaging import SourceFacts, Transformed, configure_codecs, transform
 from tasks.journal import Journal, Row, finished_paths
 from tasks.naming import output_name
@@ -154,9 +154,7 @@ class _Tally:
         self._output_bytes += row.get("output_bytes") or 0
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
             self._told_at = time.monotonic()
-            _tell(
-                {"shard": self._shard.number, "done": self._status.total(), "failed": self._status["failed"]}
-            )
+            _tell({"shard": self._shard.number, "done": self._status.total(), "failed": self._status["failed"]})
 
     def result(self) -> ShardResult:
         return ShardResult(
@@ -256,7 +254,7 @@ class _Pipeline:
         try:
             if image.error:
                 raise image.error
-            made = transform(image.data, self._job.recipe, self._job.max_pixels)
+            made = transform(image.data, self._job.recipe, self._job.rules.max_pixels)
         except ImageError as error:
             return _finished(self._failed_row(image, error))
         return writers.submit(self._write, image, made)
@@ -305,9 +303,7 @@ class _Pipeline:
 
     def _row(self, image: _Image, **columns: Any) -> Row:
         planned = image.planned
-        version = image.version or FileVersion(
-            planned["source_size"], planned["source_mtime"], planned["source_etag"]
-        )
+        version = image.version or FileVersion(planned["source_size"], planned["source_mtime"], planned["source_etag"])
         return {
             **self._common,
             "source_path": planned["source_path"],

@@ -60,9 +60,7 @@ def read_status(destination: Destination) -> Status:
         codes = db.execute(
             "SELECT error_code, count(*) FROM manifest WHERE error_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
         ).fetchall()
-        [(output_bytes,)] = db.execute(
-            "SELECT coalesce(sum(output_bytes), 0)::BIGINT FROM manifest"
-        ).fetchall()
+        [(output_bytes,)] = db.execute("SELECT coalesce(sum(output_bytes), 0)::BIGINT FROM manifest").fetchall()
         last_run = _last_run(db, destination)
     return Status(info, dict(statuses), dict(codes), output_bytes, last_run, lease, unfinished)
 

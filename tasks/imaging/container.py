@@ -142,10 +142,10 @@ def _first_directory(data: bytes) -> int:
 def ends_early(image_format: str, data: bytes) -> bool:
     """Tell whether a file is shorter than its own container says; False where containers don't say."""
     checks: dict[str, Callable[[bytes], bool]] = {
-        "avif": _boxes_overrun,
+        "avif": _lacks_media_data,
         "jpeg2000": lambda data: not data.rstrip(b"\x00").endswith(b"\xff\xd9"),
         "png": lambda data: _png_size(data) is not None and all(c[0] != b"IEND" for c in _png_chunks(data)),
-        "tiff": lambda data: _first_directory(data) + 2 > len(data),
+        "tiff": _directory_overruns,
         "webp": lambda data: int.from_bytes(data[4:8], "little") + 8 > len(data),
     }
     try:
@@ -154,16 +154,24 @@ def ends_early(image_format: str, data: bytes) -> bool:
         return True
 
 
-def _boxes_overrun(data: bytes) -> bool:
+def _directory_overruns(data: bytes) -> bool:
+    order, big = _tiff_layout(data)
+    start = _first_directory(data)
+    (entries,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+    return bool(start + (8 + 20 * entries if big else 2 + 12 * entries) > len(data))
+
+
+def _lacks_media_data(data: bytes) -> bool:
     position = 0
     while position + 8 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
+        length, kind = struct.unpack_from(">I4s", data, position)
         if length == 1:
-            length = int.from_bytes(data[position + 8 : position + 16], "big")
-        if length < 8:
-            return False
-        position += length
-    return position > len(data)
+            (length,) = struct.unpack_from(">Q", data, position + 8)
+        if kind == b"mdat":
+            # A length of 0 says that it goes on to the end, wherever that is.
+            return bool(position + length > len(data))
+        position += max(length, 8)
+    return True
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -26,14 +26,10 @@ def refuse_oversized(geometry: Geometry, output_format: Format, max_pixels: int)
     """
     size = f"{geometry.width} × {geometry.height}"
     if max(geometry.width, geometry.height) > MAX_SIDE[output_format]:
-        message = (
-            f"the output of {size} pixels is longer than the {MAX_SIDE[output_format]} of {output_format}"
-        )
+        message = f"the output of {size} pixels is longer than the {MAX_SIDE[output_format]} of {output_format}"
         raise ImageError(ErrorCode.ENCODE_FAILED, message)
     if geometry.width * geometry.height > max_pixels:
-        raise ImageError(
-            ErrorCode.ENCODE_FAILED, f"the output of {size} pixels is over the limit of {max_pixels}"
-        )
+        raise ImageError(ErrorCode.ENCODE_FAILED, f"the output of {size} pixels is over the limit of {max_pixels}")
 
 
 def encode(pixels: Pixels, recipe: Recipe) -> bytes:

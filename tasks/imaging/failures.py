@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tasks.imaging.facts import SourceFacts
 
 TRUNCATED = re.compile(
-    r"truncat|premature end of JPEG file|unexpected end|end of (file|data|stream)|reached EOF|not enough|incomplete|"
-    r"requires a buffer|no more images",
+    r"truncat|premature end of JPEG file|unexpected end|end of (file|stream)|reached EOF|not enough|"
+    r"incomplete|requires a buffer|no more images",
     re.I,
 )
 UNSUPPORTED = re.compile(

@@ -122,9 +122,7 @@ def decode_image(opened: OpenedImage, *, keep_truncated: bool) -> Decoded:
     facts = opened.facts
     expected = facts.oriented_size if orientation != facts.orientation else (facts.width, facts.height)
     if image.size != expected:
-        message = (
-            f"header says {expected[0]} × {expected[1]} pixels, contents {image.size[0]} × {image.size[1]}"
-        )
+        message = f"header says {expected[0]} × {expected[1]} pixels, contents {image.size[0]} × {image.size[1]}"
         raise ImageError(ErrorCode.DECODE_CORRUPT, message, facts)
     profile = image.info.get("icc_profile") or None
     if image.mode == "CMYK":

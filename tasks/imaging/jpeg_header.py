@@ -144,9 +144,7 @@ def _refuse_undecodable(header: JpegHeader) -> None:
         known = facts if header.components else None
         raise ImageError(ErrorCode.DECODE_TRUNCATED, "JPEG ends before its first scan", known)
     if header.frame not in DECODABLE_FRAMES:
-        raise ImageError(
-            ErrorCode.DECODE_UNSUPPORTED, f"JPEG process SOF{header.frame - 0xC0} is not supported", facts
-        )
+        raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"JPEG process SOF{header.frame - 0xC0} is not supported", facts)
     if header.precision != 8:
         raise ImageError(
             ErrorCode.DECODE_UNSUPPORTED, f"JPEG with {header.precision}-bit samples is not supported", facts

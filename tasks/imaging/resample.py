@@ -64,6 +64,7 @@ def _premultiply(pixels: Pixels) -> Samples:
 
 
 def _unmultiply(product: Samples) -> Pixels:
+    # Where a filter overshoots it does so in colour × alpha and alpha alike: clip only what they give.
     alpha = product[:, :, 3:].astype(np.float32)
     color = product[:, :, :3] * np.float32(255) / np.maximum(alpha, 1)
     straight = np.concatenate((color, alpha / np.float32(255)), axis=2)
@@ -93,9 +94,7 @@ def _area_or_linear(samples: Samples, width: int, height: int) -> Samples:
     return cv2.resize(samples, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _pillow_filter(
-    box: tuple[float, float, float, float], size: tuple[int, int], method: Filter
-) -> Image.Resampling:
+def _pillow_filter(box: tuple[float, float, float, float], size: tuple[int, int], method: Filter) -> Image.Resampling:
     if method == "nearest":
         return Image.Resampling.NEAREST
     shrinks = size[0] < box[2] - box[0] and size[1] < box[3] - box[1]
@@ -111,5 +110,5 @@ def _with_pillow(
     # Pillow resamples more than eight bits only one channel at a time, as floats.
     bands = np.moveaxis(samples, 2, 0)
     floats = [Image.fromarray(band.astype(np.float32)).resize(size, method, box) for band in bands]
-    clipped: Samples = np.clip(np.stack([np.array(band) for band in floats], axis=2), 0, 65025)
-    return clipped
+    stacked: Samples = np.stack([np.array(band) for band in floats], axis=2)
+    return stacked

@@ -103,9 +103,7 @@ def _decode_jpeg(data: bytes, recipe: Recipe, max_pixels: int) -> tuple[SourceFa
         geometry = _plan(facts, recipe, max_pixels)
         # Nearest takes pixels as they are; a reduced picture has only averages.
         needed = (
-            (facts.width, facts.height)
-            if recipe.filter == "nearest"
-            else _stored_size(geometry, facts.orientation)
+            (facts.width, facts.height) if recipe.filter == "nearest" else _stored_size(geometry, facts.orientation)
         )
         decoded = decode_jpeg(
             data,

@@ -22,9 +22,7 @@ def sample(tmp_path_factory):
 
 
 def contents(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def can_be_decoded(path):
@@ -120,9 +118,7 @@ def test_a_sample_needs_room_for_the_odd_ones(tmp_path):
     assert not (tmp_path / "sample").exists()
 
 
-@pytest.mark.parametrize(
-    "write", [lambda to: write_sample(to, COUNT), lambda to: write_corpus(to, 9, (8, 8))]
-)
+@pytest.mark.parametrize("write", [lambda to: write_sample(to, COUNT), lambda to: write_corpus(to, 9, (8, 8))])
 def test_what_is_interrupted_leaves_nothing_that_looks_complete(write, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
@@ -163,9 +159,7 @@ def test_it_runs_as_a_script_from_any_folder(tmp_path):
     assert again.stderr == "small corpus is there already; delete it to make it anew\n"
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--count", "0"], ["--count", "2", "--size", "500"], ["--size", "0x4"]]
-)
+@pytest.mark.parametrize("arguments", [["--count", "0"], ["--count", "2", "--size", "500"], ["--size", "0x4"]])
 def test_nonsense_on_the_command_line_is_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         generate.main(arguments)

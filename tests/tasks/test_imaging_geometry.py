@@ -103,9 +103,7 @@ def test_aspect_ratio_is_kept_within_half_a_pixel(width, height, recipe):
     geometry = plan_geometry(width, height, recipe)
     off_x = abs(geometry.resized_width - width * geometry.scale_y)
     off_y = abs(geometry.resized_height - height * geometry.scale_x)
-    assert (
-        off_x <= 0.5 + 1e-6 or off_y <= 0.5 + 1e-6 or 1 in (geometry.resized_width, geometry.resized_height)
-    )
+    assert off_x <= 0.5 + 1e-6 or off_y <= 0.5 + 1e-6 or 1 in (geometry.resized_width, geometry.resized_height)
 
 
 @pytest.mark.parametrize("fit", FITS)
