@@ -91,7 +91,11 @@ def _run_flow(source: str, destination: str, recipe: Recipe, rules: Rules, compu
         if server:
             server.wait_until_healthy()
         with terminal.shown_progress():
-            state = preprocess(source, destination, recipe, rules, compute, return_state=True)
+            try:
+                state = preprocess(source, destination, recipe, rules, compute, return_state=True)
+            except (KeyboardInterrupt, SystemExit):
+                terminal.error("Interrupted. What is finished is kept: the same command goes on from there.")
+                raise
         if report := report_of(state):
             terminal.print_report(report, _history(report.run_id, local=bool(server)))
         return "" if state.is_completed() else state.message or state.name

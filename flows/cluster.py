@@ -9,8 +9,9 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from tasks.recipe import Compute
@@ -156,7 +157,12 @@ def run_shards(
                 outcome = _outcome(shard, future)
                 # While a result is held, Dask would compute it again if the worker that has it died.
                 done.release()
-                if isinstance(outcome, ShardFailure) and shard.attempt < MAX_ATTEMPTS:
+                if not isinstance(outcome, ShardFailure):
+                    yield outcome
+                elif not shard.was_begun():
+                    # Lost in the queue of a worker that died of something else.
+                    waiting.append(shard)
+                elif shard.attempt < MAX_ATTEMPTS:
                     waiting.append(shard.model_copy(update={"attempt": shard.attempt + 1}))
                 else:
                     yield outcome
@@ -202,8 +208,13 @@ def _outcome(shard: ShardRef, future: PrefectDaskFuture[ShardResult]) -> ShardRe
 def _mark_crashed(task_run_id: UUID, message: str) -> None:
     """Tell Prefect that a task run is dead: nobody else does, and it would stay Running in the UI."""
     from prefect.client.orchestration import get_client
-    from prefect.exceptions import ObjectNotFound
+    from prefect.exceptions import PrefectHTTPStatusError
     from prefect.states import Crashed
 
-    with get_client(sync_client=True) as client, suppress(ObjectNotFound):
-        client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
+    with get_client(sync_client=True) as client:
+        try:
+            client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
+        except PrefectHTTPStatusError as error:
+            # A task that was lost before it began is one that the server has never heard of.
+            if error.response.status_code != HTTPStatus.NOT_FOUND:
+                raise

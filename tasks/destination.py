@@ -95,6 +95,10 @@ class Workspace:
         pattern = "*.parquet" if shard is None else f"{shard:06d}-*.parquet"
         return sorted(self.journal.glob(pattern))
 
+    def begun(self, shard: int, attempt: int) -> Path:
+        """Return the file that is there once a worker has begun with an attempt at a shard."""
+        return self.journal / f"{shard:06d}-{attempt:03d}.begun"
+
     def create(self) -> None:
         """Make the folder."""
         self.journal.mkdir(parents=True, exist_ok=True)

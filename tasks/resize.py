@@ -22,7 +22,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, Field
 
-from tasks.destination import Destination
+from tasks.destination import Destination, Workspace
 from tasks.errors import TRANSIENT, DarkroomError, ImageError
 from tasks.imaging import SourceFacts, Transformed, configure_codecs, transform
 from tasks.journal import Journal, Row, finished_paths
@@ -61,6 +61,15 @@ class ShardRef(BaseModel):
         """A name for people."""
         attempt = f" attempt {self.attempt}" if self.attempt > 1 else ""
         return f"shard {self.number + 1} of {self.of} ({self.images:,} images){attempt}"
+
+    @property
+    def workspace(self) -> Workspace:
+        """The run's working folder."""
+        return Destination(Path(self.destination)).workspace(self.run_id)
+
+    def was_begun(self) -> bool:
+        """Say whether a worker has begun with this attempt."""
+        return self.workspace.begun(self.number, self.attempt).exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +120,8 @@ def work_shard(shard: ShardRef) -> ShardResult:
         DarkroomError: this worker's libraries would make other pixels than the run's recipe says.
     """
     configure_codecs()
-    workspace = Destination(Path(shard.destination)).workspace(shard.run_id)
+    workspace = shard.workspace
+    workspace.begun(shard.number, shard.attempt).touch()
     job = Job.model_validate_json(workspace.job.read_bytes())
     if job.recipe.recipe_id != job.recipe_id:
         raise DarkroomError(

@@ -150,7 +150,7 @@ def ends_early(image_format: str, data: bytes) -> bool:
     }
     try:
         return image_format in checks and checks[image_format](data)
-    except struct.error:
+    except (struct.error, OverflowError):
         return True
 
 

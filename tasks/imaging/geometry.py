@@ -39,7 +39,7 @@ class Geometry:
     @property
     def crops(self) -> bool:
         """Whether a part of the resized source lies outside the output."""
-        return self.left < 0 or self.top < 0
+        return self.width < self.resized_width or self.height < self.resized_height
 
     @property
     def pads(self) -> bool:

@@ -40,7 +40,9 @@ def resize_and_crop(pixels: Pixels, geometry: Geometry, method: Filter) -> Pixel
         return resized[top : top + height, left : left + width]
     per_x = pixels.shape[1] / geometry.resized_width
     per_y = pixels.shape[0] / geometry.resized_height
-    box = (left * per_x, top * per_y, (left + width) * per_x, (top + height) * per_y)
+    right = min((left + width) * per_x, pixels.shape[1])
+    bottom = min((top + height) * per_y, pixels.shape[0])
+    box = (left * per_x, top * per_y, right, bottom)
     return _keep_alpha_apart(pixels, box, (width, height), method)
 
 

@@ -1,6 +1,7 @@
 """Whatever the bytes are: an output, or an `ImageError` of the closed list, and never a sound."""
 
 import io
+import re
 import struct
 import threading
 import warnings
@@ -182,7 +183,8 @@ def test_damage_gives_an_output_or_a_code(name, flips, kept, recipe):
         result = transform(damaged, recipe, 1_000_000)
     except ImageError as error:
         assert error.code in DECODE_CODES
-        assert 0 < len(error.message) <= MAX_MESSAGE_LENGTH and "/" not in error.message.replace("N/8", "")
+        assert 0 < len(error.message) <= MAX_MESSAGE_LENGTH
+        assert not re.search(r"(^|\s|')/\w", error.message), "a path"
     else:
         assert pixels_of(result).shape[:2] == (result.height, result.width)
         assert transform(damaged, recipe, 1_000_000).data == result.data
@@ -240,12 +242,14 @@ def test_quiet_leaves_the_filters_as_they_were():
 def test_warnings_of_pillow_stay_inside():
     # A tag whose text is longer than the whole file.
     data = tiff_header(4, 2, (315, 2, 60_000, 8))
-    with pytest.warns(UserWarning, match="EXIF"), Image.open(io.BytesIO(data)) as image:
-        image.load()
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+        assert seen, "Pillow alone warns"
+        seen.clear()
         assert run(data, width=4, height=2).facts.width == 4
-    assert seen == []
+        assert seen == []
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.imaging.geometry import plan_geometry
 from tasks.recipe import Recipe
-from tests.tasks.reference import encoded, lossless, picture, run
+from tests.tasks.reference import encoded, lossless, picture, pixels_of, run
 
 FITS = ["fill", "cover", "contain", "inside", "outside"]
 sides = st.integers(1, 5000)
@@ -135,3 +135,14 @@ def test_cover_of_a_thin_strip_needs_no_giant(method):
     assert out.shape == (300, 300, 3)
     middle = pixels[1499:1501].astype(int).mean(axis=(0, 1))
     assert np.abs(out.astype(int).mean(axis=(0, 1)) - middle).max() < 8
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.integers(1, 60), st.sampled_from(FITS))
+@settings(max_examples=150, deadline=None)
+def test_every_plan_can_be_carried_out(width, height, box_width, box_height, fit):
+    data = encoded(picture(width, height), "PNG")
+    for method in ("auto", "nearest", "cubic"):
+        for upscale in (True, False):
+            recipe = {"width": box_width, "height": box_height, "fit": fit, "upscale": upscale, "filter": method}
+            result = run(data, **recipe, format="png")
+            assert pixels_of(result).shape == (result.height, result.width, 3)
