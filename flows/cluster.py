@@ -7,10 +7,10 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -25,20 +25,23 @@ if TYPE_CHECKING:
 
     from tasks.resize import ShardRef, ShardResult
 
-PRELOADED = ["flows.worker"]
+WORKER_MODULE = "flows.worker"
 """Imported once by the process that workers are forked from; it must start no thread and open no client."""
 
 SHARDS_PER_WORKER_IN_FLIGHT = 2
 TICK_SECONDS = 0.25
 MAX_ATTEMPTS = 3
+MAX_LOST_UNBEGUN = 5
 
-ONE_THREAD = {
+WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
-"""A worker process is one core's worth of work: more threads would only get in each other's way."""
+"""A worker process is one core's worth of work: more threads would only get in each other's way. The
+allocator that comes with Arrow starts one as it is imported, which must not happen before a fork."""
 
 
 def local_workers(compute: Compute) -> int:
@@ -55,10 +58,10 @@ def warm_up() -> None:
     """
     if sys.platform == "linux":
         before = dict(os.environ)
-        os.environ.update(ONE_THREAD)
-        multiprocessing.set_forkserver_preload(PRELOADED)
+        os.environ.update(WORKER_ENVIRONMENT)
+        multiprocessing.set_forkserver_preload([WORKER_MODULE])
         multiprocessing.forkserver.ensure_running()
-        for name in ONE_THREAD.keys() - before.keys():
+        for name in WORKER_ENVIRONMENT.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
 
@@ -94,7 +97,8 @@ def _dask_config(compute: Compute) -> dict[str, Any]:
         # A lost worker is reported at once, and its shard continued here, instead of running it into
         # whatever killed the worker on three more of them.
         "distributed.scheduler.allowed-failures": 0,
-        "distributed.nanny.environ": ONE_THREAD,
+        "distributed.nanny.environ": WORKER_ENVIRONMENT,
+        "distributed.worker.preload": [WORKER_MODULE],
     }
     if not compute.cluster_class and sys.platform == "linux":
         warm_up()
@@ -122,6 +126,14 @@ def _runner_arguments(compute: Compute) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class ShardFailure:
+    """A shard that could not be worked, and why."""
+
+    shard: ShardRef
+    reason: str
+
+
 def run_shards(
     runner: DaskTaskRunner,
     shards: Sequence[ShardRef],
@@ -139,49 +151,94 @@ def run_shards(
         hear: called, in another thread, with the progress that a worker tells.
         tick: called several times a second; what it raises ends the run.
     """
-    from tasks.resize import PROGRESS_TOPIC, resize_shard
+    from tasks.resize import PROGRESS_TOPIC
 
     client: Any = runner.client
     client.subscribe_topic(PROGRESS_TOPIC, lambda event: hear(event[1]))
-    waiting = deque(shards)
-    running: dict[distributed.Future[Any], tuple[ShardRef, PrefectDaskFuture[ShardResult]]] = {}
+    window = _Window(runner, deque(shards))
     try:
-        while waiting or running:
-            window = SHARDS_PER_WORKER_IN_FLIGHT * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-            while waiting and len(running) < window:
-                shard = waiting.popleft()
-                future = runner.submit(resize_shard, {"shard": shard})
-                running[future.wrapped_future] = (shard, future)
-            for done in _wait(client, list(running)):
-                shard, future = running.pop(done)
-                outcome = _outcome(shard, future)
-                # While a result is held, Dask would compute it again if the worker that has it died.
-                done.release()
-                if not isinstance(outcome, ShardFailure):
-                    yield outcome
-                elif not shard.was_begun():
-                    # Lost in the queue of a worker that died of something else.
-                    waiting.append(shard)
-                elif shard.attempt < MAX_ATTEMPTS:
-                    waiting.append(shard.model_copy(update={"attempt": shard.attempt + 1}))
-                else:
-                    yield outcome
+        while window.waiting or window.running:
+            window.fill()
+            yield from window.collect()
             tick()
     finally:
-        client.cancel(list(running), force=True)
+        client.cancel(list(window.running), force=True)
         client.unsubscribe_topic(PROGRESS_TOPIC)
+        for task_run_id, message in window.unknown:
+            _mark_crashed(task_run_id, message)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardFailure:
-    """A shard that could not be worked, and why."""
+@dataclass(slots=True)
+class _Window:
+    """The shards in flight: enough that no worker waits, few enough that no scheduler drowns."""
 
-    shard: ShardRef
-    reason: str
+    runner: DaskTaskRunner
+    waiting: deque[ShardRef]
+    running: dict[distributed.Future[Any], tuple[ShardRef, PrefectDaskFuture[ShardResult]]] = field(
+        default_factory=dict
+    )
+    lost_unbegun: Counter[int] = field(default_factory=Counter)
+    """By shard: how often it was lost in the queue of a worker that died of something else."""
+
+    unknown: list[tuple[UUID, str]] = field(default_factory=list)
+    """Lost task runs that the server had not heard of yet, and what to tell it."""
+
+    def fill(self) -> None:
+        """Submit shards until there are enough in flight."""
+        from tasks.resize import resize_shard
+
+        workers = len(self.runner.client.scheduler_info(n_workers=-1)["workers"])
+        while self.waiting and len(self.running) < SHARDS_PER_WORKER_IN_FLIGHT * max(1, workers):
+            shard = self.waiting.popleft()
+            future = self.runner.submit(resize_shard, {"shard": shard})
+            self.running[future.wrapped_future] = (shard, future)
+
+    def collect(self) -> Iterator[ShardResult | ShardFailure]:
+        """Yield what came of the shards that have ended, after waiting a tick for the first of them."""
+        for done in _ended(self.runner.client, list(self.running)):
+            shard, future = self.running.pop(done)
+            outcome = self._outcome(shard, future)
+            # While a result is held, Dask would compute it again if the worker that has it died.
+            done.release()
+            if outcome:
+                yield outcome
+
+    def _outcome(self, shard: ShardRef, future: PrefectDaskFuture[ShardResult]) -> ShardResult | ShardFailure | None:
+        """Return what came of a task that has ended; None if its shard waits for another attempt."""
+        import distributed
+
+        try:
+            state = future.wrapped_future.result()
+        except distributed.KilledWorker as error:
+            return self._lost(shard, future.task_run_id, f"{shard.label}: its worker was lost ({error})")
+        except Exception as error:  # noqa: BLE001 - whatever a worker says that could not even load the task
+            return ShardFailure(
+                shard,
+                f"a worker could not load the task ({type(error).__name__}: {error}). Install the same Darkroom, "
+                "from the same requirements.lock, on the scheduler and every worker.",
+            )
+        if state.is_completed():
+            result: ShardResult = state.result(_sync=True)
+            return result
+        return self._again(shard, state.message or state.name)
+
+    def _lost(self, shard: ShardRef, task_run_id: UUID, message: str) -> ShardFailure | None:
+        if not _mark_crashed(task_run_id, message):
+            self.unknown.append((task_run_id, message))
+        if not shard.was_begun() and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
+            self.lost_unbegun[shard.number] += 1
+            self.waiting.append(shard)
+            return None
+        return self._again(shard, "its worker was lost, which is most often a lack of memory")
+
+    def _again(self, shard: ShardRef, reason: str) -> ShardFailure | None:
+        if shard.attempt >= MAX_ATTEMPTS:
+            return ShardFailure(shard, reason)
+        self.waiting.append(shard.model_copy(update={"attempt": shard.attempt + 1}))
+        return None
 
 
-def _wait(client: distributed.Client, futures: list[distributed.Future[Any]]) -> list[distributed.Future[Any]]:
-    """Return the futures that have ended, after waiting a tick for the first of them."""
+def _ended(client: distributed.Client, futures: list[distributed.Future[Any]]) -> list[distributed.Future[Any]]:
     import distributed
 
     with client.as_current():
@@ -191,22 +248,12 @@ def _wait(client: distributed.Client, futures: list[distributed.Future[Any]]) ->
             return []
 
 
-def _outcome(shard: ShardRef, future: PrefectDaskFuture[ShardResult]) -> ShardResult | ShardFailure:
-    """Return what came of a task that has ended, whatever way it ended."""
-    try:
-        state = future.wrapped_future.result()
-    except Exception as error:  # noqa: BLE001 - whatever Dask says of a task it lost
-        reason = f"its worker was lost ({type(error).__name__})"
-        _mark_crashed(future.task_run_id, f"{shard.label}: {reason}")
-        return ShardFailure(shard, reason)
-    if state.is_completed():
-        result: ShardResult = state.result(_sync=True)
-        return result
-    return ShardFailure(shard, state.message or state.name)
+def _mark_crashed(task_run_id: UUID, message: str) -> bool:
+    """Tell Prefect that a task run is dead, and return whether it knows the run.
 
-
-def _mark_crashed(task_run_id: UUID, message: str) -> None:
-    """Tell Prefect that a task run is dead: nobody else does, and it would stay Running in the UI."""
+    Nobody else tells it, and the run would stay Running in the UI. The server hears of task runs by events:
+    of one that has just begun it may not have heard yet, of one that never began it never will.
+    """
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
     from prefect.states import Crashed
@@ -215,6 +262,7 @@ def _mark_crashed(task_run_id: UUID, message: str) -> None:
         try:
             client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
         except PrefectHTTPStatusError as error:
-            # A task that was lost before it began is one that the server has never heard of.
             if error.response.status_code != HTTPStatus.NOT_FOUND:
                 raise
+            return False
+    return True

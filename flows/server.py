@@ -68,7 +68,6 @@ class LocalServer:
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.02)
-        self.stop()
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
         raise DarkroomError(
@@ -86,6 +85,7 @@ class LocalServer:
             self._process.wait()
         if self._process.stdin:
             self._process.stdin.close()
+        self._errors.close()
 
 
 @contextmanager

@@ -1,4 +1,6 @@
-"""What a worker process needs, imported once in the process that local workers are forked from."""
+"""Worker processes: what they need, imported once in the process that they are forked from, and their set-up."""
+
+import signal
 
 import distributed.nanny
 import distributed.worker
@@ -7,4 +9,9 @@ import prefect_dask.client
 
 import tasks.resize
 
-__all__ = ["distributed", "prefect", "prefect_dask", "tasks"]
+__all__ = ["dask_setup", "distributed", "prefect", "prefect_dask", "tasks"]
+
+
+def dask_setup(worker: distributed.worker.Worker) -> None:  # noqa: ARG001 - Dask's interface
+    """Leave Ctrl-C to the flow, which ends its workers in order; Dask calls this as a worker starts."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -49,7 +49,7 @@ def _check_source(source: Path) -> None:
 def _check_destination(destination: Path) -> None:
     if os.path.lexists(destination) and not destination.is_dir():
         raise SettingsError(f"destination: {destination} is not a folder. Give another one, or move that away.")
-    existing = next(path for path in (destination, *destination.parents) if path.exists())
+    existing = next(path for path in (destination, *destination.parents) if os.path.exists(path))
     if not existing.is_dir():
         raise SettingsError(f"destination: {existing} is not a folder, so that {destination} can't be made in it.")
     if not os.access(existing, os.W_OK | os.X_OK):

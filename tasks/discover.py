@@ -143,7 +143,7 @@ def _walk(root: bytes, skipped: Skipped, *, follow_symlinks: bool) -> Iterator[_
                     skipped.counts["hidden"] += 1
                 elif entry.is_dir(follow_symlinks=False):
                     folders.append((path, above))
-                elif entry.is_symlink() and entry.is_dir():
+                elif _is_linked_folder(entry):
                     real = os.path.realpath(entry.path)
                     if follow_symlinks and real not in above:
                         folders.append((path, above | {real}))
@@ -155,6 +155,13 @@ def _walk(root: bytes, skipped: Skipped, *, follow_symlinks: bool) -> Iterator[_
                     skipped.counts["outside"] += 1
                 else:
                     yield from _file(entry, path_to_text(path), skipped)
+
+
+def _is_linked_folder(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return entry.is_symlink() and entry.is_dir()
+    except OSError:  # a loop, or it leads to where this user may not look
+        return False
 
 
 def _file(entry: os.DirEntry[bytes], text: str, skipped: Skipped) -> Iterator[_Found]:

@@ -148,14 +148,23 @@ def publish(workspace: Workspace, job: Job, *, delete: bool) -> None:
         write_table(destination.runs / job.run_file, rows, metadata)
         temporary = destination.manifest.with_name(f".{destination.manifest.name}.tmp")
         write_table(temporary, sql.stream(db, "SELECT * FROM merged", ROW_GROUP_ROWS), metadata)
-        db.execute(f"CREATE VIEW published AS FROM read_parquet({sql.text(temporary)})")
-        sql.copy(
-            db,
-            "SELECT file_name FROM base ANTI JOIN published USING (file_name) WHERE file_name IS NOT NULL",
-            workspace.obsolete,
-        )
+        db.execute(f"CREATE VIEW published AS FROM {sql.parquet(temporary)}")
+        _note_obsolete(db, workspace.obsolete)
     os.replace(temporary, destination.manifest)
     sync_folder(destination.root)
+
+
+def _note_obsolete(db: sql.Connection, obsolete: Path) -> None:
+    """Write which outputs the new manifest no longer names, beside those that an interrupted try had noted."""
+    _view(db, "noted", [obsolete] if obsolete.exists() else [], "SELECT NULL::VARCHAR AS file_name WHERE false")
+    temporary = obsolete.with_suffix(".tmp")
+    sql.copy(
+        db,
+        "SELECT file_name FROM (SELECT file_name FROM base UNION FROM noted) ANTI JOIN published USING (file_name) "
+        "WHERE file_name IS NOT NULL",
+        temporary,
+    )
+    os.replace(temporary, obsolete)
 
 
 _JOURNAL_SQL = """
@@ -182,7 +191,7 @@ def _view(db: sql.Connection, name: str, files: Iterable[Path], empty: str | Non
     """Name Parquet files of one schema, or an empty table where there are none."""
     files = list(files)
     if files:
-        db.execute(f"CREATE VIEW {name} AS FROM read_parquet([{', '.join(map(sql.text, files))}])")
+        db.execute(f"CREATE VIEW {name} AS FROM {sql.parquet(*files)}")
     elif empty:
         db.execute(f"CREATE VIEW {name} AS {empty}")
     else:

@@ -24,6 +24,7 @@ MAX_NAME_BYTES = 255
 
 _ESCAPED = re.compile("[\udc80-\udcff\uef80-\uefff]")
 _ESCAPES = re.compile("[\uef80-\uefff]")
+_CUT = re.compile(r"~[0-9a-f]{16}\Z")
 
 
 def path_to_text(raw: bytes) -> str:
@@ -86,23 +87,27 @@ def _folder_name(folder: str, output_format: Format) -> str:
     plain = folder
     while plain.endswith(".d"):
         plain = plain[:-2]
-    return _shortened(folder, ".d") if _looks_appended(plain, OUTPUT_SUFFIXES[output_format]) else folder
+    looks_cut = plain != folder and _CUT.search(plain)
+    if looks_cut or _looks_appended(plain, OUTPUT_SUFFIXES[output_format]):
+        return _shortened(folder, ".d")
+    return folder
 
 
 def _looks_appended(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Say whether a name could be another source's name with the output suffix appended."""
+    """Say whether a name could be another source's name, cut or not, with the output suffix appended."""
     appended = f".{suffixes[0]}"
     if not name.endswith(appended):
         return False
     while name.endswith(appended):
         name = name.removesuffix(appended)
-    return is_image_name(name) and suffix_of(name) not in suffixes
+    return bool(_CUT.search(name)) or (is_image_name(name) and suffix_of(name) not in suffixes)
 
 
 def _shortened(name: str, appended: str) -> str:
     if len(text_to_path(name)) + len(appended) <= MAX_NAME_BYTES:
         return name + appended
     mark = f"~{hashlib.sha256(name.encode()).hexdigest()[:16]}{appended}"
-    kept = text_to_path(name)[: MAX_NAME_BYTES - len(mark)]
-    # The cut may fall inside a character; what is left of it goes too.
-    return path_to_text(kept.decode("utf-8", "ignore").encode()) + mark
+    kept = name
+    while len(text_to_path(kept)) + len(mark) > MAX_NAME_BYTES:
+        kept = kept[:-1]
+    return kept + mark

@@ -88,10 +88,10 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
     destination = workspace.destination
     list_outputs(destination.images, workspace.outputs)
     with sql.connect(workspace.root) as db:
-        db.execute(f"CREATE VIEW listing AS FROM read_parquet({sql.text(workspace.listing)})")
-        db.execute(f"CREATE VIEW outputs AS FROM read_parquet({sql.text(workspace.outputs)})")
+        db.execute(f"CREATE VIEW listing AS FROM {sql.parquet(workspace.listing)}")
+        db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(workspace.outputs)}")
         if destination.manifest.exists():
-            db.execute(f"CREATE VIEW manifest AS FROM read_parquet({sql.text(destination.manifest)})")
+            db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
         else:
             db.register("manifest", SCHEMA.empty_table())
         db.execute(
@@ -123,11 +123,11 @@ _WORK_SQL = """
                 WHEN m.recipe_id <> {recipe_id} THEN 'rebuild'
                 WHEN m.status = 'ok' AND o.size IS NULL THEN 'missing'
                 WHEN m.status = 'ok' AND o.size <> m.output_bytes THEN 'damaged'
-                WHEN (l.source_size, l.source_mtime, l.source_etag)
-                    IS DISTINCT FROM (m.source_size, m.source_mtime, m.source_etag) THEN 'changed'
                 WHEN m.error_code IN ({retried}) THEN 'retry'
                 WHEN m.error_code = {too_many_pixels}
                     AND m.source_width::BIGINT * m.source_height <= {max_pixels} THEN 'retry'
+                WHEN (l.source_size, l.source_mtime, l.source_etag)
+                    IS DISTINCT FROM (m.source_size, m.source_mtime, m.source_etag) THEN 'changed'
             END AS reason
         FROM listing AS l
         LEFT JOIN manifest AS m USING (source_path)

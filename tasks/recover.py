@@ -33,8 +33,9 @@ def recover(destination: Destination) -> Recovered:
     for workspace in destination.workspaces():
         parts = workspace.journal_parts()
         # An interruption between a manifest's publication and the end of the run leaves a journal that
-        # is published already; publishing it again changes nothing.
-        if parts:
+        # is published already; publishing it again changes nothing. Without its job, a working folder was
+        # being removed.
+        if parts and workspace.job.exists():
             job = Job.model_validate_json(workspace.job.read_bytes())
             publish(workspace, job, delete=False)
             images += sum(pq.read_metadata(part).num_rows for part in parts)
@@ -50,6 +51,7 @@ def close_workspace(workspace: Workspace) -> None:
         for batch in _obsolete(workspace):
             for file_name in batch.column(0).to_pylist():
                 outputs.delete(file_name)
+    workspace.job.unlink(missing_ok=True)
     shutil.rmtree(workspace.root)
 
 
@@ -57,8 +59,8 @@ def _obsolete(workspace: Workspace) -> list[pa.RecordBatch]:
     with sql.connect(workspace.root) as db:
         manifest = workspace.destination.manifest
         if manifest.exists():
-            db.execute(f"CREATE VIEW manifest AS FROM read_parquet({sql.text(manifest)})")
+            db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(manifest)}")
         else:
             db.register("manifest", SCHEMA.empty_table())
-        query = f"FROM read_parquet({sql.text(workspace.obsolete)}) ANTI JOIN manifest USING (file_name)"
+        query = f"FROM {sql.parquet(workspace.obsolete)} ANTI JOIN manifest USING (file_name)"
         return list(sql.stream(db, f"SELECT file_name {query}", 65_536))

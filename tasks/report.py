@@ -130,8 +130,8 @@ def read_figures(report: RunReport, workspace: Workspace, job: Job) -> None:
     """Fill in what the run's own Parquet file and the manifest tell."""
     destination = workspace.destination
     with sql.connect(workspace.root) as db:
-        db.execute(f"CREATE VIEW run AS FROM read_parquet({sql.text(destination.runs / job.run_file)})")
-        db.execute(f"CREATE VIEW manifest AS FROM read_parquet({sql.text(destination.manifest)})")
+        db.execute(f"CREATE VIEW run AS FROM {sql.parquet(destination.runs / job.run_file)}")
+        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
         counts = _rows(
             db,
             "SELECT count(*) FILTER (status = 'ok') AS ok, count(*) FILTER (status = 'failed') AS failed, "

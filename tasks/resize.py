@@ -267,6 +267,7 @@ class _Pipeline:
             made = transform(image.data, self._job.recipe, self._job.rules.max_pixels)
         except ImageError as error:
             return _finished(self._failed_row(image, error))
+        image.data = b""  # it would be held until its output is written
         return writers.submit(self._write, image, made)
 
     def _write(self, image: _Image, made: Transformed) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import pyarrow as pa
 Connection: TypeAlias = duckdb.DuckDBPyConnection
 
 MEMORY_LIMIT = "512MB"
+
+_GLOB = re.compile(r"[*?\[]")
 
 
 @contextmanager
@@ -32,6 +35,15 @@ def connect(scratch: Path) -> Iterator[Connection]:
 def text(value: object) -> str:
     """Return a value as an SQL string literal, where a statement takes no parameter."""
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def parquet(*files: Path) -> str:
+    """Return the SQL table of the rows of Parquet files of one schema.
+
+    A `*` in a path is only a `*`, and a folder named `status=ok` makes no column.
+    """
+    names = ", ".join(text(_GLOB.sub(r"[\g<0>]", str(file))) for file in files)
+    return f"read_parquet([{names}], hive_partitioning = false)"
 
 
 def stream(connection: Connection, query: str, rows: int) -> Iterator[pa.RecordBatch]:

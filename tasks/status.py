@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks import sql
@@ -55,7 +55,7 @@ def read_status(destination: Destination) -> Status:
     if info is None:
         return Status(None, lease=lease, unfinished=unfinished)
     with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        db.execute(f"CREATE VIEW manifest AS FROM read_parquet({sql.text(destination.manifest)})")
+        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
         statuses = db.execute("SELECT status, count(*) FROM manifest GROUP BY 1 ORDER BY 1 DESC").fetchall()
         codes = db.execute(
             "SELECT error_code, count(*) FROM manifest WHERE error_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
@@ -70,8 +70,7 @@ def _last_run(db: sql.Connection, destination: Destination) -> LastRun | None:
     if not files:
         return None
     [row] = db.execute(
-        "SELECT max(processed_at), count(*), count(*) FILTER (status = 'failed') "
-        f"FROM read_parquet({sql.text(files[-1])})"
+        f"SELECT max(processed_at), count(*), count(*) FILTER (status = 'failed') FROM {sql.parquet(files[-1])}"
     ).fetchall()
-    ended = row[0] or datetime.fromtimestamp(files[-1].stat().st_mtime).astimezone()
+    ended = row[0] or datetime.fromtimestamp(files[-1].stat().st_mtime, UTC)
     return LastRun(files[-1].name.partition(".")[0], ended, images=row[1], failed=row[2])

@@ -1,0 +1,59 @@
+"""What the flow is measured against: `python -m benchmarks.pool SOURCE DEST`.
+
+A plain pool of one process per core, which does to each image all that a shard does (read, hash, transform,
+write beside the target and rename, hash the output) and sends nothing back but the hashes. No Prefect, no
+Dask, no journal, no manifest. Prints how many images came out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.cluster import local_workers
+from tasks.errors import ImageError
+from tasks.imaging import configure_codecs, transform
+from tasks.naming import output_name
+from tasks.recipe import Compute, Recipe, Rules
+from tasks.storage import LocalFolder
+
+CHUNK_IMAGES = 8
+"""Images that a process is handed at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes the outputs of one source."""
+
+    source: LocalFolder
+    outputs: LocalFolder
+    recipe: Recipe
+    rules: Rules
+
+    def __call__(self, name: str) -> tuple[str, str] | None:
+        """Make one output and return the hashes of image and output; None if the image is a bad one."""
+        try:
+            data, _version = self.source.read(name)
+            source_sha256 = hashlib.sha256(data).hexdigest()
+            made = transform(data, self.recipe, self.rules.max_pixels)
+            self.outputs.write(output_name(name, self.recipe.format), made.data)
+        except ImageError:
+            return None
+        return source_sha256, hashlib.sha256(made.data).hexdigest()
+
+
+def work(source: Path, destination: Path) -> int:
+    """Make the outputs of all images of a folder, and return how many came out."""
+    names = sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
+    outputs = LocalFolder(os.fsencode(destination / "images"))
+    maker = Maker(LocalFolder(os.fsencode(source)), outputs, Recipe(), Rules())
+    with ProcessPoolExecutor(local_workers(Compute()), initializer=configure_codecs) as executor:
+        return sum(hashes is not None for hashes in executor.map(maker, names, chunksize=CHUNK_IMAGES))
+
+
+if __name__ == "__main__":
+    print(work(*map(Path, sys.argv[1:])))

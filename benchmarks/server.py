@@ -1,0 +1,80 @@
+"""The Prefect server that is already running when a flow starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import psutil  # type: ignore[import-untyped]
+
+START_SECONDS = 120.0
+STOP_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A Prefect server that answers."""
+
+    api_url: str
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Return the user and system time that the server has used so far."""
+        process = psutil.Process(self.pid)
+        times = [each.cpu_times() for each in [process, *process.children(recursive=True)]]
+        return float(sum(each.user + each.system + each.children_user + each.children_system for each in times))
+
+
+@contextmanager
+def prefect_server(env: Mapping[str, str]) -> Iterator[RunningServer]:
+    """Run `prefect server start` on a free port of the loopback interface, and end it however this ends."""
+    port = _free_port()
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # Ctrl-C on the terminal is for the measurement, which then ends the server.
+        start_new_session=True,
+    )
+    try:
+        api_url = f"http://127.0.0.1:{port}/api"
+        _wait_until_healthy(process, api_url)
+        yield RunningServer(api_url, process.pid)
+    finally:
+        _stop(process)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], api_url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{api_url}/health", timeout=1):  # noqa: S310 - our own http address
+            return
+        time.sleep(0.1)
+    raise RuntimeError("prefect server start: it does not answer")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and whatever it has started."""
+    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, None)):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return

@@ -1,0 +1,38 @@
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tasks.destination import Destination
+
+# A machine that others use too may take long over any one example.
+settings.register_profile("darkroom", deadline=None)
+settings.load_profile("darkroom")
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A destination that doesn't exist yet."""
+    return Destination(tmp_path / "dest")
+
+
+@pytest.fixture
+def source(tmp_path):
+    """An empty folder for sources."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def open_path():
+    """A temporary folder that every user may enter and write to, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-test-"))
+    folder.chmod(0o777)
+    yield folder
+    for path, _, _ in os.walk(folder):
+        Path(path).chmod(0o700)
+    shutil.rmtree(folder)

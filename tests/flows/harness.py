@@ -1,0 +1,126 @@
+"""What the tests of whole runs share: the real command, the real API, real images."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+DARKROOM = [sys.executable, "-m", "flows.cli"]
+CHECKOUT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Api:
+    """A running Prefect server."""
+
+    url: str
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return clean_environment(self.home) | {"PREFECT_API_URL": self.url}
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            f"{self.url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
+
+    def flow_run(self, run_id: str) -> dict[str, Any]:
+        [found] = self.post("flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
+        return found
+
+    def task_runs(self, run_id: str) -> list[dict[str, Any]]:
+        return self.post(
+            "task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        )
+
+    def logs(self, run_id: str) -> list[dict[str, Any]]:
+        return self.post("logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}})
+
+    def artifacts(self, run_id: str) -> list[dict[str, Any]]:
+        return self.post("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}, "sort": "KEY_ASC"})
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """Return the environment of somebody who has just installed Darkroom and has no server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "DASK"))}
+    return kept | {"HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "PYTHONPATH": str(CHECKOUT)}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def darkroom(*arguments: str | Path, environment: dict[str, str], seconds: float = 120) -> Ended:
+    """Run the command to its end."""
+    done = subprocess.run(
+        [*DARKROOM, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        cwd=environment["HOME"],
+        check=False,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass
+class Started:
+    """A command that goes on, alone in a process group."""
+
+    process: subprocess.Popen[str]
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the whole group, as a terminal does."""
+        os.killpg(self.process.pid, number)
+
+
+def manifest_rows(destination: Path) -> dict[str, dict[str, Any]]:
+    """Return a destination's manifest by source path."""
+    return {row["source_path"]: row for row in pq.read_table(destination / "manifest.parquet").to_pylist()}
+
+
+def run_id_of(destination: Path) -> str:
+    """Return the run that published the manifest."""
+    return pq.read_metadata(destination / "manifest.parquet").metadata[b"run_id"].decode()
+
+
+def save(path: Path, pixels: np.ndarray, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder with its bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """Wait for a condition that another process will bring about, and return what made it true."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if met := condition():
+            return met
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")

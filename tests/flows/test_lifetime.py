@@ -1,0 +1,201 @@
+"""What a run starts, it ends: servers, workers, sockets and leases, however the run ends."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from harness import Api, Started, clean_environment, darkroom, eventually, manifest_rows, run_id_of, tree
+
+from tasks.destination import Destination
+from tasks.lease import read_lease
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return a process and all that descend from it."""
+    parent = psutil.Process(process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def servers(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if {"flows.server", "uvicorn"} & set(process.cmdline())]
+
+
+def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the Dask workers of a run: what its fork server has forked."""
+    for child in psutil.Process(process.pid).children():
+        if any("multiprocessing.forkserver" in word for word in child.cmdline()):
+            return child.children()
+    return []
+
+
+def journalled(out: Path) -> list[Path]:
+    return list(out.glob(".darkroom/runs/*/journal/*.parquet"))
+
+
+def at_work(started: Started, out: Path, parts: int = 1) -> list[psutil.Process]:
+    """Wait until a run has journalled something, and return its processes."""
+    eventually(lambda: started.process.poll() is not None or len(journalled(out)) >= parts)
+    assert started.process.poll() is None, started.process.communicate()
+    return family(started.process)
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+def test_a_run_without_a_server_starts_one_keeps_its_history_and_leaves_nothing(
+    start: Callable[..., Started], large_folder: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    started = start("run", large_folder, out, environment=clean_environment(tmp_path))
+    processes = at_work(started, out)
+
+    assert len(servers(processes)) == 1, "one server, for the flow and all its workers"
+    listening = [socket for process in processes for socket in process.net_connections() if socket.status == "LISTEN"]
+    assert listening
+    assert {socket.laddr.ip for socket in listening} == {"127.0.0.1"}
+    for worker in workers(started.process):
+        assert worker.environ()["OMP_NUM_THREADS"] == "1"
+
+    printed, errors = started.process.communicate(timeout=120)
+    assert started.process.returncode == 0, errors
+    assert "200 made, 0 failed" in printed
+    assert re.search(r"\d+ of 200 images, [\d.]+/s, 0 failed, \d+:\d\d left", errors), "plain lines of progress"
+    assert "telemetry" not in errors
+    assert "Traceback" not in errors
+    eventually(lambda: gone(processes), 10)
+    assert read_lease(Destination(out)) is None
+    with sqlite3.connect(tmp_path / ".prefect/prefect.db") as history:
+        assert history.execute("SELECT state_type FROM flow_run").fetchall() == [("COMPLETED",)]
+        states = [state for (state,) in history.execute("SELECT state_type FROM task_run")]
+        assert states == ["COMPLETED"] * len(states)
+        assert states
+    history.close()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
+    number: signal.Signals, code: int, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    started = start("run", large_folder, out, environment=clean_environment(tmp_path))
+    processes = at_work(started, out)
+
+    started.signal_all(number) if number == signal.SIGINT else started.process.send_signal(number)
+
+    _, errors = started.process.communicate(timeout=30)
+    assert started.process.returncode == code
+    assert "the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    eventually(lambda: gone(processes), 10)
+    assert read_lease(Destination(out)) is None
+    assert journalled(out)
+
+
+def test_a_run_that_raises_leaves_nothing_behind(start: Callable[..., Started], large_folder: Path, tmp_path: Path):
+    script = """
+import sys
+import flows.preprocess
+
+def raise_in_the_middle(*arguments, delete):
+    raise RuntimeError("out of the blue")
+
+if __name__ == "__main__":
+    flows.preprocess.publish = raise_in_the_middle
+    flows.preprocess.preprocess(sys.argv[1], sys.argv[2])
+"""
+    out = tmp_path / "out"
+    started = start(large_folder, out, environment=clean_environment(tmp_path), code=script)
+    processes = at_work(started, out)
+
+    _, errors = started.process.communicate(timeout=120)
+
+    assert started.process.returncode == 1
+    assert "RuntimeError: out of the blue" in errors
+    eventually(lambda: gone(processes), 10)
+    assert read_lease(Destination(out)) is None
+    assert journalled(out), "what was finished is for the next run to adopt"
+
+
+def test_a_run_killed_outright_is_continued_by_the_next(
+    api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+):
+    out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
+    started = start("run", large_folder, out, environment=clean_environment(tmp_path))
+    processes = at_work(started, out, parts=2)
+
+    started.process.kill()
+    started.process.communicate()
+    eventually(lambda: gone(processes), 30)
+    assert "left behind" in darkroom("status", out, environment=api.environment).out
+
+    ended = darkroom("run", large_folder, out, environment=api.environment)
+    assert ended.code == 0, ended.err
+    assert re.search(r"adopted +[1-9]\d* images that an interrupted run had finished", ended.out)
+    assert darkroom("run", large_folder, undisturbed, environment=api.environment).code == 0
+    assert tree(out / "images") == tree(undisturbed / "images")
+    varying = {"read_ms", "decode_ms", "resize_ms", "encode_ms", "write_ms"} | {
+        "run_id", "shard", "worker", "processed_at"
+    }  # fmt: skip
+    rows, expected = (
+        [{name: value for name, value in row.items() if name not in varying} for row in manifest_rows(place).values()]
+        for place in (out, undisturbed)
+    )
+    assert rows == expected
+
+
+def test_a_lost_worker_costs_its_shard_another_attempt(
+    api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    started = start("run", large_folder, out, "--workers", "2", environment=api.environment)
+    at_work(started, out)
+
+    workers(started.process)[0].kill()
+
+    printed, errors = started.process.communicate(timeout=120)
+    assert started.process.returncode == 0, errors
+    assert "200 made, 0 failed" in printed
+    run_id = run_id_of(out)
+    assert api.flow_run(run_id)["state_type"] == "COMPLETED"
+    states = {task["name"]: task["state_type"] for task in api.task_runs(run_id)}
+    assert set(states.values()) == {"COMPLETED", "CRASHED"}
+    [crashed] = [name for name, state in states.items() if state == "CRASHED"]
+    assert states[f"{crashed} attempt 2"] == "COMPLETED"
+    assert sorted(manifest_rows(out)) == sorted(path.name for path in large_folder.iterdir())
+
+
+def test_a_second_run_is_told_who_holds_the_destination(
+    api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    started = start("run", large_folder, out, environment=api.environment)
+    at_work(started, out)
+
+    second = darkroom("run", large_folder, out, environment=api.environment)
+
+    assert second.code == 1
+    assert re.search(rf"in use by run [0-9a-f-]+ on \S+ \(process {started.process.pid}\) since 20", second.err)
+    assert started.process.poll() is None
+    _, errors = started.process.communicate(timeout=120)
+    assert started.process.returncode == 0, errors
+
+
+def test_what_workers_are_forked_from_has_one_thread_and_no_connection():
+    code = (
+        "import os, psutil; from flows.cluster import WORKER_ENVIRONMENT, WORKER_MODULE\n"
+        "os.environ.update(WORKER_ENVIRONMENT); __import__(WORKER_MODULE)\n"
+        "me = psutil.Process(); print(me.num_threads(), len(me.net_connections()))"
+    )
+
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert printed.split() == ["1", "0"]

@@ -1,0 +1,345 @@
+"""The flow as people run it: real images, a real Prefect server, real Dask processes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, save, tree
+from PIL import Image, ImageOps
+
+from data.generate import photo
+from tasks.imaging import transform
+from tasks.recipe import Recipe
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def test_a_run_makes_every_output_and_a_manifest_that_tells_the_truth(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    before = tree(folder)
+    started = datetime.now(UTC)
+
+    ended = darkroom("run", folder, out, "--max-failure-ratio", "0.2", environment=api.environment)
+
+    assert ended.code == 0, ended.err
+    assert "24 made, 2 failed, 0 unchanged" in ended.out
+    assert f"{out}/manifest.parquet (26 rows, 2 failed)" in ended.out
+    assert tree(folder) == before, "nothing of the source may be touched"
+    rows = manifest_rows(out)
+    assert sorted(rows) == sorted(
+        name for name in before if name.rpartition(".")[2] in {"jpg", "png", "webp"} and name != ".hidden.jpg"
+    )
+    assert list(rows) == sorted(rows, key=str.encode)
+    assert rows["broken.jpg"]["error_code"] == "decode.truncated"
+    assert rows["page.jpg"]["error_code"] == "decode.unknown_format"
+    made = [row for row in rows.values() if row["status"] == "ok"]
+    assert len(made) == 24
+    for row in made:
+        output = (out / row["file_name"]).read_bytes()
+        source = before[row["source_path"]]
+        assert len(output) == row["output_bytes"]
+        assert hashlib.sha256(output).hexdigest() == row["output_sha256"]
+        assert hashlib.sha256(source).hexdigest() == row["source_sha256"]
+        assert len(source) == row["source_size"]
+        image = Image.open(io.BytesIO(output))
+        assert (image.width, image.height, image.format) == (row["width"], row["height"], "JPEG") == (600, 600, "JPEG")
+        assert row["channels"] == 3
+        assert started <= row["processed_at"] <= datetime.now(UTC)
+        assert all(row[f"{stage}_ms"] > 0 for stage in ("read", "decode", "resize", "encode", "write"))
+        modified = datetime.fromtimestamp((folder / row["source_path"]).stat().st_mtime_ns / 1e9, UTC)
+        assert abs((row["source_mtime"] - modified).total_seconds()) < 1e-5
+        assert row["recipe_id"] == Recipe().recipe_id
+        assert row["run_id"] == run_id_of(out)
+    assert (rows["turned/b.jpg"]["source_width"], rows["turned/b.jpg"]["source_height"]) == (300, 200)
+    assert rows["turned/b.jpg"]["orientation"] == 6
+    assert rows["turned/b.jpg"]["scale_x"] == 3.0  # the turned image is 200 wide
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == sorted(
+        [
+            ".darkroom/lease.lock",
+            "manifest.parquet",
+            f"runs/{run_id_of(out)}.parquet",
+            *(row["file_name"] for row in made),
+        ]
+    )
+
+
+def test_outputs_are_the_pixels_that_a_reference_gives(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    size = ("--width", "64", "--height", "48", "--format", "png", "--max-failure-ratio", "1")
+
+    assert darkroom("run", folder, out, *size, environment=api.environment).code == 0
+
+    rows = manifest_rows(out)
+    lossless = np.asarray(Image.open(folder / "c.png"))
+    expected = cv2.resize(lossless, (64, 48), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(pixels(out / rows["c.png"]["file_name"]), expected)
+    for name in ("a.jpg", "turned/b.jpg", "sub folder/ünï 'q\" %20\n🐈.webp"):
+        upright = np.asarray(ImageOps.exif_transpose(Image.open(folder / name)).convert("RGB"))
+        expected = cv2.resize(upright, (64, 48), interpolation=cv2.INTER_AREA).astype(int)
+        # Scaled decoding of JPEG and full decoding differ in rounding, not in what is seen.
+        assert np.abs(pixels(out / rows[name]["file_name"]) - expected).mean() < 3.0
+
+
+def test_outputs_depend_on_nothing_but_bytes_and_recipe(api: Api, folder: Path, tmp_path: Path):
+    one, two = tmp_path / "one", tmp_path / "two"
+
+    for out, workers in ((one, "1"), (two, "3")):
+        ended = darkroom(
+            "run", folder, out, "--workers", workers, "--max-failure-ratio", "1", environment=api.environment
+        )
+        assert ended.code == 0
+
+    assert tree(one / "images") == tree(two / "images")
+    direct = transform((folder / "a.jpg").read_bytes(), Recipe(), 10**9).data
+    assert (one / "images/a.jpg").read_bytes() == direct
+
+
+def test_a_rerun_with_nothing_to_do_writes_nothing(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if ".darkroom" not in path.parts}
+
+    ended = darkroom("run", folder, out, environment=api.environment)
+
+    assert ended.code == 0
+    assert "Nothing to do: 26 images unchanged." in ended.out
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if ".darkroom" not in path.parts} == before
+
+
+def test_a_rerun_does_only_what_is_left(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
+    first = manifest_rows(out)
+    save(folder / "new.png", photo(50, 40, seed=7))
+    save(folder / "c.png", photo(256, 128, seed=8))
+    os.utime(folder / "a.jpg")
+    (folder / "many/000.jpg").unlink()
+    (out / first["many/001.jpg"]["file_name"]).unlink()
+    (out / first["many/002.jpg"]["file_name"]).write_bytes(b"damaged by hand")
+
+    ended = darkroom("run", folder, out, environment=api.environment)
+
+    assert ended.code == 0, ended.err
+    assert "4 made, 0 failed, 22 unchanged, 1 deleted" in ended.out
+    second = manifest_rows(out)
+    assert sorted(second) == sorted({*first, "new.png"} - {"many/000.jpg"})
+    redone = {name for name in second if second[name]["run_id"] == run_id_of(out)}
+    assert redone == {"new.png", "c.png", "many/001.jpg", "many/002.jpg"}
+    assert second["a.jpg"] == first["a.jpg"] | {"source_mtime": second["a.jpg"]["source_mtime"]}
+    assert second["a.jpg"]["source_mtime"] > first["a.jpg"]["source_mtime"]
+    assert not (out / first["many/000.jpg"]["file_name"]).exists()
+    for name, row in second.items():
+        if row["status"] == "ok":
+            assert hashlib.sha256((out / row["file_name"]).read_bytes()).hexdigest() == row["output_sha256"], name
+    attempted = pq.read_table(out / "runs" / f"{run_id_of(out)}.parquet").to_pylist()
+    assert {row["source_path"]: row["status"] for row in attempted} == dict.fromkeys(redone, "ok") | {
+        "a.jpg": "unchanged"
+    }
+
+
+def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
+    run_id = run_id_of(out)
+
+    run = api.flow_run(run_id)
+    assert run["state_type"] == "COMPLETED"
+    assert run["state"]["message"] == "24 made, 2 failed, 0 unchanged"
+    assert run["name"].startswith("photos 20")
+    assert run["parameters"]["recipe"]["width"] == 600
+    tasks = api.task_runs(run_id)
+    assert [(task["name"], task["state_type"]) for task in tasks] == [("shard 1 of 1 (26 images)", "COMPLETED")]
+    assert len(json.dumps(tasks[0]["task_inputs"])) < 1000
+    logs = [log["message"] for log in api.logs(run_id) if log["task_run_id"]]
+    assert sum("24 made, 2 failed" in message for message in logs) == 1
+    assert len(logs) <= 3, "a shard logs a line at its end, never one an image"
+    artifacts = {artifact["key"].rpartition("-")[2]: artifact for artifact in api.artifacts(run_id)}
+    assert artifacts["summary"]["data"].startswith("# 24 made, 2 failed, 0 unchanged")
+    for said in ("decode.truncated", "| p50 | p95 | max |", "images/s", "Slowest images"):
+        assert said in artifacts["summary"]["data"]
+    failures = json.loads(artifacts["failures"]["data"])
+    assert {row["source_path"]: row["error_code"] for row in failures} == {
+        "broken.jpg": "decode.truncated",
+        "page.jpg": "decode.unknown_format",
+    }
+    assert artifacts["progress"]["data"] == 100.0
+
+
+def test_too_many_failures_fail_the_run_and_keep_its_work(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+
+    ended = darkroom("run", folder, out, "--max-failure-ratio", "0.05", environment=api.environment)
+
+    assert ended.code == 1
+    assert "2 of 26 attempted images failed" in ended.err
+    assert "max_failure_ratio = 0.05" in ended.err
+    assert "Traceback" not in ended.err
+    assert len(manifest_rows(out)) == 26
+    assert api.flow_run(run_id_of(out))["state_type"] == "FAILED"
+
+
+def test_a_run_in_which_everything_fails_stops_early(api: Api, tmp_path: Path):
+    source = tmp_path / "pages"
+    source.mkdir()
+    for number in range(3000):
+        (source / f"{number}.jpg").write_text(f"<html>{number}</html>" * 2000)
+
+    ended = darkroom("run", source, tmp_path / "out", environment=api.environment)
+
+    assert ended.code == 1
+    assert "Stopped early" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_an_empty_source_destroys_nothing(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
+    before = tree(out)
+    shutil.rmtree(folder)
+    folder.mkdir()
+
+    ended = darkroom("run", folder, out, environment=api.environment)
+
+    assert ended.code == 1
+    assert "holds no images" in ended.err
+    assert tree(out) == before
+
+
+def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
+    before = tree(out)
+    shutil.rmtree(folder / "many")
+
+    refused = darkroom("run", folder, out, environment=api.environment)
+    assert refused.code == 1
+    assert "20 of 26 known images are gone" in refused.err
+    assert "max_delete_ratio of 0.77 or more" in refused.err
+    assert tree(out) == before
+
+    allowed = darkroom("run", folder, out, "--max-delete-ratio", "0.77", environment=api.environment)
+    assert allowed.code == 0
+    assert sorted(manifest_rows(out)) == sorted(name for name in manifest_rows(out) if not name.startswith("many/"))
+    assert not (out / "images/many").exists()
+
+
+def test_another_recipe_is_refused_and_rebuild_replaces_every_output(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
+    before = tree(out)
+
+    refused = darkroom("run", folder, out, "--width", "64", environment=api.environment)
+    assert refused.code == 2
+    assert "width 600 → 64" in refused.err
+    assert tree(out) == before
+
+    again = ("--width", "64", "--format", "webp", "--rebuild", "--max-failure-ratio", "1")
+    rebuilt = darkroom("run", folder, out, *again, environment=api.environment)
+    assert rebuilt.code == 0, rebuilt.err
+    made = [row for row in manifest_rows(out).values() if row["status"] == "ok"]
+    assert {(row["width"], row["format"]) for row in made} == {(64, "webp")}
+    assert sorted(tree(out / "images")) == sorted(row["file_name"].removeprefix("images/") for row in made)
+
+
+def test_a_script_calls_the_flow_like_any_other(api: Api, folder: Path, tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from flows.preprocess import preprocess\n"
+        "from tasks.recipe import Recipe, Rules\n"
+        "if __name__ == '__main__':\n"
+        "    report = preprocess(sys.argv[1], sys.argv[2], recipe=Recipe(width=32, height=32),\n"
+        "                        rules=Rules(max_failure_ratio=1))\n"
+        "    print('REPORT', report.ok, report.failed)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, script, folder, tmp_path / "out"],
+        env=api.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "REPORT 24 2" in done.stdout
+
+
+def test_an_existing_dask_cluster_does_the_work(api: Api, dask_cluster: str, folder: Path, tmp_path: Path):
+    ended = darkroom(
+        "run", folder, tmp_path / "out", "--scheduler", dask_cluster, "--max-failure-ratio", "1",
+        environment=api.environment,
+    )  # fmt: skip
+
+    assert ended.code == 0, ended.err
+    assert "24 made, 2 failed" in ended.out
+
+
+def test_any_cluster_class_does_the_work(api: Api, folder: Path, tmp_path: Path):
+    cluster = json.dumps({"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None})
+
+    ended = darkroom(
+        "run", folder, tmp_path / "out", "--cluster-class", "distributed.LocalCluster", "--cluster-kwargs", cluster,
+        "--max-failure-ratio", "1", environment=api.environment,
+    )  # fmt: skip
+
+    assert ended.code == 0, ended.err
+    assert "24 made, 2 failed" in ended.out
+
+
+def test_odd_files_of_the_corpus_cost_only_themselves(api: Api, shared_corpus: Path, tmp_path: Path):
+    ended = darkroom(
+        "run", shared_corpus / "odd", tmp_path / "out", "--max-failure-ratio", "1", environment=api.environment
+    )
+
+    assert ended.code == 0, ended.err
+    rows = manifest_rows(tmp_path / "out")
+    assert len(rows) == 44
+    assert rows["12bit.jpg"]["error_code"] == "decode.unsupported"
+    assert rows["exif-landscape-6.jpg"]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{folder}/none", "{out}"], "source: {folder}/none does not exist"),
+        (["{folder}/a.jpg", "{out}"], "source: {folder}/a.jpg is not a folder"),
+        (["{folder}", "{folder}/out"], "lies inside the source"),
+        (["{folder}", "{folder}/.."], "lies inside the destination"),
+        (["{folder}", "{folder}/a.jpg"], "destination: {folder}/a.jpg is not a folder"),
+        (["{folder}", "s3://bucket/out"], "only local folders"),
+        (["{folder}", "{out}", "--width", "0"], "--width: Input should be greater than or equal to 1 (it is 0)"),
+        (["{folder}", "{out}", "--fit", "zoom"], "'zoom' is not one of"),
+        (["{folder}", "{out}", "--background", "white"], "--background"),
+        (["{folder}", "{out}", "--cluster-kwargs", "{{"], "--cluster-kwargs"),
+        (["{folder}", "{out}", "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "leave out"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_starts(arguments: list[str], said: str, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    given = [argument.format(folder=folder, out=out) for argument in arguments]
+    began = time.monotonic()
+
+    ended = darkroom("run", *given, environment=clean_environment(tmp_path))
+
+    assert ended.code == 2
+    assert said.format(folder=folder) in ended.err
+    assert "Traceback" not in ended.err
+    assert not out.exists()
+    assert not (tmp_path / ".prefect").exists(), "no server may have been started"
+    assert time.monotonic() - began < 60

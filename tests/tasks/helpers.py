@@ -1,0 +1,195 @@
+"""Builders that the tests of `tasks` share: rows, workspaces, sources, whole small runs."""
+
+import os
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from tasks.destination import Destination
+from tasks.discover import LISTING_SCHEMA, Listing, Skipped, discover
+from tasks.journal import Journal
+from tasks.manifest import publish, run_file
+from tasks.naming import output_name, text_to_path
+from tasks.plan import make_plan
+from tasks.recipe import Job, Recipe, Rules
+from tasks.recover import close_workspace
+
+NOBODY = 65534
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+SMALL = Recipe(width=8, height=6)
+
+
+@contextmanager
+def unprivileged():
+    """Work as a user whom file permissions bind: root becomes nobody meanwhile, any other user stays."""
+    if os.getuid() != 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, 0)
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        os.setgroups(groups)
+
+
+def after(seconds):
+    """A time shortly after noon."""
+    return NOON + timedelta(seconds=seconds)
+
+
+def row(path, *, recipe=SMALL, **columns):
+    """A valid row of a manifest: an image that was made."""
+    ok = {
+        "source_path": path,
+        "source_size": 1000,
+        "source_mtime": NOON,
+        "source_sha256": "5a" * 32,
+        "source_format": "jpeg",
+        "source_mode": "RGB",
+        "source_width": 40,
+        "source_height": 30,
+        "orientation": 1,
+        "frames": 1,
+        "file_name": f"images/{output_name(path, recipe.format)}",
+        "format": recipe.format,
+        "width": recipe.width,
+        "height": recipe.height,
+        "channels": 3,
+        "output_bytes": 10,
+        "output_sha256": "0f" * 32,
+        "scale_x": 0.2,
+        "scale_y": 0.2,
+        "offset_x": 0.0,
+        "offset_y": 0.0,
+        "status": "ok",
+        "warnings": [],
+        "attempts": 1,
+        "read_ms": 1.0,
+        "decode_ms": 2.0,
+        "resize_ms": 3.0,
+        "encode_ms": 4.0,
+        "write_ms": 5.0,
+        "run_id": "run",
+        "shard": 0,
+        "worker": "host/1",
+        "recipe_id": recipe.recipe_id,
+        "processed_at": NOON,
+    }
+    return ok | columns
+
+
+def failed_row(path, code, **columns):
+    """A valid row of an image that failed."""
+    without = dict.fromkeys(("file_name", "format", "width", "height", "channels", "output_bytes", "output_sha256"))
+    failure = {"status": "failed", "error_code": code, "error_stage": code.split(".")[0], "error_message": "no"}
+    return row(path, **(without | failure | columns))
+
+
+def make_job(place, source="/source", *, run_id="run", recipe=SMALL, rules=None):
+    return Job(
+        run_id=run_id,
+        source=str(source),
+        destination=str(place.root),
+        recipe=recipe,
+        recipe_id=recipe.recipe_id,
+        rules=rules or Rules(),
+        run_file=run_file(place, run_id),
+    )
+
+
+def open_workspace(place, job):
+    """The working folder of a run that has just begun."""
+    workspace = place.workspace(job.run_id)
+    workspace.create()
+    workspace.job.write_text(job.model_dump_json())
+    return workspace
+
+
+def write_journal(workspace, rows, *, shard=0, attempt="001-1-1"):
+    journal = Journal(workspace, shard, attempt)
+    for each in rows:
+        journal.add(each)
+    journal.flush()
+
+
+def write_deleted(workspace, paths):
+    pq.write_table(pa.table({"source_path": pa.array(paths, pa.string())}), workspace.deleted)
+
+
+def write_listing(workspace, entries, unreadable=()):
+    """A listing of `{path: (size, mtime)}`."""
+    columns = {
+        "source_path": list(entries),
+        "source_size": [size for size, _ in entries.values()],
+        "source_mtime": [mtime for _, mtime in entries.values()],
+        "source_etag": [None] * len(entries),
+    }
+    pq.write_table(pa.table(columns, schema=LISTING_SCHEMA), workspace.listing)
+    total = sum(size or 0 for size, _ in entries.values())
+    return Listing(workspace.listing, len(entries), total, Skipped(unreadable=list(unreadable)))
+
+
+def write_output(place, file_name, data=b"0123456789"):
+    path = place.root / os.fsdecode(text_to_path(file_name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def publish_rows(place, rows, *, run_id="run", recipe=SMALL):
+    """Publish rows as a run of their own, with an output of ten bytes for each that has one."""
+    job = make_job(place, run_id=run_id, recipe=recipe)
+    workspace = open_workspace(place, job)
+    write_journal(workspace, [each | {"run_id": run_id} for each in rows])
+    publish(workspace, job, delete=False)
+    close_workspace(workspace)
+    for each in rows:
+        if each["file_name"]:
+            write_output(place, each["file_name"])
+    return job
+
+
+def manifest_rows(place):
+    return {each["source_path"]: each for each in pq.read_table(place.manifest).to_pylist()}
+
+
+def journal_rows(workspace):
+    return [each for part in workspace.journal_parts() for each in pq.read_table(part).to_pylist()]
+
+
+def plan_rows(workspace):
+    if not workspace.plan.exists():
+        return {}
+    return {each["source_path"]: each for each in pq.read_table(workspace.plan).to_pylist()}
+
+
+def files(folder):
+    """The contents of every file below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def write_image(path, width=40, height=30, seed=0, image_format="JPEG"):
+    """An image of noise and gradients, different for every seed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, image_format)
+
+
+def prepare(source, place, *, run_id="run", recipe=SMALL, rules=None, workers=1):
+    """Begin a run as the flow does: working folder, listing and plan."""
+    job = make_job(place, source, run_id=run_id, recipe=recipe, rules=rules)
+    workspace = open_workspace(place, job)
+    listing = discover(source, workspace.listing, follow_symlinks=job.rules.follow_symlinks)
+    return workspace, job, make_plan(workspace, job, listing, workers)
+
+
+def destination_in(folder):
+    return Destination(folder / "dest")

@@ -1,0 +1,259 @@
+import os
+import socket
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks import discover as discover_module
+from tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover, list_outputs
+from tasks.naming import path_to_text
+from tasks.storage import LocalFolder, version_of
+from tests.tasks.helpers import unprivileged
+
+WEIRD = [
+    b"new\nline.jpg",
+    b"tab\t.jpg",
+    b"quote'\".jpg",
+    b"100%.jpg",
+    b"%41.jpg",
+    "🐈.jpg".encode(),
+    b"\xff\xfe.jpg",
+    "\uef80.jpg".encode(),
+    b"back\\slash.jpg",
+    b" .jpg",
+    b"*[a]?{b,c}.jpg",
+    b"-rf.jpg",
+    b"x" * 251 + b".jpg",
+]
+
+
+@pytest.fixture
+def listing(tmp_path):
+    return tmp_path / "listing.parquet"
+
+
+def listed(listing):
+    rows = pq.read_table(listing).to_pylist()
+    paths = [row["source_path"] for row in rows]
+    assert len(set(paths)) == len(paths)
+    return {row["source_path"]: row for row in rows}
+
+
+def touch(path, data=b"data"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def test_every_image_is_listed_with_its_size_and_time_and_nothing_else(source, listing):
+    for name in ("a.jpg", "b/c.PNG", "b/d/e.webp"):
+        touch(source / name, name.encode())
+    os.utime(source / "a.jpg", ns=(0, 1_234_567_891_234_567_891))
+    result = discover(source, listing)
+    rows = listed(listing)
+    assert set(rows) == {"a.jpg", "b/c.PNG", "b/d/e.webp"}
+    for name, row in rows.items():
+        version = version_of((source / name).stat())
+        assert (row["source_size"], row["source_mtime"], row["source_etag"]) == (len(name), version.mtime, None)
+    assert (result.images, result.bytes, result.path) == (3, sum(map(len, rows)), listing)
+    assert result.skipped.counts == Counter()
+    assert pq.read_schema(listing).equals(LISTING_SCHEMA)
+
+
+def test_listing_and_reading_see_the_same_version(source, listing):
+    touch(source / "a.jpg")
+    os.utime(source / "a.jpg", ns=(0, 1_700_000_000_123_456_789))
+    discover(source, listing)
+    _, version = LocalFolder(os.fsencode(source)).read("a.jpg")
+    row = listed(listing)["a.jpg"]
+    assert (row["source_size"], row["source_mtime"], row["source_etag"]) == (version.size, version.mtime, version.etag)
+
+
+@pytest.mark.parametrize("time", [-1_000_000_001, 0, 253_402_300_799_999_999_999])
+def test_times_before_1970_and_far_ahead_are_listed(source, listing, time):
+    touch(source / "a.jpg")
+    os.utime(source / "a.jpg", ns=(0, time))
+    discover(source, listing)
+    assert listed(listing)["a.jpg"]["source_mtime"] == version_of((source / "a.jpg").stat()).mtime
+
+
+def test_odd_names_are_listed_as_they_are(source, listing):
+    raw_source = os.fsencode(source)
+    os.mkdir(raw_source + b"/\xffolder\n")
+    for name in WEIRD:
+        Path(os.fsdecode(raw_source + b"/" + name)).write_bytes(name)
+        Path(os.fsdecode(raw_source + b"/\xffolder\n/" + name)).write_bytes(name)
+    discover(source, listing)
+    expected = {path_to_text(name) for name in WEIRD} | {path_to_text(b"\xffolder\n/" + name) for name in WEIRD}
+    assert set(listed(listing)) == expected
+    folder = LocalFolder(raw_source)
+    assert {folder.read(path)[0] for path in expected} == set(WEIRD)
+
+
+def test_what_is_not_listed_is_counted_by_reason(source, listing):
+    touch(source / ".hidden.jpg")
+    touch(source / ".git/a.jpg")
+    touch(source / "notes.txt")
+    touch(source / "jpg")
+    touch(source / "Thumbs.db")
+    os.mkfifo(source / "pipe.jpg")
+    os.mkfifo(source / "pipe")
+    (source / "folder.jpg").mkdir()
+    touch(source / "folder.jpg/inner.jpg")
+    touch(source / "empty.jpg", b"")
+    with socket.socket(socket.AF_UNIX) as unix:
+        descriptor = os.open(source, os.O_RDONLY)
+        try:
+            unix.bind(f"/proc/self/fd/{descriptor}/socket.jpg")  # a socket's path may not be long
+        finally:
+            os.close(descriptor)
+    result = discover(source, listing)
+    assert set(listed(listing)) == {"folder.jpg/inner.jpg", "empty.jpg"}
+    assert result.skipped.counts == {"hidden": 2, "not_image": 4, "special": 2}
+    assert listed(listing)["empty.jpg"]["source_size"] == 0
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_links_to_files(source, listing, tmp_path, follow):
+    touch(source / "real.jpg", b"inside")
+    touch(tmp_path / "outside.jpg", b"outside")
+    touch(tmp_path / "source-beside/a.jpg", b"beside")
+    (source / "inside.jpg").symlink_to("real.jpg")
+    (source / "outside.jpg").symlink_to(tmp_path / "outside.jpg")
+    (source / "beside.jpg").symlink_to(tmp_path / "source-beside/a.jpg")
+    (source / "text").symlink_to("real.jpg")
+    result = discover(source, listing, follow_symlinks=follow)
+    rows = listed(listing)
+    assert set(rows) == {"real.jpg", "inside.jpg"} | ({"outside.jpg", "beside.jpg"} if follow else set())
+    assert rows["inside.jpg"]["source_size"] == len(b"inside")
+    assert result.skipped.counts == ({"not_image": 1} if follow else {"not_image": 1, "outside": 2})
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_links_that_lead_nowhere_are_listed_without_size_and_time(source, listing, tmp_path, follow):
+    (source / "dangling.jpg").symlink_to("gone.jpg")
+    (source / "loop.jpg").symlink_to("loop.jpg")
+    (source / "there.jpg").symlink_to("back.jpg")
+    (source / "back.jpg").symlink_to("there.jpg")
+    (source / "gone-outside.jpg").symlink_to(tmp_path / "gone.jpg")
+    (source / "loop").symlink_to("loop")
+    result = discover(source, listing, follow_symlinks=follow)
+    rows = listed(listing)
+    inside = {"dangling.jpg", "loop.jpg", "there.jpg", "back.jpg"}
+    assert set(rows) == inside | ({"gone-outside.jpg"} if follow else set())
+    assert {(row["source_size"], row["source_mtime"]) for row in rows.values()} == {(None, None)}
+    assert result.skipped.counts == ({"not_image": 1} if follow else {"not_image": 1, "outside": 1})
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_linked_folders(source, listing, tmp_path, follow):
+    touch(source / "a/1.jpg")
+    touch(tmp_path / "elsewhere/2.jpg")
+    (source / "again").symlink_to("a")
+    (source / "out").symlink_to(tmp_path / "elsewhere")
+    result = discover(source, listing, follow_symlinks=follow)
+    assert set(listed(listing)) == {"a/1.jpg"} | ({"again/1.jpg", "out/2.jpg"} if follow else set())
+    assert result.skipped.counts == ({} if follow else {"linked_folder": 2})
+
+
+def test_loops_of_linked_folders_end(source, listing, tmp_path):
+    touch(source / "a/1.jpg")
+    (source / "a/self").symlink_to(".")
+    (source / "a/top").symlink_to("..")
+    touch(tmp_path / "elsewhere/2.jpg")
+    (source / "out").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(source)
+    result = discover(source, listing, follow_symlinks=True)
+    paths = set(listed(listing))
+    assert {"a/1.jpg", "out/2.jpg"} <= paths
+    assert all(path.count("/") <= 4 for path in paths)
+    assert result.skipped.counts["linked_folder"] >= 3
+
+
+def test_a_source_that_is_itself_a_link(source, listing, tmp_path):
+    touch(source / "a.jpg")
+    (source / "b.jpg").symlink_to("a.jpg")
+    (tmp_path / "link").symlink_to(source)
+    result = discover(tmp_path / "link", listing)
+    assert set(listed(listing)) == {"a.jpg", "b.jpg"}
+    assert not result.skipped.counts
+
+
+def test_folders_that_may_not_be_entered_are_named_and_the_rest_is_listed(open_path):
+    source, listing = open_path / "source", open_path / "listing.parquet"
+    touch(source / "a.jpg")
+    touch(source / "secret/b.jpg")
+    touch(source / "deep/secret/c.jpg")
+    touch(open_path / "private/d.jpg")
+    (source / "link").symlink_to(open_path / "private/folder")
+    (source / "link.jpg").symlink_to(open_path / "private/d.jpg")
+    for folder in (source / "secret", source / "deep/secret", open_path / "private"):
+        folder.chmod(0)
+    with unprivileged():
+        result = discover(source, listing, follow_symlinks=True)
+    assert set(listed(listing)) == {"a.jpg", "link.jpg"}
+    assert sorted(result.skipped.unreadable) == ["deep/secret", "secret"]
+    assert result.skipped.counts == {"unreadable_folder": 2, "not_image": 1}
+
+
+def test_files_in_a_folder_that_may_be_listed_but_not_entered_have_no_size(open_path):
+    source, listing = open_path / "source", open_path / "listing.parquet"
+    touch(source / "half/a.jpg")
+    (source / "half").chmod(0o444)
+    with unprivileged():
+        discover(source, listing)
+    assert listed(listing)["half/a.jpg"]["source_size"] is None
+
+
+@pytest.mark.parametrize("count", [0, 2, 3, 4, 7])
+def test_a_listing_does_not_depend_on_its_batches(source, listing, monkeypatch, count):
+    monkeypatch.setattr(discover_module, "BATCH_ROWS", 3)
+    for number in range(count):
+        touch(source / f"{number % 2}/{number}.jpg")
+    result = discover(source, listing)
+    assert set(listed(listing)) == {f"{number % 2}/{number}.jpg" for number in range(count)}
+    assert result.images == count
+    assert pq.read_metadata(listing).num_row_groups == -(-count // 3)
+
+
+@given(st.sets(st.lists(st.sampled_from(["a", "b", "c.d", "É"]), max_size=3).map(tuple), max_size=8))
+def test_a_listing_is_exactly_the_set_of_images(folders):
+    with tempfile.TemporaryDirectory() as temporary:
+        source, listing = Path(temporary, "source"), Path(temporary, "listing.parquet")
+        source.mkdir()
+        expected = set()
+        for folder in folders:
+            for name in ("1.jpg", "2.txt", "3.png"):
+                touch(source.joinpath(*folder, name))
+            expected |= {"/".join([*folder, "1.jpg"]), "/".join([*folder, "3.png"])}
+        assert discover(source, listing).skipped.counts["not_image"] == len(folders)
+        assert set(listed(listing)) == expected
+
+
+def test_outputs_are_listed_and_what_was_being_written_is_removed(place, listing, monkeypatch):
+    monkeypatch.setattr(discover_module, "BATCH_ROWS", 2)
+    touch(place.images / "a.jpg", b"123")
+    touch(place.images / "b/.visible-to-us.jpg", b"1")
+    touch(place.images / "b/c.jpg", b"")
+    touch(place.images / ".darkroom-1-1", b"half an ima")
+    touch(place.images / "b/.darkroom-1-2", b"")
+    Path(os.fsdecode(os.fsencode(place.images) + b"/\xff.jpg")).write_bytes(b"12")
+    list_outputs(place.images, listing)
+    assert pq.read_schema(listing).equals(OUTPUTS_SCHEMA)
+    sizes = {row["file_name"]: row["size"] for row in pq.read_table(listing).to_pylist()}
+    assert sizes == {
+        "images/a.jpg": 3,
+        "images/b/.visible-to-us.jpg": 1,
+        "images/b/c.jpg": 0,
+        "images/\uefff.jpg": 2,
+    }
+    assert not list(place.images.rglob(".darkroom-*"))
+
+
+def test_a_destination_without_outputs_has_an_empty_list_of_them(place, listing):
+    list_outputs(place.images, listing)
+    assert pq.read_metadata(listing).num_rows == 0

@@ -1,0 +1,248 @@
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks import plan as plan_module
+from tasks.destination import Destination
+from tasks.errors import RETRIED_NEXT_RUN, ErrorCode
+from tasks.plan import IMAGE_OVERHEAD_BYTES, MAX_SHARDS, PLAN_SCHEMA, SHARDS_PER_WORKER, make_plan, shard_count
+from tasks.recipe import Recipe, Rules
+from tests.tasks.helpers import (
+    NOON,
+    SMALL,
+    after,
+    failed_row,
+    make_job,
+    open_workspace,
+    plan_rows,
+    prepare,
+    publish_rows,
+    row,
+    write_image,
+    write_listing,
+    write_output,
+)
+
+SAME = (1000, NOON)
+"""Size and time of an image as `row` has them."""
+
+
+def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, **rules):
+    job = make_job(place, run_id="next", recipe=recipe, rules=Rules(**rules))
+    workspace = open_workspace(place, job)
+    plan = make_plan(workspace, job, write_listing(workspace, entries, unreadable), workers)
+    return plan, plan_rows(workspace), pq.read_table(workspace.deleted)["source_path"].to_pylist()
+
+
+def test_in_an_empty_destination_everything_is_new(place):
+    plan, rows, deleted = plan_for(place, {"b.jpg": (5, after(1)), "a.jpg": (None, None)})
+    assert list(rows) == ["a.jpg", "b.jpg"]
+    assert rows["b.jpg"] == {
+        "source_path": "b.jpg",
+        "source_size": 5,
+        "source_mtime": after(1),
+        "source_etag": None,
+        "attempts": 0,
+        "known_sha256": None,
+        "reason": "new",
+    }
+    assert rows["a.jpg"]["source_size"] is None
+    assert (plan.reasons, plan.deleted, plan.unchanged, plan.known, deleted) == ({"new": 2}, 0, 0, 0, [])
+    assert plan.images == 2
+    assert not plan.nothing_to_do
+
+
+def test_the_plan_has_its_schema(place):
+    plan_for(place, {"a.jpg": SAME})
+    assert pq.read_schema(place.workspace("next").plan).equals(PLAN_SCHEMA)
+
+
+def test_when_nothing_changed_there_is_nothing_to_do(place):
+    publish_rows(place, [row("a.jpg"), row("b.png")])
+    plan, rows, deleted = plan_for(place, {"a.jpg": SAME, "b.png": SAME})
+    assert plan.nothing_to_do
+    assert (rows, deleted, plan.unchanged, plan.known, plan.shards) == ({}, [], 2, 2, ())
+    assert not place.workspace("next").plan.exists()
+
+
+@pytest.mark.parametrize("version", [(1001, NOON), (1000, after(0.000001)), (None, None)])
+def test_another_size_or_time_is_a_change_that_the_hash_may_deny(place, version):
+    publish_rows(place, [row("a.jpg", attempts=3), row("b.jpg")])
+    plan, rows, _ = plan_for(place, {"a.jpg": version, "b.jpg": SAME})
+    assert plan.reasons == {"changed": 1}
+    assert (rows["a.jpg"]["known_sha256"], rows["a.jpg"]["attempts"]) == ("5a" * 32, 0)
+    assert plan.unchanged == 1
+
+
+def test_a_missing_output_is_made_again_even_if_the_source_changed(place):
+    publish_rows(place, [row("a.jpg"), row("b.jpg")])
+    (place.images / "a.jpg").unlink()
+    (place.images / "b.jpg").unlink()
+    plan, rows, _ = plan_for(place, {"a.jpg": SAME, "b.jpg": (5, NOON)})
+    assert plan.reasons == {"missing": 2}
+    assert {each["known_sha256"] for each in rows.values()} == {None}
+
+
+def test_an_output_of_another_size_is_made_again(place):
+    publish_rows(place, [row("a.jpg"), row("b.jpg")])
+    write_output(place, "images/a.jpg", b"short")
+    plan, rows, _ = plan_for(place, {"a.jpg": SAME, "b.jpg": SAME})
+    assert (plan.reasons, list(rows), rows["a.jpg"]["known_sha256"]) == ({"damaged": 1}, ["a.jpg"], None)
+
+
+def test_outputs_with_odd_names_are_recognised(place):
+    names = ["a\nb.jpg", "\uefff.png", "é'\".jpg", "100%[a]*?.gif", "b.png.jpg/c.png", "x" * 251 + ".png"]
+    publish_rows(place, [row(name) for name in names])
+    plan, _, _ = plan_for(place, dict.fromkeys(names, SAME))
+    assert plan.nothing_to_do
+
+
+@pytest.mark.parametrize("code", list(ErrorCode))
+def test_a_failure_is_tried_again_if_it_may_pass(place, code):
+    publish_rows(place, [failed_row("a.jpg", code.value, attempts=4)])
+    plan, rows, _ = plan_for(place, {"a.jpg": SAME}, max_pixels=1)
+    if code in RETRIED_NEXT_RUN:
+        assert plan.reasons == {"retry": 1}
+        assert (rows["a.jpg"]["attempts"], rows["a.jpg"]["known_sha256"]) == (4, None)
+    else:
+        assert plan.nothing_to_do
+
+
+def test_a_failure_that_may_pass_is_tried_again_though_the_file_was_only_touched(place):
+    publish_rows(place, [failed_row("a.jpg", "write.no_space"), failed_row("b.jpg", "decode.corrupt")])
+    _, rows, _ = plan_for(place, {"a.jpg": (1000, after(9)), "b.jpg": (1000, after(9))})
+    assert rows["a.jpg"]["known_sha256"] is None
+    assert rows["b.jpg"]["known_sha256"] == "5a" * 32
+
+
+@pytest.mark.parametrize(("limit", "reasons"), [(1199, {}), (1200, {"retry": 1})])
+def test_an_image_of_too_many_pixels_is_tried_again_once_the_limit_allows_it(place, limit, reasons):
+    publish_rows(place, [failed_row("a.jpg", "decode.too_many_pixels")])
+    assert plan_for(place, {"a.jpg": SAME}, max_pixels=limit)[0].reasons == reasons
+
+
+def test_pixels_of_the_largest_images_do_not_overflow(place):
+    huge = {"source_width": 2**31 - 1, "source_height": 2**31 - 1}
+    publish_rows(place, [failed_row("a.jpg", "decode.too_many_pixels", **huge)])
+    assert plan_for(place, {"a.jpg": SAME})[0].nothing_to_do
+
+
+def test_force_takes_everything_again(place):
+    publish_rows(place, [row("a.jpg"), failed_row("b.jpg", "decode.corrupt")])
+    plan, rows, _ = plan_for(place, {"a.jpg": SAME, "b.jpg": (5, NOON), "c.jpg": SAME}, force=True)
+    assert plan.reasons == {"forced": 2, "new": 1}
+    assert {each["known_sha256"] for each in rows.values()} == {None}
+
+
+def test_another_recipe_makes_everything_again(place):
+    publish_rows(place, [row("a.jpg"), failed_row("b.jpg", "decode.corrupt")])
+    plan, _, _ = plan_for(place, {"a.jpg": SAME, "b.jpg": SAME}, recipe=Recipe(width=5), rebuild=True)
+    assert plan.reasons == {"rebuild": 2}
+
+
+def test_what_is_gone_from_the_source_is_deleted(place):
+    publish_rows(place, [row("a.jpg"), failed_row("b'[.jpg", "decode.corrupt"), row("c/d.jpg")])
+    plan, rows, deleted = plan_for(place, {"c/d.jpg": SAME})
+    assert sorted(deleted) == ["a.jpg", "b'[.jpg"]
+    assert (plan.deleted, plan.known, plan.nothing_to_do, rows) == (2, 3, False, {})
+
+
+def test_images_below_folders_that_could_not_be_listed_are_left_alone(place):
+    publish_rows(place, [row(path) for path in ("it's/a.jpg", "it's/b/c.jpg", "it's.jpg", "it'so/d.jpg", "e.jpg")])
+    _, rows, deleted = plan_for(place, {"e.jpg": SAME}, unreadable=["it's"])
+    assert sorted(deleted) == ["it's.jpg", "it'so/d.jpg"]
+    assert rows == {}
+
+
+def test_of_a_source_that_could_not_be_listed_nothing_is_deleted(place):
+    publish_rows(place, [row("a.jpg"), row("b/c.jpg")])
+    assert plan_for(place, {}, unreadable=["b", ""])[2] == []
+
+
+@pytest.mark.parametrize("name", ["[a]*?'", "a*", "recipe_id=x", "status=ok", 'quote"', "é\n"])
+def test_the_name_of_a_destination_means_nothing(tmp_path, name):
+    decoy, place = Destination(tmp_path / "ab"), Destination(tmp_path / name)
+    publish_rows(decoy, [row("decoy.jpg"), row("a.jpg", source_size=1)])
+    publish_rows(place, [row("a.jpg"), row("b.jpg"), row("gone.jpg")])
+    plan, rows, deleted = plan_for(place, {"a.jpg": SAME, "b.jpg": (5, NOON)})
+    assert (plan.reasons, plan.known, list(rows), deleted) == ({"changed": 1}, 3, ["b.jpg"], ["gone.jpg"])
+
+
+def test_a_plan_from_a_real_folder(place, source):
+    for path in ("a.jpg", "b/c.jpg", "\n'.jpg"):
+        write_image(source / path)
+    workspace, _, plan = prepare(source, place)
+    assert set(plan_rows(workspace)) == {"a.jpg", "b/c.jpg", "\n'.jpg"}
+    assert plan.shards[0].bytes == sum(os.stat(source / path).st_size for path in plan_rows(workspace))
+
+
+sizes = st.one_of(st.none(), st.just(0), st.integers(1, 10**6), st.integers(10**7, 10**9))
+
+
+@settings(max_examples=40)
+@given(st.lists(sizes, min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 8))
+def test_shards_partition_the_plan(tmp_path_factory, some, workers, batch_rows):
+    place = Destination(tmp_path_factory.mktemp("law"))
+    entries = {f"{number * 7919 % 1000:03d}/é{number}.jpg": (size, NOON) for number, size in enumerate(some)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_module, "SHARD_SECONDS", (0.01, 0.3))
+        # The plan comes from the database in batches that have nothing to do with shards.
+        patch.setattr(plan_module, "_groups", regrouped_from(plan_module._groups, batch_rows))
+        plan, rows, _ = plan_for(place, entries, workers=workers)
+    file = pq.ParquetFile(place.workspace("next").plan)
+    groups = [file.read_row_group(number).to_pylist() for number in range(file.num_row_groups)]
+    paths = [each["source_path"] for group in groups for each in group]
+    assert paths == sorted(entries, key=str.encode)
+    assert [(shard.number, shard.images) for shard in plan.shards] == list(enumerate(map(len, groups)))
+    assert all(group for group in groups)
+    assert [shard.bytes for shard in plan.shards] == [sum(e["source_size"] or 0 for e in group) for group in groups]
+    assert plan.images == len(entries) == len(rows)
+    costs = [(size or 0) + IMAGE_OVERHEAD_BYTES for size in some]
+    target = sum(costs) / shard_cut(costs, workers)
+    assert all(shard.bytes + shard.images * IMAGE_OVERHEAD_BYTES <= target + max(costs) + 1 for shard in plan.shards)
+    assert len(groups) <= shard_cut(costs, workers)
+
+
+def shard_cut(costs, workers):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan_module, "SHARD_SECONDS", (0.01, 0.3))
+        return shard_count(sum(costs), workers)
+
+
+def regrouped_from(groups, batch_rows):
+    def regrouped(batches, target):
+        table = pa.Table.from_batches(list(batches))
+        return groups(iter(table.to_batches(max_chunksize=batch_rows)), target)
+
+    return regrouped
+
+
+@given(st.floats(1, 1e16), st.integers(1, 5000))
+def test_the_number_of_shards_is_within_its_limits(total, workers):
+    count = shard_count(total, workers)
+    assert 1 <= count <= MAX_SHARDS
+    assert count <= workers or count % workers == 0 or count == MAX_SHARDS
+    shortest, longest = (seconds * plan_module.BYTES_PER_SECOND for seconds in plan_module.SHARD_SECONDS)
+    if total >= shortest * workers * SHARDS_PER_WORKER:
+        assert count >= min(workers * SHARDS_PER_WORKER, MAX_SHARDS)
+    if total >= shortest * workers:
+        assert count >= min(workers, MAX_SHARDS)
+    if count < MAX_SHARDS:
+        assert total / count <= longest * 1.5
+    if count > workers:
+        assert total / count >= shortest / 2
+
+
+@given(st.floats(1, 1e15), st.floats(1, 10), st.integers(1, 64))
+def test_more_work_never_means_fewer_shards(total, factor, workers):
+    assert shard_count(total, workers) <= shard_count(total * factor, workers)
+
+
+def test_a_handful_of_images_is_one_shard_and_a_night_of_them_many():
+    assert shard_count(100_000, 8) == 1
+    assert shard_count(1e12, 2) == 2 * -(-int(1e12 / 750e6) // 2)
+    assert shard_count(1e14, 2) == MAX_SHARDS

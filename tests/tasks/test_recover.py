@@ -1,0 +1,179 @@
+import itertools
+import os
+import shutil
+
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.manifest import publish
+from tasks.recover import Recovered, close_workspace, recover
+from tests.tasks.helpers import (
+    after,
+    destination_in,
+    failed_row,
+    files,
+    make_job,
+    manifest_rows,
+    open_workspace,
+    publish_rows,
+    row,
+    write_deleted,
+    write_journal,
+    write_output,
+)
+
+
+class Killed(BaseException):
+    """The process died."""
+
+
+class Killer:
+    """Dies before the n-th change of the file system that Python code asks for, counted from 1."""
+
+    def __init__(self, patch, at):
+        self.left = at
+        for name in ("replace", "unlink", "rmdir"):
+            patch.setattr(os, name, self.guarded(getattr(os, name)))
+
+    def guarded(self, action):
+        def act(*args, **kwargs):
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+            return action(*args, **kwargs)
+
+        return act
+
+
+def begin(place):
+    """A destination of six images, and a run at its end: all of its work is journalled, nothing published."""
+    publish_rows(place, [row(f"{letter}/{letter}.jpg") for letter in "abcdef"], run_id="first")
+    job = make_job(place, run_id="second")
+    workspace = open_workspace(place, job)
+    write_journal(workspace, [row("a/a.jpg", width=5, run_id="second"), row("new.jpg", run_id="second")])
+    write_output(place, "images/a/a.jpg", b"made again")
+    write_output(place, "images/new.jpg")
+    failure = failed_row("b/b.jpg", "decode.corrupt", run_id="second")
+    touched = row("c/c.jpg", status="unchanged", source_mtime=after(9), run_id="second")
+    write_journal(workspace, [failure, touched], shard=1)
+    write_deleted(workspace, ["d/d.jpg", "e/e.jpg"])
+    return workspace, job
+
+
+def finish(workspace, job):
+    publish(workspace, job, delete=True)
+    close_workspace(workspace)
+
+
+def next_run(place):
+    """What the next run does: adopt what there is, and delete what is still to be deleted."""
+    recover(place)
+    if gone := manifest_rows(place).keys() & {"d/d.jpg", "e/e.jpg"}:
+        job = make_job(place, run_id="third")
+        workspace = open_workspace(place, job)
+        write_deleted(workspace, sorted(gone))
+        finish(workspace, job)
+
+
+def state(place):
+    told = {path.name: pq.read_table(path).to_pylist() for path in place.runs.iterdir() if path.name != "third.parquet"}
+    return manifest_rows(place), files(place.images), told, list(place.workspaces())
+
+
+@pytest.fixture
+def undisturbed(tmp_path):
+    place = destination_in(tmp_path / "undisturbed")
+    finish(*begin(place))
+    return state(place)
+
+
+def test_an_undisturbed_run_ends_like_this(undisturbed):
+    rows, images, told, left = undisturbed
+    assert list(rows) == ["a/a.jpg", "b/b.jpg", "c/c.jpg", "f/f.jpg", "new.jpg"]
+    assert images == {
+        "a/a.jpg": b"made again",
+        "c/c.jpg": b"0123456789",
+        "f/f.jpg": b"0123456789",
+        "new.jpg": b"0123456789",
+    }
+    assert {name: len(rows) for name, rows in told.items()} == {"first.parquet": 6, "second.parquet": 4}
+    assert left == []
+
+
+def test_there_may_be_nothing_to_recover(place):
+    assert recover(place) == Recovered(0, 0)
+    publish_rows(place, [row("a.jpg")])
+    before = place.manifest.read_bytes()
+    assert recover(place) == Recovered(0, 0)
+    assert place.manifest.read_bytes() == before
+
+
+def test_a_run_that_died_before_it_could_publish_is_adopted(place, undisturbed):
+    begin(place)
+    assert recover(place) == Recovered(runs=1, images=4)
+    assert {"d/d.jpg", "e/e.jpg"} <= manifest_rows(place).keys()  # deletions are for a run that has just looked
+    next_run(place)
+    assert state(place) == undisturbed
+
+
+def test_a_run_that_died_before_it_finished_any_image_leaves_nothing(place):
+    publish_rows(place, [row("a.jpg")])
+    before = place.manifest.read_bytes()
+    workspace = open_workspace(place, make_job(place, run_id="second"))
+    workspace.job.write_text("{half a jo")
+    (workspace.journal / "000000-001-1-1-000000.tmp").write_bytes(b"half a part")
+    (workspace.root / "listing.parquet").write_bytes(b"half a listing")
+    assert recover(place) == Recovered(runs=1, images=0)
+    assert place.workspaces() == []
+    assert place.manifest.read_bytes() == before
+
+
+def die_everywhere(tmp_path, prepared, action):
+    """Let an action on copies of a destination die before each of its changes; yield what each death leaves."""
+    for deaths in itertools.count(1):
+        place = destination_in(tmp_path / str(deaths))
+        shutil.copytree(prepared.root, place.root)
+        with pytest.MonkeyPatch.context() as patch:
+            Killer(patch, at=deaths)
+            try:
+                action(place)
+            except Killed:
+                yield place
+            else:
+                assert deaths > 12
+                return
+
+
+def test_wherever_the_end_of_a_run_is_interrupted_the_next_run_ends_in_the_same_state(tmp_path, place, undisturbed):
+    _, job = begin(place)
+    for left in die_everywhere(tmp_path, place, lambda copy: finish(copy.workspace("second"), job)):
+        next_run(left)
+        assert state(left) == undisturbed, left
+
+
+def test_wherever_a_recovery_is_interrupted_the_next_one_ends_in_the_same_state(tmp_path, place, undisturbed):
+    workspace, job = begin(place)
+    publish(workspace, job, delete=True)  # and died
+    for left in die_everywhere(tmp_path, place, recover):
+        next_run(left)
+        assert state(left) == undisturbed, left
+
+
+def test_of_several_unfinished_runs_the_latest_has_the_last_word(place):
+    for number, run_id in enumerate(("z-first", "a-second")):
+        workspace = open_workspace(place, make_job(place, run_id=run_id))
+        write_journal(workspace, [row("a.jpg", width=number, run_id=run_id), row(f"{number}.jpg", run_id=run_id)])
+        os.utime(workspace.root, (number, number))
+    assert recover(place) == Recovered(runs=2, images=4)
+    assert list(manifest_rows(place)) == ["0.jpg", "1.jpg", "a.jpg"]
+    assert manifest_rows(place)["a.jpg"]["width"] == 1
+    assert sorted(path.name for path in place.runs.iterdir()) == ["a-second.parquet", "z-first.parquet"]
+
+
+def test_an_output_that_the_manifest_names_is_never_removed(place):
+    publish_rows(place, [row("a.jpg"), row("b.jpg")])
+    workspace = open_workspace(place, make_job(place, run_id="second"))
+    pq.write_table(pq.read_table(place.manifest, columns=["file_name"]), workspace.obsolete)
+    write_output(place, "images/c.jpg")
+    close_workspace(workspace)
+    assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}

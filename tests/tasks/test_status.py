@@ -1,0 +1,86 @@
+import os
+from datetime import UTC, datetime
+
+import pytest
+
+from tasks.destination import Destination
+from tasks.errors import DarkroomError, SettingsError
+from tasks.lease import hold_lease
+from tasks.manifest import publish
+from tasks.recover import close_workspace
+from tasks.status import LastRun, read_status
+from tests.tasks.helpers import (
+    NOON,
+    after,
+    failed_row,
+    files,
+    make_job,
+    open_workspace,
+    publish_rows,
+    row,
+    write_deleted,
+)
+
+
+def test_any_other_folder_is_not_a_destination(tmp_path):
+    for folder in (tmp_path, tmp_path / "gone"):
+        with pytest.raises(SettingsError, match="is not a destination of Darkroom"):
+            read_status(Destination(folder))
+
+
+def test_a_destination_whose_first_run_has_not_published_anything(place):
+    with hold_lease(place, "now") as held:
+        open_workspace(place, make_job(place, run_id="now"))
+        open_workspace(place, make_job(place, run_id="dead"))
+        status = read_status(place)
+    assert (status.info, status.last_run, status.statuses) == (None, None, {})
+    assert (status.lease, status.unfinished) == (held.lease, 1)
+    assert read_status(place).unfinished == 2
+
+
+@pytest.mark.parametrize("name", ["dest", "[a]*?'", "status=ok"])
+def test_figures_are_those_of_the_manifest_and_the_last_run(tmp_path, name):
+    place = Destination(tmp_path / name)
+    publish_rows(Destination(tmp_path / "a"), [row(f"{number}.jpg") for number in range(9)])
+    failures = [failed_row("c.jpg", "decode.corrupt"), failed_row("d.jpg", "decode.corrupt")]
+    publish_rows(place, [row("a.jpg"), row("b.jpg"), *failures], run_id="r1")
+    more = [failed_row("e.jpg", "source.empty", processed_at=after(5)), row("f.jpg")]
+    publish_rows(place, more, run_id="r2")
+    os.utime(place.runs / "r1.parquet", (0, 0))
+    before = files(place.root)
+    status = read_status(place)
+    assert status.statuses == {"ok": 3, "failed": 3}
+    assert list(status.error_codes.items()) == [("decode.corrupt", 2), ("source.empty", 1)]
+    assert status.output_bytes == 30
+    assert status.last_run == LastRun("r2", after(5), images=2, failed=1)
+    assert (status.info.rows, status.info.run_id) == (6, "r2")
+    assert (status.lease, status.unfinished) == (None, 0)
+    assert files(place.root) == before
+
+
+def test_a_run_that_was_tried_again_is_called_by_its_id(place):
+    publish_rows(place, [row("a.jpg")], run_id="r")
+    publish_rows(place, [row("b.jpg", processed_at=after(1))], run_id="r")
+    os.utime(place.runs / "r.parquet", (0, 0))
+    assert read_status(place).last_run == LastRun("r", after(1), images=1, failed=0)
+
+
+def test_a_run_that_only_deleted_ended_when_its_file_was_written(place):
+    publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="r1")
+    job = make_job(place, run_id="r2")
+    workspace = open_workspace(place, job)
+    write_deleted(workspace, ["b.jpg"])
+    publish(workspace, job, delete=True)
+    close_workspace(workspace)
+    os.utime(place.runs / "r1.parquet", (0, 0))
+    os.utime(place.runs / "r2.parquet", (NOON.timestamp(), NOON.timestamp()))
+    last = read_status(place).last_run
+    assert last == LastRun("r2", datetime.fromtimestamp(NOON.timestamp(), UTC), images=0, failed=0)
+    assert last.ended.tzinfo is UTC
+
+
+def test_a_damaged_manifest_is_said_to_be(place):
+    publish_rows(place, [row("a.jpg")])
+    place.manifest.write_bytes(b"x" * 100)
+    with pytest.raises(DarkroomError, match="damaged"):
+        read_status(place)
