@@ -13,6 +13,14 @@ settings.register_profile("darkroom", deadline=None)
 settings.load_profile("darkroom")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk():
+    """No test pulls the plug, so that syncing would only cost time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield
+
+
 @pytest.fixture
 def place(tmp_path):
     """A destination that doesn't exist yet."""

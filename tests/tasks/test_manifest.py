@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -124,7 +125,7 @@ def test_pandas_reads_the_manifest(place):
     assert str(frame["processed_at"].dt.tz) == "UTC"
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.sets(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=5), min_size=1))
 def test_manifest_and_run_files_are_sorted_by_the_bytes_of_paths(tmp_path_factory, names):
     place = Destination(tmp_path_factory.mktemp("sorted"))
@@ -313,6 +314,27 @@ def test_a_reader_never_sees_half_a_manifest(place, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         publish(workspace, job, delete=True)
     assert place.manifest.read_bytes() == before
+
+
+def test_a_manifest_is_on_the_disk_before_it_takes_the_place_of_the_former_one(place, monkeypatch):
+    events = []
+    replace = os.replace
+
+    def note_sync(descriptor):
+        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def note_replacement(old, new):
+        events.append((Path(old), Path(new)))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_replacement)
+    publish_run(place, [row("a.jpg")])
+    whole = place.manifest.with_name(".manifest.parquet.tmp")
+    written = whole.with_name(f".{whole.name}.writing")
+    published = events.index((whole, place.manifest))
+    assert events.index(written) < events.index((written, whole)) < published
+    assert events[published + 1 :] == [place.root]
 
 
 @pytest.mark.parametrize("name", ["[a]*?'", "status=ok", "run_id=5"])
