@@ -48,7 +48,10 @@ def _measure_all(chosen: Sequence[Corpus], *, rounds: int, keep: bool) -> list[S
         print(f"{corpus.name}: {corpus.describes}", file=sys.stderr, flush=True)
         for images in corpus.sizes:
             corpus.folder(images)
-    with _scratch(keep=keep) as scratch, prefect_server(prefect_environment(scratch / SERVER_HOME)) as server:
+    with (
+        _scratch(keep=keep) as scratch,
+        prefect_server(prefect_environment(scratch / SERVER_HOME), scratch / "server.log") as server,
+    ):
         bench = Bench(scratch, server, keep)
         bench.measure_first(chosen[0])
         for number in (MEMORY_ROUND, *range(1, rounds + 1)):

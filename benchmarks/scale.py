@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -62,7 +63,7 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     imported_mb = _peak_mb()
     workspace, job = _begin(destination, run_id)
     # The outputs exist only as a table: what a walk over them would list is put in its place.
-    plan.list_outputs = lambda _images, listing: shutil.copyfile(destination / "outputs.parquet", listing)  # type: ignore[attr-defined]
+    plan.list_outputs = partial(_take_outputs, destination)  # type: ignore[attr-defined]
     shutil.copyfile(destination / f"{run_id}.parquet", workspace.listing)
     step = Step()
     with step.timed("plan"):
@@ -83,6 +84,10 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
         "imported_mb": imported_mb,
         "peak_mb": _peak_mb(),
     }
+
+
+def _take_outputs(destination: Path, _images: Path, listing: Path) -> None:
+    shutil.copyfile(destination / "outputs.parquet", listing)
 
 
 def rerun(source: Path, destination: Path) -> dict[str, Any]:

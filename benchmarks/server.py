@@ -13,8 +13,11 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
+
+from benchmarks.measure import CommandError
 
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -35,22 +38,28 @@ class RunningServer:
 
 
 @contextmanager
-def prefect_server(env: Mapping[str, str]) -> Iterator[RunningServer]:
-    """Run `prefect server start` on a free port of the loopback interface, and end it however this ends."""
+def prefect_server(env: Mapping[str, str], log: Path) -> Iterator[RunningServer]:
+    """Run `prefect server start` on a free port of the loopback interface, and end it however this ends.
+
+    Raises:
+        CommandError: it does not answer; has what it wrote to `log`.
+    """
     port = _free_port()
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        command,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        # Ctrl-C on the terminal is for the measurement, which then ends the server.
-        start_new_session=True,
-    )
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C on the terminal is for the measurement, which then ends the server.
+            start_new_session=True,
+        )
     try:
         api_url = f"http://127.0.0.1:{port}/api"
-        _wait_until_healthy(process, api_url)
+        if not _becomes_healthy(process, api_url):
+            raise CommandError(f"prefect server start does not answer:\n{log.read_text(errors='replace')}")
         yield RunningServer(api_url, process.pid)
     finally:
         _stop(process)
@@ -61,13 +70,13 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], api_url: str) -> None:
+def _becomes_healthy(process: subprocess.Popen[bytes], api_url: str) -> bool:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(f"{api_url}/health", timeout=1):  # noqa: S310 - our own http address
-            return
+            return True
         time.sleep(0.1)
-    raise RuntimeError("prefect server start: it does not answer")
+    return False
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

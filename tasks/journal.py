@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.destination import Workspace
-from tasks.manifest import SCHEMA
+from tasks.manifest import SCHEMA, sync_file
 
 FLUSH_SECONDS = 5.0
 """A part is written this often, so that this is about how much work a kill can cost a shard."""
@@ -44,6 +44,7 @@ class Journal:
         part = self._folder / f"{self._stem}-{self._parts:06d}.parquet"
         temporary = part.with_suffix(".tmp")
         pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), temporary)
+        sync_file(temporary)
         os.replace(temporary, part)
         self._parts += 1
         self._rows = []

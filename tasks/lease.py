@@ -52,10 +52,10 @@ class Lease:
 
 
 def read_lease(destination: Destination) -> Lease | None:
-    """Return the lease that lies in a destination, live or not."""
+    """Return the lease that lies in a destination, live or not; one that a power loss has emptied is none."""
     try:
         return Lease(**json.loads(_lease_path(destination).read_bytes()))
-    except FileNotFoundError:
+    except (FileNotFoundError, json.JSONDecodeError):
         return None
 
 

@@ -348,7 +348,7 @@ def _with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         except ImageError as error:
             if error.code not in TRANSIENT:
                 raise
-            time.sleep(FIRST_BACKOFF_SECONDS * 2**tried * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            time.sleep(FIRST_BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
     return action(*args, **kwargs)
 
 

@@ -11,6 +11,8 @@ from typing import TypeAlias
 import duckdb
 import pyarrow as pa
 
+from tasks.errors import DarkroomError
+
 Connection: TypeAlias = duckdb.DuckDBPyConnection
 
 MEMORY_LIMIT = "512MB"
@@ -20,16 +22,25 @@ _GLOB = re.compile(r"[*?\[]")
 
 @contextmanager
 def connect(scratch: Path) -> Iterator[Connection]:
-    """Open a database without a file of its own, which spills to a folder beyond `MEMORY_LIMIT`."""
+    """Open a database without a file of its own, which spills to a folder beyond `MEMORY_LIMIT`.
+
+    Raises:
+        DarkroomError: a file can't be read or written, or isn't whole.
+    """
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY_LIMIT,
         "temp_directory": str(scratch / "spill"),
         "TimeZone": "UTC",
         "autoinstall_known_extensions": False,
     }
-    with duckdb.connect(":memory:", config=config) as connection:
-        connection.execute("SET enable_progress_bar = false")
-        yield connection
+    try:
+        with duckdb.connect(":memory:", config=config) as connection:
+            connection.execute("SET enable_progress_bar = false")
+            yield connection
+    except duckdb.IOException as error:
+        raise DarkroomError(f"A file of the destination can't be read or written: {error}") from error
+    except duckdb.InvalidInputException as error:
+        raise DarkroomError(f"A Parquet file of the destination is damaged: {error}") from error
 
 
 def text(value: object) -> str:

@@ -73,7 +73,8 @@ class LocalFolder:
             ImageError: `source.*`; `source.changed` if it was written to in the meantime.
         """
         try:
-            descriptor = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC)
+            # O_NONBLOCK: a pipe that has taken a file's place would be waited for without end.
+            descriptor = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 before = version_of(os.fstat(descriptor))
                 data = _read_all(descriptor, before.size)
@@ -172,12 +173,24 @@ def _write_new(temporary: bytes, data: bytes) -> None:
         raise
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def local_folder(location: str, setting: str) -> Path:
     """Return the absolute path that a setting names.
 
     Raises:
-        SettingsError: it is a URL; object stores are not supported yet.
+        SettingsError: it is empty, not UTF-8, or a URL; object stores are not supported yet.
     """
+    if not location:
+        raise SettingsError(f"{setting}: it is empty. Give a folder.")
+    if not _is_utf8(location):
+        raise SettingsError(f"{setting}: {location!r} is not UTF-8. Rename that folder, or link to it from another.")
     if "://" in location:
         raise SettingsError(f"{setting}: {location!r} is a URL; only local folders are supported so far.")
     return Path(os.path.abspath(Path(location).expanduser()))
