@@ -9,7 +9,9 @@ import os
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     import distributed
+    from distributed import LocalCluster
     from prefect_dask import DaskTaskRunner
     from prefect_dask.task_runners import PrefectDaskFuture
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 WORKER_MODULE = "flows.worker"
 """Imported once by the process that workers are forked from; it must start no thread and open no client."""
+
+_early_cluster: ContextVar[Future[LocalCluster] | None] = ContextVar("early_cluster", default=None)
 
 SHARDS_PER_WORKER_IN_FLIGHT = 2
 TICK_SECONDS = 0.25
@@ -51,6 +56,11 @@ def local_workers(compute: Compute) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def is_local(compute: Compute) -> bool:
+    """Say whether the run brings its own cluster on this machine."""
+    return not (compute.scheduler or compute.cluster_class)
+
+
 def warm_up() -> None:
     """Begin, in a process beside this one, to import what workers need, so that they start at once.
 
@@ -68,16 +78,68 @@ def warm_up() -> None:
 
 @contextmanager
 def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
-    """Provide the task runner that the compute settings ask for; its cluster starts with the first task."""
-    import dask
+    """Provide the task runner that the compute settings ask for, on a cluster that is there or starts now."""
     from prefect_dask import DaskTaskRunner
 
+    with ExitStack() as stack:
+        stack.enter_context(_only_errors("distributed"))
+        if compute.scheduler:
+            runner = DaskTaskRunner(address=compute.scheduler)
+        elif compute.cluster_class:
+            runner = DaskTaskRunner(cluster_class=compute.cluster_class, cluster_kwargs=compute.cluster_kwargs)
+        else:
+            early = _early_cluster.get()
+            runner = DaskTaskRunner(early.result() if early else stack.enter_context(_local_cluster(compute)))
+        yield stack.enter_context(runner)
+
+
+@contextmanager
+def early_cluster(compute: Compute) -> Iterator[None]:
+    """Start the cluster beside what else there is to do before a run that is sure to need it."""
+    if not is_local(compute):
+        yield
+        return
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        starting = pool.submit(stack.enter_context, _local_cluster(compute))
+        token = _early_cluster.set(starting)
+        try:
+            yield
+        finally:
+            _early_cluster.reset(token)
+            wait([starting])
+
+
+@contextmanager
+def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
+    import dask
+    from distributed import LocalCluster
+
+    arguments = {
+        "n_workers": local_workers(compute),
+        "threads_per_worker": 1,
+        "processes": True,
+        # tcp:// has no authentication: nothing of a local cluster listens beyond this machine.
+        "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
+        "worker_dashboard_address": "127.0.0.1:0",
+        "silence_logs": logging.ERROR,
+    }
+    config: dict[str, Any] = {
+        # A lost worker is reported at once, and its shard continued here, instead of running it into
+        # whatever killed the worker on three more of them.
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.nanny.environ": WORKER_ENVIRONMENT,
+        "distributed.worker.preload": [WORKER_MODULE],
+    }
+    if sys.platform == "linux":
+        warm_up()
+        config["distributed.worker.multiprocessing-method"] = "forkserver"
     with (
         _only_errors("distributed"),
-        dask.config.set(_dask_config(compute)),
-        DaskTaskRunner(**_runner_arguments(compute)) as runner,
+        dask.config.set(config),
+        LocalCluster(**arguments | compute.cluster_kwargs) as cluster,
     ):
-        yield runner
+        yield cluster
 
 
 @contextmanager
@@ -90,40 +152,6 @@ def _only_errors(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def _dask_config(compute: Compute) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        # A lost worker is reported at once, and its shard continued here, instead of running it into
-        # whatever killed the worker on three more of them.
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.nanny.environ": WORKER_ENVIRONMENT,
-        "distributed.worker.preload": [WORKER_MODULE],
-    }
-    if not compute.cluster_class and sys.platform == "linux":
-        warm_up()
-        config["distributed.worker.multiprocessing-method"] = "forkserver"
-    return config
-
-
-def _runner_arguments(compute: Compute) -> dict[str, Any]:
-    if compute.scheduler:
-        return {"address": compute.scheduler}
-    if compute.cluster_class:
-        return {"cluster_class": compute.cluster_class, "cluster_kwargs": compute.cluster_kwargs}
-    return {
-        "cluster_kwargs": {
-            "n_workers": local_workers(compute),
-            "threads_per_worker": 1,
-            "processes": True,
-            # tcp:// has no authentication: nothing of a local cluster listens beyond this machine.
-            "host": "127.0.0.1",
-            "dashboard_address": "127.0.0.1:0",
-            "worker_dashboard_address": "127.0.0.1:0",
-            "silence_logs": logging.ERROR,
-            **compute.cluster_kwargs,
-        }
-    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,8 +130,20 @@ def api() -> Iterator[None]:
     if get_current_settings().api.url:
         yield
         return
-    with local_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}):
+    with local_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}), unwatched():
         server.wait_until_healthy()
+        yield
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """Leave out the flow's heartbeats, by which a lasting server notices a run that died.
+
+    Nobody looks for them on one that ends with the run, and Prefect takes up to a second to end them.
+    """
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
 
 
