@@ -56,7 +56,7 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     import flows.preprocess  # noqa: F401 - a real flow process has it, and what it imports, in memory
     from tasks import plan
     from tasks.discover import Listing, Skipped
-    from tasks.manifest import publish
+    from tasks.publish import publish
     from tasks.recover import close_workspace
     from tasks.report import RunReport, read_figures
 
@@ -138,7 +138,9 @@ def _begin(destination: Path, run_id: str) -> tuple[Workspace, Job]:
 def _run(action: str, *arguments: object) -> Any:
     """Run one of this module's steps in a fresh process, and return what it measured."""
     command = [sys.executable, "-m", "benchmarks.scale", "--step", action, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"benchmarks.scale: {action} failed, see above")
     return json.loads(done.stdout)
 
 

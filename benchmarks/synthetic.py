@@ -17,9 +17,10 @@ from PIL import Image
 from data.photos import encoded, photo
 from tasks.destination import Destination, Workspace
 from tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover
-from tasks.manifest import SCHEMA, publish
+from tasks.manifest import SCHEMA
 from tasks.naming import output_name
 from tasks.plan import make_plan
+from tasks.publish import publish
 from tasks.recipe import Job, Recipe, Rules
 from tasks.recover import close_workspace
 

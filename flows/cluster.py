@@ -34,7 +34,7 @@ WORKER_MODULE = "flows.worker"
 _early_cluster: ContextVar[Future[LocalCluster] | None] = ContextVar("early_cluster", default=None)
 
 SHARDS_PER_WORKER_IN_FLIGHT = 2
-TICK_SECONDS = 0.25
+TICK_SECONDS = 0.5
 MAX_ATTEMPTS = 3
 MAX_LOST_UNBEGUN = 5
 
@@ -130,6 +130,8 @@ def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
         "distributed.scheduler.allowed-failures": 0,
         "distributed.nanny.environ": WORKER_ENVIRONMENT,
         "distributed.worker.preload": [WORKER_MODULE],
+        # Dask's own profiler stops every worker a hundred times a second to look at it.
+        "distributed.worker.profile.enabled": False,
     }
     if sys.platform == "linux":
         warm_up()
@@ -215,6 +217,8 @@ class _Window:
         """Submit shards until there are enough in flight."""
         from tasks.resize import resize_shard
 
+        if not self.waiting:
+            return
         workers = len(self.runner.client.scheduler_info(n_workers=-1)["workers"])
         while self.waiting and len(self.running) < SHARDS_PER_WORKER_IN_FLIGHT * max(1, workers):
             shard = self.waiting.popleft()

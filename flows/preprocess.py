@@ -22,8 +22,9 @@ from tasks.destination import Destination, Workspace
 from tasks.discover import Listing, discover
 from tasks.errors import DarkroomError, GuardError
 from tasks.lease import HeldLease, hold_lease
-from tasks.manifest import publish, run_file
+from tasks.manifest import run_file
 from tasks.plan import Plan, make_plan
+from tasks.publish import publish
 from tasks.recipe import Compute, Job, Recipe, Rules
 from tasks.recover import close_workspace, recover
 from tasks.report import RunReport, create_progress, publish_artifacts, read_figures, update_progress
@@ -32,7 +33,7 @@ from tasks.resize import ShardRef
 EARLY_STOP_IMAGES = 200
 """When so many images have failed and none has come out, something else is wrong than the images."""
 
-PROGRESS_ARTIFACT_SECONDS = 2.0
+PROGRESS_ARTIFACT_SECONDS = 5.0
 
 
 def _run_name() -> str:

@@ -1,19 +1,18 @@
-"""The manifest: its schema, and how journals become a new one."""
+"""The manifest: its schema, what it says about itself, and how it is written."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import sql
-from tasks.destination import Destination, Workspace
+from tasks.destination import Destination
 from tasks.errors import DarkroomError
 from tasks.recipe import Job, Recipe
 
@@ -120,84 +119,6 @@ def read_info(manifest: Path) -> ManifestInfo | None:
     )
 
 
-def publish(workspace: Workspace, job: Job, *, delete: bool) -> None:
-    """Make what a run's journal holds part of the manifest, and note which outputs that makes obsolete.
-
-    Can be repeated after an interruption anywhere, with the same end.
-
-    Args:
-        workspace: the run's working folder; it is not removed.
-        job: what the run was to do.
-        delete: also drop the images of `workspace.deleted`.
-    """
-    metadata = {
-        "schema_version": str(SCHEMA_VERSION),
-        "recipe": json.dumps(job.recipe.model_dump(mode="json")),
-        "recipe_id": job.recipe_id,
-        "run_id": job.run_id,
-    }
-    destination = workspace.destination
-    with sql.connect(workspace.root) as db:
-        _view(db, "base", [destination.manifest] if destination.manifest.exists() else [])
-        _view(db, "parts", workspace.journal_parts())
-        deleted = [workspace.deleted] if delete and workspace.deleted.exists() else []
-        _view(db, "deleted", deleted, "SELECT NULL::VARCHAR AS source_path WHERE false")
-        db.execute(_JOURNAL_SQL)
-        db.execute(_MERGED_SQL)
-        rows = sql.stream(db, "SELECT * FROM journal ORDER BY source_path", ROW_GROUP_ROWS)
-        write_table(destination.runs / job.run_file, rows, metadata)
-        temporary = destination.manifest.with_name(f".{destination.manifest.name}.tmp")
-        write_table(temporary, sql.stream(db, "SELECT * FROM merged", ROW_GROUP_ROWS), metadata)
-        db.execute(f"CREATE VIEW published AS FROM {sql.parquet(temporary)}")
-        _note_obsolete(db, workspace.obsolete)
-    os.replace(temporary, destination.manifest)
-    sync_folder(destination.root)
-
-
-def _note_obsolete(db: sql.Connection, obsolete: Path) -> None:
-    """Write which outputs the new manifest no longer names, beside those that an interrupted try had noted."""
-    _view(db, "noted", [obsolete] if obsolete.exists() else [], "SELECT NULL::VARCHAR AS file_name WHERE false")
-    temporary = obsolete.with_suffix(".tmp")
-    sql.copy(
-        db,
-        "SELECT file_name FROM (SELECT file_name FROM base UNION FROM noted) ANTI JOIN published USING (file_name) "
-        "WHERE file_name IS NOT NULL",
-        temporary,
-    )
-    os.replace(temporary, obsolete)
-
-
-_JOURNAL_SQL = """
-    CREATE VIEW journal AS FROM parts
-    QUALIFY row_number() OVER (PARTITION BY source_path ORDER BY processed_at DESC, attempts DESC) = 1
-"""
-_MERGED_SQL = """
-    CREATE VIEW merged AS
-    SELECT * FROM (
-        FROM journal WHERE status <> 'unchanged'
-        UNION ALL BY NAME
-        FROM base ANTI JOIN journal USING (source_path)
-        UNION ALL BY NAME
-        SELECT base.* REPLACE (
-            j.source_size AS source_size, j.source_mtime AS source_mtime, j.source_etag AS source_etag
-        )
-        FROM base JOIN journal AS j USING (source_path) WHERE j.status = 'unchanged'
-    ) ANTI JOIN deleted USING (source_path)
-    ORDER BY source_path
-"""
-
-
-def _view(db: sql.Connection, name: str, files: Iterable[Path], empty: str | None = None) -> None:
-    """Name Parquet files of one schema, or an empty table where there are none."""
-    files = list(files)
-    if files:
-        db.execute(f"CREATE VIEW {name} AS FROM {sql.parquet(*files)}")
-    elif empty:
-        db.execute(f"CREATE VIEW {name} AS {empty}")
-    else:
-        db.register(name, SCHEMA.empty_table())
-
-
 def run_file(destination: Destination, run_id: str) -> str:
     """Return a name below `runs/` that is not taken yet: a run that is retried leaves one file a try."""
     tries = itertools.count(2)
@@ -207,8 +128,24 @@ def run_file(destination: Destination, run_id: str) -> str:
     return name
 
 
+def footer(job: Job) -> dict[str, str]:
+    """Return what a job's manifest says about itself, as the file's key-value metadata."""
+    return {
+        "schema_version": str(SCHEMA_VERSION),
+        "recipe": json.dumps(job.recipe.model_dump(mode="json")),
+        "recipe_id": job.recipe_id,
+        "run_id": job.run_id,
+    }
+
+
 def write_table(path: Path, batches: Iterator[pa.RecordBatch], metadata: dict[str, str]) -> None:
-    """Write rows of `SCHEMA`, sorted by source path, so that the file is there whole or not at all."""
+    """Write rows of `SCHEMA`, sorted by source path, so that the file is there whole or not at all.
+
+    Args:
+        path: the file.
+        batches: the rows; each batch becomes a row group.
+        metadata: the file's key-value metadata.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.writing")
     options = {
@@ -219,7 +156,7 @@ def write_table(path: Path, batches: Iterator[pa.RecordBatch], metadata: dict[st
     }
     with pq.ParquetWriter(temporary, SCHEMA.with_metadata(metadata), **options) as writer:
         for batch in batches:
-            writer.write_table(pa.Table.from_batches([batch]).cast(SCHEMA), row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(pa.Table.from_batches([batch]).cast(SCHEMA), row_group_size=max(1, batch.num_rows))
         writer.add_key_value_metadata(metadata)
     sync_file(temporary)
     os.replace(temporary, path)

@@ -52,7 +52,7 @@ def text_to_path(text: str) -> bytes:
 
 
 def suffix_of(name: str) -> str:
-    """Return the last suffix of a file name, lower case, without its dot; empty if there is none."""
+    """Return the last suffix of a name or path, lower case, without its dot; empty if there is none."""
     stem, dot, suffix = name.rpartition(".")
     return suffix.lower() if stem and dot else ""
 

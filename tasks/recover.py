@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 
 from tasks import sql
 from tasks.destination import Destination, Workspace
-from tasks.manifest import SCHEMA, publish
+from tasks.manifest import SCHEMA
+from tasks.publish import publish
 from tasks.recipe import Job
 from tasks.storage import LocalFolder
 

@@ -12,9 +12,10 @@ from PIL import Image
 from tasks.destination import Destination
 from tasks.discover import LISTING_SCHEMA, Listing, Skipped, discover
 from tasks.journal import Journal
-from tasks.manifest import publish, run_file
+from tasks.manifest import run_file
 from tasks.naming import output_name, text_to_path
 from tasks.plan import make_plan
+from tasks.publish import publish
 from tasks.recipe import Job, Recipe, Rules
 from tasks.recover import close_workspace
 

@@ -5,7 +5,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.manifest import publish
+from tasks.publish import publish
 from tasks.recover import Recovered, close_workspace, recover
 from tests.tasks.helpers import (
     after,

@@ -9,9 +9,9 @@ from prefect.client.schemas.actions import ArtifactCreate
 
 from tasks.destination import Destination
 from tasks.discover import Listing, Skipped
-from tasks.manifest import publish
 from tasks.naming import path_to_text
 from tasks.plan import Plan, Shard
+from tasks.publish import publish
 from tasks.report import FAILURES_SHOWN, RunReport, SlowImage, artifact_key, read_figures, summary_markdown
 from tests.tasks.helpers import failed_row, make_job, open_workspace, publish_rows, row, write_journal
 

@@ -15,7 +15,7 @@ from tasks import resize as resize_module
 from tasks import storage
 from tasks.errors import DarkroomError, ErrorCode, ImageError
 from tasks.imaging import SourceFacts, Transformed
-from tasks.manifest import publish
+from tasks.publish import publish
 from tasks.recipe import Recipe, Rules
 from tasks.recover import close_workspace
 from tasks.resize import FIRST_BACKOFF_SECONDS, READ_TRIES, ShardRef, ShardResult, work_shard
@@ -415,8 +415,9 @@ def test_source_bytes_in_flight_are_bounded_whatever_is_slow(source, place, monk
     monkeypatch.setattr(resize_module, "transform", transform)
     _, [result] = work(source, place)
     assert result.ok == 60
-    # Read ahead, plus the one that is worked on, plus the one that was just handed on.
-    assert held.most <= (min(limit, resize_module.IN_FLIGHT_IMAGES) + 2) * size
+    batch, batches = resize_module.BATCH_IMAGES, resize_module.IN_FLIGHT_BATCHES
+    ahead = min(max(limit, batch), batches * batch)
+    assert held.most <= (ahead + batch) * size, "what is read ahead, and the batch that is worked on"
     assert held.now == 0
 
 

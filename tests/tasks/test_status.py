@@ -6,7 +6,7 @@ import pytest
 from tasks.destination import Destination
 from tasks.errors import DarkroomError, SettingsError
 from tasks.lease import hold_lease
-from tasks.manifest import publish
+from tasks.publish import publish
 from tasks.recover import close_workspace
 from tasks.status import LastRun, read_status
 from tests.tasks.helpers import (

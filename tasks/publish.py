@@ -1,0 +1,140 @@
+"""Make what a run did part of the manifest: merge journals into it, in bounded memory.
+
+Rows are wide, and sorting millions of them would take gigabytes. But shards are ranges of source paths in
+ascending order, and the manifest is sorted: so the journal is sorted a few shards at a time, and the manifest
+is merged with it a range of paths at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks import sql
+from tasks.destination import Workspace
+from tasks.manifest import ROW_GROUP_ROWS, SCHEMA, footer, sync_folder, write_table
+from tasks.recipe import Job
+
+SAMPLED_PATHS = 1_000
+"""Paths looked at for each range of paths that is to be cut."""
+
+
+def publish(workspace: Workspace, job: Job, *, delete: bool) -> None:
+    """Make what a run's journal holds part of the manifest, and note which outputs that makes obsolete.
+
+    Can be repeated after an interruption anywhere, with the same end.
+
+    Args:
+        workspace: the run's working folder; it is not removed.
+        job: what the run was to do.
+        delete: also drop the images of `workspace.deleted`.
+    """
+    destination = workspace.destination
+    run_file = destination.runs / job.run_file
+    temporary = destination.manifest.with_name(f".{destination.manifest.name}.tmp")
+    with sql.connect(workspace.root) as db:
+        write_table(run_file, _sorted_journal(db, workspace), footer(job))
+        _view(db, "base", [destination.manifest] if destination.manifest.exists() else [])
+        _view(db, "journal", [run_file])
+        deleted = [workspace.deleted] if delete and workspace.deleted.exists() else []
+        _view(db, "deleted", deleted, "SELECT NULL::VARCHAR AS source_path WHERE false")
+        write_table(temporary, _merged(db), footer(job))
+        _view(db, "published", [temporary])
+        _note_obsolete(db, workspace.obsolete)
+    os.replace(temporary, destination.manifest)
+    sync_folder(destination.root)
+
+
+def _sorted_journal(db: sql.Connection, workspace: Workspace) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of all journal parts, the last of each image, sorted by source path."""
+    for parts in _part_groups(workspace.journal_parts()):
+        query = (
+            f"FROM {sql.parquet(*parts)} "
+            "QUALIFY row_number() OVER (PARTITION BY source_path ORDER BY processed_at DESC, attempts DESC) = 1 "
+            "ORDER BY source_path"
+        )
+        yield from sql.stream(db, query, 2 * ROW_GROUP_ROWS)
+
+
+def _part_groups(parts: list[Path]) -> Iterator[list[Path]]:
+    """Yield journal parts in groups of whole shards, each of about a row group's rows."""
+    group: list[Path] = []
+    rows = 0
+    for _, shard in itertools.groupby(parts, key=lambda part: part.name.partition("-")[0]):
+        of_shard = list(shard)
+        rows_of_shard = sum(pq.read_metadata(part).num_rows for part in of_shard)
+        if group and rows + rows_of_shard > ROW_GROUP_ROWS:
+            yield group
+            group, rows = [], 0
+        group += of_shard
+        rows += rows_of_shard
+    if group:
+        yield group
+
+
+_MERGED_SQL = """
+    WITH old AS (FROM base WHERE {within}), new AS (FROM journal WHERE {within})
+    FROM (
+        FROM new WHERE status <> 'unchanged'
+        UNION ALL BY NAME
+        FROM old ANTI JOIN new USING (source_path)
+        UNION ALL BY NAME
+        SELECT old.* REPLACE (
+            new.source_size AS source_size, new.source_mtime AS source_mtime, new.source_etag AS source_etag
+        )
+        FROM old JOIN new USING (source_path) WHERE new.status = 'unchanged'
+    ) ANTI JOIN deleted USING (source_path)
+    ORDER BY source_path
+"""
+
+
+def _merged(db: sql.Connection) -> Iterator[pa.RecordBatch]:
+    """Yield the new manifest's rows, a range of paths at a time."""
+    cuts = _cuts(db)
+    for first, end in zip([None, *cuts], [*cuts, None], strict=True):
+        bounds = [f"source_path >= {sql.text(first)}"] if first is not None else []
+        bounds += [f"source_path < {sql.text(end)}"] if end is not None else []
+        yield from sql.stream(db, _MERGED_SQL.format(within=" AND ".join(bounds) or "true"), 2 * ROW_GROUP_ROWS)
+
+
+def _cuts(db: sql.Connection) -> list[str]:
+    """Return paths that cut all rows into ranges of about a row group each, estimated from a sample."""
+    paths = "SELECT source_path FROM base UNION ALL SELECT source_path FROM journal"
+    [(rows,)] = db.execute(f"SELECT count(*) FROM ({paths})").fetchall()
+    ranges = -(-rows // ROW_GROUP_ROWS)
+    if ranges < 2:
+        return []
+    sampled = db.execute(
+        f"SELECT DISTINCT source_path FROM (FROM ({paths}) USING SAMPLE reservoir({ranges * SAMPLED_PATHS} ROWS)) "
+        "ORDER BY 1"
+    ).fetchall()
+    return [sampled[number * len(sampled) // ranges][0] for number in range(1, ranges)]
+
+
+def _note_obsolete(db: sql.Connection, obsolete: Path) -> None:
+    """Write which outputs the new manifest no longer names, beside those that an interrupted try had noted."""
+    _view(db, "noted", [obsolete] if obsolete.exists() else [], "SELECT NULL::VARCHAR AS file_name WHERE false")
+    temporary = obsolete.with_suffix(".tmp")
+    sql.copy(
+        db,
+        "SELECT file_name FROM (SELECT file_name FROM base UNION ALL FROM noted) ANTI JOIN published USING (file_name) "
+        "WHERE file_name IS NOT NULL",
+        temporary,
+    )
+    os.replace(temporary, obsolete)
+
+
+def _view(db: sql.Connection, name: str, files: Iterable[Path], empty: str | None = None) -> None:
+    """Name Parquet files of one schema, or an empty table where there are none."""
+    files = list(files)
+    if files:
+        db.execute(f"CREATE VIEW {name} AS FROM {sql.parquet(*files)}")
+    elif empty:
+        db.execute(f"CREATE VIEW {name} AS {empty}")
+    else:
+        db.register(name, SCHEMA.empty_table())
