@@ -19,7 +19,7 @@ import typer
 from flows import terminal
 from flows.cluster import early_cluster, is_local, warm_up
 from flows.options import parse, with_settings
-from flows.server import LocalServer, local_server, unwatched
+from flows.server import LocalServer, light_tls, local_server, unwatched
 from tasks.check import check_locations, check_recipe
 from tasks.destination import Destination
 from tasks.errors import DarkroomError, SettingsError
@@ -116,6 +116,7 @@ def _run_flow(source: str, destination: str, recipe: Recipe, rules: Rules, compu
         if server:
             server.wait_until_healthy()
             stack.enter_context(unwatched())
+        stack.enter_context(light_tls())
         try:
             with terminal.shown_progress():
                 state = preprocess(source, destination, recipe, rules, compute, return_state=True)

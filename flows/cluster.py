@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from flows.server import light_tls
 from tasks.recipe import Compute
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
         elif compute.cluster_class:
             runner = DaskTaskRunner(cluster_class=compute.cluster_class, cluster_kwargs=compute.cluster_kwargs)
         else:
+            stack.enter_context(light_tls())
             early = _early_cluster.get()
             runner = DaskTaskRunner(early.result() if early else stack.enter_context(_local_cluster(compute)))
         yield stack.enter_context(runner)
