@@ -19,8 +19,8 @@ import typer
 from flows import terminal
 from flows.cluster import early_cluster, is_local, warm_up
 from flows.options import parse, with_settings
-from flows.server import LocalServer, light_tls, local_server, unwatched
-from tasks.check import check_locations, check_recipe
+from flows.server import LocalServer, check_api, light_tls, local_server, sigterm_exits, unwatched
+from tasks.check import check_compute, check_locations, check_recipe
 from tasks.destination import Destination
 from tasks.errors import DarkroomError, SettingsError
 from tasks.recipe import Compute, Recipe, Rules
@@ -104,8 +104,9 @@ def status(destination: Annotated[str, typer.Argument(help="Folder that runs hav
 def _run_flow(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> str:
     """Run the flow, print what came of it, and return why it failed; nothing if it did not."""
     _, place = check_locations(source, destination)
+    check_compute(compute)
     # Server and workers begin with their own imports while this process goes through its.
-    with _server_if_needed() as server, ExitStack() as stack:
+    with sigterm_exits(), _server_if_needed() as server, ExitStack() as stack:
         if is_local(compute):
             warm_up()
         check_recipe(place, recipe, rules)
@@ -116,6 +117,8 @@ def _run_flow(source: str, destination: str, recipe: Recipe, rules: Rules, compu
         if server:
             server.wait_until_healthy()
             stack.enter_context(unwatched())
+        else:
+            check_api()
         stack.enter_context(light_tls())
         try:
             with terminal.shown_progress():
@@ -132,7 +135,8 @@ def _history(run_id: str, *, local: bool) -> str:
     """Say where the run's page is."""
     path = f"runs/flow-run/{run_id}"
     if local:
-        return f"'prefect server start', then http://127.0.0.1:4200/{path}"
+        prefect = os.path.relpath(Path(sys.executable).with_name("prefect"))
+        return f"'{prefect} server start', then http://127.0.0.1:4200/{path}"
     from prefect.settings import get_current_settings
 
     return f"{get_current_settings().ui_url}/{path}"
@@ -149,7 +153,7 @@ def _server_if_needed() -> Iterator[LocalServer | None]:
 
 def _api_is_configured() -> bool:
     """Say whether Prefect has an API to talk to, importing Prefect only if there is any doubt."""
-    if "PREFECT_API_URL" in os.environ:
+    if os.environ.get("PREFECT_API_URL"):
         return True
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     hints = {

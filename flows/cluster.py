@@ -7,37 +7,29 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import sys
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from flows.server import light_tls
+from tasks.errors import ClusterError
 from tasks.recipe import Compute
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     import distributed
     from distributed import LocalCluster
     from prefect_dask import DaskTaskRunner
-    from prefect_dask.task_runners import PrefectDaskFuture
 
-    from tasks.resize import ShardRef, ShardResult
 
 WORKER_MODULE = "flows.worker"
 """Imported once by the process that workers are forked from; it must start no thread and open no client."""
 
-_early_cluster: ContextVar[Future[LocalCluster] | None] = ContextVar("early_cluster", default=None)
+CONNECT_SECONDS = 10
 
-SHARDS_PER_WORKER_IN_FLIGHT = 2
-TICK_SECONDS = 0.5
-MAX_ATTEMPTS = 3
-MAX_LOST_UNBEGUN = 5
+_early_cluster: ContextVar[_EarlyCluster | None] = ContextVar("early_cluster", default=None)
+
 
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -52,9 +44,46 @@ allocator that comes with Arrow starts one as it is imported, which must not hap
 
 def local_workers(compute: Compute) -> int:
     """Return the number of worker processes of a local cluster: one per core that this process may use."""
-    if compute.workers:
-        return compute.workers
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from dask.system import CPU_COUNT  # knows of affinity and of the limits of containers
+
+    return compute.workers or int(CPU_COUNT)
+
+
+def count_workers(compute: Compute) -> int:
+    """Return how many shards the run's cluster works on at a time, as far as that is known before it is there.
+
+    Raises:
+        ClusterError: the scheduler can't be reached.
+    """
+    if is_local(compute):
+        return local_workers(compute)
+    if not compute.scheduler:
+        workers = compute.cluster_kwargs.get("n_workers")
+        return workers if isinstance(workers, int) and workers > 0 else local_workers(compute)
+    from distributed import Client
+
+    try:
+        with (
+            _only_errors("distributed"),
+            Client(compute.scheduler, timeout=CONNECT_SECONDS, set_as_default=False) as client,
+        ):
+            return max(1, count_threads(client))
+    except (OSError, TimeoutError) as error:
+        raise ClusterError(
+            f"scheduler: {compute.scheduler} can't be reached ({type(error).__name__}). Is the Dask scheduler running, "
+            "and is that its address?"
+        ) from error
+
+
+WORKER_CONFIG: dict[str, Any] = {
+    # A lost worker is reported at once, and its shard continued here, instead of running it into
+    # whatever killed the worker on three more of them.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.nanny.environ": WORKER_ENVIRONMENT,
+    "distributed.worker.preload": [WORKER_MODULE],
+    # Dask's own profiler stops every worker a hundred times a second to look at it.
+    "distributed.worker.profile.enabled": False,
+}
 
 
 def is_local(compute: Compute) -> bool:
@@ -68,31 +97,51 @@ def warm_up() -> None:
     Only on Linux: elsewhere forking after imports isn't safe, and workers are spawned.
     """
     if sys.platform == "linux":
+        # PYTHONSAFEPATH: a folder named flows where the user happens to be is not ours.
+        environment = {**WORKER_ENVIRONMENT, "PYTHONSAFEPATH": "1"}
         before = dict(os.environ)
-        os.environ.update(WORKER_ENVIRONMENT)
+        os.environ.update(environment)
         multiprocessing.set_forkserver_preload([WORKER_MODULE])
         multiprocessing.forkserver.ensure_running()
-        for name in WORKER_ENVIRONMENT.keys() - before.keys():
+        for name in environment.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
 
 
+def count_threads(client: distributed.Client) -> int:
+    """Return how many tasks a cluster works on at a time."""
+    threads: dict[str, int] = client.nthreads()
+    return sum(threads.values())
+
+
 @contextmanager
 def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
-    """Provide the task runner that the compute settings ask for, on a cluster that is there or starts now."""
+    """Provide the task runner that the compute settings ask for, connected to its cluster.
+
+    Raises:
+        ClusterError: the cluster can't be started or reached.
+    """
     from prefect_dask import DaskTaskRunner
 
     with ExitStack() as stack:
         stack.enter_context(_only_errors("distributed"))
-        if compute.scheduler:
-            runner = DaskTaskRunner(address=compute.scheduler)
-        elif compute.cluster_class:
-            runner = DaskTaskRunner(cluster_class=compute.cluster_class, cluster_kwargs=compute.cluster_kwargs)
-        else:
-            stack.enter_context(light_tls())
-            early = _early_cluster.get()
-            runner = DaskTaskRunner(early.result() if early else stack.enter_context(_local_cluster(compute)))
-        yield stack.enter_context(runner)
+        try:
+            if compute.scheduler:
+                runner = DaskTaskRunner(address=compute.scheduler)
+            elif compute.cluster_class:
+                stack.enter_context(_dask_config(WORKER_CONFIG))
+                runner = DaskTaskRunner(cluster_class=compute.cluster_class, cluster_kwargs=compute.cluster_kwargs)
+            else:
+                stack.enter_context(light_tls())
+                early = _early_cluster.get() or stack.enter_context(_early(compute))
+                # The cluster ends before the run gives its destination free.
+                stack.callback(early.close)
+                runner = DaskTaskRunner(early.cluster())
+            stack.enter_context(runner)
+            _ = runner.client
+        except (OSError, TimeoutError, TypeError, ValueError) as error:
+            raise ClusterError(f"The Dask cluster could not be started or reached: {error}") from error
+        yield runner
 
 
 @contextmanager
@@ -101,19 +150,44 @@ def early_cluster(compute: Compute) -> Iterator[None]:
     if not is_local(compute):
         yield
         return
-    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
-        starting = pool.submit(stack.enter_context, _local_cluster(compute))
-        token = _early_cluster.set(starting)
+    with _early(compute) as early:
+        token = _early_cluster.set(early)
         try:
             yield
         finally:
             _early_cluster.reset(token)
-            wait([starting])
+
+
+@contextmanager
+def _early(compute: Compute) -> Iterator[_EarlyCluster]:
+    early = _EarlyCluster(compute)
+    try:
+        yield early
+    finally:
+        early.close()
+
+
+class _EarlyCluster:
+    """A local cluster that starts in a thread of its own."""
+
+    def __init__(self, compute: Compute) -> None:
+        self._stack = ExitStack()
+        self._thread = ThreadPoolExecutor(1, "cluster")
+        self._starting = self._thread.submit(self._stack.enter_context, _local_cluster(compute))
+
+    def cluster(self) -> LocalCluster:
+        """Return the cluster once it has started; raises what its start raised."""
+        return self._starting.result()
+
+    def close(self) -> None:
+        """End the cluster; may be called again."""
+        wait([self._starting])
+        self._stack.close()
+        self._thread.shutdown()
 
 
 @contextmanager
 def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
-    import dask
     from distributed import LocalCluster
 
     arguments = {
@@ -126,24 +200,24 @@ def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
         "worker_dashboard_address": "127.0.0.1:0",
         "silence_logs": logging.ERROR,
     }
-    config: dict[str, Any] = {
-        # A lost worker is reported at once, and its shard continued here, instead of running it into
-        # whatever killed the worker on three more of them.
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.nanny.environ": WORKER_ENVIRONMENT,
-        "distributed.worker.preload": [WORKER_MODULE],
-        # Dask's own profiler stops every worker a hundred times a second to look at it.
-        "distributed.worker.profile.enabled": False,
-    }
+    config = dict(WORKER_CONFIG)
     if sys.platform == "linux":
         warm_up()
         config["distributed.worker.multiprocessing-method"] = "forkserver"
     with (
         _only_errors("distributed"),
-        dask.config.set(config),
+        _dask_config(config),
         LocalCluster(**arguments | compute.cluster_kwargs) as cluster,
     ):
         yield cluster
+
+
+@contextmanager
+def _dask_config(config: dict[str, Any]) -> Iterator[None]:
+    import dask
+
+    with dask.config.set(config):
+        yield
 
 
 @contextmanager
@@ -156,147 +230,3 @@ def _only_errors(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-@dataclass(frozen=True, slots=True)
-class ShardFailure:
-    """A shard that could not be worked, and why."""
-
-    shard: ShardRef
-    reason: str
-
-
-def run_shards(
-    runner: DaskTaskRunner,
-    shards: Sequence[ShardRef],
-    hear: Callable[[dict[str, int]], None],
-    tick: Callable[[], None],
-) -> Iterator[ShardResult | ShardFailure]:
-    """Run every shard's task, a few per worker at a time, and yield what came of it as it ends.
-
-    A shard whose worker died, or whose task failed, is given to another attempt, which goes on where the
-    journal ends; after `MAX_ATTEMPTS` it is yielded as a failure.
-
-    Args:
-        runner: where the tasks run.
-        shards: the shards.
-        hear: called, in another thread, with the progress that a worker tells.
-        tick: called several times a second; what it raises ends the run.
-    """
-    from tasks.resize import PROGRESS_TOPIC
-
-    client: Any = runner.client
-    client.subscribe_topic(PROGRESS_TOPIC, lambda event: hear(event[1]))
-    window = _Window(runner, deque(shards))
-    try:
-        while window.waiting or window.running:
-            window.fill()
-            yield from window.collect()
-            tick()
-    finally:
-        client.cancel(list(window.running), force=True)
-        client.unsubscribe_topic(PROGRESS_TOPIC)
-        for task_run_id, message in window.unknown:
-            _mark_crashed(task_run_id, message)
-
-
-@dataclass(slots=True)
-class _Window:
-    """The shards in flight: enough that no worker waits, few enough that no scheduler drowns."""
-
-    runner: DaskTaskRunner
-    waiting: deque[ShardRef]
-    running: dict[distributed.Future[Any], tuple[ShardRef, PrefectDaskFuture[ShardResult]]] = field(
-        default_factory=dict
-    )
-    lost_unbegun: Counter[int] = field(default_factory=Counter)
-    """By shard: how often it was lost in the queue of a worker that died of something else."""
-
-    unknown: list[tuple[UUID, str]] = field(default_factory=list)
-    """Lost task runs that the server had not heard of yet, and what to tell it."""
-
-    def fill(self) -> None:
-        """Submit shards until there are enough in flight."""
-        from tasks.resize import resize_shard
-
-        if not self.waiting:
-            return
-        workers = len(self.runner.client.scheduler_info(n_workers=-1)["workers"])
-        while self.waiting and len(self.running) < SHARDS_PER_WORKER_IN_FLIGHT * max(1, workers):
-            shard = self.waiting.popleft()
-            future = self.runner.submit(resize_shard, {"shard": shard})
-            self.running[future.wrapped_future] = (shard, future)
-
-    def collect(self) -> Iterator[ShardResult | ShardFailure]:
-        """Yield what came of the shards that have ended, after waiting a tick for the first of them."""
-        for done in _ended(self.runner.client, list(self.running)):
-            shard, future = self.running.pop(done)
-            outcome = self._outcome(shard, future)
-            # While a result is held, Dask would compute it again if the worker that has it died.
-            done.release()
-            if outcome:
-                yield outcome
-
-    def _outcome(self, shard: ShardRef, future: PrefectDaskFuture[ShardResult]) -> ShardResult | ShardFailure | None:
-        """Return what came of a task that has ended; None if its shard waits for another attempt."""
-        import distributed
-
-        try:
-            state = future.wrapped_future.result()
-        except distributed.KilledWorker as error:
-            return self._lost(shard, future.task_run_id, f"{shard.label}: its worker was lost ({error})")
-        except Exception as error:  # noqa: BLE001 - whatever a worker says that could not even load the task
-            return ShardFailure(
-                shard,
-                f"a worker could not load the task ({type(error).__name__}: {error}). Install the same Darkroom, "
-                "from the same requirements.lock, on the scheduler and every worker.",
-            )
-        if state.is_completed():
-            result: ShardResult = state.result(_sync=True)
-            return result
-        return self._again(shard, state.message or state.name)
-
-    def _lost(self, shard: ShardRef, task_run_id: UUID, message: str) -> ShardFailure | None:
-        if not _mark_crashed(task_run_id, message):
-            self.unknown.append((task_run_id, message))
-        if not shard.was_begun() and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
-            self.lost_unbegun[shard.number] += 1
-            self.waiting.append(shard)
-            return None
-        return self._again(shard, "its worker was lost, which is most often a lack of memory")
-
-    def _again(self, shard: ShardRef, reason: str) -> ShardFailure | None:
-        if shard.attempt >= MAX_ATTEMPTS:
-            return ShardFailure(shard, reason)
-        self.waiting.append(shard.model_copy(update={"attempt": shard.attempt + 1}))
-        return None
-
-
-def _ended(client: distributed.Client, futures: list[distributed.Future[Any]]) -> list[distributed.Future[Any]]:
-    import distributed
-
-    with client.as_current():
-        try:
-            return list(distributed.wait(futures, timeout=TICK_SECONDS, return_when="FIRST_COMPLETED").done)
-        except TimeoutError:
-            return []
-
-
-def _mark_crashed(task_run_id: UUID, message: str) -> bool:
-    """Tell Prefect that a task run is dead, and return whether it knows the run.
-
-    Nobody else tells it, and the run would stay Running in the UI. The server hears of task runs by events:
-    of one that has just begun it may not have heard yet, of one that never began it never will.
-    """
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import PrefectHTTPStatusError
-    from prefect.states import Crashed
-
-    with get_client(sync_client=True) as client:
-        try:
-            client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
-        except PrefectHTTPStatusError as error:
-            if error.response.status_code != HTTPStatus.NOT_FOUND:
-                raise
-            return False
-    return True

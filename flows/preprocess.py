@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,30 +15,30 @@ from prefect.results import ResultRecord
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed, State
 
-from flows.cluster import ShardFailure, dask_runner, local_workers, run_shards
-from flows.progress import Progress, watcher
+from flows.cluster import count_workers, dask_runner
+from flows.progress import Progress, Watcher, shown_in_ui, watcher
 from flows.served import served_flow
-from tasks.check import check_locations, check_recipe
+from flows.window import ShardFailure, run_shards
+from tasks.check import check_compute, check_locations, check_recipe
 from tasks.destination import Destination, Workspace
 from tasks.discover import Listing, discover
+from tasks.durable import write_durably
 from tasks.errors import DarkroomError, GuardError
-from tasks.lease import HeldLease, hold_lease
+from tasks.lease import hold_lease
 from tasks.manifest import run_file
 from tasks.plan import Plan, make_plan
 from tasks.publish import publish
 from tasks.recipe import Compute, Job, Recipe, Rules
 from tasks.recover import close_workspace, recover
-from tasks.report import RunReport, create_progress, publish_artifacts, read_figures, update_progress
+from tasks.report import RunReport, publish_artifacts, read_figures
 from tasks.resize import ShardRef
 
 EARLY_STOP_IMAGES = 200
 """When so many images have failed and none has come out, something else is wrong than the images."""
 
-PROGRESS_ARTIFACT_SECONDS = 5.0
-
 
 def _run_name() -> str:
-    source = Path(str(flow_run.parameters["source"])).name
+    source = Path(str(flow_run.parameters["source"])).expanduser().resolve().name
     return f"{source} {datetime.now(UTC):%Y-%m-%d %H:%M}"
 
 
@@ -64,19 +65,32 @@ def preprocess(
         # As a state, not an exception: the message is what a user needs, a traceback isn't.
         return Failed(message=str(error))
     if report.problems:
-        return Failed(message=" ".join(report.problems), data=report)
+        failure = RunFailedError(report)
+        return Failed(message=str(failure), data=failure)
     return Completed(message=report.headline(), data=report)
 
 
 def report_of(state: State[RunReport]) -> RunReport | None:
     """Return the report that an ended flow run came to, failed or not; None if it came to none."""
     data = state.data.result if isinstance(state.data, ResultRecord) else state.data
+    if isinstance(data, RunFailedError):
+        return data.report
     return data if isinstance(data, RunReport) else None
+
+
+class RunFailedError(DarkroomError):
+    """A run came to its end and counts as failed; says why, and has the report of what it did."""
+
+    def __init__(self, report: RunReport) -> None:
+        super().__init__(" ".join(report.problems))
+        self.report = report
 
 
 def _bring_up_to_date(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> RunReport:
     started = time.monotonic()
     source_path, place = check_locations(source, destination)
+    check_compute(compute)
+    workers = count_workers(compute)
     run_id = str(flow_run.id or uuid4())
     report = RunReport(source=str(source_path), destination=str(place.root), run_id=run_id)
     with hold_lease(place, run_id) as lease:
@@ -92,27 +106,32 @@ def _bring_up_to_date(source: str, destination: str, recipe: Recipe, rules: Rule
             run_file=run_file(place, run_id),
         )
         with _workspace(place, job) as workspace:
-            _run_job(workspace, job, compute, lease, report)
+            plan = _look(workspace, job, workers, report)
+            if plan.shards:
+                _work(plan, job, compute, report)
+            if not plan.nothing_to_do:
+                lease.check()
+                publish(workspace, job, delete=True)
+                read_figures(report, workspace, job)
+                report.check_failures(rules.max_failure_ratio)
     report.seconds = time.monotonic() - started
-    publish_artifacts(report)
+    try:
+        publish_artifacts(report)
+    except Exception:  # noqa: BLE001 - what is published is published, whether or not the server can be told
+        get_run_logger().warning("The summary could not be stored.", exc_info=True)
     return report
 
 
-def _run_job(workspace: Workspace, job: Job, compute: Compute, lease: HeldLease, report: RunReport) -> None:
-    logger = get_run_logger()
-    listing = discover(Path(job.source), workspace.listing, follow_symlinks=job.rules.follow_symlinks)
-    plan = make_plan(workspace, job, listing, local_workers(compute))
+def _look(workspace: Workspace, job: Job, workers: int, report: RunReport) -> Plan:
+    """Find out what is to be done, and make sure that it should be."""
+    place = workspace.destination
+    follow = job.rules.follow_symlinks
+    listing = discover(Path(job.source), workspace.listing, follow_symlinks=follow, destination=place.root)
+    plan = make_plan(workspace, job, listing, workers)
     report.take_plan(listing, plan)
-    logger.info(report.describe_plan(len(plan.shards)))
+    get_run_logger().info(report.describe_plan(len(plan.shards)))
     check_guards(listing, plan, job.rules)
-    if plan.nothing_to_do:
-        return
-    if plan.shards:
-        _work(plan, job, compute, report)
-    lease.check()
-    publish(workspace, job, delete=True)
-    read_figures(report, workspace, job)
-    report.check_failures(job.rules.max_failure_ratio)
+    return plan
 
 
 @contextmanager
@@ -120,7 +139,7 @@ def _workspace(place: Destination, job: Job) -> Iterator[Workspace]:
     """Provide the run's working folder; it stays only if it holds work that isn't published yet."""
     workspace = place.workspace(job.run_id)
     workspace.create()
-    workspace.job.write_text(job.model_dump_json())
+    write_durably(workspace.job, job.model_dump_json())
     published = False
     try:
         yield workspace
@@ -142,18 +161,16 @@ def check_guards(listing: Listing, plan: Plan, rules: Rules) -> None:
             f"The source holds no images (skipped: {skipped or 'nothing'}; in the manifest: {plan.known:,}). "
             "Nothing was changed. Is it mounted, and the right folder?"
         )
-    if plan.deleted > rules.max_delete_ratio * plan.known:
+    if plan.known and plan.deleted / plan.known > rules.max_delete_ratio:
         raise GuardError(
             f"{plan.deleted:,} of {plan.known:,} known images are gone from the source, which is more than "
             f"max_delete_ratio = {rules.max_delete_ratio:g} allows. Nothing was changed. If that is right, run "
-            f"once with a max_delete_ratio of {plan.deleted / plan.known:.2g} or more."
+            f"once with a max_delete_ratio of {math.ceil(100 * plan.deleted / plan.known) / 100:g} or more."
         )
 
 
 def _work(plan: Plan, job: Job, compute: Compute, report: RunReport) -> None:
     """Work through all shards, keeping everyone informed; what can't be done is noted in the report."""
-    started = time.monotonic()
-    progress = Progress(plan.images)
     shards = [
         ShardRef(
             destination=job.destination,
@@ -164,38 +181,34 @@ def _work(plan: Plan, job: Job, compute: Compute, report: RunReport) -> None:
         )
         for shard in plan.shards
     ]
-    try:
-        with dask_runner(compute) as runner:
-            for outcome in run_shards(runner, shards, progress.hear, _teller(job.destination, progress)):
+    with dask_runner(compute) as runner, shown_in_ui(job.destination) as show:
+        progress = Progress(plan.images)
+        try:
+            for outcome in run_shards(runner, shards, progress.hear, _ticker(progress, show)):
                 if isinstance(outcome, ShardFailure):
                     report.problems.append(f"{outcome.shard.label.capitalize()} could not be worked: {outcome.reason}")
                 else:
                     progress.finish(outcome)
-    except EarlyStopError as stop:
-        report.problems.append(str(stop))
-    report.work_seconds = time.monotonic() - started
+        except EarlyStopError as stop:
+            report.problems.append(str(stop))
+        report.work_seconds = progress.seconds
 
 
 class EarlyStopError(DarkroomError):
     """Every image fails."""
 
 
-def _teller(destination: str, progress: Progress) -> Callable[[], None]:
-    """Return what tells the watcher and the UI how far the run is, and ends a run in which all fails."""
-    artifact = create_progress(destination)
+def _ticker(progress: Progress, show: Watcher) -> Callable[[], None]:
+    """Return what tells who wants to know how far the run is, and ends a run in which all fails."""
     watch = watcher.get()
-    told_at = time.monotonic()
 
-    def tell() -> None:
-        nonlocal told_at
+    def tick() -> None:
+        show(progress)
         if watch:
             watch(progress)
-        if time.monotonic() - told_at >= PROGRESS_ARTIFACT_SECONDS or progress.done == progress.images:
-            told_at = time.monotonic()
-            update_progress(artifact, 100 * progress.done / progress.images, progress.describe())
         if progress.done >= EARLY_STOP_IMAGES and progress.failed == progress.done:
             raise EarlyStopError(
                 f"Stopped early: the first {progress.done:,} images all failed. See the failures for the reason."
             )
 
-    return tell
+    return tick

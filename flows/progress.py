@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from tasks.report import create_progress, update_progress
 from tasks.resize import ShardResult
+
+UI_SECONDS = 3.0
+"""The progress bar in the UI moves this often."""
 
 
 @dataclass(slots=True)
@@ -75,3 +81,29 @@ Watcher: TypeAlias = Callable[[Progress], None]
 
 watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 """Who, beside Prefect, is told about progress: the command line sets it around its call of the flow."""
+
+
+@contextmanager
+def shown_in_ui(destination: str) -> Iterator[Watcher]:
+    """Provide what moves the progress bar on the flow run's page.
+
+    It never waits for the server, and a server that can't be reached costs the bar, not the run.
+    """
+    context = copy_context()
+    with ThreadPoolExecutor(1, "progress") as sender:
+        artifact = sender.submit(context.run, create_progress, destination)
+        sent: Future[Any] = artifact
+        sent_at = time.monotonic()
+
+        def send(progress: Progress) -> None:
+            percent = 100 * progress.done / progress.images
+            context.run(update_progress, artifact.result(), percent, progress.describe())
+
+        def show(progress: Progress) -> None:
+            nonlocal sent, sent_at
+            last = progress.done == progress.images
+            if last or (sent.done() and time.monotonic() - sent_at >= UI_SECONDS):
+                sent_at = time.monotonic()
+                sent = sender.submit(send, progress)
+
+        yield show

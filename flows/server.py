@@ -22,10 +22,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import IO
 
-from tasks.errors import DarkroomError
+from tasks.errors import DarkroomError, SettingsError
 
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
+CONNECT_SECONDS = 10.0
 
 _SERVER_ENVIRONMENT = {
     "PREFECT__SERVER_FINAL": "1",
@@ -45,7 +46,8 @@ class LocalServer:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         with listener:
             self._process = subprocess.Popen(  # noqa: S603 - this module, by this interpreter
-                [sys.executable, "-m", "flows.server", str(listener.fileno())],
+                # -P: a folder named flows where the user happens to be is not ours.
+                [sys.executable, "-P", "-m", "flows.server", str(listener.fileno())],
                 env={**os.environ, **_SERVER_ENVIRONMENT},
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.PIPE,
@@ -90,19 +92,20 @@ class LocalServer:
 
 @contextmanager
 def sigterm_exits() -> Iterator[None]:
-    """Turn SIGTERM into an orderly exit: with the default handler no `finally` would run."""
+    """Turn SIGTERM and SIGHUP into an orderly exit: with the default handler no `finally` would run."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def leave(_signal: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -128,11 +131,33 @@ def api() -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
     if get_current_settings().api.url:
-        yield
+        with sigterm_exits():
+            yield
         return
     with local_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}), unwatched():
         server.wait_until_healthy()
         yield
+
+
+def check_api() -> None:
+    """Make sure that the configured Prefect API answers.
+
+    Raises:
+        SettingsError: it doesn't.
+    """
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=CONNECT_SECONDS):  # noqa: S310 - the user's own setting
+            return
+    except urllib.error.HTTPError:
+        return  # it answers: whether it lets this user in is for Prefect to say
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). Start it, mend the setting, or unset it "
+            "to have a local server for this run."
+        ) from error
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
 from tasks.destination import Destination
 from tasks.errors import SettingsError
-from tasks.recipe import Recipe, Rules
+from tasks.recipe import Compute, Job, Recipe, Rules
 from tasks.storage import local_folder
 
 
@@ -21,6 +22,7 @@ def check_locations(source: str, destination: str) -> tuple[Path, Destination]:
     destination_path = local_folder(destination, "destination")
     _check_source(source_path)
     _check_destination(destination_path)
+    _check_links(Destination(destination_path))
     real_source, real_destination = source_path.resolve(), destination_path.resolve()
     if real_source == real_destination:
         raise SettingsError(f"source and destination are the same folder, {source_path}. Use another destination.")
@@ -58,19 +60,55 @@ def _check_destination(destination: Path) -> None:
         )
 
 
+def _check_links(destination: Destination) -> None:
+    for folder in (destination.images, destination.runs, destination.work):
+        if folder.is_symlink():
+            raise SettingsError(
+                f"destination: {folder} is a symbolic link, and what it leads to would be written to and deleted from. "
+                "Replace it by a folder, or make the destination itself the link."
+            )
+
+
+def check_compute(compute: Compute) -> None:
+    """Make sure that the cluster class is one.
+
+    Raises:
+        SettingsError: it can't be imported.
+    """
+    if not compute.cluster_class:
+        return
+    module, _, name = compute.cluster_class.rpartition(".")
+    try:
+        found = hasattr(importlib.import_module(module), name) if module else False
+    except ImportError:
+        found = False
+    if not found:
+        raise SettingsError(
+            f"cluster_class: {compute.cluster_class} can't be imported. Give the full name of a Dask cluster class, "
+            "and install the package that it comes from."
+        )
+
+
 def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None:
     """Make sure that a destination holds outputs of this recipe, or none.
 
     Raises:
         SettingsError: it belongs to another recipe, and `rebuild` isn't set.
-        DarkroomError: its manifest can't be read.
+        DarkroomError: its manifest, or the job of an interrupted run, can't be read.
     """
-    from tasks.manifest import read_info  # not needed to find what is wrong with locations
+    # Not needed to find what is wrong with locations, and slow to import.
+    from tasks.manifest import ManifestInfo, read_info
+    from tasks.recover import read_job
 
     info = read_info(destination.manifest)
-    if info is None or info.recipe_id == recipe.recipe_id or rules.rebuild:
+    if rules.rebuild:
         return
-    old, new = info.recipe.model_dump(), recipe.model_dump()
+    known: list[ManifestInfo | Job] = [info] if info else []
+    known += [read_job(workspace) for workspace in destination.workspaces() if workspace.job.exists()]
+    other = next((one for one in known if one.recipe_id != recipe.recipe_id), None)
+    if other is None:
+        return
+    old, new = other.recipe.model_dump(), recipe.model_dump()
     changes = [f"{name} {old[name]!r} → {new[name]!r}" for name in new if old[name] != new[name]]
     difference = ", ".join(changes) or "the codec libraries have other versions, which may make other pixels"
     raise SettingsError(

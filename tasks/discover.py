@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.naming import is_image_name, path_to_text
-from tasks.storage import TEMPORARY_PREFIX
+from tasks.storage import TEMPORARY_PREFIX, mtime_us
 
 BATCH_ROWS = 65_536
 """Rows held in memory at a time."""
@@ -60,7 +60,7 @@ class _Found(NamedTuple):  # made for every file: a frozen dataclass takes four 
     mtime_us: int | None
 
 
-def discover(source: Path, listing: Path, *, follow_symlinks: bool = False) -> Listing:
+def discover(source: Path, listing: Path, *, follow_symlinks: bool = False, destination: Path | None = None) -> Listing:
     """Write the listing of all images below a folder, in no particular order.
 
     An image whose status can't be read (a dangling symbolic link, a loop) is listed without size and
@@ -70,11 +70,13 @@ def discover(source: Path, listing: Path, *, follow_symlinks: bool = False) -> L
         source: the folder.
         listing: the Parquet file to write, of `LISTING_SCHEMA`.
         follow_symlinks: also take what symbolic links lead to outside the source, and linked folders.
+        destination: links that lead there are never followed: outputs are no sources.
     """
     skipped = Skipped()
     images = total = 0
     with pq.ParquetWriter(listing, LISTING_SCHEMA, compression="zstd") as writer:
-        for batch in _batched(_walk(os.fsencode(source), skipped, follow_symlinks=follow_symlinks)):
+        links = _Links(os.fsencode(source), os.fsencode(destination) if destination else None, follow_symlinks)
+        for batch in _batched(_walk(os.fsencode(source), skipped, links)):
             writer.write_batch(_listing_batch(batch))
             images += len(batch)
             total += sum(found.size or 0 for found in batch)
@@ -123,38 +125,57 @@ def _batched(found: Iterator[_Found]) -> Iterator[list[_Found]]:
         yield batch
 
 
-def _walk(root: bytes, skipped: Skipped, *, follow_symlinks: bool) -> Iterator[_Found]:
+class _Links:
+    """Which symbolic links a listing follows."""
+
+    def __init__(self, source: bytes, destination: bytes | None, follow: bool) -> None:
+        self.source = os.path.realpath(source)
+        self.destination = os.path.realpath(destination) if destination else None
+        self.follow = follow
+
+    def leads_to_file(self, entry: os.DirEntry[bytes]) -> bool:
+        """Say whether a link to a file is followed: within the source always, elsewhere if told so."""
+        real = os.path.realpath(entry.path)
+        return _is_below(real, self.source) or (self.follow and not _is_below(real, self.destination))
+
+    def leads_to_folder(self, real: bytes, above: frozenset[bytes]) -> bool:
+        """Say whether a link to a folder is followed: if told so, and unless it leads back up."""
+        return self.follow and real not in above and not _is_below(real, self.destination)
+
+
+def _is_below(path: bytes, folder: bytes | None) -> bool:
+    return folder is not None and (path == folder or path.startswith(folder.rstrip(b"/") + b"/"))
+
+
+def _walk(root: bytes, skipped: Skipped, links: _Links) -> Iterator[_Found]:
     """Yield every image below a folder; what isn't one is counted."""
-    real_root = os.path.realpath(root)
-    # Each folder with the real paths of the folders above it, by which a loop is recognised.
-    folders: list[tuple[bytes, frozenset[bytes]]] = [(b"", frozenset([real_root]))]
+    # Each folder with the real paths of those that links have led through, by which a loop is recognised.
+    folders: list[tuple[bytes, frozenset[bytes]]] = [(b"", frozenset([links.source]))]
     while folders:
         folder, above = folders.pop()
         try:
-            entries = os.scandir(os.path.join(root, folder))
+            with os.scandir(os.path.join(root, folder)) as entries:
+                for entry in entries:
+                    path = folder + b"/" + entry.name if folder else entry.name
+                    if entry.name.startswith(b"."):
+                        skipped.counts["hidden"] += 1
+                    elif entry.is_dir(follow_symlinks=False):
+                        folders.append((path, above))
+                    elif _is_linked_folder(entry):
+                        real = os.path.realpath(entry.path)
+                        if links.leads_to_folder(real, above):
+                            folders.append((path, above | {real}))
+                        else:
+                            skipped.counts["linked_folder"] += 1
+                    elif not is_image_name(text := path_to_text(path)):
+                        skipped.counts["not_image"] += 1
+                    elif entry.is_symlink() and not links.leads_to_file(entry):
+                        skipped.counts["outside"] += 1
+                    else:
+                        yield from _file(entry, text, skipped)
         except OSError:
             skipped.counts["unreadable_folder"] += 1
             skipped.unreadable.append(path_to_text(folder))
-            continue
-        with entries:
-            for entry in entries:
-                path = folder + b"/" + entry.name if folder else entry.name
-                if entry.name.startswith(b"."):
-                    skipped.counts["hidden"] += 1
-                elif entry.is_dir(follow_symlinks=False):
-                    folders.append((path, above))
-                elif _is_linked_folder(entry):
-                    real = os.path.realpath(entry.path)
-                    if follow_symlinks and real not in above:
-                        folders.append((path, above | {real}))
-                    else:
-                        skipped.counts["linked_folder"] += 1
-                elif not is_image_name(text := path_to_text(path)):
-                    skipped.counts["not_image"] += 1
-                elif entry.is_symlink() and not follow_symlinks and not _leads_within(entry, real_root):
-                    skipped.counts["outside"] += 1
-                else:
-                    yield from _file(entry, text, skipped)
 
 
 def _is_linked_folder(entry: os.DirEntry[bytes]) -> bool:
@@ -171,13 +192,9 @@ def _file(entry: os.DirEntry[bytes], text: str, skipped: Skipped) -> Iterator[_F
         yield _Found(text, None, None)
         return
     if stat.S_ISREG(status.st_mode):
-        yield _Found(text, status.st_size, status.st_mtime_ns // 1000)
+        yield _Found(text, status.st_size, mtime_us(status))
     else:
         skipped.counts["special"] += 1
-
-
-def _leads_within(entry: os.DirEntry[bytes], real_root: bytes) -> bool:
-    return os.path.realpath(entry.path).startswith(real_root.rstrip(b"/") + b"/")
 
 
 def _walk_outputs(root: bytes) -> Iterator[_Found]:

@@ -92,5 +92,9 @@ class GuardError(DarkroomError):
     """A guard stopped the run before anything was destroyed, and says how to override it."""
 
 
+class ClusterError(DarkroomError):
+    """The Dask cluster can't be reached, or was lost."""
+
+
 class LeaseError(DarkroomError):
     """Another run holds the destination."""

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.destination import Workspace
-from tasks.manifest import SCHEMA, sync_file
+from tasks.durable import sync_file
+from tasks.manifest import SCHEMA
 
 FLUSH_SECONDS = 5.0
 """A part is written this often, so that this is about how much work a kill can cost a shard."""

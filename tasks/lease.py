@@ -11,11 +11,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks.destination import Destination
+from tasks.durable import write_durably
 from tasks.errors import LeaseError
 
 HEARTBEAT_SECONDS = 10.0
@@ -52,10 +53,11 @@ class Lease:
 
 
 def read_lease(destination: Destination) -> Lease | None:
-    """Return the lease that lies in a destination, live or not; one that a power loss has emptied is none."""
+    """Return the lease that lies in a destination, live or not; what isn't a lease is none."""
     try:
-        return Lease(**json.loads(_lease_path(destination).read_bytes()))
-    except (FileNotFoundError, json.JSONDecodeError):
+        values = json.loads(_lease_path(destination).read_bytes())
+        return Lease(**{field.name: values[field.name] for field in fields(Lease)})
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return None
 
 
@@ -156,10 +158,7 @@ def _lease_path(destination: Destination) -> Path:
 
 
 def _write(destination: Destination, lease: Lease) -> None:
-    path = _lease_path(destination)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(lease)))
-    os.replace(temporary, path)
+    write_durably(_lease_path(destination), json.dumps(asdict(lease)))
 
 
 def _process_identity(pid: int) -> str | None:

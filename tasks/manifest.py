@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.destination import Destination
-from tasks.errors import DarkroomError
+from tasks.durable import sync_file
+from tasks.errors import DarkroomError, SettingsError
 from tasks.recipe import Job, Recipe
 
 SCHEMA_VERSION = 1
@@ -94,12 +95,15 @@ def read_info(manifest: Path) -> ManifestInfo | None:
     """Return what a manifest's footer says, or None if there is no manifest.
 
     Raises:
-        DarkroomError: it can't be read, or was written by a newer version of Darkroom.
+        SettingsError: this user may not read it.
+        DarkroomError: it is damaged, or was written by another version of Darkroom.
     """
     try:
         metadata = pq.read_metadata(manifest)
     except FileNotFoundError:
         return None
+    except PermissionError as error:
+        raise SettingsError(f"{manifest} can't be read. Grant this user permission to read it.") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DarkroomError(
             f"{manifest} is damaged and was left as it is: {error}. Move it away to start over; "
@@ -160,18 +164,3 @@ def write_table(path: Path, batches: Iterator[pa.RecordBatch], metadata: dict[st
         writer.add_key_value_metadata(metadata)
     sync_file(temporary)
     os.replace(temporary, path)
-
-
-def sync_file(path: Path) -> None:
-    """Wait until a file's bytes are on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until a folder's names are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

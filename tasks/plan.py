@@ -69,6 +69,9 @@ class Plan:
     known: int = 0
     """Images in the manifest."""
 
+    known_failed: int = 0
+    """Those of them that failed."""
+
     @property
     def images(self) -> int:
         """Number of images to process."""
@@ -106,10 +109,12 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
         sql.copy(db, _DELETED_SQL.format(unlisted=_below(listing.skipped.unreadable)), workspace.deleted)
         reasons = dict(db.execute("SELECT reason, count(*) FROM work GROUP BY 1 ORDER BY 1").fetchall())
         shards = tuple(_cut(db, workspace, sum(reasons.values()), workers))
-        [(known,)] = db.execute("SELECT count(*) FROM manifest").fetchall()
+        [(known, known_failed)] = db.execute(
+            "SELECT count(*), count(*) FILTER (status = 'failed') FROM manifest"
+        ).fetchall()
         deleted = pq.read_metadata(workspace.deleted).num_rows
     unchanged = listing.images - sum(reasons.values())
-    return Plan(shards, reasons, deleted=deleted, unchanged=unchanged, known=known)
+    return Plan(shards, reasons, deleted=deleted, unchanged=unchanged, known=known, known_failed=known_failed)
 
 
 _WORK_SQL = """

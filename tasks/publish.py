@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from tasks import sql
 from tasks.destination import Workspace
-from tasks.manifest import ROW_GROUP_ROWS, SCHEMA, footer, sync_folder, write_table
+from tasks.durable import sync_folder
+from tasks.manifest import ROW_GROUP_ROWS, SCHEMA, footer, write_table
 from tasks.recipe import Job
 
 SAMPLED_PATHS = 1_000

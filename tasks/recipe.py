@@ -92,6 +92,9 @@ class Rules(Settings):
     max_pixels: int = Field(
         250_000_000, ge=1, description="Images of more pixels (width × height) are refused before decoding."
     )
+    max_source_bytes: int = Field(
+        1 << 30, ge=1, description="Files of more bytes are refused before they are read: an image is held in memory."
+    )
     max_delete_ratio: float = Field(
         0.2,
         ge=0,

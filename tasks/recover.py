@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from tasks import sql
 from tasks.destination import Destination, Workspace
+from tasks.errors import DarkroomError
 from tasks.manifest import SCHEMA
 from tasks.publish import publish
 from tasks.recipe import Job
@@ -37,12 +40,27 @@ def recover(destination: Destination) -> Recovered:
         # is published already; publishing it again changes nothing. Without its job, a working folder was
         # being removed.
         if parts and workspace.job.exists():
-            job = Job.model_validate_json(workspace.job.read_bytes())
+            job = read_job(workspace)
             publish(workspace, job, delete=False)
             images += sum(pq.read_metadata(part).num_rows for part in parts)
         close_workspace(workspace)
         runs += 1
     return Recovered(runs, images)
+
+
+def read_job(workspace: Workspace) -> Job:
+    """Return what an unfinished run was to do.
+
+    Raises:
+        DarkroomError: the file that says so is damaged.
+    """
+    try:
+        return Job.model_validate_json(workspace.job.read_bytes())
+    except ValidationError as error:
+        raise DarkroomError(
+            f"{workspace.job} is damaged, so that the work of an interrupted run can't be adopted. Remove the folder "
+            f"{workspace.root} to go on without it: its images are then made again."
+        ) from error
 
 
 def close_workspace(workspace: Workspace) -> None:
@@ -56,7 +74,7 @@ def close_workspace(workspace: Workspace) -> None:
     shutil.rmtree(workspace.root)
 
 
-def _obsolete(workspace: Workspace) -> list[pa.RecordBatch]:
+def _obsolete(workspace: Workspace) -> Iterator[pa.RecordBatch]:
     with sql.connect(workspace.root) as db:
         manifest = workspace.destination.manifest
         if manifest.exists():
@@ -64,4 +82,4 @@ def _obsolete(workspace: Workspace) -> list[pa.RecordBatch]:
         else:
             db.register("manifest", SCHEMA.empty_table())
         query = f"FROM {sql.parquet(workspace.obsolete)} ANTI JOIN manifest USING (file_name)"
-        return list(sql.stream(db, f"SELECT file_name {query}", 65_536))
+        yield from sql.stream(db, f"SELECT file_name {query}", 65_536)

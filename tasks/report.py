@@ -80,6 +80,7 @@ class RunReport(BaseModel):
         self.unchanged = plan.unchanged
         self.deleted = plan.deleted
         self.known = plan.known
+        self.known_failed = plan.known_failed
         self.reasons = plan.reasons
         self.skipped = dict(listing.skipped.counts)
         self.unreadable_folders = listing.skipped.unreadable
@@ -94,7 +95,7 @@ class RunReport(BaseModel):
 
     def check_failures(self, max_failure_ratio: float) -> None:
         """Note as a problem that more of the attempted images failed than may."""
-        if self.failed > max_failure_ratio * self.attempted:
+        if self.attempted and self.failed / self.attempted > max_failure_ratio:
             codes = ", ".join(f"{count:,} × {code}" for code, count in self.error_codes.items())
             self.problems.append(
                 f"{self.failed:,} of {self.attempted:,} attempted images failed ({codes}), which is more than "
@@ -114,6 +115,8 @@ class RunReport(BaseModel):
 
     def headline(self) -> str:
         """Say in a line what the run did."""
+        if self.problems and not self.attempted:
+            return "No image could be worked."
         if not self.attempted and not self.deleted:
             return f"Nothing to do: {self.unchanged:,} images unchanged."
         parts = [
@@ -228,6 +231,7 @@ def summary_markdown(report: RunReport) -> str:
     """Return the run's summary as GitHub-flavoured Markdown."""
     sections = [
         f"# {report.headline()}",
+        *(f"**{_code(problem)}**" for problem in report.problems),
         f"`{_code(report.source)}` → `{_code(report.destination)}`",
         _table(["", "images"], _count_rows(report)),
     ]

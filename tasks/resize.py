@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -23,7 +23,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, Field
 
 from tasks.destination import Destination, Workspace
-from tasks.errors import TRANSIENT, DarkroomError, ImageError
+from tasks.errors import TRANSIENT, DarkroomError, ErrorCode, ImageError
 from tasks.imaging import SourceFacts, Transformed, configure_codecs, transform
 from tasks.journal import Journal, Row, finished_paths
 from tasks.naming import output_name
@@ -44,7 +44,8 @@ IN_FLIGHT_BATCHES = 4
 """Batches that are read ahead at most, and batches that are written behind."""
 
 IN_FLIGHT_BYTES = 64 << 20
-"""Source bytes that are read ahead at most, beyond the batch that is worked on; a larger image is alone."""
+"""Source bytes that are read ahead at most, and output bytes that are written behind, beyond the batch that is
+worked on; a larger image is alone."""
 
 READ_TRIES = 4
 FIRST_BACKOFF_SECONDS = 0.2
@@ -205,7 +206,13 @@ class _Image:
     sha256: str | None = None
     attempts: int = 0
     read_ms: float = 0.0
+    made: Transformed | None = None
     error: ImageError | None = None
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of the output that waits to be written."""
+        return len(self.made.data) if self.made else 0
 
 
 class _Pipeline:
@@ -224,21 +231,39 @@ class _Pipeline:
 
     def run(self, planned: list[Row]) -> Iterator[Row]:
         """Yield a finished row for every planned one, in the same order."""
-        behind: deque[Future[list[Row]]] = deque()
+        behind: deque[tuple[int, Future[list[Row]]]] = deque()
+        held = 0
         with (
             ThreadPoolExecutor(READERS, "read") as readers,
             ThreadPoolExecutor(WRITERS, "write") as writers,
         ):
             try:
-                for batch in self._read_ahead(readers, planned):
-                    made = [self._process(image) for image in batch]
-                    behind.append(writers.submit(self._write_batch, made))
-                    while behind and (len(behind) >= IN_FLIGHT_BATCHES or behind[0].done()):
-                        yield from behind.popleft().result()
+                for made in self._transformed(readers, planned):
+                    size = sum(image.output_bytes for image in made)
+                    while behind and (
+                        behind[0][1].done() or len(behind) >= IN_FLIGHT_BATCHES or held + size > IN_FLIGHT_BYTES
+                    ):
+                        freed, future = behind.popleft()
+                        yield from future.result()
+                        held -= freed
+                    behind.append((size, writers.submit(self._finish_batch, made)))
+                    held += size
                 while behind:
-                    yield from behind.popleft().result()
+                    yield from behind.popleft()[1].result()
             finally:
                 readers.shutdown(wait=False, cancel_futures=True)
+
+    def _transformed(self, readers: ThreadPoolExecutor, planned: list[Row]) -> Iterator[list[_Image]]:
+        """Yield batches of images that were worked on; one of large outputs is handed on before it is full."""
+        for batch in self._read_ahead(readers, planned):
+            made: list[_Image] = []
+            for image in batch:
+                self._transform(image)
+                made.append(image)
+                if sum(done.output_bytes for done in made) >= BATCH_BYTES:
+                    yield made
+                    made = []
+            yield made
 
     def _read_ahead(self, readers: ThreadPoolExecutor, planned: list[Row]) -> Iterator[list[_Image]]:
         ahead: deque[tuple[int, Future[list[_Image]]]] = deque()
@@ -260,69 +285,56 @@ class _Pipeline:
     def _read(self, planned: Row) -> _Image:
         image = _Image(planned, attempts=planned["attempts"] + 1)
         started = time.perf_counter()
-        try:
-            image.data, image.version = _with_retries(self._source.read, planned["source_path"])
-        except ImageError as error:
-            image.error = error
-        else:
+        with _as_image_error(image, ErrorCode.SOURCE_FAILED):
+            limit = self._job.rules.max_source_bytes
+            image.data, image.version = _with_retries(self._source.read, planned["source_path"], limit)
             image.sha256 = hashlib.sha256(image.data).hexdigest()
         image.read_ms = _ms_since(started)
         return image
 
-    def _process(self, image: _Image) -> tuple[_Image, Transformed | ImageError | None]:
-        """Return what became of an image; None if it holds the same bytes as before."""
+    def _transform(self, image: _Image) -> None:
+        """Make an image's output, unless it could not be read or holds the same bytes as before."""
+        if image.error is None and image.sha256 != image.planned["known_sha256"]:
+            with _as_image_error(image, ErrorCode.DECODE_CORRUPT):
+                image.made = transform(image.data, self._job.recipe, self._job.rules.max_pixels)
+        image.data = b""  # it would be held until its batch is written
+
+    def _finish_batch(self, batch: list[_Image]) -> list[Row]:
+        return [self._finish(image) for image in batch]
+
+    def _finish(self, image: _Image) -> Row:
+        columns: Row = {}
+        if image.made:
+            with _as_image_error(image, ErrorCode.WRITE_FAILED):
+                columns = self._write(image.planned["source_path"], image.made)
         if image.error:
-            return image, image.error
-        if image.sha256 == image.planned["known_sha256"]:
-            return image, None
-        try:
-            made = transform(image.data, self._job.recipe, self._job.rules.max_pixels)
-        except ImageError as error:
-            return image, error
-        finally:
-            image.data = b""  # it would be held until its batch is written
-        return image, made
+            return self._failed_row(image, image.error)
+        return self._row(image, **columns) if image.made else self._row(image, status="unchanged")
 
-    def _write_batch(self, batch: list[tuple[_Image, Transformed | ImageError | None]]) -> list[Row]:
-        return [self._finish(image, made) for image, made in batch]
-
-    def _finish(self, image: _Image, made: Transformed | ImageError | None) -> Row:
-        if made is None:
-            return self._row(image, status="unchanged")
-        if isinstance(made, ImageError):
-            return self._failed_row(image, made)
-        return self._write(image, made)
-
-    def _write(self, image: _Image, made: Transformed) -> Row:
-        file_name = output_name(image.planned["source_path"], self._job.recipe.format)
+    def _write(self, source_path: str, made: Transformed) -> Row:
+        file_name = output_name(source_path, self._job.recipe.format)
         started = time.perf_counter()
-        try:
-            _with_retries(self._destination.write, file_name, made.data)
-        except ImageError as error:
-            error.facts = made.facts
-            return self._failed_row(image, error)
-        write_ms = _ms_since(started)
-        return self._row(
-            image,
+        _with_retries(self._destination.write, file_name, made.data)
+        return {
             **_facts_columns(made.facts),
-            status="ok",
-            file_name=f"images/{file_name}",
-            format=made.format,
-            width=made.width,
-            height=made.height,
-            channels=made.channels,
-            output_bytes=len(made.data),
-            output_sha256=hashlib.sha256(made.data).hexdigest(),
-            scale_x=made.scale_x,
-            scale_y=made.scale_y,
-            offset_x=made.offset_x,
-            offset_y=made.offset_y,
-            warnings=list(made.warnings),
-            decode_ms=made.decode_ms,
-            resize_ms=made.resize_ms,
-            encode_ms=made.encode_ms,
-            write_ms=write_ms,
-        )
+            "status": "ok",
+            "file_name": f"images/{file_name}",
+            "format": made.format,
+            "width": made.width,
+            "height": made.height,
+            "channels": made.channels,
+            "output_bytes": len(made.data),
+            "output_sha256": hashlib.sha256(made.data).hexdigest(),
+            "scale_x": made.scale_x,
+            "scale_y": made.scale_y,
+            "offset_x": made.offset_x,
+            "offset_y": made.offset_y,
+            "warnings": list(made.warnings),
+            "decode_ms": made.decode_ms,
+            "resize_ms": made.resize_ms,
+            "encode_ms": made.encode_ms,
+            "write_ms": _ms_since(started),
+        }
 
     def _failed_row(self, image: _Image, error: ImageError) -> Row:
         return self._row(
@@ -373,6 +385,21 @@ def _with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
                 raise
             time.sleep(FIRST_BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
     return action(*args, **kwargs)
+
+
+@contextmanager
+def _as_image_error(image: _Image, code: ErrorCode) -> Iterator[None]:
+    """Let what goes wrong with an image cost that image only, also what nobody has thought of."""
+    try:
+        yield
+    except ImageError as error:
+        image.error = error
+    except MemoryError:
+        image.error = ImageError(ErrorCode.DECODE_MEMORY, "the worker's memory did not suffice")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is a row and not the shard's end
+        image.error = ImageError(code, f"unexpected {type(error).__name__}")
+    if image.error and image.made:
+        image.error.facts = image.made.facts
 
 
 def _batches(planned: list[Row]) -> Iterator[list[Row]]:

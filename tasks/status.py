@@ -46,6 +46,8 @@ def read_status(destination: Destination) -> Status:
         SettingsError: it isn't a destination.
         DarkroomError: its manifest can't be read.
     """
+    if not os.access(destination.root, os.R_OK | os.X_OK) and os.path.lexists(destination.root):
+        raise SettingsError(f"destination: {destination.root} can't be read. Grant this user permission to list it.")
     if not destination.work.is_dir() and not destination.manifest.exists():
         raise SettingsError(f"{destination.root} is not a destination of Darkroom. Has a run ever used it?")
     info = read_info(destination.manifest)

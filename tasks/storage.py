@@ -9,9 +9,11 @@ import errno
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from tasks.errors import ErrorCode, ImageError, SettingsError
@@ -21,6 +23,8 @@ TEMPORARY_PREFIX = ".darkroom-"
 """Names of files that are being written begin so; they are renamed when whole."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _temporary_number = itertools.count()
 
 _READ_CODES = {
@@ -46,14 +50,19 @@ _WRITE_CODES = {
 class FileVersion:
     """What tells one version of a file from another without reading it; a local file has no etag."""
 
-    size: int
-    mtime: datetime
+    size: int | None
+    mtime: datetime | None
     etag: str | None = None
+
+
+def mtime_us(status: os.stat_result) -> int:
+    """Return a file's modification time in whole µs since the epoch, within the years that dates can have."""
+    return min(max(status.st_mtime_ns // 1000, _FIRST_US), _LAST_US)
 
 
 def version_of(status: os.stat_result) -> FileVersion:
     """Return the version of a local file: its size in bytes and modification time in whole µs, UTC."""
-    return FileVersion(status.st_size, _EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000))
+    return FileVersion(status.st_size, _EPOCH + timedelta(microseconds=mtime_us(status)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +75,23 @@ class LocalFolder:
         """Return the local path of a file below the root."""
         return os.path.join(self.root, text_to_path(path))
 
-    def read(self, path: str) -> tuple[bytes, FileVersion]:
+    def read(self, path: str, max_bytes: int = sys.maxsize) -> tuple[bytes, FileVersion]:
         """Return a file's bytes and the version that was read.
 
         Raises:
-            ImageError: `source.*`; `source.changed` if it was written to in the meantime.
+            ImageError: `source.*`; `source.changed` if it was written to in the meantime, `decode.memory` if it
+                is larger than `max_bytes`.
         """
         try:
             # O_NONBLOCK: a pipe that has taken a file's place would be waited for without end.
             descriptor = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                before = version_of(os.fstat(descriptor))
-                data = _read_all(descriptor, before.size)
+                status = os.fstat(descriptor)
+                if status.st_size > max_bytes:
+                    message = f"the file has {status.st_size:,} bytes, more than max_source_bytes = {max_bytes:,}"
+                    raise ImageError(ErrorCode.DECODE_MEMORY, message)
+                before = version_of(status)
+                data = _read_all(descriptor, status.st_size)
                 after = version_of(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
@@ -94,8 +108,13 @@ class LocalFolder:
         Raises:
             ImageError: `write.*`.
         """
+        target = self.locate(path)
         try:
-            replace_file(self.locate(path), data, self.root)
+            if not _is_plain_folder(os.path.dirname(target), self.root):
+                _make_folders(target, self.root)
+                if not _is_plain_folder(os.path.dirname(target), self.root):
+                    raise ImageError(ErrorCode.WRITE_DENIED, "a symbolic link leads the output's folder elsewhere")
+            replace_file(target, data)
         except OSError as error:
             code = _WRITE_CODES.get(error.errno or 0, ErrorCode.WRITE_FAILED)
             raise ImageError(code, f"writing the output failed: {os.strerror(error.errno or 0)}") from error
@@ -103,6 +122,8 @@ class LocalFolder:
     def delete(self, path: str) -> None:
         """Delete a file and the folders that it leaves empty; a file that isn't there is no error."""
         target = self.locate(path)
+        if not _is_plain_folder(os.path.dirname(target), self.root):
+            return
         try:
             os.unlink(target)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -132,21 +153,22 @@ def _read_all(descriptor: int, size: int) -> bytes:
     return b"".join(chunks)
 
 
-def replace_file(target: bytes, data: bytes, root: bytes) -> None:
-    """Write data beside the target and rename it, making folders as needed.
+@lru_cache(maxsize=1024)
+def _is_plain_folder(folder: bytes, root: bytes) -> bool:
+    """Say whether a folder is there, and really below the root: not where some symbolic link leads."""
+    return os.path.isdir(folder) and os.path.realpath(folder) == os.path.realpath(root) + folder[len(root) :]
 
-    What stands in the way (a file where a folder is needed, or the other way round) is the stale output
-    of a source that has since been replaced by its opposite, and is removed.
+
+def replace_file(target: bytes, data: bytes) -> None:
+    """Write data beside the target and rename it.
+
+    A folder in its place holds the stale outputs of sources that a file has since replaced, and is removed.
     """
     temporary = os.path.join(
         os.path.dirname(target),
         f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_number)}".encode(),
     )
-    try:
-        _write_new(temporary, data)
-    except (FileNotFoundError, NotADirectoryError):
-        _make_folders(target, root)
-        _write_new(temporary, data)
+    _write_new(temporary, data)
     try:
         os.replace(temporary, target)
     except IsADirectoryError:
@@ -155,6 +177,8 @@ def replace_file(target: bytes, data: bytes, root: bytes) -> None:
 
 
 def _make_folders(target: bytes, root: bytes) -> None:
+    """Make the folders of an output; a file in their place is the stale output of a source that was replaced."""
+    _is_plain_folder.cache_clear()
     for folder in _parents(target, root):
         if os.path.isfile(folder):
             os.unlink(folder)
@@ -193,4 +217,7 @@ def local_folder(location: str, setting: str) -> Path:
         raise SettingsError(f"{setting}: {location!r} is not UTF-8. Rename that folder, or link to it from another.")
     if "://" in location:
         raise SettingsError(f"{setting}: {location!r} is a URL; only local folders are supported so far.")
-    return Path(os.path.abspath(Path(location).expanduser()))
+    try:
+        return Path(os.path.abspath(Path(location).expanduser()))
+    except RuntimeError as error:
+        raise SettingsError(f"{setting}: {location!r} names a user that this machine does not have.") from error

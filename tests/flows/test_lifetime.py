@@ -82,11 +82,19 @@ def test_a_run_without_a_server_starts_one_keeps_its_history_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("with_server", [False, True])
 def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
-    number: signal.Signals, code: int, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+    number: signal.Signals,
+    code: int,
+    with_server: bool,
+    api: Api,
+    start: Callable[..., Started],
+    large_folder: Path,
+    tmp_path: Path,
 ):
     out = tmp_path / "out"
-    started = start("run", large_folder, out, environment=clean_environment(tmp_path))
+    environment = api.environment if with_server else clean_environment(tmp_path)
+    started = start("run", large_folder, out, environment=environment)
     processes = at_work(started, out)
 
     started.signal_all(number) if number == signal.SIGINT else started.process.send_signal(number)

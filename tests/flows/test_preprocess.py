@@ -118,6 +118,7 @@ def test_a_rerun_with_nothing_to_do_writes_nothing(api: Api, folder: Path, tmp_p
 
     assert ended.code == 0
     assert "Nothing to do: 26 images unchanged." in ended.out
+    assert "(26 rows, 2 failed)" in ended.out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if ".darkroom" not in path.parts} == before
 
 
@@ -278,6 +279,68 @@ def test_a_script_calls_the_flow_like_any_other(api: Api, folder: Path, tmp_path
 
     assert done.returncode == 0, done.stderr
     assert "REPORT 24 2" in done.stdout
+
+
+def test_a_script_is_told_why_a_run_failed_and_gets_its_report(api: Api, folder: Path, tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from flows.preprocess import RunFailedError, preprocess\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        preprocess(sys.argv[1], sys.argv[2], rules={'max_failure_ratio': 0})\n"
+        "    except RunFailedError as failure:\n"
+        "        print('FAILED', failure, failure.report.ok, failure.report.failed)\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, script, folder, tmp_path / "out"],
+        env=api.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "FAILED 2 of 26 attempted images failed" in done.stdout
+    assert done.stdout.rstrip().endswith("24 2")
+
+
+def test_folders_of_the_users_own_are_not_taken_for_darkrooms(folder: Path, tmp_path: Path):
+    for name in ("flows/__init__.py", "tasks.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit('not yours')")
+    command = "import sys; sys.path.remove(''); from flows.cli import main; main()"
+
+    done = subprocess.run(
+        [sys.executable, "-c", command, "run", folder, tmp_path / "out", "--max-failure-ratio", "1"],
+        env=clean_environment(tmp_path),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "24 made, 2 failed" in done.stdout
+
+
+def test_a_server_that_does_not_answer_is_told(folder: Path, tmp_path: Path):
+    environment = clean_environment(tmp_path) | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+
+    ended = darkroom("run", folder, tmp_path / "out", environment=environment)
+
+    assert ended.code == 2
+    assert "PREFECT_API_URL: no Prefect server answers" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_a_scheduler_that_does_not_answer_is_told(api: Api, folder: Path, tmp_path: Path):
+    ended = darkroom("run", folder, tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9", environment=api.environment)
+
+    assert ended.code == 1
+    assert "scheduler: tcp://127.0.0.1:9 can't be reached" in ended.err
+    assert "Traceback" not in ended.err
 
 
 def test_an_existing_dask_cluster_does_the_work(api: Api, dask_cluster: str, folder: Path, tmp_path: Path):

@@ -2,10 +2,10 @@ import os
 
 import pytest
 
-from tasks.check import check_locations, check_recipe
+from tasks.check import check_compute, check_locations, check_recipe
 from tasks.destination import Destination
 from tasks.errors import DarkroomError, SettingsError
-from tasks.recipe import Recipe, Rules
+from tasks.recipe import Compute, Recipe, Rules
 from tests.tasks.helpers import SMALL, publish_rows, row, unprivileged
 
 
@@ -155,3 +155,28 @@ def test_a_damaged_manifest_stops_even_a_rebuild(place):
     place.manifest.write_bytes(b"PAR1 but not really")
     with pytest.raises(DarkroomError, match="damaged"):
         check_recipe(place, Recipe(width=9), Rules(rebuild=True))
+
+
+@pytest.mark.parametrize("name", ["images", "runs", ".darkroom"])
+def test_a_link_in_the_destination_is_refused(tmp_path, name):
+    source, root = tmp_path / "source", tmp_path / "dest"
+    source.mkdir()
+    root.mkdir()
+    (root / name).symlink_to(source)
+    with pytest.raises(SettingsError, match="is a symbolic link"):
+        check_locations(str(source), str(root))
+
+
+def test_a_user_that_does_not_exist_is_told():
+    with pytest.raises(SettingsError, match="names a user"):
+        check_locations("~nosuchuser/x", "out")
+
+
+@pytest.mark.parametrize("name", ["nonsense", "nonsense.Cls", "distributed.NoSuchCluster"])
+def test_a_cluster_class_that_does_not_exist_is_told(name):
+    with pytest.raises(SettingsError, match="cluster_class"):
+        check_compute(Compute(cluster_class=name))
+
+
+def test_a_cluster_class_that_exists_is_fine():
+    check_compute(Compute(cluster_class="distributed.LocalCluster"))

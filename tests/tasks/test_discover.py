@@ -257,3 +257,16 @@ def test_outputs_are_listed_and_what_was_being_written_is_removed(place, listing
 def test_a_destination_without_outputs_has_an_empty_list_of_them(place, listing):
     list_outputs(place.images, listing)
     assert pq.read_metadata(listing).num_rows == 0
+
+
+def test_links_into_the_destination_are_never_followed(tmp_path):
+    source, destination = tmp_path / "source", tmp_path / "dest"
+    (destination / "images").mkdir(parents=True)
+    (destination / "images/out.jpg").write_bytes(b"x")
+    source.mkdir()
+    (source / "a.jpg").write_bytes(b"x")
+    (source / "linked").symlink_to(destination / "images")
+    (source / "b.jpg").symlink_to(destination / "images/out.jpg")
+    found = discover(source, tmp_path / "listing.parquet", follow_symlinks=True, destination=destination)
+    assert found.images == 1
+    assert found.skipped.counts == {"linked_folder": 1, "outside": 1}

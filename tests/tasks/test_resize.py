@@ -285,6 +285,10 @@ def test_a_touched_file_is_read_but_not_made_again(source, place):
     assert prepare(source, place, run_id="third")[2].nothing_to_do
 
 
+class KilledError(BaseException):
+    """What no image can raise."""
+
+
 def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
     for number in range(6):
         write_image(source / f"{number}.jpg", seed=number)
@@ -294,11 +298,11 @@ def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
     def die_at_the_fourth(*arguments):
         calls.append(arguments)
         if len(calls) == 4:
-            raise RuntimeError("the decoder has a bug")
+            raise KilledError
         return transform(*arguments)
 
     monkeypatch.setattr(resize_module, "transform", die_at_the_fourth)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(KilledError):
         work_shard(shard_of(place, plan))
     finished = len(journal_rows(workspace))
     assert finished <= 3
@@ -501,3 +505,59 @@ def test_outputs_get_ordinary_permissions(source, place):
     finally:
         os.umask(umask)
     assert Path(place.images / "a.jpg").stat().st_mode & 0o777 == 0o640
+
+
+def test_what_nobody_has_thought_of_costs_one_image(source, place, monkeypatch):
+    for number in range(3):
+        write_image(source / f"{number}.jpg", seed=number)
+    transform = resize_module.transform
+    second = (source / "1.jpg").read_bytes()
+
+    def fail_on_the_second(data, *arguments):
+        if data == second:
+            raise ZeroDivisionError("a bug of ours")
+        return transform(data, *arguments)
+
+    monkeypatch.setattr(resize_module, "transform", fail_on_the_second)
+    rows, _ = work(source, place)
+    assert {name: row["error_code"] for name, row in rows.items()} == {
+        "0.jpg": None,
+        "1.jpg": "decode.corrupt",
+        "2.jpg": None,
+    }
+    assert rows["1.jpg"]["error_message"] == "unexpected ZeroDivisionError"
+
+
+def test_a_file_larger_than_memory_costs_only_itself(source, place):
+    write_image(source / "a.jpg")
+    with (source / "huge.jpg").open("wb") as file:
+        file.truncate(300 << 30)
+    rows, _ = work(source, place)
+    assert rows["a.jpg"]["status"] == "ok"
+    assert rows["huge.jpg"]["error_code"] == "decode.memory"
+    assert "max_source_bytes" in rows["huge.jpg"]["error_message"]
+
+
+def test_large_outputs_are_not_piled_up(source, place, monkeypatch):
+    for number in range(12):
+        write_image(source / f"{number:02d}.jpg", seed=number)
+    waiting: list[int] = []
+    submit = resize_module._Pipeline._finish_batch
+    monkeypatch.setattr(resize_module, "BATCH_BYTES", 1)
+    monkeypatch.setattr(
+        resize_module._Pipeline, "_finish_batch", lambda self, batch: waiting.append(len(batch)) or submit(self, batch)
+    )
+    rows, _ = work(source, place)
+    assert len(rows) == 12
+    assert max(waiting) == 1, "each output larger than a batch is handed on by itself"
+
+
+def test_outputs_stay_inside_the_destination(source, place, tmp_path):
+    write_image(source / "sub/a.jpg")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (place.images).mkdir(parents=True)
+    (place.images / "sub").symlink_to(elsewhere)
+    rows, _ = work(source, place)
+    assert rows["sub/a.jpg"]["error_code"] == "write.denied"
+    assert list(elsewhere.iterdir()) == []

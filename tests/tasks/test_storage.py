@@ -2,6 +2,7 @@ import errno
 import os
 import resource
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -181,3 +182,9 @@ def test_failures_of_the_system_are_told_apart(folder, tmp_path, monkeypatch, nu
 
     monkeypatch.setattr(storage, "_read_all", fail)
     assert code_of(folder.read, "a.jpg") is code
+
+
+@pytest.mark.parametrize(("seconds", "year"), [(3 * 10**11, 9999), (-3 * 10**11, 1), (0, 1970)])
+def test_a_time_that_no_calendar_has_is_the_nearest_that_one_has(seconds, year):
+    status = SimpleNamespace(st_size=1, st_mtime_ns=seconds * 10**9)
+    assert storage.version_of(status).mtime.year == year
