@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
     from tasks.report import RunReport
     from tasks.status import Status
 
+FIRST_LINE_SECONDS = 2.0
 LINE_SECONDS = 10.0
-"""Where there is no terminal, progress is a line this often."""
+"""Where there is no terminal, progress is a line after so long, and then this often."""
 
 
 def error(message: str) -> None:
@@ -72,11 +72,11 @@ class _LinePrinter:
     """Prints a line of progress now and then."""
 
     def __init__(self) -> None:
-        self._printed_at = time.monotonic()
+        self._next_at = FIRST_LINE_SECONDS
 
     def __call__(self, progress: Progress) -> None:
-        if time.monotonic() - self._printed_at >= LINE_SECONDS:
-            self._printed_at = time.monotonic()
+        if progress.seconds >= self._next_at:
+            self._next_at = progress.seconds + LINE_SECONDS
             print(progress.describe(), file=sys.stderr, flush=True)
 
 
