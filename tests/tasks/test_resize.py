@@ -10,15 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tasks import pipeline as pipeline_module
 from tasks import plan as plan_module
-from tasks import resize as resize_module
 from tasks import storage
 from tasks.errors import DarkroomError, ErrorCode, ImageError
 from tasks.imaging import SourceFacts, Transformed
+from tasks.pipeline import FIRST_BACKOFF_SECONDS, READ_TRIES
 from tasks.publish import publish
 from tasks.recipe import Recipe, Rules
 from tasks.recover import close_workspace
-from tasks.resize import FIRST_BACKOFF_SECONDS, READ_TRIES, ShardRef, ShardResult, work_shard
+from tasks.resize import ShardRef, ShardResult, work_shard
 from tests.tasks.helpers import (
     SMALL,
     destination_in,
@@ -63,7 +64,7 @@ def run(source, place, **options):
 def delays(monkeypatch):
     """The seconds that were waited between tries; none of them is."""
     waited = []
-    monkeypatch.setattr(resize_module.time, "sleep", waited.append)
+    monkeypatch.setattr(pipeline_module.time, "sleep", waited.append)
     return waited
 
 
@@ -103,7 +104,7 @@ def test_outputs_are_made_and_described(source, place):
 def test_hashes_are_those_of_the_files(source, place):
     write_image(source / "a.jpg")
     rows, _ = work(source, place)
-    sha256 = resize_module.hashlib.sha256
+    sha256 = pipeline_module.hashlib.sha256
     assert rows["a.jpg"]["source_sha256"] == sha256((source / "a.jpg").read_bytes()).hexdigest()
     assert rows["a.jpg"]["output_sha256"] == sha256((place.images / "a.jpg").read_bytes()).hexdigest()
 
@@ -293,7 +294,7 @@ def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
     for number in range(6):
         write_image(source / f"{number}.jpg", seed=number)
     workspace, _, plan = prepare(source, place)
-    transform, calls = resize_module.transform, []
+    transform, calls = pipeline_module.transform, []
 
     def die_at_the_fourth(*arguments):
         calls.append(arguments)
@@ -301,7 +302,7 @@ def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
             raise KilledError
         return transform(*arguments)
 
-    monkeypatch.setattr(resize_module, "transform", die_at_the_fourth)
+    monkeypatch.setattr(pipeline_module, "transform", die_at_the_fourth)
     with pytest.raises(KilledError):
         work_shard(shard_of(place, plan))
     finished = len(journal_rows(workspace))
@@ -394,7 +395,7 @@ class Held:
         data = Tracked(self.size)
         self.count(self.size)
         data.let_go = self.count
-        return data, storage.FileVersion(self.size, resize_module.datetime.now(resize_module.UTC))
+        return data, storage.FileVersion(self.size, pipeline_module.datetime.now(pipeline_module.UTC))
 
 
 @pytest.mark.parametrize(("slow", "limit"), [("transform", 4), ("write", 4), ("write", 64)])
@@ -413,20 +414,20 @@ def test_source_bytes_in_flight_are_bounded_whatever_is_slow(source, place, monk
         facts = SourceFacts("jpeg", "RGB", 1, 1)
         return Transformed(b"out", facts, "jpeg", 1, 1, 3, 1.0, 1.0, 0.0, 0.0, (), 0.0, 0.0, 0.0)
 
-    monkeypatch.setattr(resize_module, "IN_FLIGHT_BYTES", limit * size)
+    monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", limit * size)
     monkeypatch.setattr(storage.LocalFolder, "write", lambda *_: slowly("write"))
     monkeypatch.setattr(storage.LocalFolder, "read", lambda *_: held.read())
-    monkeypatch.setattr(resize_module, "transform", transform)
+    monkeypatch.setattr(pipeline_module, "transform", transform)
     _, [result] = work(source, place)
     assert result.ok == 60
-    batch, batches = resize_module.BATCH_IMAGES, resize_module.IN_FLIGHT_BATCHES
+    batch, batches = pipeline_module.BATCH_IMAGES, pipeline_module.IN_FLIGHT_BATCHES
     ahead = min(max(limit, batch), batches * batch)
     assert held.most <= (ahead + batch) * size, "what is read ahead, and the batch that is worked on"
     assert held.now == 0
 
 
 def test_one_image_larger_than_all_that_may_be_in_flight_is_worked_alone(source, place, monkeypatch):
-    monkeypatch.setattr(resize_module, "IN_FLIGHT_BYTES", 1)
+    monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", 1)
     for number in range(4):
         write_image(source / f"{number}.jpg", seed=number)
     rows, _ = work(source, place)
@@ -493,7 +494,7 @@ def test_only_storage_errors_that_may_pass_are_tried_again(delays):
         raise ImageError(ErrorCode.SOURCE_DENIED, "no")
 
     with pytest.raises(ImageError):
-        resize_module._with_retries(fail)
+        pipeline_module._with_retries(fail)
     assert (len(calls), delays) == (1, [])
 
 
@@ -510,7 +511,7 @@ def test_outputs_get_ordinary_permissions(source, place):
 def test_what_nobody_has_thought_of_costs_one_image(source, place, monkeypatch):
     for number in range(3):
         write_image(source / f"{number}.jpg", seed=number)
-    transform = resize_module.transform
+    transform = pipeline_module.transform
     second = (source / "1.jpg").read_bytes()
 
     def fail_on_the_second(data, *arguments):
@@ -518,7 +519,7 @@ def test_what_nobody_has_thought_of_costs_one_image(source, place, monkeypatch):
             raise ZeroDivisionError("a bug of ours")
         return transform(data, *arguments)
 
-    monkeypatch.setattr(resize_module, "transform", fail_on_the_second)
+    monkeypatch.setattr(pipeline_module, "transform", fail_on_the_second)
     rows, _ = work(source, place)
     assert {name: row["error_code"] for name, row in rows.items()} == {
         "0.jpg": None,
@@ -542,10 +543,10 @@ def test_large_outputs_are_not_piled_up(source, place, monkeypatch):
     for number in range(12):
         write_image(source / f"{number:02d}.jpg", seed=number)
     waiting: list[int] = []
-    submit = resize_module._Pipeline._finish_batch
-    monkeypatch.setattr(resize_module, "BATCH_BYTES", 1)
+    submit = pipeline_module.Pipeline._finish_batch
+    monkeypatch.setattr(pipeline_module, "BATCH_BYTES", 1)
     monkeypatch.setattr(
-        resize_module._Pipeline, "_finish_batch", lambda self, batch: waiting.append(len(batch)) or submit(self, batch)
+        pipeline_module.Pipeline, "_finish_batch", lambda self, batch: waiting.append(len(batch)) or submit(self, batch)
     )
     rows, _ = work(source, place)
     assert len(rows) == 12
