@@ -1,4 +1,4 @@
-"""Dask: which cluster, the window of shards in flight, and what a lost worker means."""
+"""Dask: which cluster a run works on, and how it starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from distributed import LocalCluster
     from prefect_dask import DaskTaskRunner
 
-
 WORKER_MODULE = "flows.worker"
 """Imported once by the process that workers are forked from; it must start no thread and open no client."""
 
 CONNECT_SECONDS = 10
 
 _early_cluster: ContextVar[_EarlyCluster | None] = ContextVar("early_cluster", default=None)
-
 
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -40,6 +38,16 @@ WORKER_ENVIRONMENT = {
 }
 """A worker process is one core's worth of work: more threads would only get in each other's way. The
 allocator that comes with Arrow starts one as it is imported, which must not happen before a fork."""
+
+WORKER_CONFIG: dict[str, Any] = {
+    # A lost worker is reported at once, and its shard continued here, instead of running it into
+    # whatever killed the worker on three more of them.
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.nanny.environ": WORKER_ENVIRONMENT,
+    "distributed.worker.preload": [WORKER_MODULE],
+    # Dask's own profiler stops every worker a hundred times a second to look at it.
+    "distributed.worker.profile.enabled": False,
+}
 
 
 def local_workers(compute: Compute) -> int:
@@ -73,17 +81,6 @@ def count_workers(compute: Compute) -> int:
             f"scheduler: {compute.scheduler} can't be reached ({type(error).__name__}). Is the Dask scheduler running, "
             "and is that its address?"
         ) from error
-
-
-WORKER_CONFIG: dict[str, Any] = {
-    # A lost worker is reported at once, and its shard continued here, instead of running it into
-    # whatever killed the worker on three more of them.
-    "distributed.scheduler.allowed-failures": 0,
-    "distributed.nanny.environ": WORKER_ENVIRONMENT,
-    "distributed.worker.preload": [WORKER_MODULE],
-    # Dask's own profiler stops every worker a hundred times a second to look at it.
-    "distributed.worker.profile.enabled": False,
-}
 
 
 def is_local(compute: Compute) -> bool:
@@ -133,7 +130,7 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
                 runner = DaskTaskRunner(cluster_class=compute.cluster_class, cluster_kwargs=compute.cluster_kwargs)
             else:
                 stack.enter_context(light_tls())
-                early = _early_cluster.get() or stack.enter_context(_early(compute))
+                early = _early_cluster.get() or _EarlyCluster(compute)
                 # The cluster ends before the run gives its destination free.
                 stack.callback(early.close)
                 runner = DaskTaskRunner(early.cluster())
@@ -150,21 +147,12 @@ def early_cluster(compute: Compute) -> Iterator[None]:
     if not is_local(compute):
         yield
         return
-    with _early(compute) as early:
+    with closing(_EarlyCluster(compute)) as early:
         token = _early_cluster.set(early)
         try:
             yield
         finally:
             _early_cluster.reset(token)
-
-
-@contextmanager
-def _early(compute: Compute) -> Iterator[_EarlyCluster]:
-    early = _EarlyCluster(compute)
-    try:
-        yield early
-    finally:
-        early.close()
 
 
 class _EarlyCluster:

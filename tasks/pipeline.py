@@ -113,7 +113,8 @@ class Pipeline:
                 if sum(done.output_bytes for done in made) >= BATCH_BYTES:
                     yield made
                     made = []
-            yield made
+            if made:
+                yield made
 
     def _read_ahead(self, readers: ThreadPoolExecutor, planned: list[Row]) -> Iterator[list[_Image]]:
         ahead: deque[tuple[int, Future[list[_Image]]]] = deque()

@@ -93,10 +93,7 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
     with sql.connect(workspace.root) as db:
         db.execute(f"CREATE VIEW listing AS FROM {sql.parquet(workspace.listing)}")
         db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(workspace.outputs)}")
-        if destination.manifest.exists():
-            db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
-        else:
-            db.register("manifest", SCHEMA.empty_table())
+        sql.view_if_there(db, "manifest", destination.manifest, SCHEMA)
         db.execute(
             _WORK_SQL.format(
                 forced="true" if job.rules.force else "false",

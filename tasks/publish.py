@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +23,9 @@ from tasks.recipe import Job
 
 SAMPLED_PATHS = 1_000
 """Paths looked at for each range of paths that is to be cut."""
+
+_DELETED_SCHEMA = pa.schema([pa.field("source_path", pa.string())])
+_OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])
 
 
 def publish(workspace: Workspace, job: Job, *, delete: bool) -> None:
@@ -40,12 +43,11 @@ def publish(workspace: Workspace, job: Job, *, delete: bool) -> None:
     temporary = destination.manifest.with_name(f".{destination.manifest.name}.tmp")
     with sql.connect(workspace.root) as db:
         write_table(run_file, _sorted_journal(db, workspace), footer(job))
-        _view(db, "base", [destination.manifest] if destination.manifest.exists() else [])
-        _view(db, "journal", [run_file])
-        deleted = [workspace.deleted] if delete and workspace.deleted.exists() else []
-        _view(db, "deleted", deleted, "SELECT NULL::VARCHAR AS source_path WHERE false")
+        sql.view_if_there(db, "base", destination.manifest, SCHEMA)
+        db.execute(f"CREATE VIEW journal AS FROM {sql.parquet(run_file)}")
+        sql.view_if_there(db, "deleted", workspace.deleted if delete else None, _DELETED_SCHEMA)
         write_table(temporary, _merged(db), footer(job))
-        _view(db, "published", [temporary])
+        db.execute(f"CREATE VIEW published AS FROM {sql.parquet(temporary)}")
         _note_obsolete(db, workspace.obsolete)
     os.replace(temporary, destination.manifest)
     sync_folder(destination.root)
@@ -119,7 +121,7 @@ def _cuts(db: sql.Connection) -> list[str]:
 
 def _note_obsolete(db: sql.Connection, obsolete: Path) -> None:
     """Write which outputs the new manifest no longer names, beside those that an interrupted try had noted."""
-    _view(db, "noted", [obsolete] if obsolete.exists() else [], "SELECT NULL::VARCHAR AS file_name WHERE false")
+    sql.view_if_there(db, "noted", obsolete, _OBSOLETE_SCHEMA)
     temporary = obsolete.with_suffix(".tmp")
     sql.copy(
         db,
@@ -128,14 +130,3 @@ def _note_obsolete(db: sql.Connection, obsolete: Path) -> None:
         temporary,
     )
     os.replace(temporary, obsolete)
-
-
-def _view(db: sql.Connection, name: str, files: Iterable[Path], empty: str | None = None) -> None:
-    """Name Parquet files of one schema, or an empty table where there are none."""
-    files = list(files)
-    if files:
-        db.execute(f"CREATE VIEW {name} AS FROM {sql.parquet(*files)}")
-    elif empty:
-        db.execute(f"CREATE VIEW {name} AS {empty}")
-    else:
-        db.register(name, SCHEMA.empty_table())

@@ -76,10 +76,6 @@ def close_workspace(workspace: Workspace) -> None:
 
 def _obsolete(workspace: Workspace) -> Iterator[pa.RecordBatch]:
     with sql.connect(workspace.root) as db:
-        manifest = workspace.destination.manifest
-        if manifest.exists():
-            db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(manifest)}")
-        else:
-            db.register("manifest", SCHEMA.empty_table())
+        sql.view_if_there(db, "manifest", workspace.destination.manifest, SCHEMA)
         query = f"FROM {sql.parquet(workspace.obsolete)} ANTI JOIN manifest USING (file_name)"
         yield from sql.stream(db, f"SELECT file_name {query}", 65_536)

@@ -57,6 +57,14 @@ def parquet(*files: Path) -> str:
     return f"read_parquet([{names}], hive_partitioning = false)"
 
 
+def view_if_there(connection: Connection, name: str, file: Path | None, schema: pa.Schema) -> None:
+    """Name the rows of a Parquet file that need not be there; without it, they are an empty table."""
+    if file and file.exists():
+        connection.execute(f"CREATE VIEW {name} AS FROM {parquet(file)}")
+    else:
+        connection.register(name, schema.empty_table())
+
+
 def stream(connection: Connection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
     """Yield a query's result in batches of at most so many rows, without ever holding all of it."""
     yield from connection.sql(query).to_arrow_reader(rows)

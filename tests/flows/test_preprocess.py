@@ -257,6 +257,10 @@ def test_another_recipe_is_refused_and_rebuild_replaces_every_output(api: Api, f
     assert sorted(tree(out / "images")) == sorted(row["file_name"].removeprefix("images/") for row in made)
 
 
+def run_script(*command: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
+
+
 def test_a_script_calls_the_flow_like_any_other(api: Api, folder: Path, tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
@@ -269,13 +273,7 @@ def test_a_script_calls_the_flow_like_any_other(api: Api, folder: Path, tmp_path
         "    print('REPORT', report.ok, report.failed)\n"
     )
 
-    done = subprocess.run(
-        [sys.executable, script, folder, tmp_path / "out"],
-        env=api.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_script(script, folder, tmp_path / "out", environment=api.environment)
 
     assert done.returncode == 0, done.stderr
     assert "REPORT 24 2" in done.stdout
@@ -293,13 +291,7 @@ def test_a_script_is_told_why_a_run_failed_and_gets_its_report(api: Api, folder:
         "        print('FAILED', failure, failure.report.ok, failure.report.failed)\n"
     )
 
-    done = subprocess.run(
-        [sys.executable, script, folder, tmp_path / "out"],
-        env=api.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_script(script, folder, tmp_path / "out", environment=api.environment)
 
     assert done.returncode == 0, done.stderr
     assert "FAILED 2 of 26 attempted images failed" in done.stdout
