@@ -161,11 +161,11 @@ def check_guards(listing: Listing, plan: Plan, rules: Rules) -> None:
             f"The source holds no images (skipped: {skipped or 'nothing'}; in the manifest: {plan.known:,}). "
             "Nothing was changed. Is it mounted, and the right folder?"
         )
-    if plan.known and plan.deleted / plan.known > rules.max_delete_ratio:
+    if plan.known and plan.gone / plan.known > rules.max_delete_ratio:
         raise GuardError(
-            f"{plan.deleted:,} of {plan.known:,} known images are gone from the source, which is more than "
+            f"{plan.gone:,} of {plan.known:,} known images are gone from the source, which is more than "
             f"max_delete_ratio = {rules.max_delete_ratio:g} allows. Nothing was changed. If that is right, run "
-            f"once with a max_delete_ratio of {math.ceil(100 * plan.deleted / plan.known) / 100:g} or more."
+            f"once with a max_delete_ratio of {math.ceil(100 * plan.gone / plan.known) / 100:g} or more."
         )
 
 

@@ -21,6 +21,7 @@ from tasks.destination import Destination
 from tasks.errors import TRANSIENT, ErrorCode, ImageError
 from tasks.imaging import SourceFacts, Transformed, transform
 from tasks.journal import Row
+from tasks.moved import former_output
 from tasks.naming import output_name
 from tasks.recipe import Job
 from tasks.storage import FileVersion, LocalFolder
@@ -71,7 +72,9 @@ class Pipeline:
     def __init__(self, job: Job, shard: int) -> None:
         self._job = job
         self._source = LocalFolder(os.fsencode(job.source))
-        self._destination = LocalFolder(os.fsencode(Destination(Path(job.destination)).images))
+        destination = Destination(Path(job.destination))
+        self._destination = LocalFolder(os.fsencode(destination.root))
+        self._images = LocalFolder(os.fsencode(destination.images))
         self._common: Row = {
             "run_id": job.run_id,
             "shard": shard,
@@ -140,12 +143,14 @@ class Pipeline:
             limit = self._job.rules.max_source_bytes
             image.data, image.version = _with_retries(self._source.read, planned["source_path"], limit)
             image.sha256 = hashlib.sha256(image.data).hexdigest()
+            if planned["former"]:
+                image.made = former_output(planned["former"], image.sha256, self._destination)
         image.read_ms = _ms_since(started)
         return image
 
     def _transform(self, image: _Image) -> None:
-        """Make an image's output, unless it could not be read or holds the same bytes as before."""
-        if image.error is None and image.sha256 != image.planned["known_sha256"]:
+        """Make an image's output, unless it could not be read, or there is one of the same bytes."""
+        if image.error is None and image.made is None and image.sha256 != image.planned["known_sha256"]:
             with _as_image_error(image, ErrorCode.DECODE_CORRUPT):
                 image.made = transform(image.data, self._job.recipe, self._job.rules.max_pixels)
         image.data = b""  # it would be held until its batch is written
@@ -165,7 +170,7 @@ class Pipeline:
     def _write(self, source_path: str, made: Transformed) -> Row:
         file_name = output_name(source_path, self._job.recipe.format)
         started = time.perf_counter()
-        _with_retries(self._destination.write, file_name, made.data)
+        _with_retries(self._images.write, file_name, made.data)
         return {
             **_facts_columns(made.facts),
             "status": "ok",

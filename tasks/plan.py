@@ -14,6 +14,7 @@ from tasks.destination import Workspace
 from tasks.discover import Listing, list_outputs
 from tasks.errors import RETRIED_NEXT_RUN, ErrorCode
 from tasks.manifest import SCHEMA
+from tasks.moved import FORMER_TYPE, find_moved
 from tasks.recipe import Job
 
 BYTES_PER_SECOND = 25_000_000
@@ -40,11 +41,12 @@ PLAN_SCHEMA = pa.schema(
         pa.field("source_etag", pa.string()),
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("known_sha256", pa.string()),
+        pa.field("former", FORMER_TYPE),
         pa.field("reason", pa.string(), nullable=False),
     ]
 )
-"""`known_sha256`: the image need not be processed if its bytes still hash to this. `attempts`: how often it
-was tried before."""
+"""`known_sha256`: the image need not be processed if its bytes still hash to this. `former`: the image that it
+was under another name, if its bytes are the same. `attempts`: how often it was tried before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,14 @@ class Plan:
 
     shards: tuple[Shard, ...]
     reasons: dict[str, int] = field(default_factory=dict)
-    """Number of images to process by reason: `new`, `changed`, `retry`, `missing`, `damaged`, `forced`,
-    `rebuild`."""
+    """Number of images to process by reason: `new`, `moved`, `changed`, `retry`, `missing`, `damaged`,
+    `forced`, `rebuild`."""
     deleted: int = 0
+    """Images of the manifest that the source no longer has under that name."""
+
+    gone: int = 0
+    """Those of them that are not there under another name either."""
+
     unchanged: int = 0
     known: int = 0
     """Images in the manifest."""
@@ -95,28 +102,35 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
         db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(workspace.outputs)}")
         sql.view_if_there(db, "manifest", destination.manifest, SCHEMA)
         db.execute(
-            _WORK_SQL.format(
-                forced="true" if job.rules.force else "false",
+            _COMPARED_SQL.format(
+                forced=job.rules.force,
                 recipe_id=sql.text(job.recipe_id),
                 retried=", ".join(sql.text(code) for code in sorted(RETRIED_NEXT_RUN)),
                 too_many_pixels=sql.text(ErrorCode.DECODE_TOO_MANY_PIXELS),
                 max_pixels=job.rules.max_pixels,
             )
         )
+        find_moved(db, recipe_id=job.recipe_id, forced=job.rules.force)
+        db.execute(_WORK_SQL)
         sql.copy(db, _DELETED_SQL.format(unlisted=_below(listing.skipped.unreadable)), workspace.deleted)
         reasons = dict(db.execute("SELECT reason, count(*) FROM work GROUP BY 1 ORDER BY 1").fetchall())
         shards = tuple(_cut(db, workspace, sum(reasons.values()), workers))
         [(known, known_failed)] = db.execute(
             "SELECT count(*), count(*) FILTER (status = 'failed') FROM manifest"
         ).fetchall()
-        deleted = pq.read_metadata(workspace.deleted).num_rows
+        [(deleted, gone)] = db.execute(
+            "SELECT count(*), count(*) FILTER (source_path NOT IN (SELECT moved_from FROM moved)) "
+            f"FROM {sql.parquet(workspace.deleted)}"
+        ).fetchall()
     unchanged = listing.images - sum(reasons.values())
-    return Plan(shards, reasons, deleted=deleted, unchanged=unchanged, known=known, known_failed=known_failed)
+    return Plan(
+        shards, reasons, deleted=deleted, gone=gone, unchanged=unchanged, known=known, known_failed=known_failed
+    )
 
 
-_WORK_SQL = """
-    CREATE TEMP TABLE work AS
-    WITH compared AS (
+_COMPARED_SQL = """
+    CREATE TEMP TABLE compared AS
+    FROM (
         SELECT
             l.*, m.attempts AS tried, m.source_sha256,
             CASE
@@ -135,12 +149,17 @@ _WORK_SQL = """
         LEFT JOIN manifest AS m USING (source_path)
         LEFT JOIN outputs AS o USING (file_name)
     )
+    WHERE reason IS NOT NULL
+"""
+_WORK_SQL = """
+    CREATE TEMP VIEW work AS
     SELECT
         source_path, source_size, source_mtime, source_etag,
         CASE WHEN reason = 'retry' THEN tried ELSE 0 END::INTEGER AS attempts,
         CASE WHEN reason = 'changed' THEN source_sha256 END AS known_sha256,
-        reason
-    FROM compared WHERE reason IS NOT NULL
+        former,
+        CASE WHEN former IS NULL THEN reason ELSE 'moved' END AS reason
+    FROM compared LEFT JOIN moved USING (source_path)
 """
 _DELETED_SQL = """
     SELECT source_path FROM manifest ANTI JOIN listing USING (source_path)

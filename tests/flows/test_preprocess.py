@@ -130,20 +130,27 @@ def test_a_rerun_does_only_what_is_left(api: Api, folder: Path, tmp_path: Path):
     save(folder / "c.png", photo(256, 128, seed=8))
     os.utime(folder / "a.jpg")
     (folder / "many/000.jpg").unlink()
+    (folder / "many/003.jpg").rename(folder / "moved.jpg")
     (out / first["many/001.jpg"]["file_name"]).unlink()
     (out / first["many/002.jpg"]["file_name"]).write_bytes(b"damaged by hand")
 
     ended = darkroom("run", folder, out, environment=api.environment)
 
     assert ended.code == 0, ended.err
-    assert "4 made, 0 failed, 22 unchanged, 1 deleted" in ended.out
+    assert "5 made, 0 failed, 21 unchanged, 2 deleted" in ended.out
     second = manifest_rows(out)
-    assert sorted(second) == sorted({*first, "new.png"} - {"many/000.jpg"})
+    assert sorted(second) == sorted({*first, "new.png", "moved.jpg"} - {"many/000.jpg", "many/003.jpg"})
     redone = {name for name in second if second[name]["run_id"] == run_id_of(out)}
-    assert redone == {"new.png", "c.png", "many/001.jpg", "many/002.jpg"}
+    assert redone == {"new.png", "c.png", "many/001.jpg", "many/002.jpg", "moved.jpg"}
     assert second["a.jpg"] == first["a.jpg"] | {"source_mtime": second["a.jpg"]["source_mtime"]}
     assert second["a.jpg"]["source_mtime"] > first["a.jpg"]["source_mtime"]
-    assert not (out / first["many/000.jpg"]["file_name"]).exists()
+    for gone in ("many/000.jpg", "many/003.jpg"):
+        assert not (out / first[gone]["file_name"]).exists()
+    assert second["moved.jpg"]["output_sha256"] == first["many/003.jpg"]["output_sha256"]
+    assert second["moved.jpg"]["decode_ms"] == 0
+    summary = next(each["data"] for each in api.artifacts(run_id_of(out)) if each["key"].endswith("summary"))
+    for told in ("new | 1", "changed | 2", "missing | 1", "damaged | 1", "moved | 1", "deleted | 2", "unchanged | 20"):
+        assert f"{told} |" in summary
     for name, row in second.items():
         if row["status"] == "ok":
             assert hashlib.sha256((out / row["file_name"]).read_bytes()).hexdigest() == row["output_sha256"], name

@@ -48,6 +48,7 @@ def test_in_an_empty_destination_everything_is_new(place):
         "source_etag": None,
         "attempts": 0,
         "known_sha256": None,
+        "former": None,
         "reason": "new",
     }
     assert rows["a.jpg"]["source_size"] is None
@@ -149,6 +150,42 @@ def test_what_is_gone_from_the_source_is_deleted(place):
     plan, rows, deleted = plan_for(place, {"c/d.jpg": SAME})
     assert sorted(deleted) == ["a.jpg", "b'[.jpg"]
     assert (plan.deleted, plan.known, plan.nothing_to_do, rows) == (2, 3, False, {})
+
+
+def test_an_image_of_the_size_and_time_of_one_that_is_gone_may_be_that_one(place):
+    publish_rows(place, [row("a.jpg", source_size=7), row("b.jpg"), row("c.jpg", source_size=9), row("stays.jpg")])
+    entries = {"to/a.jpg": (7, NOON), "twin.jpg": (7, NOON), "c.jpg": (9, after(1)), "stays.jpg": SAME}
+    plan, rows, deleted = plan_for(place, entries)
+    assert plan.reasons == {"changed": 1, "moved": 2}
+    assert (sorted(deleted), plan.deleted, plan.gone) == (["a.jpg", "b.jpg"], 2, 1)
+    assert {path: each["former"] and each["former"]["file_name"] for path, each in rows.items()} == {
+        "c.jpg": None,
+        "to/a.jpg": "images/a.jpg",
+        "twin.jpg": "images/a.jpg",
+    }
+
+
+def test_what_need_not_be_the_same_image_or_has_no_output_is_new(place):
+    publish_rows(
+        place,
+        [
+            row("twin-1.jpg", source_size=1),
+            row("twin-2.jpg", source_size=1),
+            failed_row("failed.jpg", "decode.corrupt", source_size=2),
+            row("lost.jpg", source_size=3),
+            row("unknown.jpg", source_size=None, source_mtime=None),
+        ],
+    )
+    (place.images / "lost.jpg").unlink()
+    entries = {f"new-{size}.jpg": (size, NOON if size else None) for size in (1, 2, 3, None)}
+    plan, _, _ = plan_for(place, entries)
+    assert (plan.reasons, plan.deleted, plan.gone) == ({"new": 4}, 5, 5)
+
+
+def test_with_force_or_another_recipe_a_moved_image_is_made_again(place):
+    publish_rows(place, [row("a.jpg")])
+    assert plan_for(place, {"b.jpg": SAME}, force=True)[0].reasons == {"new": 1}
+    assert plan_for(place, {"b.jpg": SAME}, recipe=Recipe(width=5), rebuild=True)[0].reasons == {"new": 1}
 
 
 def test_images_below_folders_that_could_not_be_listed_are_left_alone(place):

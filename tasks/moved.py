@@ -1,0 +1,71 @@
+"""Images that were moved within the source: their outputs are copied, not made again.
+
+A new image of the same size and modification time as one that is gone is taken for that one, which decides
+nothing yet: the worker reads it, and only if its bytes are those that the manifest knows is its output the old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pyarrow as pa
+
+from tasks import sql
+from tasks.errors import ImageError
+from tasks.imaging import SourceFacts, Transformed
+from tasks.manifest import SCHEMA
+from tasks.storage import LocalFolder
+
+_FACTS = ("source_format", "source_mode", "source_width", "source_height", "orientation", "frames")
+_OUTPUT = ("format", "width", "height", "channels", "scale_x", "scale_y", "offset_x", "offset_y", "warnings")
+_COLUMNS = ("source_sha256", "file_name", "output_sha256", *_FACTS, *_OUTPUT)
+
+FORMER_TYPE = pa.struct([SCHEMA.field(name) for name in _COLUMNS])
+"""What the manifest knows of the image that a new one is taken for."""
+
+_FIND_SQL = """
+    CREATE TEMP TABLE moved AS
+    WITH gone AS (
+        SELECT m.* FROM manifest AS m
+        ANTI JOIN listing USING (source_path)
+        JOIN outputs AS o ON o.file_name = m.file_name AND o.size = m.output_bytes
+        WHERE m.status = 'ok' AND m.recipe_id = {recipe_id} AND NOT {forced}
+        QUALIFY count(*) OVER (PARTITION BY m.source_size, m.source_mtime, m.source_etag) = 1
+    )
+    SELECT new.source_path, gone.source_path AS moved_from, {{{columns}}} AS former
+    FROM compared AS new
+    JOIN gone ON new.source_size = gone.source_size AND new.source_mtime = gone.source_mtime
+        AND new.source_etag IS NOT DISTINCT FROM gone.source_etag
+    WHERE new.reason = 'new'
+"""
+
+
+def find_moved(db: sql.Connection, *, recipe_id: str, forced: bool) -> None:
+    """Make the table `moved` (source_path, moved_from, former) from `listing`, `manifest`, `outputs` and `compared`."""
+    columns = ", ".join(f"{name}: gone.{name}" for name in _COLUMNS)
+    db.execute(_FIND_SQL.format(recipe_id=sql.text(recipe_id), forced=forced, columns=columns))
+
+
+def former_output(former: dict[str, Any], source_sha256: str, destination: LocalFolder) -> Transformed | None:
+    """Return the output that was made of the same bytes under another name.
+
+    Args:
+        former: a value of `FORMER_TYPE`.
+        source_sha256: hash of the bytes that the image has now.
+        destination: the destination's root.
+
+    Returns:
+        None if the bytes are others, or the output is no longer what the manifest says.
+    """
+    if former["source_sha256"] != source_sha256:
+        return None
+    try:
+        data, _ = destination.read(former["file_name"])
+    except ImageError:
+        return None
+    if hashlib.sha256(data).hexdigest() != former["output_sha256"]:
+        return None
+    facts = SourceFacts(**{name.removeprefix("source_"): former[name] for name in _FACTS})
+    output = {name: former[name] for name in _OUTPUT} | {"warnings": tuple(former["warnings"] or ())}
+    return Transformed(data=data, facts=facts, decode_ms=0.0, resize_ms=0.0, encode_ms=0.0, **output)
