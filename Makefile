@@ -47,7 +47,7 @@ fi >&2
 endef
 export FIND_PYTHON
 
-.PHONY: help run test lint bench lock clean rebuild
+.PHONY: help run test lint nights bench lock clean rebuild
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +62,9 @@ lint: .venv/.installed .venv/.dev-locked ## check format, style and types
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m mypy
+
+nights: .venv/.installed .venv/.dev-locked ## three nights of a generated dataset, checked to the byte (IMAGES=5000)
+	$(VENV_PYTHON) -m pytest --capture=no tests/flows/test_nights.py
 
 bench: .venv/.installed ## measure what the README quotes
 	$(VENV_PYTHON) -m benchmarks $(ARGS)
