@@ -27,23 +27,28 @@ FORMER_TYPE = pa.struct([SCHEMA.field(name) for name in _COLUMNS])
 _FIND_SQL = """
     CREATE TEMP TABLE moved AS
     WITH gone AS (
-        SELECT m.* FROM manifest AS m
-        ANTI JOIN listing USING (source_path)
-        JOIN outputs AS o ON o.file_name = m.file_name AND o.size = m.output_bytes
-        WHERE m.status = 'ok' AND m.recipe_id = {recipe_id} AND NOT {forced}
-        QUALIFY count(*) OVER (PARTITION BY m.source_size, m.source_mtime, m.source_etag) = 1
+        SELECT source_path, source_size, source_mtime, source_etag
+        FROM manifest SEMI JOIN deleted USING (source_path)
+        WHERE status = 'ok' AND recipe_id = {recipe_id} AND NOT {forced}
+        QUALIFY count(*) OVER (PARTITION BY source_size, source_mtime, source_etag) = 1
+    ),
+    pairs AS (
+        SELECT new.source_path, gone.source_path AS moved_from
+        FROM compared AS new
+        JOIN gone ON new.source_size = gone.source_size AND new.source_mtime = gone.source_mtime
+            AND new.source_etag IS NOT DISTINCT FROM gone.source_etag
+        WHERE new.reason = 'new'
     )
-    SELECT new.source_path, gone.source_path AS moved_from, {{{columns}}} AS former
-    FROM compared AS new
-    JOIN gone ON new.source_size = gone.source_size AND new.source_mtime = gone.source_mtime
-        AND new.source_etag IS NOT DISTINCT FROM gone.source_etag
-    WHERE new.reason = 'new'
+    SELECT pairs.*, {{{columns}}} AS former
+    FROM pairs
+    JOIN manifest AS m ON m.source_path = pairs.moved_from
+    JOIN outputs AS o ON o.file_name = m.file_name AND o.size = m.output_bytes
 """
 
 
 def find_moved(db: sql.Connection, *, recipe_id: str, forced: bool) -> None:
-    """Make the table `moved` (source_path, moved_from, former) from `listing`, `manifest`, `outputs` and `compared`."""
-    columns = ", ".join(f"{name}: gone.{name}" for name in _COLUMNS)
+    """Make the table `moved` (source_path, moved_from, former) from `compared`, `deleted`, `manifest` and `outputs`."""
+    columns = ", ".join(f"{name}: m.{name}" for name in _COLUMNS)
     db.execute(_FIND_SQL.format(recipe_id=sql.text(recipe_id), forced=forced, columns=columns))
 
 

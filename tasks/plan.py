@@ -110,17 +110,17 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
                 max_pixels=job.rules.max_pixels,
             )
         )
+        sql.copy(db, _DELETED_SQL.format(unlisted=_below(listing.skipped.unreadable)), workspace.deleted)
+        db.execute(f"CREATE VIEW deleted AS FROM {sql.parquet(workspace.deleted)}")
         find_moved(db, recipe_id=job.recipe_id, forced=job.rules.force)
         db.execute(_WORK_SQL)
-        sql.copy(db, _DELETED_SQL.format(unlisted=_below(listing.skipped.unreadable)), workspace.deleted)
         reasons = dict(db.execute("SELECT reason, count(*) FROM work GROUP BY 1 ORDER BY 1").fetchall())
         shards = tuple(_cut(db, workspace, sum(reasons.values()), workers))
         [(known, known_failed)] = db.execute(
             "SELECT count(*), count(*) FILTER (status = 'failed') FROM manifest"
         ).fetchall()
         [(deleted, gone)] = db.execute(
-            "SELECT count(*), count(*) FILTER (source_path NOT IN (SELECT moved_from FROM moved)) "
-            f"FROM {sql.parquet(workspace.deleted)}"
+            "SELECT count(*), count(*) FILTER (source_path NOT IN (SELECT moved_from FROM moved)) FROM deleted"
         ).fetchall()
     unchanged = listing.images - sum(reasons.values())
     return Plan(
