@@ -48,7 +48,7 @@ class LocalServer:
             self._process = subprocess.Popen(  # noqa: S603 - this module, by this interpreter
                 # -P: a folder named flows where the user happens to be is not ours.
                 [sys.executable, "-P", "-m", "flows.server", str(listener.fileno())],
-                env={**os.environ, **_SERVER_ENVIRONMENT},
+                env={**os.environ, **_SERVER_ENVIRONMENT, "PREFECT_UI_API_URL": self.api_url},
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
