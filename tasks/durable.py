@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 def sync_file(path: Path) -> None:
@@ -21,9 +25,40 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, so that even after a power loss it is there whole or not at all."""
+    sync_file(temporary)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
 def write_durably(path: Path, text: str) -> None:
     """Write a small file so that it is there whole, even after a power loss, or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text)
-    sync_file(temporary)
-    os.replace(temporary, path)
+    replace_durably(temporary, path)
+
+
+def sync_filesystem(path: Path) -> None:
+    """Wait until everything that was written to the file system of a folder is on the disk, in one call.
+
+    `syncfs(2)` on Linux, `sync(2)` elsewhere.
+
+    Raises:
+        OSError: it could not all be written.
+    """
+    if sys.platform != "linux":
+        os.sync()
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if _libc().syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+
+
+@cache
+def _libc() -> Any:
+    return ctypes.CDLL(None, use_errno=True)

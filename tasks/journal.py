@@ -1,8 +1,11 @@
-"""The journal: what a shard has finished so far, in parts that are there whole or not at all."""
+"""The journal: what a shard has finished so far, in parts that are there whole or not at all.
+
+Before a part is written, all outputs that it tells of are on the disk: one wait for the whole file system, not one
+per image. So after a power loss, too, what the journal says is true.
+"""
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.destination import Workspace
-from tasks.durable import sync_file
+from tasks.durable import replace_durably, sync_filesystem
 from tasks.manifest import SCHEMA
 
 FLUSH_SECONDS = 5.0
@@ -22,10 +25,19 @@ Row: TypeAlias = dict[str, Any]
 
 
 class Journal:
-    """The journal of one attempt at a shard. Rows must be added only once their output is written."""
+    """The journal of one attempt at a shard. Rows must be added only once their output is written.
 
-    def __init__(self, workspace: Workspace, shard: int, attempt: str) -> None:
+    Args:
+        workspace: the run's working folder.
+        shard: the shard's number.
+        attempt: a name that no other attempt has.
+        sync: whether to wait until outputs are on the disk before they are journalled.
+    """
+
+    def __init__(self, workspace: Workspace, shard: int, attempt: str, *, sync: bool = True) -> None:
         self._folder = workspace.journal
+        self._images = workspace.destination.images
+        self._sync = sync
         self._stem = f"{shard:06d}-{attempt}"
         self._parts = 0
         self._rows: list[Row] = []
@@ -44,9 +56,10 @@ class Journal:
             return
         part = self._folder / f"{self._stem}-{self._parts:06d}.parquet"
         temporary = part.with_suffix(".tmp")
-        pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), temporary)
-        sync_file(temporary)
-        os.replace(temporary, part)
+        if self._sync and self._images.is_dir():
+            sync_filesystem(self._images)
+        pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), temporary, write_page_checksum=True)
+        replace_durably(temporary, part)
         self._parts += 1
         self._rows = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.destination import Destination
-from tasks.durable import sync_file
+from tasks.durable import replace_durably
 from tasks.errors import DarkroomError, SettingsError
 from tasks.recipe import Job, Recipe
 
@@ -156,11 +155,11 @@ def write_table(path: Path, batches: Iterator[pa.RecordBatch], metadata: dict[st
         "compression": "zstd",
         "use_dictionary": _LOW_CARDINALITY,
         "write_page_index": True,
+        "write_page_checksum": True,
         "sorting_columns": [pq.SortingColumn(0)],
     }
     with pq.ParquetWriter(temporary, SCHEMA.with_metadata(metadata), **options) as writer:
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]).cast(SCHEMA), row_group_size=max(1, batch.num_rows))
         writer.add_key_value_metadata(metadata)
-    sync_file(temporary)
-    os.replace(temporary, path)
+    replace_durably(temporary, path)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tasks import sql
 from tasks.destination import Workspace
-from tasks.durable import sync_folder
+from tasks.durable import replace_durably
 from tasks.manifest import ROW_GROUP_ROWS, SCHEMA, footer, write_table
 from tasks.recipe import Job
 
@@ -49,8 +49,7 @@ def publish(workspace: Workspace, job: Job, *, delete: bool) -> None:
         write_table(temporary, _merged(db), footer(job))
         db.execute(f"CREATE VIEW published AS FROM {sql.parquet(temporary)}")
         _note_obsolete(db, workspace.obsolete)
-    os.replace(temporary, destination.manifest)
-    sync_folder(destination.root)
+    replace_durably(temporary, destination.manifest)
 
 
 def _sorted_journal(db: sql.Connection, workspace: Workspace) -> Iterator[pa.RecordBatch]:

@@ -89,6 +89,11 @@ class Rules(Settings):
     follow_symlinks: bool = Field(
         False, description="Follow symbolic links that lead outside the source, and linked folders."
     )
+    sync_outputs: bool = Field(
+        True,
+        description="Wait until outputs are on the disk before they are noted as finished, so that a power loss "
+        "costs nothing that was noted.",
+    )
     max_pixels: int = Field(
         250_000_000, ge=1, description="Images of more pixels (width × height) are refused before decoding."
     )

@@ -111,7 +111,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
     planned = pq.ParquetFile(workspace.plan).read_row_group(shard.number).to_pylist()
     rows = [row for row in planned if row["source_path"] not in done]
     attempt = f"{shard.attempt:03d}-{os.getpid()}-{time.time_ns()}"
-    journal = Journal(workspace, shard.number, attempt)
+    journal = Journal(workspace, shard.number, attempt, sync=job.rules.sync_outputs)
     tally = _Tally(shard, resumed=len(planned) - len(rows))
     try:
         for row in Pipeline(job, shard.number).run(rows):

@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pyarrow as pa
@@ -82,3 +83,31 @@ def test_a_row_without_what_every_row_must_have_is_refused(workspace):
     with pytest.raises(pa.ArrowInvalid, match="run_id"):
         write_journal(workspace, [row("a.jpg", run_id=None)])
     assert workspace.journal_parts() == []
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_what_a_part_tells_of_is_on_the_disk_before_the_part_is_there(workspace, monkeypatch, sync):
+    synced = []
+    monkeypatch.setattr(
+        journal_module, "sync_filesystem", lambda folder: synced.append((folder, workspace.journal_parts()))
+    )
+    workspace.destination.images.mkdir()
+    journal = Journal(workspace, 0, "001-1-1", sync=sync)
+    for name in ("a.jpg", "b.jpg"):
+        journal.add(row(name))
+    journal.flush()
+    assert synced == ([(workspace.destination.images, [])] if sync else [])
+    assert len(workspace.journal_parts()) == 1
+
+
+def test_outputs_that_can_not_be_brought_to_the_disk_are_not_journalled(workspace, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(journal_module, "sync_filesystem", fail)
+    workspace.destination.images.mkdir()
+    journal = Journal(workspace, 0, "001-1-1")
+    journal.add(row("a.jpg"))
+    with pytest.raises(OSError, match="Input/output error"):
+        journal.flush()
+    assert list(workspace.journal.iterdir()) == []
