@@ -20,7 +20,7 @@ from flows import terminal
 from flows.cluster import early_cluster, is_local, warm_up
 from flows.options import parse, with_settings
 from flows.server import LocalServer, check_api, light_tls, local_server, sigterm_exits, unwatched
-from tasks.check import check_compute, check_locations, check_recipe
+from tasks.check import check_compute, check_is_destination, check_locations, check_recipe
 from tasks.destination import Destination
 from tasks.errors import DarkroomError, SettingsError
 from tasks.recipe import Compute, Recipe, Rules
@@ -99,6 +99,16 @@ def status(destination: Annotated[str, typer.Argument(help="Folder that runs hav
     from tasks.status import read_status
 
     terminal.print_status(read_status(Destination(local_folder(destination, "destination"))))
+
+
+@app.command()
+def rebuild_manifest(destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")]) -> None:
+    """Make a lost or damaged manifest of DESTINATION again, from the files of its runs and its outputs."""
+    from tasks import rebuild
+
+    place = Destination(local_folder(destination, "destination"))
+    check_is_destination(place)
+    terminal.print_rebuilt(place, rebuild.rebuild_manifest(place, "rebuild-manifest"))
 
 
 def _run_flow(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> str:

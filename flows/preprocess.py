@@ -19,7 +19,7 @@ from flows.cluster import count_workers, dask_runner
 from flows.progress import Progress, Watcher, shown_in_ui, watcher
 from flows.served import served_flow
 from flows.window import ShardFailure, run_shards
-from tasks.check import check_compute, check_locations, check_recipe
+from tasks.check import check_compute, check_locations, check_manifest, check_recipe
 from tasks.destination import Destination, Workspace
 from tasks.discover import Listing, discover
 from tasks.durable import write_durably
@@ -94,7 +94,14 @@ def _bring_up_to_date(source: str, destination: str, recipe: Recipe, rules: Rule
     run_id = str(flow_run.id or uuid4())
     report = RunReport(source=str(source_path), destination=str(place.root), run_id=run_id)
     with hold_lease(place, run_id) as lease:
-        report.adopted = recover(place).images
+        check_manifest(place)
+        recovered = recover(place)
+        report.adopted = recovered.images
+        if recovered.damaged_parts:
+            get_run_logger().warning(
+                "%d journal parts of an interrupted run are damaged; their images are made again.",
+                recovered.damaged_parts,
+            )
         check_recipe(place, recipe, rules)
         job = Job(
             run_id=run_id,

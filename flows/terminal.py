@@ -14,6 +14,8 @@ from rich.progress import Progress as Bar
 
 if TYPE_CHECKING:
     from flows.progress import Progress, Watcher
+    from tasks.destination import Destination
+    from tasks.rebuild import Rebuilt
     from tasks.report import RunReport
     from tasks.status import Status
 
@@ -117,3 +119,18 @@ def print_status(status: Status) -> None:
         print(f"lease     {'held' if status.lease.is_live() else 'left behind'} by {status.lease.describe()}")
     if status.unfinished:
         print(f"resume    {status.unfinished} unfinished run(s), whose work the next run adopts")
+
+
+def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:
+    """Print what a manifest was made of."""
+    if rebuilt is None:
+        print(f"{place.manifest} is whole: nothing was changed.")
+        return
+    print(f"manifest  {place.manifest} ({rebuilt.rows:,} rows)")
+    if rebuilt.kept:
+        print(f"kept      the damaged one is {rebuilt.kept}")
+    if rebuilt.damaged_runs:
+        print(f"damaged   {', '.join(rebuilt.damaged_runs)} of runs/ could not be used")
+    if rebuilt.left_out:
+        print(f"left out  {rebuilt.left_out:,} images whose output is missing or not what was written down")
+    print("Now run 'darkroom run' as ever: it makes again what was left out.")

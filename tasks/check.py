@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from tasks.destination import Destination
-from tasks.errors import SettingsError
+from tasks.errors import DarkroomError, SettingsError
 from tasks.recipe import Compute, Job, Recipe, Rules
 from tasks.storage import local_folder
 
@@ -69,6 +69,18 @@ def _check_links(destination: Destination) -> None:
             )
 
 
+def check_is_destination(destination: Destination) -> None:
+    """Make sure that a folder is one that runs have used.
+
+    Raises:
+        SettingsError: it isn't, or can't be read.
+    """
+    if not os.access(destination.root, os.R_OK | os.X_OK) and os.path.lexists(destination.root):
+        raise SettingsError(f"destination: {destination.root} can't be read. Grant this user permission to list it.")
+    if not any(path.exists() for path in (destination.work, destination.manifest, destination.runs)):
+        raise SettingsError(f"{destination.root} is not a destination of Darkroom. Has a run ever used it?")
+
+
 def check_compute(compute: Compute) -> None:
     """Make sure that the cluster class is one.
 
@@ -115,3 +127,36 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
         f"destination: {destination.root} belongs to another recipe ({difference}). Use another destination, or "
         "set rebuild to make all of its images again."
     )
+
+
+def check_manifest(destination: Destination) -> None:
+    """Make sure that a destination that runs have published to has a manifest, and that it is whole.
+
+    Raises:
+        DarkroomError: it hasn't, or it isn't; says how to make it again.
+    """
+    from tasks.integrity import damage
+
+    if destination.manifest.exists():
+        if reason := damage(destination.manifest):
+            raise DarkroomError(f"{destination.manifest} is damaged ({reason}). {_way_out(destination)}")
+    elif published := _published(destination):
+        raise DarkroomError(
+            f"{destination.manifest} is missing, though {len(published):,} runs have published one, says "
+            f"{destination.runs}. {_way_out(destination)} To make all outputs again, move {destination.runs} away."
+        )
+
+
+def _way_out(destination: Destination) -> str:
+    return (
+        f"Nothing was changed. 'darkroom rebuild-manifest {destination.root}' makes it again from the outputs and the "
+        "files of the runs."
+    )
+
+
+def _published(destination: Destination) -> set[str]:
+    """Return the names of the files of runs that came to publish a manifest."""
+    from tasks.recover import read_job
+
+    unfinished = {read_job(each).run_file for each in destination.workspaces() if each.job.exists()}
+    return {file.name for file in destination.runs.glob("*.parquet")} - unfinished

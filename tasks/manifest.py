@@ -80,6 +80,9 @@ _LOW_CARDINALITY = [
 ]
 
 
+_FOOTER_NAMES = ("schema_version", "recipe", "recipe_id", "run_id")
+
+
 @dataclass(frozen=True, slots=True)
 class ManifestInfo:
     """What a manifest says about itself."""
@@ -105,8 +108,8 @@ def read_info(manifest: Path) -> ManifestInfo | None:
         raise SettingsError(f"{manifest} can't be read. Grant this user permission to read it.") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DarkroomError(
-            f"{manifest} is damaged and was left as it is: {error}. Move it away to start over; "
-            "the outputs are then made again."
+            f"{manifest} is damaged ({error}). Nothing was changed. 'darkroom rebuild-manifest {manifest.parent}' "
+            "makes it again from the outputs and the files of the runs."
         ) from error
     values = {key.decode(): value.decode() for key, value in (metadata.metadata or {}).items()}
     if values.get("schema_version") != str(SCHEMA_VERSION):
@@ -139,6 +142,17 @@ def footer(job: Job) -> dict[str, str]:
         "recipe_id": job.recipe_id,
         "run_id": job.run_id,
     }
+
+
+def footer_of(file: Path) -> dict[str, str]:
+    """Return what the footer of a run's file says that a manifest's says, too.
+
+    Raises:
+        DarkroomError: it was written by another version of Darkroom.
+    """
+    read_info(file)
+    values = pq.read_metadata(file).metadata or {}
+    return {name: values[name.encode()].decode() for name in _FOOTER_NAMES}
 
 
 def write_table(path: Path, batches: Iterator[pa.RecordBatch], metadata: dict[str, str]) -> None:

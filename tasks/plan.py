@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 from tasks import sql
 from tasks.destination import Workspace
 from tasks.discover import Listing, list_outputs
-from tasks.errors import RETRIED_NEXT_RUN, ErrorCode
+from tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode
 from tasks.manifest import SCHEMA
 from tasks.moved import FORMER_TYPE, find_moved
 from tasks.recipe import Job
@@ -184,7 +186,7 @@ def _cut(db: sql.Connection, workspace: Workspace, images: int, workers: int) ->
     target = total / shard_count(total, workers)
     columns = ", ".join(PLAN_SCHEMA.names)
     batches = sql.stream(db, f"SELECT {columns} FROM work ORDER BY source_path", 65_536)
-    with pq.ParquetWriter(workspace.plan, PLAN_SCHEMA, compression="zstd") as writer:
+    with pq.ParquetWriter(workspace.plan, PLAN_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
         for number, table in enumerate(_groups(batches, target)):
             writer.write_table(table, row_group_size=table.num_rows)
             yield Shard(number, table.num_rows, int(_sizes(table).sum()))
@@ -223,3 +225,17 @@ def _groups(batches: Iterator[pa.RecordBatch], target: float) -> Iterator[pa.Tab
 def _sizes(table: pa.Table) -> np.ndarray:
     sizes: np.ndarray = table["source_size"].fill_null(0).to_numpy()
     return sizes
+
+
+def read_shard(plan: Path, number: int) -> list[dict[str, Any]]:
+    """Return the planned images of one shard.
+
+    Raises:
+        DarkroomError: the plan is damaged.
+    """
+    try:
+        with pq.ParquetFile(plan, page_checksum_verification=True) as file:
+            rows: list[dict[str, Any]] = file.read_row_group(number).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise DarkroomError(f"{plan} can't be read ({error}). The next run makes a new plan.") from error
+    return rows

@@ -19,10 +19,8 @@ from tasks import sql
 from tasks.destination import Workspace
 from tasks.durable import replace_durably
 from tasks.manifest import ROW_GROUP_ROWS, SCHEMA, footer, write_table
+from tasks.ranges import path_ranges
 from tasks.recipe import Job
-
-SAMPLED_PATHS = 1_000
-"""Paths looked at for each range of paths that is to be cut."""
 
 _DELETED_SCHEMA = pa.schema([pa.field("source_path", pa.string())])
 _OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])
@@ -97,25 +95,8 @@ _MERGED_SQL = """
 
 def _merged(db: sql.Connection) -> Iterator[pa.RecordBatch]:
     """Yield the new manifest's rows, a range of paths at a time."""
-    cuts = _cuts(db)
-    for first, end in zip([None, *cuts], [*cuts, None], strict=True):
-        bounds = [f"source_path >= {sql.text(first)}"] if first is not None else []
-        bounds += [f"source_path < {sql.text(end)}"] if end is not None else []
-        yield from sql.stream(db, _MERGED_SQL.format(within=" AND ".join(bounds) or "true"), 2 * ROW_GROUP_ROWS)
-
-
-def _cuts(db: sql.Connection) -> list[str]:
-    """Return paths that cut all rows into ranges of about a row group each, estimated from a sample."""
-    paths = "SELECT source_path FROM base UNION ALL SELECT source_path FROM journal"
-    [(rows,)] = db.execute(f"SELECT count(*) FROM ({paths})").fetchall()
-    ranges = -(-rows // ROW_GROUP_ROWS)
-    if ranges < 2:
-        return []
-    sampled = db.execute(
-        f"SELECT DISTINCT source_path FROM (FROM ({paths}) USING SAMPLE reservoir({ranges * SAMPLED_PATHS} ROWS)) "
-        "ORDER BY 1"
-    ).fetchall()
-    return [sampled[number * len(sampled) // ranges][0] for number in range(1, ranges)]
+    for within in path_ranges(db, "SELECT source_path FROM base UNION ALL SELECT source_path FROM journal"):
+        yield from sql.stream(db, _MERGED_SQL.format(within=within), 2 * ROW_GROUP_ROWS)
 
 
 def _note_obsolete(db: sql.Connection, obsolete: Path) -> None:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from tasks import sql
 from tasks.destination import Destination, Workspace
 from tasks.errors import DarkroomError
+from tasks.integrity import damage
 from tasks.manifest import SCHEMA
 from tasks.publish import publish
 from tasks.recipe import Job
@@ -26,6 +27,8 @@ class Recovered:
 
     runs: int = 0
     images: int = 0
+    damaged_parts: int = 0
+    """Journal parts that could not be read; their images are made again."""
 
 
 def recover(destination: Destination) -> Recovered:
@@ -33,8 +36,9 @@ def recover(destination: Destination) -> Recovered:
 
     Only the holder of the destination's lease may call this.
     """
-    runs = images = 0
+    runs = images = damaged_parts = 0
     for workspace in destination.workspaces():
+        damaged_parts += _set_damaged_parts_aside(workspace)
         parts = workspace.journal_parts()
         # An interruption between a manifest's publication and the end of the run leaves a journal that
         # is published already; publishing it again changes nothing. Without its job, a working folder was
@@ -45,7 +49,15 @@ def recover(destination: Destination) -> Recovered:
             images += sum(pq.read_metadata(part).num_rows for part in parts)
         close_workspace(workspace)
         runs += 1
-    return Recovered(runs, images)
+    return Recovered(runs, images, damaged_parts)
+
+
+def _set_damaged_parts_aside(workspace: Workspace) -> int:
+    """Take the journal parts that can't be relied on out of the journal, and return how many they are."""
+    damaged = [part for part in workspace.journal_parts() if damage(part)]
+    for part in damaged:
+        os.replace(part, part.with_suffix(".damaged"))
+    return len(damaged)
 
 
 def read_job(workspace: Workspace) -> Job:

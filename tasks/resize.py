@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, Field
@@ -19,6 +18,7 @@ from tasks.errors import DarkroomError
 from tasks.imaging import configure_codecs
 from tasks.journal import Journal, Row, finished_paths
 from tasks.pipeline import Pipeline, worker_name
+from tasks.plan import read_shard
 from tasks.recipe import Job
 
 PROGRESS_TOPIC = "darkroom-progress"
@@ -108,7 +108,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
             "Install the same requirements.lock everywhere."
         )
     done = finished_paths(workspace.journal_parts(shard.number))
-    planned = pq.ParquetFile(workspace.plan).read_row_group(shard.number).to_pylist()
+    planned = read_shard(workspace.plan, shard.number)
     rows = [row for row in planned if row["source_path"] not in done]
     attempt = f"{shard.attempt:03d}-{os.getpid()}-{time.time_ns()}"
     journal = Journal(workspace, shard.number, attempt, sync=job.rules.sync_outputs)

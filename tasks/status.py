@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tasks import sql
+from tasks.check import check_is_destination
 from tasks.destination import Destination
-from tasks.errors import SettingsError
 from tasks.lease import Lease, read_lease
 from tasks.manifest import ManifestInfo, read_info
 
@@ -46,10 +46,7 @@ def read_status(destination: Destination) -> Status:
         SettingsError: it isn't a destination.
         DarkroomError: its manifest can't be read.
     """
-    if not os.access(destination.root, os.R_OK | os.X_OK) and os.path.lexists(destination.root):
-        raise SettingsError(f"destination: {destination.root} can't be read. Grant this user permission to list it.")
-    if not destination.work.is_dir() and not destination.manifest.exists():
-        raise SettingsError(f"{destination.root} is not a destination of Darkroom. Has a run ever used it?")
+    check_is_destination(destination)
     info = read_info(destination.manifest)
     lease = read_lease(destination)
     at_work = lease.run_id if lease and lease.is_live() else None

@@ -160,6 +160,31 @@ def test_a_rerun_does_only_what_is_left(api: Api, folder: Path, tmp_path: Path):
     }
 
 
+def test_a_damaged_manifest_is_never_taken_for_an_empty_one(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    assert darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment).code == 0
+    rows, before = manifest_rows(out), tree(out)
+    damaged = bytearray((out / "manifest.parquet").read_bytes())
+    damaged[len(damaged) // 3] ^= 1
+    (out / "manifest.parquet").write_bytes(damaged)
+
+    refused = darkroom("run", folder, out, environment=api.environment)
+
+    assert refused.code == 1
+    assert "manifest.parquet is damaged (could not verify page integrity" in refused.err
+    assert f"'darkroom rebuild-manifest {out}'" in refused.err
+    assert tree(out) == before | {"manifest.parquet": bytes(damaged)}
+
+    rebuilt = darkroom("rebuild-manifest", out, environment=api.environment)
+
+    assert rebuilt.code == 0, rebuilt.err
+    assert "(26 rows)" in rebuilt.out
+    assert manifest_rows(out) == rows
+    assert "Nothing to do: 26 images unchanged." in darkroom("run", folder, out, environment=api.environment).out
+    assert "is whole" in darkroom("rebuild-manifest", out, environment=api.environment).out
+    assert darkroom("rebuild-manifest", folder, environment=api.environment).code == 2
+
+
 def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)

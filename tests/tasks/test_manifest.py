@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import publish as publish_module
-from tasks import sql
+from tasks import ranges, sql
 from tasks.destination import Destination
 from tasks.errors import DarkroomError
 from tasks.manifest import SCHEMA, SCHEMA_VERSION, read_info, run_file
@@ -105,7 +105,8 @@ def test_rows_come_back_as_they_were(place):
 
 
 def test_row_groups_have_the_documented_size(place, monkeypatch):
-    monkeypatch.setattr(publish_module, "ROW_GROUP_ROWS", 2048)
+    for module in (publish_module, ranges):
+        monkeypatch.setattr(module, "ROW_GROUP_ROWS", 2048)
     rows = [failed_row(f"{number:05d}.jpg", "decode.corrupt") for number in range(5000)]
     publish_rows(place, rows)
     metadata = pq.read_metadata(place.manifest)
@@ -276,7 +277,7 @@ def test_a_damaged_manifest_is_refused_and_left(place, damage):
     publish_rows(place, [row("a.jpg")])
     damaged = damage(place.manifest.read_bytes())
     place.manifest.write_bytes(damaged)
-    with pytest.raises(DarkroomError, match=r"manifest\.parquet is damaged and was left as it is.*Move it away"):
+    with pytest.raises(DarkroomError, match=r"manifest\.parquet is damaged .*rebuild-manifest"):
         read_info(place.manifest)
     assert place.manifest.read_bytes() == damaged
 

@@ -177,3 +177,19 @@ def test_an_output_that_the_manifest_names_is_never_removed(place):
     write_output(place, "images/c.jpg")
     close_workspace(workspace)
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}
+
+
+def test_a_damaged_journal_part_costs_only_its_own_images(place):
+    workspace, _ = begin(place)
+    [part, _] = workspace.journal_parts()
+    data = bytearray(part.read_bytes())
+    data[len(data) // 4] ^= 1
+    part.write_bytes(data)
+
+    assert recover(place) == Recovered(runs=1, images=2, damaged_parts=1)
+
+    rows = manifest_rows(place)
+    assert "new.jpg" not in rows
+    assert rows["a/a.jpg"]["run_id"] == "first"
+    assert rows["b/b.jpg"]["status"] == "failed"
+    assert place.workspaces() == []

@@ -1,0 +1,169 @@
+"""A manifest that was lost or damaged, and what makes it again."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pyarrow.parquet as pq
+import pytest
+
+from tasks import ranges
+from tasks.check import check_manifest
+from tasks.errors import DarkroomError, LeaseError
+from tasks.integrity import damage
+from tasks.lease import hold_lease
+from tasks.rebuild import rebuild_manifest
+from tasks.recipe import Recipe, Rules
+from tests.tasks.helpers import files, make_job, manifest_rows, open_workspace, row, write_image, write_journal
+from tests.tasks.test_resize import run
+
+
+@pytest.fixture
+def two_nights(source, place):
+    """A destination after two runs: images made, changed, touched, deleted, failed and mended."""
+    for name in ("a.jpg", "b/c.png", "é\n'.jpg", "gone.jpg", "touched.jpg"):
+        write_image(source / name, seed=len(name))
+    (source / "bad.jpg").write_bytes(b"no image")
+    (source / "mended.jpg").write_bytes(b"no image")
+    run(source, place, run_id="night-1")
+    write_image(source / "a.jpg", 50, 60, seed=9)
+    write_image(source / "mended.jpg", 50, 60, seed=10)
+    write_image(source / "new.jpg", 50, 60, seed=11)
+    os.utime(source / "touched.jpg")
+    (source / "gone.jpg").unlink()
+    run(source, place, run_id="night-2")
+    return place
+
+
+def flip_bit(file, at):
+    data = bytearray(file.read_bytes())
+    data[at] ^= 0x10
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("harm", ["lost", "cut", "empty", "flipped"])
+def test_a_rebuilt_manifest_is_the_one_that_was(two_nights, harm):
+    place = two_nights
+    before, footer = manifest_rows(place), pq.read_metadata(place.manifest).metadata
+    outputs = files(place.images)
+    data = place.manifest.read_bytes()
+    if harm == "lost":
+        place.manifest.unlink()
+    elif harm == "flipped":
+        flip_bit(place.manifest, 200)
+    else:
+        place.manifest.write_bytes(data[: len(data) // 2] if harm == "cut" else b"")
+    with pytest.raises(DarkroomError, match="rebuild-manifest"):
+        check_manifest(place)
+
+    rebuilt = rebuild_manifest(place, "rescue")
+
+    assert (rebuilt.rows, rebuilt.left_out, rebuilt.damaged_runs) == (len(before), 1, ())  # gone.jpg has no output
+    assert manifest_rows(place) == before
+    assert pq.read_metadata(place.manifest).metadata == footer
+    assert files(place.images) == outputs
+    assert (rebuilt.kept is not None) == (harm != "lost")
+    assert sorted(path.name for path in place.root.iterdir()) == sorted(
+        {".darkroom", "images", "manifest.parquet", "runs", *([rebuilt.kept.name] if rebuilt.kept else [])}
+    )
+    check_manifest(place)
+
+
+def test_a_flipped_bit_of_the_data_is_found_or_changes_nothing(two_nights):
+    whole, table = two_nights.manifest.read_bytes(), pq.read_table(two_nights.manifest)
+    row_group = pq.read_metadata(two_nights.manifest).row_group(0)
+    chunks = [row_group.column(number) for number in range(row_group.num_columns)]
+    end = max(chunk.data_page_offset + chunk.total_compressed_size for chunk in chunks)
+    found = 0
+    for at in random.Random(0).sample(range(4, min(end, len(whole))), 300):
+        flip_bit(two_nights.manifest, at)
+        if damage(two_nights.manifest):
+            found += 1
+        else:
+            assert pq.read_table(two_nights.manifest).equals(table)
+        two_nights.manifest.write_bytes(whole)
+    assert found > 100
+    assert damage(two_nights.manifest) is None
+
+
+def test_outputs_that_are_not_what_was_written_down_are_left_out(two_nights):
+    two_nights.manifest.unlink()
+    (two_nights.images / "a.jpg").unlink()
+    flip_bit(two_nights.images / "new.jpg", 100)
+
+    rebuilt = rebuild_manifest(two_nights, "rescue")
+
+    assert rebuilt.left_out == 3
+    assert sorted(manifest_rows(two_nights)) == ["b/c.png", "bad.jpg", "mended.jpg", "touched.jpg", "é\n'.jpg"]
+
+
+def test_a_damaged_run_file_is_named_and_its_images_are_left_out_or_as_they_were_before(two_nights):
+    before = manifest_rows(two_nights)
+    two_nights.manifest.unlink()
+    flip_bit(two_nights.runs / "night-2.parquet", 100)
+
+    rebuilt = rebuild_manifest(two_nights, "rescue")
+
+    assert rebuilt.damaged_runs == ("night-2.parquet",)
+    rows = manifest_rows(two_nights)
+    assert sorted(rows) == ["b/c.png", "bad.jpg", "mended.jpg", "touched.jpg", "é\n'.jpg"]
+    assert rows["b/c.png"] == before["b/c.png"]
+    assert rows["mended.jpg"]["status"] == "failed"  # its size and time tell the next run that it changed
+
+
+def test_only_the_newest_recipe_counts(source, place):
+    write_image(source / "a.jpg")
+    write_image(source / "b.jpg", seed=1)
+    run(source, place, run_id="z-old")
+    (source / "b.jpg").unlink()
+    run(source, place, run_id="new", recipe=Recipe(width=5, height=5), rules=Rules(rebuild=True))
+    before, footer = manifest_rows(place), pq.read_metadata(place.manifest).metadata
+    place.manifest.unlink()
+
+    rebuild_manifest(place, "rescue")
+
+    assert manifest_rows(place) == before
+    assert pq.read_metadata(place.manifest).metadata == footer
+
+
+def test_rows_are_taken_a_range_of_paths_at_a_time(two_nights, monkeypatch):
+    before = manifest_rows(two_nights)
+    two_nights.manifest.unlink()
+    monkeypatch.setattr(ranges, "ROW_GROUP_ROWS", 2)
+
+    rebuild_manifest(two_nights, "rescue")
+
+    assert manifest_rows(two_nights) == before
+    assert list(manifest_rows(two_nights)) == sorted(before, key=str.encode)
+
+
+def test_a_whole_manifest_is_left_alone(two_nights):
+    before = two_nights.manifest.stat()
+    assert rebuild_manifest(two_nights, "rescue") is None
+    assert two_nights.manifest.stat() == before
+
+
+def test_without_any_whole_run_file_there_is_nothing_to_rebuild_from(two_nights):
+    two_nights.manifest.unlink()
+    for file in two_nights.runs.iterdir():
+        file.write_bytes(b"damaged")
+    with pytest.raises(DarkroomError, match="no whole file"):
+        rebuild_manifest(two_nights, "rescue")
+    assert not two_nights.manifest.exists()
+
+
+def test_a_run_that_goes_on_is_not_disturbed(two_nights):
+    two_nights.manifest.unlink()
+    with hold_lease(two_nights, "run"), pytest.raises(LeaseError, match="in use by run run"):
+        rebuild_manifest(two_nights, "rescue")
+
+
+def test_a_first_run_that_was_killed_as_it_published_has_no_manifest_to_miss(place):
+    check_manifest(place)
+    job = make_job(place)
+    workspace = open_workspace(place, job)
+    write_journal(workspace, [row("a.jpg")])
+    place.runs.mkdir()
+    (place.runs / job.run_file).write_bytes(b"")
+    check_manifest(place)
