@@ -1,4 +1,7 @@
-"""DuckDB over Parquet files, in bounded memory."""
+"""DuckDB over Parquet files, in bounded memory.
+
+It is imported when it is first used: workers never do.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,15 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
-
-import duckdb
-import pyarrow as pa
+from typing import TYPE_CHECKING, TypeAlias
 
 from tasks.errors import DarkroomError
 
-Connection: TypeAlias = duckdb.DuckDBPyConnection
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+Connection: TypeAlias = "duckdb.DuckDBPyConnection"
 
 MEMORY_LIMIT = "512MB"
 
@@ -27,6 +31,8 @@ def connect(scratch: Path) -> Iterator[Connection]:
     Raises:
         DarkroomError: a file can't be read or written, or isn't whole.
     """
+    import duckdb
+
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY_LIMIT,
         "temp_directory": str(scratch / "spill"),

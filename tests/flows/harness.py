@@ -116,7 +116,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 180) -> Any:
     """Wait for a condition that another process will bring about, and return what made it true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

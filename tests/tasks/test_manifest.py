@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -120,7 +121,7 @@ def test_the_same_file_is_read_by_other_readers(place):
     publish_rows(place, [row("a.jpg"), failed_row("b\n'é.jpg", "decode.corrupt")])
     query = f"SELECT source_path, epoch_us(source_mtime), warnings FROM {sql.parquet(place.manifest)}"
     expected = [("a.jpg", 1793534400000000, []), ("b\n'é.jpg", 1793534400000000, [])]
-    assert sql.duckdb.sql(query).fetchall() == expected
+    assert duckdb.sql(query).fetchall() == expected
 
 
 def test_pandas_reads_the_manifest(place):

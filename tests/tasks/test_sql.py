@@ -1,3 +1,4 @@
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +12,7 @@ ODD_FOLDERS = ["[a]*?'", "a*", "a?", "[ab]", "{a,b}", 'quote"', "back\\slash", "
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
 def test_text_stands_for_itself(value):
-    assert sql.duckdb.sql(f"SELECT {sql.text(value)}").fetchall() == [(value,)]
+    assert duckdb.sql(f"SELECT {sql.text(value)}").fetchall() == [(value,)]
 
 
 @pytest.mark.parametrize("name", ODD_FOLDERS)
