@@ -47,7 +47,7 @@ fi >&2
 endef
 export FIND_PYTHON
 
-.PHONY: help run test lint nights bench lock clean rebuild
+.PHONY: help run test lint nights chaos bench lock clean rebuild
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ lint: .venv/.installed .venv/.dev-locked ## check format, style and types
 
 nights: .venv/.installed .venv/.dev-locked ## three nights of a generated dataset, checked to the byte (IMAGES=5000)
 	$(VENV_PYTHON) -m pytest --capture=no tests/flows/test_nights.py
+
+chaos: .venv/.installed .venv/.dev-locked ## kill workers, flows, servers at random moments: tens of minutes (ARGS="--trials 5")
+	$(VENV_PYTHON) -m tests.flows.chaos $(ARGS)
 
 bench: .venv/.installed ## measure what the README quotes
 	$(VENV_PYTHON) -m benchmarks $(ARGS)
