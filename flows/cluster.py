@@ -81,6 +81,8 @@ def count_workers(compute: Compute) -> int:
             f"scheduler: {compute.scheduler} can't be reached ({type(error).__name__}). Is the Dask scheduler running, "
             "and is that its address?"
         ) from error
+    except (TypeError, ValueError) as error:  # what Dask says of an address or of certificates that it can't use
+        raise ClusterError(f"scheduler: {compute.scheduler} can't be used: {error}") from error
 
 
 def is_local(compute: Compute) -> bool:

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from types import FrameType
 from typing import IO
 
@@ -140,20 +141,28 @@ def api() -> Iterator[None]:
 
 
 def check_api() -> None:
-    """Make sure that the configured Prefect API answers.
+    """Make sure that the configured Prefect API answers, and lets this user in.
 
     Raises:
         SettingsError: it doesn't.
     """
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import get_current_settings
 
     url = get_current_settings().api.url
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=CONNECT_SECONDS):  # noqa: S310 - the user's own setting
-            return
-    except urllib.error.HTTPError:
-        return  # it answers: whether it lets this user in is for Prefect to say
-    except (OSError, ValueError) as error:
+        with get_client({"timeout": CONNECT_SECONDS}, sync_client=True) as client:
+            client.api_version()
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            raise SettingsError(
+                f"The Prefect server at {url} does not let this user in. Set PREFECT_API_AUTH_STRING (or, of Prefect "
+                "Cloud, PREFECT_API_KEY) to what it asks for."
+            ) from error
+        raise SettingsError(f"PREFECT_API_URL: {url} is not the address of a Prefect API ({error}).") from error
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise SettingsError(
             f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). Start it, mend the setting, or unset it "
             "to have a local server for this run."
