@@ -6,10 +6,12 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.destination import Destination
 from tasks.durable import replace_durably
@@ -89,8 +91,22 @@ class ManifestInfo:
 
     rows: int
     run_id: str
+    run_file: str
+    """Name below `runs/` of the file of the run that published it."""
+
     recipe: Recipe
     recipe_id: str
+
+
+class RunRecord(BaseModel):
+    """What a run's file says of the run beside its rows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    started_at: datetime | None = None
+    seconds: float | None = Field(None, description="From its start until it published; null if it was interrupted.")
+    work_seconds: float | None = Field(None, description="Of them, those in which shards ran; null if interrupted.")
+    deleted: int = Field(0, description="Images that it removed because they are gone from the source.")
 
 
 def read_info(manifest: Path) -> ManifestInfo | None:
@@ -100,6 +116,37 @@ def read_info(manifest: Path) -> ManifestInfo | None:
         SettingsError: this user may not read it.
         DarkroomError: it is damaged, or was written by another version of Darkroom.
     """
+    footer = _read_footer(manifest)
+    if footer is None:
+        return None
+    rows, values = footer
+    return ManifestInfo(
+        rows=rows,
+        run_id=values["run_id"],
+        run_file=values.get("run_file", ""),
+        recipe=Recipe.model_validate_json(values["recipe"]),
+        recipe_id=values["recipe_id"],
+    )
+
+
+def read_record(file: Path) -> tuple[str, RunRecord] | None:
+    """Return a run's id and what else its file says of it, or None if there is no such file.
+
+    Raises:
+        SettingsError: this user may not read it.
+        DarkroomError: it is damaged, or was written by another version of Darkroom.
+    """
+    footer = _read_footer(file)
+    if footer is None:
+        return None
+    _, values = footer
+    try:
+        return values["run_id"], RunRecord.model_validate_json(values.get("run", "{}"))
+    except ValidationError as error:
+        raise DarkroomError(f"{file} does not say how its run went: {error}") from error
+
+
+def _read_footer(manifest: Path) -> tuple[int, dict[str, str]] | None:
     try:
         metadata = pq.read_metadata(manifest)
     except FileNotFoundError:
@@ -117,12 +164,7 @@ def read_info(manifest: Path) -> ManifestInfo | None:
             f"{manifest} has schema version {values.get('schema_version', 'unknown')}, this is Darkroom for "
             f"version {SCHEMA_VERSION}. Use the version of Darkroom that wrote it, or another destination."
         )
-    return ManifestInfo(
-        rows=metadata.num_rows,
-        run_id=values["run_id"],
-        recipe=Recipe.model_validate_json(values["recipe"]),
-        recipe_id=values["recipe_id"],
-    )
+    return metadata.num_rows, values
 
 
 def run_file(destination: Destination, run_id: str) -> str:
@@ -141,6 +183,7 @@ def footer(job: Job) -> dict[str, str]:
         "recipe": json.dumps(job.recipe.model_dump(mode="json")),
         "recipe_id": job.recipe_id,
         "run_id": job.run_id,
+        "run_file": job.run_file,
     }
 
 

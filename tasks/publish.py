@@ -10,6 +10,8 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,7 +20,8 @@ import pyarrow.parquet as pq
 from tasks import sql
 from tasks.destination import Workspace
 from tasks.durable import replace_durably
-from tasks.manifest import ROW_GROUP_ROWS, SCHEMA, footer, write_table
+from tasks.errors import DarkroomError
+from tasks.manifest import ROW_GROUP_ROWS, SCHEMA, RunRecord, footer, read_info, read_record, write_table
 from tasks.ranges import path_ranges
 from tasks.recipe import Job
 
@@ -26,7 +29,7 @@ _DELETED_SCHEMA = pa.schema([pa.field("source_path", pa.string())])
 _OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])
 
 
-def publish(workspace: Workspace, job: Job, *, delete: bool) -> None:
+def publish(workspace: Workspace, job: Job, *, delete: bool, work_seconds: float | None = None) -> None:
     """Make what a run's journal holds part of the manifest, and note which outputs that makes obsolete.
 
     Can be repeated after an interruption anywhere, with the same end.
@@ -34,13 +37,15 @@ def publish(workspace: Workspace, job: Job, *, delete: bool) -> None:
     Args:
         workspace: the run's working folder; it is not removed.
         job: what the run was to do.
-        delete: also drop the images of `workspace.deleted`.
+        delete: also drop the images of `workspace.deleted`; only a run that came to its end may.
+        work_seconds: how long shards ran in a run that came to its end.
     """
     destination = workspace.destination
     run_file = destination.runs / job.run_file
+    record = _record(workspace, job, work_seconds) if delete else _record_of_interrupted(workspace, job)
     temporary = destination.manifest.with_name(f".{destination.manifest.name}.tmp")
     with sql.connect(workspace.root) as db:
-        write_table(run_file, _sorted_journal(db, workspace), footer(job))
+        write_table(run_file, _sorted_journal(db, workspace), footer(job) | {"run": record.model_dump_json()})
         sql.view_if_there(db, "base", destination.manifest, SCHEMA)
         db.execute(f"CREATE VIEW journal AS FROM {sql.parquet(run_file)}")
         sql.view_if_there(db, "deleted", workspace.deleted if delete else None, _DELETED_SCHEMA)
@@ -48,6 +53,26 @@ def publish(workspace: Workspace, job: Job, *, delete: bool) -> None:
         db.execute(f"CREATE VIEW published AS FROM {sql.parquet(temporary)}")
         _note_obsolete(db, workspace.obsolete)
     replace_durably(temporary, destination.manifest)
+
+
+def _record(workspace: Workspace, job: Job, work_seconds: float | None) -> RunRecord:
+    return RunRecord(
+        started_at=job.started_at,
+        seconds=max(0.0, (datetime.now(UTC) - job.started_at).total_seconds()),
+        work_seconds=work_seconds,
+        deleted=pq.read_metadata(workspace.deleted).num_rows if workspace.deleted.exists() else 0,
+    )
+
+
+def _record_of_interrupted(workspace: Workspace, job: Job) -> RunRecord:
+    """Return what is known of a run that did not end; if it was interrupted after its last step, that is all."""
+    destination = workspace.destination
+    manifest = read_info(destination.manifest)
+    if manifest and manifest.run_file == job.run_file:
+        with suppress(DarkroomError):
+            if told := read_record(destination.runs / job.run_file):
+                return told[1]
+    return RunRecord(started_at=job.started_at)
 
 
 def _sorted_journal(db: sql.Connection, workspace: Workspace) -> Iterator[pa.RecordBatch]:

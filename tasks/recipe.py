@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from typing import Annotated, Any, Literal, Self
@@ -112,7 +113,7 @@ class Rules(Settings):
         ge=0,
         le=1,
         description="End as Failed, with the manifest published, if more than this part of the attempted "
-        "images failed.",
+        "images failed. 1 allows any number, also that the first 200 all fail, which stops a run otherwise.",
     )
 
 
@@ -152,3 +153,4 @@ class Job(Settings):
     recipe_id: str
     rules: Rules
     run_file: str = Field(description="Name of the file below runs/ that the run will leave.")
+    started_at: datetime = Field(default_factory=lambda: datetime.now(UTC), description="When the run began, UTC.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from tasks import sql
 from tasks.destination import Destination, Workspace
 from tasks.errors import DarkroomError
 from tasks.integrity import damage
-from tasks.manifest import SCHEMA
+from tasks.manifest import SCHEMA, read_info
 from tasks.publish import publish
 from tasks.recipe import Job
 from tasks.storage import LocalFolder
@@ -47,6 +48,8 @@ def recover(destination: Destination) -> Recovered:
             job = read_job(workspace)
             publish(workspace, job, delete=False)
             images += sum(pq.read_metadata(part).num_rows for part in parts)
+        elif workspace.job.exists():
+            _retract(workspace)
         close_workspace(workspace)
         runs += 1
     return Recovered(runs, images, damaged_parts)
@@ -58,6 +61,15 @@ def _set_damaged_parts_aside(workspace: Workspace) -> int:
     for part in damaged:
         os.replace(part, part.with_suffix(".damaged"))
     return len(damaged)
+
+
+def _retract(workspace: Workspace) -> None:
+    """Remove the file of a run that was only to delete, and did not come to it."""
+    with suppress(DarkroomError):  # a run without images may be lost, whatever is wrong with its job
+        job = read_job(workspace)
+        manifest = read_info(workspace.destination.manifest)
+        if manifest is None or manifest.run_file != job.run_file:
+            (workspace.destination.runs / job.run_file).unlink(missing_ok=True)
 
 
 def read_job(workspace: Workspace) -> Job:

@@ -5,6 +5,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.manifest import read_record
 from tasks.publish import publish
 from tasks.recover import Recovered, close_workspace, recover
 from tests.tasks.helpers import (
@@ -157,6 +158,47 @@ def test_wherever_a_recovery_is_interrupted_the_next_one_ends_in_the_same_state(
     for left in die_everywhere(tmp_path, place, recover):
         next_run(left)
         assert state(left) == undisturbed, left
+
+
+def deletions_told(place):
+    return sum(read_record(path)[1].deleted for path in place.runs.iterdir())
+
+
+@pytest.mark.parametrize("recovered", [False, True])
+def test_wherever_a_run_is_interrupted_each_deletion_is_told_once(tmp_path, place, recovered):
+    workspace, job = begin(place)
+    if recovered:
+        publish(workspace, job, delete=True)  # and died
+    action = recover if recovered else lambda copy: finish(copy.workspace("second"), job)
+    for left in die_everywhere(tmp_path, place, action):
+        next_run(left)
+        assert deletions_told(left) == 2, left
+        by_itself = not (left.runs / "third.parquet").exists()
+        assert (read_record(left.runs / "second.parquet")[1].seconds is not None) == by_itself
+
+
+def test_a_run_that_was_only_to_delete_and_did_not_come_to_it_tells_nothing(place, monkeypatch):
+    publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="first")
+    job = make_job(place, run_id="second")
+    workspace = open_workspace(place, job)
+    write_deleted(workspace, ["a.jpg"])
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        Killer(patch, at=2)
+        publish(workspace, job, delete=True)
+    assert read_record(place.runs / "second.parquet")[1].deleted == 1
+    recover(place)
+    assert [path.name for path in place.runs.iterdir()] == ["first.parquet"]
+    assert list(manifest_rows(place)) == ["a.jpg", "b.jpg"]
+
+
+def test_a_run_that_deleted_and_was_interrupted_then_goes_on_to_tell_it(place):
+    publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="first")
+    job = make_job(place, run_id="second")
+    workspace = open_workspace(place, job)
+    write_deleted(workspace, ["a.jpg"])
+    publish(workspace, job, delete=True)  # and died
+    recover(place)
+    assert deletions_told(place) == 1
 
 
 def test_of_several_unfinished_runs_the_latest_has_the_last_word(place):
