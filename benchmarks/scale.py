@@ -56,9 +56,10 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     import flows.preprocess  # noqa: F401 - a real flow process has it, and what it imports, in memory
     from tasks import plan
     from tasks.discover import Listing, Skipped
+    from tasks.figures import read_figures
     from tasks.publish import publish
     from tasks.recover import close_workspace
-    from tasks.report import RunReport, read_figures
+    from tasks.report import RunReport
 
     imported_mb = _peak_mb()
     workspace, job = _begin(destination, run_id)

@@ -111,6 +111,19 @@ def rebuild_manifest(destination: Annotated[str, typer.Argument(help="Folder tha
     terminal.print_rebuilt(place, rebuild.rebuild_manifest(place, "rebuild-manifest"))
 
 
+@app.command()
+def history(
+    destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")],
+    last: Annotated[int, typer.Option(min=1, help="How many runs to show.")] = 30,
+) -> None:
+    """Say how the last runs of DESTINATION went, the newest first. A run with nothing to do leaves no trace here."""
+    from tasks.history import read_history
+
+    place = Destination(local_folder(destination, "destination"))
+    check_is_destination(place)
+    terminal.print_history(read_history(place, last))
+
+
 def _run_flow(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> str:
     """Run the flow, print what came of it, and return why it failed; nothing if it did not."""
     _, place = check_locations(source, destination)
@@ -137,11 +150,11 @@ def _run_flow(source: str, destination: str, recipe: Recipe, rules: Rules, compu
             terminal.error("Interrupted. What is finished is kept: the same command goes on from there.")
             raise
         if report := report_of(state):
-            terminal.print_report(report, _history(report.run_id, local=bool(server)))
+            terminal.print_report(report, _page(report.run_id, local=bool(server)))
         return "" if state.is_completed() else state.message or state.name
 
 
-def _history(run_id: str, *, local: bool) -> str:
+def _page(run_id: str, *, local: bool) -> str:
     """Say where the run's page is."""
     path = f"runs/flow-run/{run_id}"
     if local:

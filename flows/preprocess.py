@@ -19,19 +19,24 @@ from flows.cluster import count_workers, dask_runner
 from flows.progress import Progress, Watcher, shown_in_ui, watcher
 from flows.served import served_flow
 from flows.window import ShardFailure, run_shards
+from tasks.artifacts import publish_artifacts
 from tasks.check import check_compute, check_locations, check_manifest, check_recipe
+from tasks.contact_sheet import ContactSheets, make_contact_sheets
 from tasks.destination import Destination, Workspace
 from tasks.discover import Listing, discover
 from tasks.durable import write_durably
-from tasks.errors import DarkroomError, GuardError
+from tasks.errors import DarkroomError, GuardError, SettingsError
+from tasks.figures import read_figures
+from tasks.history import read_history
 from tasks.lease import hold_lease
 from tasks.manifest import run_file
 from tasks.plan import Plan, make_plan
 from tasks.publish import publish
 from tasks.recipe import Compute, Job, Recipe, Rules
 from tasks.recover import close_workspace, recover
-from tasks.report import RunReport, publish_artifacts, read_figures
+from tasks.report import RunReport, enough
 from tasks.resize import ShardRef
+from tasks.storage import local_folder
 
 EARLY_STOP_IMAGES = 200
 """When so many images have failed and none has come out, something else is wrong than the images."""
@@ -59,11 +64,19 @@ def preprocess(
         rules: What to work on, and when to stop.
         compute: Where the work is done.
     """
+    report = RunReport(source=_absolute(source), destination=_absolute(destination), run_id=str(flow_run.id or uuid4()))
     try:
-        report = _bring_up_to_date(source, destination, recipe, rules, compute)
+        sheets = _bring_up_to_date(report, recipe, rules, compute)
     except DarkroomError as error:
+        report.problems.append(str(error))
+        _tell(report)
         # As a state, not an exception: the message is what a user needs, a traceback isn't.
-        return Failed(message=str(error))
+        return Failed(message=report.failure())
+    except Exception as error:
+        report.problems.append(f"Unexpected {type(error).__name__}: {error}")
+        _tell(report)
+        raise
+    _tell(report, sheets)
     if report.problems:
         failure = RunFailedError(report)
         return Failed(message=str(failure), data=failure)
@@ -82,18 +95,33 @@ class RunFailedError(DarkroomError):
     """A run came to its end and counts as failed; says why, and has the report of what it did."""
 
     def __init__(self, report: RunReport) -> None:
-        super().__init__(" ".join(report.problems))
+        super().__init__(report.failure())
         self.report = report
 
 
-def _bring_up_to_date(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> RunReport:
-    started = time.monotonic()
-    source_path, place = check_locations(source, destination)
+def _absolute(location: str) -> str:
+    """Return the path that a setting names, if it names one."""
+    try:
+        return str(local_folder(location, ""))
+    except SettingsError:
+        return location
+
+
+def _tell(report: RunReport, sheets: ContactSheets = ContactSheets()) -> None:  # noqa: B008 - frozen
+    """Put on the flow run's page what came of it; that it can't be told changes nothing of it."""
+    try:
+        publish_artifacts(report, sheets, read_history(Destination(Path(report.destination))))
+    except Exception:  # noqa: BLE001 - what is published is published, whether or not the server can be told
+        get_run_logger().warning("The summary could not be stored.", exc_info=True)
+
+
+def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: Compute) -> ContactSheets:
+    started, started_at = time.monotonic(), datetime.now(UTC)
+    source_path, place = check_locations(report.source, report.destination)
     check_compute(compute)
     workers = count_workers(compute)
-    run_id = str(flow_run.id or uuid4())
-    report = RunReport(source=str(source_path), destination=str(place.root), run_id=run_id)
-    with hold_lease(place, run_id) as lease:
+    sheets = ContactSheets()
+    with hold_lease(place, report.run_id) as lease:
         check_manifest(place)
         recovered = recover(place)
         report.adopted = recovered.images
@@ -104,13 +132,14 @@ def _bring_up_to_date(source: str, destination: str, recipe: Recipe, rules: Rule
             )
         check_recipe(place, recipe, rules)
         job = Job(
-            run_id=run_id,
+            run_id=report.run_id,
             source=str(source_path),
             destination=str(place.root),
             recipe=recipe,
             recipe_id=recipe.recipe_id,
             rules=rules,
-            run_file=run_file(place, run_id),
+            run_file=run_file(place, report.run_id),
+            started_at=started_at,
         )
         with _workspace(place, job) as workspace:
             plan = _look(workspace, job, workers, report)
@@ -118,15 +147,20 @@ def _bring_up_to_date(source: str, destination: str, recipe: Recipe, rules: Rule
                 _work(plan, job, compute, report)
             if not plan.nothing_to_do:
                 lease.check()
-                publish(workspace, job, delete=True)
+                publish(workspace, job, delete=True, work_seconds=report.work_seconds)
                 read_figures(report, workspace, job)
                 report.check_failures(rules.max_failure_ratio)
+                sheets = _contact_sheets(workspace, job)
     report.seconds = time.monotonic() - started
+    return sheets
+
+
+def _contact_sheets(workspace: Workspace, job: Job) -> ContactSheets:
     try:
-        publish_artifacts(report)
-    except Exception:  # noqa: BLE001 - what is published is published, whether or not the server can be told
-        get_run_logger().warning("The summary could not be stored.", exc_info=True)
-    return report
+        return make_contact_sheets(workspace, job)
+    except Exception:  # noqa: BLE001 - a picture is not worth a run
+        get_run_logger().warning("The contact sheet could not be made.", exc_info=True)
+        return ContactSheets()
 
 
 def _look(workspace: Workspace, job: Job, workers: int, report: RunReport) -> Plan:
@@ -137,7 +171,7 @@ def _look(workspace: Workspace, job: Job, workers: int, report: RunReport) -> Pl
     plan = make_plan(workspace, job, listing, workers)
     report.take_plan(listing, plan)
     get_run_logger().info(report.describe_plan(len(plan.shards)))
-    check_guards(listing, plan, job.rules)
+    check_guards(listing, plan, job)
     return plan
 
 
@@ -156,23 +190,29 @@ def _workspace(place: Destination, job: Job) -> Iterator[Workspace]:
             close_workspace(workspace)
 
 
-def check_guards(listing: Listing, plan: Plan, rules: Rules) -> None:
+def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
     """Stop a run that would destroy more than it should.
 
     Raises:
         GuardError: no image was found, or too many of the known ones are gone.
     """
     if not listing.images:
-        skipped = ", ".join(f"{count} {reason}" for reason, count in sorted(listing.skipped.counts.items()))
-        raise GuardError(
-            f"The source holds no images (skipped: {skipped or 'nothing'}; in the manifest: {plan.known:,}). "
-            "Nothing was changed. Is it mounted, and the right folder?"
+        skipped = (f"{count:,} {why.replace('_', ' ')}" for why, count in sorted(listing.skipped.counts.items()))
+        known = f", while the manifest has {plan.known:,}" if plan.known else ""
+        override = (
+            " An empty source is never taken for the deletion of everything, whatever max_delete_ratio is: if that is "
+            f"what you want, remove {job.destination} by hand."
         )
-    if plan.known and plan.gone / plan.known > rules.max_delete_ratio:
+        raise GuardError(
+            f"The source holds no images{known}. Nothing was changed. Is {job.source} mounted, and the right folder? "
+            f"Skipped in it: {', '.join(skipped) or 'nothing'}.{override if known else ''}"
+        )
+    if plan.known and plan.gone / plan.known > job.rules.max_delete_ratio:
         raise GuardError(
             f"{plan.gone:,} of {plan.known:,} known images are gone from the source, which is more than "
-            f"max_delete_ratio = {rules.max_delete_ratio:g} allows. Nothing was changed. If that is right, run "
-            f"once with a max_delete_ratio of {math.ceil(100 * plan.gone / plan.known) / 100:g} or more."
+            f"max_delete_ratio = {job.rules.max_delete_ratio:g} allows. Nothing was changed. If {job.source} is "
+            f"complete and they may be deleted, run once with a max_delete_ratio of "
+            f"{enough(plan.gone / plan.known)}."
         )
 
 
@@ -191,7 +231,7 @@ def _work(plan: Plan, job: Job, compute: Compute, report: RunReport) -> None:
     with dask_runner(compute) as runner, shown_in_ui(job.destination) as show:
         progress = Progress(plan.images)
         try:
-            for outcome in run_shards(runner, shards, progress.hear, _ticker(progress, show)):
+            for outcome in run_shards(runner, shards, progress.hear, _ticker(progress, show, job.rules)):
                 if isinstance(outcome, ShardFailure):
                     report.problems.append(f"{outcome.shard.label.capitalize()} could not be worked: {outcome.reason}")
                 else:
@@ -205,17 +245,20 @@ class EarlyStopError(DarkroomError):
     """Every image fails."""
 
 
-def _ticker(progress: Progress, show: Watcher) -> Callable[[], None]:
+def _ticker(progress: Progress, show: Watcher, rules: Rules) -> Callable[[], None]:
     """Return what tells who wants to know how far the run is, and ends a run in which all fails."""
     watch = watcher.get()
+    limit = EARLY_STOP_IMAGES if rules.max_failure_ratio < 1 else math.inf
 
     def tick() -> None:
         show(progress)
         if watch:
             watch(progress)
-        if progress.done >= EARLY_STOP_IMAGES and progress.failed == progress.done:
+        if progress.done >= limit and progress.failed == progress.done:
             raise EarlyStopError(
-                f"Stopped early: the first {progress.done:,} images all failed. See the failures for the reason."
+                f"Stopped early: the first {progress.done:,} of {progress.images:,} images all failed. A run stops "
+                f"once {EARLY_STOP_IMAGES} have failed and none has come out, unless max_failure_ratio is 1. What was "
+                "finished is in the manifest; the next run goes on with the rest."
             )
 
     return tick

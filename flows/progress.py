@@ -10,8 +10,9 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from tasks.report import create_progress, update_progress
+from tasks.artifacts import create_progress, update_progress
 from tasks.resize import ShardResult
+from tasks.text import clock
 
 UI_SECONDS = 3.0
 """The progress bar in the UI moves this often."""
@@ -67,14 +68,8 @@ class Progress:
 
     def describe(self) -> str:
         """Say in a line how far the run is."""
-        left = f", {_duration(self.seconds_left)} left" if self.seconds_left is not None else ""
+        left = f", {clock(self.seconds_left)} left" if self.seconds_left is not None else ""
         return f"{self.done:,} of {self.images:,} images, {self.rate:.1f}/s, {self.failed:,} failed{left}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 Watcher: TypeAlias = Callable[[Progress], None]

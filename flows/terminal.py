@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from rich.progress import Progress as Bar
 if TYPE_CHECKING:
     from flows.progress import Progress, Watcher
     from tasks.destination import Destination
+    from tasks.history import History
     from tasks.rebuild import Rebuilt
     from tasks.report import RunReport
     from tasks.status import Status
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
 FIRST_LINE_SECONDS = 2.0
 LINE_SECONDS = 10.0
 """Where there is no terminal, progress is a line after so long, and then this often."""
+
+HISTORY_HEADER = (
+    "started (UTC)", "made", "failed", "touched", "deleted", "MB read", "MB written", "took", "images/s", "", "run",
+)  # fmt: skip
+HISTORY_FIGURES = 9
+"""Of those columns, so many are figures; a bar and the run follow."""
+
+BAR_WIDTH = 12
 
 
 def error(message: str) -> None:
@@ -134,3 +144,54 @@ def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:
     if rebuilt.left_out:
         print(f"left out  {rebuilt.left_out:,} images whose output is missing or not what was written down")
     print("Now run 'darkroom run' as ever: it makes again what was left out.")
+
+
+def print_history(history: History) -> None:
+    """Print a line for each of the last runs, the newest first."""
+    from tasks.history import bar_heights
+    from tasks.text import duration, megabytes
+
+    if not history.runs and not history.unreadable:
+        print("No run has worked on an image yet.")
+    elif history.runs:
+        bars = [_bar_of(height) for height in bar_heights(run.attempted for run in history.runs)]
+        rows = [
+            (
+                f"{run.started:%Y-%m-%d %H:%M}",
+                f"{run.ok:,}",
+                f"{run.failed:,}",
+                f"{run.touched:,}",
+                f"{run.deleted:,}",
+                megabytes(run.source_bytes),
+                megabytes(run.output_bytes),
+                duration(run.seconds),
+                f"{run.images_per_second:,.1f}",
+                bar,
+                f"{run.run_id}{' (interrupted)' if run.interrupted else ''}",
+            )
+            for run, bar in zip(history.runs, bars, strict=True)
+        ]
+        _print_aligned([HISTORY_HEADER, *rows])
+    if history.unreadable:
+        print(f"left out  {', '.join(history.unreadable)}: damaged, or of another version", file=sys.stderr)
+
+
+def _bar_of(height: float) -> str:
+    """Return a bar of at most `BAR_WIDTH` characters; that of an outlier ends in an arrow."""
+    if height > 1:
+        return "█" * (BAR_WIDTH - 1) + "▶"
+    eighths = max(round(8 * BAR_WIDTH * height), 1 if height else 0)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def _print_aligned(rows: list[tuple[str, ...]]) -> None:
+    """Print rows, figures to the right and the rest to the left, without what a narrow terminal has no room for."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    if sys.stdout.isatty():
+        while len(widths) > HISTORY_FIGURES and sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns:
+            widths.pop()
+    for row in rows:
+        cells = list(zip(row, widths, strict=False))
+        figures = [cell.rjust(width) for cell, width in cells[:HISTORY_FIGURES]]
+        others = [cell.ljust(width) for cell, width in cells[HISTORY_FIGURES:]]
+        print("  ".join([*figures, *others]).rstrip())

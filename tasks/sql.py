@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tasks.errors import DarkroomError
 
@@ -54,13 +54,14 @@ def text(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def parquet(*files: Path) -> str:
+def parquet(*files: Path, numbered: bool = False) -> str:
     """Return the SQL table of the rows of Parquet files of one schema.
 
-    A `*` in a path is only a `*`, and a folder named `status=ok` makes no column.
+    A `*` in a path is only a `*`, and a folder named `status=ok` makes no column. If they are to be numbered,
+    `file_row_number` is a column, from 0 in each file.
     """
     names = ", ".join(text(_GLOB.sub(r"[\g<0>]", str(file))) for file in files)
-    return f"read_parquet([{names}], hive_partitioning = false)"
+    return f"read_parquet([{names}], hive_partitioning = false, file_row_number = {'true' if numbered else 'false'})"
 
 
 def view_if_there(connection: Connection, name: str, file: Path | None, schema: pa.Schema) -> None:
@@ -74,6 +75,13 @@ def view_if_there(connection: Connection, name: str, file: Path | None, schema: 
 def stream(connection: Connection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
     """Yield a query's result in batches of at most so many rows, without ever holding all of it."""
     yield from connection.sql(query).to_arrow_reader(rows)
+
+
+def rows(connection: Connection, query: str) -> list[dict[str, Any]]:
+    """Return a query's result, which must be small, as rows by column name."""
+    result = connection.execute(query)
+    names = [column[0] for column in result.description or []]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
 def copy(connection: Connection, query: str, path: Path) -> None:

@@ -18,6 +18,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from tasks.artifacts import artifact_key
+
 DARKROOM = [sys.executable, "-m", "flows.cli"]
 CHECKOUT = Path(__file__).parents[2]
 
@@ -54,6 +56,12 @@ class Api:
 
     def artifacts(self, run_id: str) -> list[dict[str, Any]]:
         return self.post("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}, "sort": "KEY_ASC"})
+
+    def latest_summary(self, destination: Path) -> str:
+        """Return what the Artifacts page shows of a destination now."""
+        key = artifact_key(str(destination), "summary")
+        [latest] = self.post("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
+        return latest["data"]
 
 
 def clean_environment(home: Path) -> dict[str, str]:

@@ -207,6 +207,7 @@ def test_a_second_run_is_told_who_holds_the_destination(
 
     assert second.code == 1
     assert re.search(rf"in use by run [0-9a-f-]+ on \S+ \(process {started.process.pid}\) since 20", second.err)
+    assert api.latest_summary(out).startswith(f"# Failed: {out} is in use by run ")
     assert started.process.poll() is None
     _, errors = started.process.communicate(timeout=120)
     assert started.process.returncode == 0, errors

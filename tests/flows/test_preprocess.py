@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -203,14 +205,23 @@ def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
     assert len(logs) <= 3, "a shard logs a line at its end, never one an image"
     artifacts = {artifact["key"].rpartition("-")[2]: artifact for artifact in api.artifacts(run_id)}
     assert artifacts["summary"]["data"].startswith("# 24 made, 2 failed, 0 unchanged")
-    for said in ("decode.truncated", "| p50 | p95 | max |", "images/s", "Slowest images"):
+    for said in ("decode.truncated", "| p50 | p95 | max |", "images/s", "Slowest images", "## Last runs"):
         assert said in artifacts["summary"]["data"]
+    pictures = re.findall(r"\(data:image/jpeg;base64,(.*?)\)", artifacts["summary"]["data"])
+    sizes = [Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures]
+    assert len(sizes) == 2, "a sample of what was made, and what failed"
+    assert sizes[0][0] > sizes[1][0] > 100
     failures = json.loads(artifacts["failures"]["data"])
     assert {row["source_path"]: row["error_code"] for row in failures} == {
         "broken.jpg": "decode.truncated",
         "page.jpg": "decode.unknown_format",
     }
     assert artifacts["progress"]["data"] == 100.0
+    shown = darkroom("history", out, environment=api.environment)
+    assert shown.code == 0, shown.err
+    header, *lines = shown.out.splitlines()
+    assert header.split()[2:4] == ["made", "failed"]
+    assert [line.split()[2:6] + line.split()[-1:] for line in lines] == [["24", "2", "0", "0", run_id]]
 
 
 def test_too_many_failures_fail_the_run_and_keep_its_work(api: Api, folder: Path, tmp_path: Path):
@@ -221,9 +232,13 @@ def test_too_many_failures_fail_the_run_and_keep_its_work(api: Api, folder: Path
     assert ended.code == 1
     assert "2 of 26 attempted images failed" in ended.err
     assert "max_failure_ratio = 0.05" in ended.err
+    assert "max_failure_ratio of 0.08 or more" in ended.err
     assert "Traceback" not in ended.err
     assert len(manifest_rows(out)) == 26
-    assert api.flow_run(run_id_of(out))["state_type"] == "FAILED"
+    run = api.flow_run(run_id_of(out))
+    assert run["state_type"] == "FAILED"
+    assert run["state"]["message"].startswith("2 of 26 attempted images failed (1 × decode.")
+    assert api.latest_summary(out).startswith("# Failed: 2 of 26 attempted images failed (1 × decode.")
 
 
 def test_a_run_in_which_everything_fails_stops_early(api: Api, tmp_path: Path):
@@ -236,7 +251,14 @@ def test_a_run_in_which_everything_fails_stops_early(api: Api, tmp_path: Path):
 
     assert ended.code == 1
     assert "Stopped early" in ended.err
+    assert "unless max_failure_ratio is 1" in ended.err
     assert "Traceback" not in ended.err
+    assert len(manifest_rows(tmp_path / "out")) < 3000
+    assert api.latest_summary(tmp_path / "out").startswith("# Failed: Stopped early: the first ")
+
+    allowed = darkroom("run", source, tmp_path / "out", "--max-failure-ratio", "1", environment=api.environment)
+    assert allowed.code == 0
+    assert len(manifest_rows(tmp_path / "out")) == 3000
 
 
 def test_an_empty_source_destroys_nothing(api: Api, folder: Path, tmp_path: Path):
@@ -249,8 +271,15 @@ def test_an_empty_source_destroys_nothing(api: Api, folder: Path, tmp_path: Path
     ended = darkroom("run", folder, out, environment=api.environment)
 
     assert ended.code == 1
-    assert "holds no images" in ended.err
+    assert "holds no images, while the manifest has 26" in ended.err
+    assert f"Is {folder} mounted" in ended.err
     assert tree(out) == before
+    summary = api.latest_summary(out)
+    assert summary.startswith(
+        "# Failed: The source holds no images, while the manifest has 26.\n\nNothing was changed."
+    )
+    assert "| **in the manifest** | 26 |" in summary
+    assert "## Last runs" in summary
 
 
 def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path, tmp_path: Path):
@@ -262,13 +291,19 @@ def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path
     refused = darkroom("run", folder, out, environment=api.environment)
     assert refused.code == 1
     assert "20 of 26 known images are gone" in refused.err
+    assert "max_delete_ratio = 0.2 allows" in refused.err
     assert "max_delete_ratio of 0.77 or more" in refused.err
     assert tree(out) == before
+    assert api.latest_summary(out).startswith("# Failed: 20 of 26 known images are gone from the source")
+    assert "| gone from the source, not deleted | 20 |" in api.latest_summary(out)
 
     allowed = darkroom("run", folder, out, "--max-delete-ratio", "0.77", environment=api.environment)
     assert allowed.code == 0
     assert sorted(manifest_rows(out)) == sorted(name for name in manifest_rows(out) if not name.startswith("many/"))
     assert not (out / "images/many").exists()
+    assert "| deleted | 20 |" in api.latest_summary(out)
+    last = darkroom("history", out, "--last", "1", environment=api.environment).out.splitlines()[1]
+    assert last.split()[2:6] == ["0", "0", "0", "20"]
 
 
 def test_another_recipe_is_refused_and_rebuild_replaces_every_output(api: Api, folder: Path, tmp_path: Path):
@@ -315,19 +350,25 @@ def test_a_script_is_told_why_a_run_failed_and_gets_its_report(api: Api, folder:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
+        "import flows.preprocess\n"
         "from flows.preprocess import RunFailedError, preprocess\n"
+        "flows.preprocess.make_contact_sheets = None  # a picture is not worth a run\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
         "        preprocess(sys.argv[1], sys.argv[2], rules={'max_failure_ratio': 0})\n"
         "    except RunFailedError as failure:\n"
         "        print('FAILED', failure, failure.report.ok, failure.report.failed)\n"
+        "    print('TOLD', preprocess(sys.argv[1] + '/none', sys.argv[2], return_state=True).message)\n"
     )
 
     done = run_script(script, folder, tmp_path / "out", environment=api.environment)
 
     assert done.returncode == 0, done.stderr
-    assert "FAILED 2 of 26 attempted images failed" in done.stdout
-    assert done.stdout.rstrip().endswith("24 2")
+    failed, told = done.stdout.splitlines()
+    assert failed.startswith("FAILED 2 of 26 attempted images failed")
+    assert failed.endswith("24 2")
+    assert told.startswith(f"TOLD source: {folder}/none does not exist.")
+    assert api.latest_summary(tmp_path / "out").startswith(f"# Failed: source: {folder}/none does not exist.\n")
 
 
 def test_folders_of_the_users_own_are_not_taken_for_darkrooms(folder: Path, tmp_path: Path):

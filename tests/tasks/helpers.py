@@ -11,6 +11,7 @@ from PIL import Image
 
 from tasks.destination import Destination
 from tasks.discover import LISTING_SCHEMA, Listing, Skipped, discover
+from tasks.history import PastRun
 from tasks.journal import Journal
 from tasks.manifest import run_file
 from tasks.naming import output_name, text_to_path
@@ -93,6 +94,13 @@ def failed_row(path, code, **columns):
     without = dict.fromkeys(("file_name", "format", "width", "height", "channels", "output_bytes", "output_sha256"))
     failure = {"status": "failed", "error_code": code, "error_stage": code.split(".")[0], "error_message": "no"}
     return row(path, **(without | failure | columns))
+
+
+def past_run(run_id="run", **figures):
+    """A run that was: ten seconds of work on no image."""
+    usual = {"started": NOON, "seconds": 12.0, "work_seconds": 10.0, "source_bytes": 2_000_000, "output_bytes": 10**6}
+    counts = dict.fromkeys(("ok", "failed", "touched", "deleted"), 0)
+    return PastRun(run_id, **({"interrupted": False} | usual | counts | figures))
 
 
 def make_job(place, source="/source", *, run_id="run", recipe=SMALL, rules=None):

@@ -1,0 +1,73 @@
+"""What the Parquet files of a run tell about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tasks import sql
+from tasks.destination import Workspace
+from tasks.recipe import Job
+from tasks.report import FailedImage, RunReport, SlowImage, StageTimes
+
+FAILURES_SHOWN = 300
+SLOWEST_SHOWN = 10
+STAGES = ("read", "decode", "resize", "encode", "write")
+
+COUNTS = """
+    count(*) FILTER (status = 'ok') AS ok,
+    count(*) FILTER (status = 'failed') AS failed,
+    count(*) FILTER (status = 'unchanged') AS touched,
+    coalesce(sum(source_size), 0)::BIGINT AS source_bytes,
+    coalesce(sum(output_bytes), 0)::BIGINT AS output_bytes
+"""
+"""SQL: what is counted of the rows of a run's file."""
+
+
+def read_figures(report: RunReport, workspace: Workspace, job: Job) -> None:
+    """Fill in what the run's own Parquet file and the manifest tell, once they are published."""
+    destination = workspace.destination
+    report.published = True
+    with sql.connect(workspace.root) as db:
+        db.execute(f"CREATE VIEW run AS FROM {sql.parquet(destination.runs / job.run_file)}")
+        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
+        [counts] = sql.rows(db, f"SELECT {COUNTS} FROM run")
+        [known] = sql.rows(
+            db, "SELECT count(*) AS known, count(*) FILTER (status = 'failed') AS known_failed FROM manifest"
+        )
+        for name, value in (counts | known).items():
+            setattr(report, name, value)
+        report.error_codes = {
+            row["error_code"]: row["images"]
+            for row in sql.rows(
+                db,
+                "SELECT error_code, count(*) AS images FROM run WHERE status = 'failed' GROUP BY 1 ORDER BY 2 DESC, 1",
+            )
+        }
+        report.failures = [
+            FailedImage(**row)
+            for row in sql.rows(
+                db,
+                "SELECT source_path, error_code, coalesce(error_message, '') AS error_message FROM run "
+                f"WHERE status = 'failed' ORDER BY error_code, source_path LIMIT {FAILURES_SHOWN}",
+            )
+        ]
+        report.stages = [StageTimes(stage=stage, **_times(db, stage)) for stage in STAGES] if report.ok else []
+        total = " + ".join(f"{stage}_ms" for stage in STAGES)
+        report.slowest = [
+            SlowImage(**row)
+            for row in sql.rows(
+                db,
+                f"SELECT source_path, {total} AS ms, source_size AS source_bytes, "
+                "source_width::BIGINT * source_height / 1e6 AS megapixels "
+                f"FROM run WHERE status = 'ok' ORDER BY ms DESC LIMIT {SLOWEST_SHOWN}",
+            )
+        ]
+
+
+def _times(db: sql.Connection, stage: str) -> dict[str, Any]:
+    [times] = sql.rows(
+        db,
+        f"SELECT coalesce(quantile_cont({stage}_ms, 0.5), 0) AS p50, "
+        f"coalesce(quantile_cont({stage}_ms, 0.95), 0) AS p95, coalesce(max({stage}_ms), 0) AS max FROM run",
+    )
+    return times

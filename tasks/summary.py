@@ -1,0 +1,165 @@
+"""A run's summary as Markdown, for the Prefect UI."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tasks.chart import draw_chart
+from tasks.contact_sheet import ContactSheets
+from tasks.history import History, PastRun
+from tasks.report import RunReport, first_sentence
+from tasks.text import duration, megabytes, printable
+
+PROBLEMS_SHOWN = 20
+FOLDERS_SHOWN = 20
+RUNS_LISTED = 10
+
+_MARKUP = re.compile(r"[\\`*\[\]<>&|~#$]|(?<!\w)_|_(?!\w)")
+
+
+def summary_markdown(
+    report: RunReport,
+    sheets: ContactSheets = ContactSheets(),  # noqa: B008 - frozen
+    history: History = History(),  # noqa: B008 - frozen
+) -> str:
+    """Return the run's summary as GitHub-flavoured Markdown; of a failed run, it begins with the reason."""
+    sections = [
+        *_opening(report),
+        f"`{_code(report.source)}` → `{_code(report.destination)}`",
+        *_counts(report),
+        *_pictures(report, sheets),
+        *_failures(report),
+        *_last_runs(history),
+        *_times(report),
+        *_folders(report),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _opening(report: RunReport) -> Iterator[str]:
+    if not report.problems:
+        yield f"# {report.headline()}"
+        return
+    reason, remedy = first_sentence(report.problems[0])
+    yield f"# Failed: {_plain(reason)}"
+    if remedy:
+        yield _plain(remedy)
+    yield from (f"**{_plain(problem)}**" for problem in report.problems[1:PROBLEMS_SHOWN])
+    if len(report.problems) > PROBLEMS_SHOWN:
+        yield f"And {len(report.problems) - PROBLEMS_SHOWN:,} more such problems."
+    if report.attempted:
+        yield f"{report.headline()}."
+
+
+def _counts(report: RunReport) -> Iterator[str]:
+    if report.planned:
+        yield _table(["", "images"], _count_rows(report))
+    if report.attempted:
+        yield (
+            f"{megabytes(report.source_bytes)} MB read, {megabytes(report.output_bytes)} MB written, "
+            f"{report.images_per_second:,.1f} images/s over {report.work_seconds:,.1f} s of work; "
+            f"{report.seconds:,.1f} s in all."
+        )
+
+
+def _count_rows(report: RunReport) -> list[tuple[str, Any]]:
+    deleted = "deleted" if report.published else "gone from the source, not deleted"
+    rows: list[tuple[str, Any]] = [
+        ("made", report.ok),
+        ("failed", report.failed),
+        ("unchanged", report.unchanged),
+        ("touched, but the same bytes", report.touched),
+        (deleted, report.deleted),
+        ("adopted from an interrupted run", report.adopted),
+        ("**in the manifest**", report.known),
+        ("of them failed", report.known_failed),
+    ]
+    rows += [(f"to do: {reason}", count) for reason, count in report.reasons.items()]
+    rows += [(f"skipped: {reason.replace('_', ' ')}", count) for reason, count in sorted(report.skipped.items())]
+    always = {"made", "failed", "unchanged", "**in the manifest**"}
+    return [(name, f"{count:,}") for name, count in rows if count or name in always]
+
+
+def _pictures(report: RunReport, sheets: ContactSheets) -> Iterator[str]:
+    if sheets.made:
+        yield f"## A sample of what was made: {sheets.made.images:,} of {report.ok:,}"
+        yield _image("A sample of the outputs", "jpeg", sheets.made.jpeg)
+    if sheets.failed:
+        yield f"## What failed: {sheets.failed.images:,} of {report.failed:,}"
+        yield _image("What failed, with what can still be seen of it", "jpeg", sheets.failed.jpeg)
+
+
+def _failures(report: RunReport) -> Iterator[str]:
+    if report.error_codes:
+        yield "## Failures by code"
+        yield _table(["code", "images"], [(code, f"{count:,}") for code, count in report.error_codes.items()])
+
+
+def _last_runs(history: History) -> Iterator[str]:
+    if not history.runs:
+        return
+    yield "## Last runs"
+    if len(history.runs) > 1:
+        yield _image("Images, failures, duration and throughput of the last runs", "svg+xml", draw_chart(history.runs))
+    header = ["started (UTC)", "made", "failed", "touched", "deleted", "MB read", "MB written", "took", "images/s"]
+    yield _table(header, [_run_row(run) for run in history.runs[:RUNS_LISTED]])
+    more = f" `darkroom history` lists more than these {RUNS_LISTED}." if len(history.runs) > RUNS_LISTED else ""
+    yield f"A run with nothing to do is not among them.{more}"
+
+
+def _run_row(run: PastRun) -> tuple[str, ...]:
+    return (
+        f"{run.started:%Y-%m-%d %H:%M}{' (interrupted)' if run.interrupted else ''}",
+        f"{run.ok:,}",
+        f"{run.failed:,}",
+        f"{run.touched:,}",
+        f"{run.deleted:,}",
+        megabytes(run.source_bytes),
+        megabytes(run.output_bytes),
+        duration(run.seconds),
+        f"{run.images_per_second:,.1f}",
+    )
+
+
+def _times(report: RunReport) -> Iterator[str]:
+    if report.stages:
+        rows = [(times.stage, f"{times.p50:.1f}", f"{times.p95:.1f}", f"{times.max:.1f}") for times in report.stages]
+        yield "## Time per image, ms"
+        yield _table(["stage", "p50", "p95", "max"], rows)
+    if report.slowest:
+        slow = [
+            (f"`{_code(image.source_path)}`", f"{image.ms:.0f}", f"{image.megapixels:.1f}") for image in report.slowest
+        ]
+        yield "## Slowest images"
+        yield _table(["image", "ms", "megapixels"], slow)
+
+
+def _folders(report: RunReport) -> Iterator[str]:
+    if report.unreadable_folders:
+        shown = ", ".join(f"`{_code(folder or '.')}`" for folder in report.unreadable_folders[:FOLDERS_SHOWN])
+        yield "## Folders that could not be listed"
+        yield f"Nothing below them was touched: {shown}"
+
+
+def _table(header: list[str], rows: Sequence[tuple[Any, ...]]) -> str:
+    """Return a table whose first column is text and whose others are figures."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    lines = [header, rule, *([str(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _image(description: str, kind: str, data: bytes) -> str:
+    return f"![{description}](data:image/{kind};base64,{base64.b64encode(data).decode()})"
+
+
+def _code(text: str) -> str:
+    """Return text that can stand between backticks in a table, whatever a file name holds."""
+    return printable(text).replace("`", "ˋ").replace("|", "¦")
+
+
+def _plain(text: str) -> str:
+    """Return text of one paragraph that Markdown leaves as it is, whatever a path in it holds."""
+    return _MARKUP.sub(r"\\\g<0>", printable(text.replace("\n", " ")))

@@ -1,0 +1,54 @@
+import pytest
+
+from tasks.destination import Destination
+from tasks.figures import FAILURES_SHOWN, read_figures
+from tasks.publish import publish
+from tasks.report import RunReport
+from tasks.summary import summary_markdown
+from tests.tasks.helpers import failed_row, make_job, open_workspace, publish_rows, row, write_journal
+
+
+def report():
+    return RunReport(source="/source", destination="/dest", run_id="r")
+
+
+@pytest.mark.parametrize("name", ["dest", "[a]*?'", "status=ok"])
+def test_figures_are_those_of_the_run_and_the_manifest(tmp_path, name):
+    place = Destination(tmp_path / name)
+    publish_rows(place, [row("known.jpg"), failed_row("bad.jpg", "decode.corrupt")], run_id="before")
+    job = make_job(place)
+    workspace = open_workspace(place, job)
+    rows = [
+        row("a.jpg", decode_ms=100.0, output_bytes=7),
+        row("b.jpg"),
+        row("known.jpg", status="unchanged", file_name=None, output_bytes=None),
+        failed_row("f1.jpg", "decode.corrupt", decode_ms=None),
+        failed_row("f2.jpg", "decode.corrupt"),
+        failed_row("f3.jpg", "source.denied", source_size=None),
+    ]
+    write_journal(workspace, rows)
+    publish(workspace, job, delete=True)
+    figures = report()
+    read_figures(figures, workspace, job)
+    assert figures.published
+    assert (figures.ok, figures.failed, figures.touched, figures.attempted) == (2, 3, 1, 6)
+    assert (figures.known, figures.known_failed) == (7, 4)
+    assert (figures.source_bytes, figures.output_bytes) == (5000, 17)
+    assert list(figures.error_codes.items()) == [("decode.corrupt", 2), ("source.denied", 1)]
+    assert [failure.source_path for failure in figures.failures] == ["f1.jpg", "f2.jpg", "f3.jpg"]
+    assert [image.source_path for image in figures.slowest] == ["a.jpg", "b.jpg"]
+    assert (figures.slowest[0].ms, figures.slowest[0].megapixels) == (113.0, 0.0012)
+    assert [(times.stage, times.p50, times.max) for times in figures.stages][1] == ("decode", 2.0, 100.0)
+    summary_markdown(figures)
+
+
+def test_failures_without_a_message_and_more_than_can_be_shown(place):
+    job = make_job(place)
+    workspace = open_workspace(place, job)
+    codes = [failed_row(f"{number}.jpg", "decode.corrupt", error_message=None) for number in range(FAILURES_SHOWN + 5)]
+    write_journal(workspace, codes)
+    publish(workspace, job, delete=True)
+    figures = report()
+    read_figures(figures, workspace, job)
+    assert (len(figures.failures), figures.failed, figures.stages) == (FAILURES_SHOWN, FAILURES_SHOWN + 5, [])
+    assert figures.failures[0].error_message == ""
