@@ -47,10 +47,10 @@ fi >&2
 endef
 export FIND_PYTHON
 
-.PHONY: help run test lint nights chaos bench lock clean rebuild
+.PHONY: help run test lint nights chaos screenshots bench lock clean rebuild
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/.installed | data/sample ## prepare the sample dataset: data/sample → data/out
 	.venv/bin/darkroom run data/sample data/out $(ARGS)
@@ -68,6 +68,9 @@ nights: .venv/.installed .venv/.dev-locked ## three nights of a generated datase
 
 chaos: .venv/.installed .venv/.dev-locked ## kill workers, flows, servers at random moments: tens of minutes (ARGS="--trials 5")
 	$(VENV_PYTHON) -m tests.flows.chaos $(ARGS)
+
+screenshots: .venv/.installed .venv/.dev-locked ## the README's pictures, by the browser test (needs Debian's chromium)
+	SCREENSHOTS=docs $(VENV_PYTHON) -m pytest tests/flows/test_ui.py
 
 bench: .venv/.installed ## measure what the README quotes
 	$(VENV_PYTHON) -m benchmarks $(ARGS)

@@ -1,0 +1,138 @@
+"""What people see in the Prefect UI, looked at in a real browser.
+
+`make screenshots` runs the same, on the sample dataset, and keeps the pictures for the README.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import CHECKOUT, Api, Ended, darkroom, run_id_of
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from data.generate import BROKEN, write_sample
+from tests.needs import needs
+
+PICTURES = os.environ.get("SCREENSHOTS")
+"""Folder for screenshots, if any are wanted."""
+
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WAIT_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=needs("chromium", "chromium"), args=SWITCHES)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    if PICTURES:  # on which the folder's name can be read
+        with tempfile.TemporaryDirectory(prefix="darkroom-") as name:
+            yield Path(name)
+    else:
+        yield tmp_path_factory.mktemp("ui")
+
+
+@pytest.fixture(scope="module")
+def nights(api: Api, folder: Path) -> Path:
+    """The destination of two nights of the sample dataset; three of its images are broken."""
+    source, destination = folder / "photos", folder / "dataset"
+    images = write_sample(source, 240, scale=1.0) if PICTURES else write_sample(source, 70, scale=0.3)
+    assert run(api, source, destination).code == 0
+    for image in images[::10]:
+        if image.suffix == ".jpg":
+            image.write_bytes(image.read_bytes() + b"\0")  # what follows the end of a JPEG is not looked at
+    for name in ("new/cut short.jpg", "new/error page.jpg"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_bytes((source / BROKEN[("cut" not in name)]).read_bytes())
+    assert run(api, source, destination).code == 0
+    return destination
+
+
+def run(api: Api, source: Path, destination: Path) -> Ended:
+    return darkroom("run", source, destination, "--max-failure-ratio", "0.5", environment=api.environment)
+
+
+@pytest.fixture
+def see(browser: Browser, api: Api) -> Iterator[Callable[[str], Page]]:
+    """Opens a page of the UI."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.set_default_timeout(WAIT_MS)
+    expect.set_options(timeout=WAIT_MS)
+
+    def visit(path: str) -> Page:
+        page.goto(f"{api.url.removesuffix('/api')}/{path}")
+        return page
+
+    yield visit
+    page.close()
+
+
+def keep(page: Page, name: str) -> None:
+    if PICTURES:
+        page.wait_for_load_state("networkidle")
+        with Image.open(io.BytesIO(page.screenshot())) as picture:
+            # Few colours are enough for a page, and make a third of the bytes.
+            picture.convert("RGB").quantize(128).save(CHECKOUT / PICTURES / f"{name}.png", optimize=True)
+
+
+def test_a_run_and_its_artifacts(see: Callable[[str], Page], api: Api, nights: Path):
+    run_id = run_id_of(nights)
+    told = api.flow_run(run_id)["state"]["message"]
+    artifacts = {each["key"].rpartition("-")[2]: each for each in api.artifacts(run_id)}
+
+    page = see(f"runs/flow-run/{run_id}")
+    expect(page.get_by_text("Completed").first).to_be_visible()
+    expect(page.get_by_text(re.compile("photos 20")).first).to_be_visible()
+    expect(page.get_by_text(re.compile(r"images to process .*new.* in \d+ shards")).first).to_be_visible()
+    keep(page, "run")
+    page.get_by_text("Artifacts", exact=True).click()
+    expect(page.get_by_text(artifacts["summary"]["key"]).first).to_be_visible()
+    expect(page.get_by_text(artifacts["failures"]["key"]).first).to_be_visible()
+
+    page = see(f"artifacts/artifact/{artifacts['summary']['id']}")
+    expect(page.get_by_role("heading", name=told)).to_be_visible()
+    for heading in ("A sample of what was made", "What failed", "Last runs", "Time per image"):
+        expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile("in the manifest"))).to_be_visible()
+    pictures = page.locator("img[src^='data:image/jpeg']")
+    expect(pictures).to_have_count(2)
+    for number in range(2):
+        picture = pictures.nth(number)
+        picture.scroll_into_view_if_needed()
+        expect(picture).to_be_visible()
+        assert picture.evaluate("image => image.complete && image.naturalWidth") > 100, "drawn, not broken"
+    page.mouse.wheel(0, -100_000)
+    keep(page, "summary")
+
+    page = see(f"artifacts/artifact/{artifacts['failures']['id']}")
+    row = page.get_by_role("row").filter(has_text="new/cut short.jpg")
+    expect(row).to_contain_text("decode.truncated")
+    keep(page, "failures")
+
+    key = artifacts["summary"]["key"]
+    versions = api.post("artifacts/filter", {"artifacts": {"key": {"any_": [key]}}})
+    assert len(versions) == 2, "one a night"
+    page = see(f"artifacts/key/{key}")
+    for version in versions:
+        expect(page.locator(f"a[href='/artifacts/artifact/{version['id']}']").first).to_be_visible()
+    keep(page, "versions")
