@@ -82,7 +82,7 @@ _LOW_CARDINALITY = [
 ]
 
 
-_FOOTER_NAMES = ("schema_version", "recipe", "recipe_id", "run_id")
+_FOOTER_NAMES = ("schema_version", "recipe", "recipe_id", "run_id", "run_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ def footer_of(file: Path) -> dict[str, str]:
     """
     read_info(file)
     values = pq.read_metadata(file).metadata or {}
-    return {name: values[name.encode()].decode() for name in _FOOTER_NAMES}
+    return {name: values[name.encode()].decode() for name in _FOOTER_NAMES if name.encode() in values}
 
 
 def write_table(path: Path, batches: Iterator[pa.RecordBatch], metadata: dict[str, str]) -> None:
