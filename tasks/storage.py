@@ -110,14 +110,22 @@ class LocalFolder:
         """
         target = self.locate(path)
         try:
-            if not _is_plain_folder(os.path.dirname(target), self.root):
-                _make_folders(target, self.root)
-                if not _is_plain_folder(os.path.dirname(target), self.root):
-                    raise ImageError(ErrorCode.WRITE_DENIED, "a symbolic link leads the output's folder elsewhere")
-            replace_file(target, data)
+            try:
+                self._write(target, data)
+            except (FileNotFoundError, NotADirectoryError):
+                # A worker outlives runs, and the folder that it knows may have been removed between them.
+                _is_plain_folder.cache_clear()
+                self._write(target, data)
         except OSError as error:
             code = _WRITE_CODES.get(error.errno or 0, ErrorCode.WRITE_FAILED)
             raise ImageError(code, f"writing the output failed: {os.strerror(error.errno or 0)}") from error
+
+    def _write(self, target: bytes, data: bytes) -> None:
+        if not _is_plain_folder(os.path.dirname(target), self.root):
+            _make_folders(target, self.root)
+            if not _is_plain_folder(os.path.dirname(target), self.root):
+                raise ImageError(ErrorCode.WRITE_DENIED, "a symbolic link leads the output's folder elsewhere")
+        replace_file(target, data)
 
     def delete(self, path: str) -> None:
         """Delete a file and the folders that it leaves empty; a file that isn't there is no error."""
@@ -128,11 +136,30 @@ class LocalFolder:
             os.unlink(target)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return
-        for folder in _parents(target, self.root):
-            try:
-                os.rmdir(folder)
-            except OSError:
-                return
+        _remove_empty_folders(target, self.root)
+
+    def move(self, path: str, folder: LocalFolder) -> None:
+        """Move a file to the same path below another folder, and remove the folders that it leaves empty.
+
+        Raises:
+            OSError: it isn't there, or can't be moved.
+        """
+        target = self.locate(path)
+        if not _is_plain_folder(os.path.dirname(target), self.root):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        moved = folder.locate(path)
+        os.makedirs(os.path.dirname(moved), exist_ok=True)
+        shutil.move(os.fsdecode(target), os.fsdecode(moved))
+        _remove_empty_folders(target, self.root)
+
+
+def _remove_empty_folders(target: bytes, root: bytes) -> None:
+    """Remove the folders above a file that is gone, as far as they are empty."""
+    for folder in _parents(target, root):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            return
 
 
 def _parents(target: bytes, root: bytes) -> Iterator[bytes]:

@@ -100,6 +100,29 @@ def test_stale_outputs_in_the_way_are_removed(folder, tmp_path):
     assert files(tmp_path) == {"a.jpg": b"file again"}
 
 
+def test_a_folder_that_was_removed_since_it_was_last_written_to_is_made_again(folder, tmp_path):
+    folder.write("a/b/c.jpg", b"first")
+    folder.delete("a/b/c.jpg")
+    assert files(tmp_path) == {}
+    folder.write("a/b/c.jpg", b"second")
+    folder.delete("a/b/c.jpg")
+    (tmp_path / "a").write_bytes(b"a file in its place")
+    folder.write("a/b/c.jpg", b"third")
+    assert files(tmp_path) == {"a/b/c.jpg": b"third"}
+
+
+def test_a_moved_file_takes_the_folders_that_are_left_empty(folder, tmp_path):
+    elsewhere = LocalFolder(os.fsencode(tmp_path / "elsewhere"))
+    for path in ("a/b/c.jpg", "a/d.jpg"):
+        folder.write(path, path.encode())
+    folder.move("a/b/c.jpg", elsewhere)
+    assert files(tmp_path) == {"a/d.jpg": b"a/d.jpg", "elsewhere/a/b/c.jpg": b"a/b/c.jpg"}
+    assert not (tmp_path / "a/b").exists()
+    for path in ("a/b/c.jpg", "a/none.jpg", "../x.jpg"):
+        with pytest.raises(OSError):
+            folder.move(path, elsewhere)
+
+
 def test_odd_names_are_written_as_their_bytes(folder, tmp_path):
     folder.write("\uefff\n/é.jpg", b"data")
     assert os.listdir(os.fsencode(tmp_path)) == [b"\xff\n"]
