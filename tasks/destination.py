@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
+
+WorkKind: TypeAlias = Literal["runs", "verify"]
+"""What a working folder is for: a run's is adopted by the next one, a verification's is only thrown away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +32,29 @@ class Destination:
         return self.root / "runs"
 
     @property
+    def findings(self) -> Path:
+        """One Parquet file per verification that found anything."""
+        return self.root / "findings"
+
+    @property
     def work(self) -> Path:
         """Working state, only for the tool."""
         return self.root / ".darkroom"
 
-    def workspace(self, run_id: str) -> Workspace:
-        """Return the working folder of one run."""
-        return Workspace(self, run_id)
+    @property
+    def quarantine(self) -> Path:
+        """What repairs have moved out of `images/`, a folder a repair."""
+        return self.work / "quarantine"
 
-    def workspaces(self) -> list[Workspace]:
+    def workspace(self, run_id: str, kind: WorkKind = "runs") -> Workspace:
+        """Return the working folder of one run."""
+        return Workspace(self, run_id, kind)
+
+    def workspaces(self, kind: WorkKind = "runs") -> list[Workspace]:
         """Return the working folders that exist, oldest first: those of runs that have not ended."""
-        folder = self.work / "runs"
+        folder = self.work / kind
         found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-        return [Workspace(self, path.name) for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+        return [Workspace(self, path.name, kind) for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +63,12 @@ class Workspace:
 
     destination: Destination
     run_id: str
+    kind: WorkKind = "runs"
 
     @property
     def root(self) -> Path:
         """The folder itself."""
-        return self.destination.work / "runs" / self.run_id
+        return self.destination.work / self.kind / self.run_id
 
     @property
     def job(self) -> Path:
@@ -72,7 +87,7 @@ class Workspace:
 
     @property
     def plan(self) -> Path:
-        """The images to process; each row group is a shard."""
+        """The images to process, or the outputs to read again; each row group is a shard."""
         return self.root / "plan.parquet"
 
     @property

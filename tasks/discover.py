@@ -30,6 +30,7 @@ LISTING_SCHEMA = pa.schema(
 OUTPUTS_SCHEMA = pa.schema(
     [pa.field("file_name", pa.string(), nullable=False), pa.field("size", pa.int64(), nullable=False)]
 )
+"""What isn't a regular file has a size of -1, which is no output's."""
 
 
 @dataclass(slots=True)
@@ -89,8 +90,28 @@ def list_outputs(images: Path, listing: Path) -> None:
     Temporary files are what a run that died had begun to write; they are removed. Only the holder of the
     destination's lease may call this.
     """
+    _write_outputs(images, listing, _walk_outputs(os.fsencode(images)))
+
+
+def survey_outputs(images: Path, listing: Path) -> list[str]:
+    """Write what `list_outputs` does, changing nothing: temporary files are listed too.
+
+    Returns:
+        The folders, relative to the manifest, that could not be listed: what is below them is unknown, not gone.
+    """
+    unlisted: list[str] = []
+    _write_outputs(images, listing, _walk_outputs(os.fsencode(images), unlisted))
+    return [f"{images.name}/{folder}" if folder else images.name for folder in unlisted]
+
+
+def is_temporary(file_name: str) -> bool:
+    """Say whether a file is what a run that died had begun to write."""
+    return file_name.rpartition("/")[2].startswith(TEMPORARY_PREFIX)
+
+
+def _write_outputs(images: Path, listing: Path, outputs: Iterator[_Found]) -> None:
     with pq.ParquetWriter(listing, OUTPUTS_SCHEMA, compression="zstd") as writer:
-        for batch in _batched(_walk_outputs(os.fsencode(images))):
+        for batch in _batched(outputs):
             writer.write_batch(
                 pa.record_batch(
                     [
@@ -197,21 +218,37 @@ def _file(entry: os.DirEntry[bytes], text: str, skipped: Skipped) -> Iterator[_F
         skipped.counts["special"] += 1
 
 
-def _walk_outputs(root: bytes) -> Iterator[_Found]:
+def _walk_outputs(root: bytes, unlisted: list[str] | None = None) -> Iterator[_Found]:
+    """Yield every file below a folder.
+
+    Given a list for the folders that can't be listed, it changes nothing; without, such a folder ends it all, and
+    temporary files are removed.
+    """
     folders = [b""]
     while folders:
         folder = folders.pop()
         try:
-            entries = os.scandir(os.path.join(root, folder))
-        except FileNotFoundError:
-            continue
-        with entries:
-            for entry in entries:
-                path = folder + b"/" + entry.name if folder else entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(path)
-                elif entry.name.startswith(TEMPORARY_PREFIX.encode()):
-                    os.unlink(entry.path)
-                else:
-                    status = entry.stat(follow_symlinks=False)
-                    yield _Found(path_to_text(path), status.st_size, None)
+            yield from _outputs(root, folder, folders, clean=unlisted is None)
+        except OSError:
+            if unlisted is None:
+                raise
+            unlisted.append(path_to_text(folder))
+
+
+def _outputs(root: bytes, folder: bytes, folders: list[bytes], *, clean: bool) -> Iterator[_Found]:
+    """Yield the files of one folder, and add the folders in it to those that are still to be looked at."""
+    try:
+        entries = os.scandir(os.path.join(root, folder))
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            path = folder + b"/" + entry.name if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif clean and entry.name.startswith(TEMPORARY_PREFIX.encode()):
+                os.unlink(entry.path)
+            else:
+                status = entry.stat(follow_symlinks=False)
+                size = status.st_size if stat.S_ISREG(status.st_mode) else -1
+                yield _Found(path_to_text(path), size, None)

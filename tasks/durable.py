@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import sys
 from functools import cache
@@ -62,3 +63,12 @@ def sync_filesystem(path: Path) -> None:
 @cache
 def _libc() -> Any:
     return ctypes.CDLL(None, use_errno=True)
+
+
+def unused_name(folder: Path, stem: str, suffix: str = "") -> str:
+    """Return a name in a folder that is not taken yet: `stem` and suffix, or with `.2`, `.3` … between them."""
+    tries = itertools.count(2)
+    name = f"{stem}{suffix}"
+    while (folder / name).exists():
+        name = f"{stem}.{next(tries)}{suffix}"
+    return name

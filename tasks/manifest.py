@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.destination import Destination
-from tasks.durable import replace_durably
+from tasks.durable import replace_durably, unused_name
 from tasks.errors import DarkroomError, SettingsError
 from tasks.recipe import Job, Recipe
 
@@ -169,11 +168,7 @@ def _read_footer(manifest: Path) -> tuple[int, dict[str, str]] | None:
 
 def run_file(destination: Destination, run_id: str) -> str:
     """Return a name below `runs/` that is not taken yet: a run that is retried leaves one file a try."""
-    tries = itertools.count(2)
-    name = f"{run_id}.parquet"
-    while (destination.runs / name).exists():
-        name = f"{run_id}.{next(tries)}.parquet"
-    return name
+    return unused_name(destination.runs, run_id, ".parquet")
 
 
 def footer(job: Job) -> dict[str, str]:

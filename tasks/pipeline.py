@@ -141,7 +141,7 @@ class Pipeline:
         started = time.perf_counter()
         with _as_image_error(image, ErrorCode.SOURCE_FAILED):
             limit = self._job.rules.max_source_bytes
-            image.data, image.version = _with_retries(self._source.read, planned["source_path"], limit)
+            image.data, image.version = with_retries(self._source.read, planned["source_path"], limit)
             image.sha256 = hashlib.sha256(image.data).hexdigest()
             if planned["former"]:
                 image.made = former_output(planned["former"], image.sha256, self._destination)
@@ -170,7 +170,7 @@ class Pipeline:
     def _write(self, source_path: str, made: Transformed) -> Row:
         file_name = output_name(source_path, self._job.recipe.format)
         started = time.perf_counter()
-        _with_retries(self._images.write, file_name, made.data)
+        with_retries(self._images.write, file_name, made.data)
         return {
             **_facts_columns(made.facts),
             "status": "ok",
@@ -231,7 +231,7 @@ def _facts_columns(facts: SourceFacts) -> Row:
     }
 
 
-def _with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a storage function again while what it raises may pass, with exponential backoff and jitter."""
     for tried in range(1, READ_TRIES):
         try:

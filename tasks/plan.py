@@ -112,12 +112,12 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
                 max_pixels=job.rules.max_pixels,
             )
         )
-        sql.copy(db, _DELETED_SQL.format(unlisted=_below(listing.skipped.unreadable)), workspace.deleted)
+        sql.copy(db, _DELETED_SQL.format(unlisted=below("source_path", listing.skipped.unreadable)), workspace.deleted)
         db.execute(f"CREATE VIEW deleted AS FROM {sql.parquet(workspace.deleted)}")
         find_moved(db, recipe_id=job.recipe_id, forced=job.rules.force)
         db.execute(_WORK_SQL)
         reasons = dict(db.execute("SELECT reason, count(*) FROM work GROUP BY 1 ORDER BY 1").fetchall())
-        shards = tuple(_cut(db, workspace, sum(reasons.values()), workers))
+        shards = tuple(cut_shards(db, workspace.plan, PLAN_SCHEMA, "source_size", workers))
         [(known, known_failed)] = db.execute(
             "SELECT count(*), count(*) FILTER (status = 'failed') FROM manifest"
         ).fetchall()
@@ -169,31 +169,39 @@ _DELETED_SQL = """
 """
 
 
-def _below(folders: Sequence[str]) -> str:
-    """Return the SQL condition that an image lies below one of the folders."""
+def below(column: str, folders: Sequence[str]) -> str:
+    """Return the SQL condition that a column's path lies below one of the folders."""
     if "" in folders:
         return "true"
-    below = " OR ".join(f"starts_with(source_path, {sql.text(folder + '/')})" for folder in folders)
-    return f"({below or 'false'})"
+    conditions = " OR ".join(f"starts_with({column}, {sql.text(folder + '/')})" for folder in folders)
+    return f"({conditions or 'false'})"
 
 
-def _cut(db: sql.Connection, workspace: Workspace, images: int, workers: int) -> Iterator[Shard]:
-    """Write the work as row groups of predicted work as equal as can be, in the order of paths."""
-    if not images:
-        return
-    cost = f"(coalesce(source_size, 0) + {IMAGE_OVERHEAD_BYTES})"
+def cut_shards(db: sql.Connection, plan: Path, schema: pa.Schema, size: str, workers: int) -> Iterator[Shard]:
+    """Write the work as row groups of predicted work as equal as can be, in the order of paths.
+
+    Args:
+        db: where `work` is a table or view, with a column `source_path`.
+        plan: the Parquet file to write; there is none if there is no work.
+        schema: the columns to write.
+        size: the column with the bytes that are to be read.
+        workers: how many shards are worked on at a time.
+    """
+    cost = f"(coalesce({size}, 0) + {IMAGE_OVERHEAD_BYTES})"
     [(total,)] = db.execute(f"SELECT sum({cost})::DOUBLE FROM work").fetchall()
+    if total is None:
+        return
     target = total / shard_count(total, workers)
-    columns = ", ".join(PLAN_SCHEMA.names)
-    batches = sql.stream(db, f"SELECT {columns} FROM work ORDER BY source_path", 65_536)
-    with pq.ParquetWriter(workspace.plan, PLAN_SCHEMA, compression="zstd", write_page_checksum=True) as writer:
-        for number, table in enumerate(_groups(batches, target)):
+    batches = sql.stream(db, f"SELECT {', '.join(schema.names)} FROM work ORDER BY source_path", 65_536)
+    tables = (pa.Table.from_batches([batch]).cast(schema) for batch in batches)
+    with pq.ParquetWriter(plan, schema, compression="zstd", write_page_checksum=True) as writer:
+        for number, table in enumerate(_groups(tables, size, target)):
             writer.write_table(table, row_group_size=table.num_rows)
-            yield Shard(number, table.num_rows, int(_sizes(table).sum()))
+            yield Shard(number, table.num_rows, int(_sizes(table, size).sum()))
 
 
 def shard_count(total_bytes: float, workers: int) -> int:
-    """Return into how many shards so much work (source bytes and overhead) is best cut."""
+    """Return into how many shards so much work (bytes to read and overhead) is best cut."""
     shortest, longest = (seconds * BYTES_PER_SECOND for seconds in SHARD_SECONDS)
     wanted = max(workers * SHARDS_PER_WORKER, total_bytes / longest)
     worthwhile = max(total_bytes / shortest, min(workers, 4 * total_bytes / shortest))
@@ -201,14 +209,13 @@ def shard_count(total_bytes: float, workers: int) -> int:
     return count if count <= workers else min(-(-count // workers) * workers, MAX_SHARDS)
 
 
-def _groups(batches: Iterator[pa.RecordBatch], target: float) -> Iterator[pa.Table]:
+def _groups(tables: Iterator[pa.Table], size: str, target: float) -> Iterator[pa.Table]:
     """Regroup rows so that the k-th group ends where k targets of work are done."""
     done = 0.0
     group: list[pa.Table] = []
     group_number = 0.0
-    for batch in batches:
-        table = pa.Table.from_batches([batch]).cast(PLAN_SCHEMA)
-        ends = done + np.cumsum(_sizes(table) + IMAGE_OVERHEAD_BYTES)
+    for table in tables:
+        ends = done + np.cumsum(_sizes(table, size) + IMAGE_OVERHEAD_BYTES)
         # An image belongs to the group in which its work begins.
         numbers = np.floor_divide(np.concatenate([[done], ends[:-1]]), target)
         starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1)]
@@ -222,8 +229,8 @@ def _groups(batches: Iterator[pa.RecordBatch], target: float) -> Iterator[pa.Tab
     yield pa.concat_tables(group)
 
 
-def _sizes(table: pa.Table) -> np.ndarray:
-    sizes: np.ndarray = table["source_size"].fill_null(0).to_numpy()
+def _sizes(table: pa.Table, size: str) -> np.ndarray:
+    sizes: np.ndarray = table[size].fill_null(0).to_numpy()
     return sizes
 
 

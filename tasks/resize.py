@@ -5,50 +5,18 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, Field
 
-from tasks.destination import Destination, Workspace
 from tasks.errors import DarkroomError
 from tasks.imaging import configure_codecs
 from tasks.journal import Journal, Row, finished_paths
 from tasks.pipeline import Pipeline, worker_name
 from tasks.plan import read_shard
 from tasks.recipe import Job
-
-PROGRESS_TOPIC = "darkroom-progress"
-PROGRESS_SECONDS = 0.5
-
-
-class ShardRef(BaseModel):
-    """What a shard's task is told: where the run's plan lies, and which part of it is meant."""
-
-    destination: str
-    run_id: str
-    number: int = Field(description="Row group of the plan, from 0.")
-    of: int = Field(description="Number of shards of the run.")
-    images: int
-    attempt: int = Field(1, description="Which attempt at this shard; the first is 1.")
-
-    @property
-    def label(self) -> str:
-        """A name for people."""
-        attempt = f" attempt {self.attempt}" if self.attempt > 1 else ""
-        return f"shard {self.number + 1} of {self.of} ({self.images:,} images){attempt}"
-
-    @property
-    def workspace(self) -> Workspace:
-        """The run's working folder."""
-        return Destination(Path(self.destination)).workspace(self.run_id)
-
-    def was_begun(self) -> bool:
-        """Say whether a worker has begun with this attempt."""
-        return self.workspace.begun(self.number, self.attempt).exists()
+from tasks.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +35,11 @@ class ShardResult:
     output_bytes: int = 0
     error_codes: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def done(self) -> int:
+        """Images that are done, failed ones included."""
+        return self.ok + self.failed + self.unchanged + self.resumed
+
     def describe(self) -> str:
         """Say in one line what came of the shard."""
         rate = (self.ok + self.failed + self.unchanged) / self.seconds if self.seconds else 0.0
@@ -78,13 +51,7 @@ class ShardResult:
         )
 
 
-def _run_name() -> str:
-    from prefect.runtime import task_run
-
-    return ShardRef.model_validate(task_run.parameters["shard"]).label
-
-
-@task(name="resize_shard", task_run_name=_run_name, cache_policy=NO_CACHE, persist_result=False)
+@task(name="resize_shard", task_run_name=task_run_name, cache_policy=NO_CACHE, persist_result=False)
 def resize_shard(shard: ShardRef) -> ShardResult:
     """Process the images of one shard that no former attempt has finished; a bad image is a row, not an error."""
     result = work_shard(shard)
@@ -143,7 +110,7 @@ class _Tally:
         self._output_bytes += row.get("output_bytes") or 0
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
             self._told_at = time.monotonic()
-            _tell({"shard": self._shard.number, "done": self._status.total(), "failed": self._status["failed"]})
+            tell({"shard": self._shard.number, "done": self._status.total(), "failed": self._status["failed"]})
 
     def result(self) -> ShardResult:
         return ShardResult(
@@ -157,11 +124,3 @@ class _Tally:
             output_bytes=self._output_bytes,
             error_codes=dict(self._codes),
         )
-
-
-def _tell(progress: dict[str, int]) -> None:
-    """Send progress to whoever listens to `PROGRESS_TOPIC`; outside a Dask worker nobody does."""
-    from distributed import get_worker
-
-    with suppress(ValueError):
-        get_worker().log_event(PROGRESS_TOPIC, progress)

@@ -33,7 +33,7 @@ NO_LIMIT = 1 << 62
 
 def probe(data: bytes) -> SourceFacts:
     """Return what an image's header says, without decoding pixels; raises `ImageError`."""
-    image_format = _recognise(data)
+    image_format = recognise(data)
     if image_format == "jpeg":
         return read_header(data).facts
     with quiet():
@@ -51,7 +51,7 @@ def transform(data: bytes, recipe: Recipe, max_pixels: int) -> Transformed:
     `fit="outside"` may enlarge it to.
     """
     started = perf_counter()
-    image_format = _recognise(data)
+    image_format = recognise(data)
     if image_format == "jpeg":
         facts, geometry, decoded = _decode_jpeg(data, recipe, max_pixels)
     else:
@@ -85,7 +85,8 @@ def transform(data: bytes, recipe: Recipe, max_pixels: int) -> Transformed:
     )
 
 
-def _recognise(data: bytes) -> str:
+def recognise(data: bytes) -> str:
+    """Return the format of an image file that can be read here; raises `ImageError`."""
     if not data:
         raise ImageError(ErrorCode.SOURCE_EMPTY, "the file is empty")
     image_format = sniff_format(data)

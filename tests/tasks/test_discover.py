@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import discover as discover_module
-from tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover, list_outputs
+from tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover, list_outputs, survey_outputs
 from tasks.naming import path_to_text
 from tasks.storage import LocalFolder, version_of
 from tests.tasks.helpers import unprivileged
@@ -254,9 +254,39 @@ def test_outputs_are_listed_and_what_was_being_written_is_removed(place, listing
     assert not list(place.images.rglob(".darkroom-*"))
 
 
+def sizes_in(listing):
+    return {row["file_name"]: row["size"] for row in pq.read_table(listing).to_pylist()}
+
+
+def test_what_is_no_regular_file_has_no_size_of_an_output(place, listing):
+    touch(place.images / "a.jpg", b"123")
+    (place.images / "link.jpg").symlink_to("a.jpg")
+    (place.images / "folder").symlink_to(place.root)
+    os.mkfifo(place.images / "pipe")
+    for survey in (list_outputs, survey_outputs):
+        survey(place.images, listing)
+        assert sizes_in(listing) == {"images/a.jpg": 3, "images/link.jpg": -1, "images/folder": -1, "images/pipe": -1}
+
+
+def test_a_survey_of_outputs_changes_nothing_and_names_the_folders_that_cannot_be_listed(open_path):
+    images, listing = open_path / "images", open_path / "listing.parquet"
+    for name in ("a.jpg", ".darkroom-1-1", "b/.darkroom-1-2", "closed/c.jpg", "d/half/e.jpg"):
+        touch(images / name)
+    (images / "closed").chmod(0)
+    (images / "d/half").chmod(0o444)
+    with unprivileged():
+        unlisted = survey_outputs(images, listing)
+        assert sorted(unlisted) == ["images/closed", "images/d/half"]
+        assert set(sizes_in(listing)) == {"images/a.jpg", "images/.darkroom-1-1", "images/b/.darkroom-1-2"}
+        with pytest.raises(PermissionError):
+            list_outputs(images, listing)
+    assert survey_outputs(images / "a.jpg", listing) == ["a.jpg"]
+
+
 def test_a_destination_without_outputs_has_an_empty_list_of_them(place, listing):
-    list_outputs(place.images, listing)
-    assert pq.read_metadata(listing).num_rows == 0
+    for survey in (list_outputs, survey_outputs):
+        assert not survey(place.images, listing)
+        assert pq.read_metadata(listing).num_rows == 0
 
 
 def test_links_into_the_destination_are_never_followed(tmp_path):

@@ -251,9 +251,9 @@ def shard_cut(costs, workers):
 
 
 def regrouped_from(groups, batch_rows):
-    def regrouped(batches, target):
-        table = pa.Table.from_batches(list(batches))
-        return groups(iter(table.to_batches(max_chunksize=batch_rows)), target)
+    def regrouped(tables, size, target):
+        batches = pa.concat_tables(tables).to_batches(max_chunksize=batch_rows)
+        return groups((pa.Table.from_batches([batch]) for batch in batches), size, target)
 
     return regrouped
 

@@ -494,7 +494,7 @@ def test_only_storage_errors_that_may_pass_are_tried_again(delays):
         raise ImageError(ErrorCode.SOURCE_DENIED, "no")
 
     with pytest.raises(ImageError):
-        pipeline_module._with_retries(fail)
+        pipeline_module.with_retries(fail)
     assert (len(calls), delays) == (1, [])
 
 

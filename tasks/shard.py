@@ -1,0 +1,56 @@
+"""A shard: what the task of one is told, and how it tells how far it is."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from tasks.destination import Destination, WorkKind, Workspace
+
+PROGRESS_TOPIC = "darkroom-progress"
+PROGRESS_SECONDS = 0.5
+"""A task tells its progress this often."""
+
+
+class ShardRef(BaseModel):
+    """What a shard's task is told: where the run's plan lies, and which part of it is meant."""
+
+    destination: str
+    run_id: str
+    kind: WorkKind = Field("runs", description="Which of the destination's working folders the plan lies in.")
+    number: int = Field(description="Row group of the plan, from 0.")
+    of: int = Field(description="Number of shards of the run.")
+    images: int
+    attempt: int = Field(1, description="Which attempt at this shard; the first is 1.")
+
+    @property
+    def label(self) -> str:
+        """A name for people."""
+        attempt = f" attempt {self.attempt}" if self.attempt > 1 else ""
+        return f"shard {self.number + 1} of {self.of} ({self.images:,} images){attempt}"
+
+    @property
+    def workspace(self) -> Workspace:
+        """The run's working folder."""
+        return Destination(Path(self.destination)).workspace(self.run_id, self.kind)
+
+    def was_begun(self) -> bool:
+        """Say whether a worker has begun with this attempt."""
+        return self.workspace.begun(self.number, self.attempt).exists()
+
+
+def task_run_name() -> str:
+    """Return the name of the task run of a shard that is being started."""
+    from prefect.runtime import task_run
+
+    return ShardRef.model_validate(task_run.parameters["shard"]).label
+
+
+def tell(progress: dict[str, int]) -> None:
+    """Send progress to whoever listens to `PROGRESS_TOPIC`; outside a Dask worker nobody does."""
+    from distributed import get_worker
+
+    with suppress(ValueError):
+        get_worker().log_event(PROGRESS_TOPIC, progress)
