@@ -9,18 +9,21 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from flows import terminal
-from flows.cluster import early_cluster, is_local, warm_up
 from flows.options import parse, with_settings
-from flows.server import LocalServer, check_api, light_tls, local_server, sigterm_exits, unwatched
-from tasks.check import check_compute, check_is_destination, check_locations, check_recipe
+from flows.session import session
+from tasks.check import (
+    check_compute,
+    check_is_destination,
+    check_kept_destination,
+    check_locations,
+    check_recipe,
+    check_sample,
+)
 from tasks.destination import Destination
 from tasks.errors import DarkroomError, SettingsError
 from tasks.recipe import Compute, Recipe, Rules
@@ -84,13 +87,37 @@ def run(
 
     Exit codes: 0 all is well, 1 the run failed, 2 wrong usage.
     """
-    if not verbose:
-        # What a user needs is printed at the end; Prefect's log of it is in the UI.
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    problem = _run_flow(source, destination, parse(Recipe, settings), parse(Rules, settings), parse(Compute, settings))
-    if problem:
-        terminal.error(problem)
-        raise typer.Exit(EXIT_FAILED)
+    _quieten(verbose)
+    _end(_prepare(source, destination, parse(Recipe, settings), parse(Rules, settings), parse(Compute, settings)))
+
+
+@app.command()
+@with_settings(Compute)
+def verify(
+    destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")],
+    sample: Annotated[
+        float,
+        typer.Option(
+            help="Part of the outputs to read again, above 0 and up to 1. Whether outputs are there, have the right "
+            "size, and are all that is there, is looked up for all."
+        ),
+    ] = 1.0,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Move damaged and foreign files to a quarantine; the next run makes again what is missing then.",
+        ),
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show Prefect's log too.")] = False,
+    **settings: Any,
+) -> None:
+    """Compare the outputs of DESTINATION with its manifest; without --repair, nothing is changed.
+
+    Exit codes: 0 all is as the manifest says, 1 something is not or can't be told, 2 wrong usage.
+    """
+    _quieten(verbose)
+    _end(_verify(destination, sample, repair, parse(Compute, settings)))
 
 
 @app.command()
@@ -124,72 +151,53 @@ def history(
     terminal.print_history(read_history(place, last))
 
 
-def _run_flow(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> str:
+def _quieten(verbose: bool) -> None:
+    if not verbose:
+        # What a user needs is printed at the end; Prefect's log of it is in the UI.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
+def _end(problem: str) -> None:
+    if problem:
+        terminal.error(problem)
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _prepare(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> str:
     """Run the flow, print what came of it, and return why it failed; nothing if it did not."""
     _, place = check_locations(source, destination)
     check_compute(compute)
-    # Server and workers begin with their own imports while this process goes through its.
-    with sigterm_exits(), _server_if_needed() as server, ExitStack() as stack:
-        if is_local(compute):
-            warm_up()
+    with session(compute) as started:
         check_recipe(place, recipe, rules)
         if not place.manifest.exists():
-            stack.enter_context(early_cluster(compute))
+            started.start_cluster()
         from flows.preprocess import preprocess, report_of
 
-        if server:
-            server.wait_until_healthy()
-            stack.enter_context(unwatched())
-        else:
-            check_api()
-        stack.enter_context(light_tls())
-        try:
-            with terminal.shown_progress():
-                state = preprocess(source, destination, recipe, rules, compute, return_state=True)
-        except (KeyboardInterrupt, SystemExit):
-            terminal.error("Interrupted. What is finished is kept: the same command goes on from there.")
-            raise
+        state = started.run(
+            lambda: preprocess(source, destination, recipe, rules, compute, return_state=True),
+            interrupted="Interrupted. What is finished is kept: the same command goes on from there.",
+        )
         if report := report_of(state):
-            terminal.print_report(report, _page(report.run_id, local=bool(server)))
-        return "" if state.is_completed() else state.message or state.name
+            terminal.print_report(report, started.page(report.run_id))
+        return "" if state.is_completed() else str(state.message or state.name)
 
 
-def _page(run_id: str, *, local: bool) -> str:
-    """Say where the run's page is."""
-    path = f"runs/flow-run/{run_id}"
-    if local:
-        prefect = os.path.relpath(Path(sys.executable).with_name("prefect"))
-        return f"'{prefect} server start', then http://127.0.0.1:4200/{path}"
-    from prefect.settings import get_current_settings
+def _verify(destination: str, sample: float, repair: bool, compute: Compute) -> str:
+    """Run the flow, print what came of it, and return why it failed; nothing if it did not."""
+    check_kept_destination(destination)
+    check_sample(sample)
+    check_compute(compute)
+    with session(compute) as started:
+        started.start_cluster()
+        from flows.verify import report_of, verify
 
-    return f"{get_current_settings().ui_url}/{path}"
-
-
-@contextmanager
-def _server_if_needed() -> Iterator[LocalServer | None]:
-    if _api_is_configured():
-        yield None
-    else:
-        with local_server() as server:
-            yield server
-
-
-def _api_is_configured() -> bool:
-    """Say whether Prefect has an API to talk to, importing Prefect only if there is any doubt."""
-    if os.environ.get("PREFECT_API_URL"):
-        return True
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-    hints = {
-        Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")): "PREFECT_API_URL",
-        Path(".env"): "PREFECT_API_URL",
-        Path("prefect.toml"): "api",
-        Path("pyproject.toml"): "tool.prefect",
-    }
-    if not any(path.is_file() and hint in path.read_text(errors="replace") for path, hint in hints.items()):
-        return False
-    from prefect.settings import get_current_settings
-
-    return bool(get_current_settings().api.url)
+        state = started.run(
+            lambda: verify(destination, sample, repair, compute, return_state=True),
+            interrupted="Interrupted. The same command begins again.",
+        )
+        if report := report_of(state):
+            terminal.print_verification(report, started.page(report.run_id))
+        return "" if state.is_completed() else str(state.message or state.name)
 
 
 if __name__ == "__main__":

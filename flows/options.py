@@ -70,7 +70,7 @@ def parse(model: type[S], values: dict[str, Any]) -> S:
             f"{_flag(error['loc'][0])}: {error['msg']} (it is {error['input']!r})" if error["loc"] else error["msg"]
             for error in problem.errors()
         )
-        raise SettingsError(f"{'; '.join(details)}. See darkroom run --help.") from problem
+        raise SettingsError(f"{'; '.join(details)}. See the command's --help.") from problem
 
 
 def _flag(name: str | int) -> str:

@@ -11,13 +11,12 @@ from pathlib import Path
 from uuid import uuid4
 
 from prefect import get_run_logger
-from prefect.results import ResultRecord
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed, State
 
 from flows.cluster import count_workers, dask_runner
-from flows.progress import Progress, Watcher, shown_in_ui, watcher
-from flows.served import served_flow
+from flows.progress import Progress, Watcher, shown
+from flows.served import data_of, served_flow
 from flows.window import ShardFailure, run_shards
 from tasks.artifacts import publish_artifacts
 from tasks.check import check_compute, check_locations, check_manifest, check_recipe
@@ -35,7 +34,8 @@ from tasks.publish import publish
 from tasks.recipe import Compute, Job, Recipe, Rules
 from tasks.recover import close_workspace, recover
 from tasks.report import RunReport, enough
-from tasks.resize import ShardRef
+from tasks.resize import resize_shard
+from tasks.shard import ShardRef
 from tasks.storage import local_folder
 
 EARLY_STOP_IMAGES = 200
@@ -85,7 +85,7 @@ def preprocess(
 
 def report_of(state: State[RunReport]) -> RunReport | None:
     """Return the report that an ended flow run came to, failed or not; None if it came to none."""
-    data = state.data.result if isinstance(state.data, ResultRecord) else state.data
+    data = data_of(state)
     if isinstance(data, RunFailedError):
         return data.report
     return data if isinstance(data, RunReport) else None
@@ -228,10 +228,10 @@ def _work(plan: Plan, job: Job, compute: Compute, report: RunReport) -> None:
         )
         for shard in plan.shards
     ]
-    with dask_runner(compute) as runner, shown_in_ui(job.destination) as show:
+    with dask_runner(compute) as runner, shown(job.destination) as show:
         progress = Progress(plan.images)
         try:
-            for outcome in run_shards(runner, shards, progress.hear, _ticker(progress, show, job.rules)):
+            for outcome in run_shards(runner, resize_shard, shards, progress.hear, _ticker(progress, show, job.rules)):
                 if isinstance(outcome, ShardFailure):
                     report.problems.append(f"{outcome.shard.label.capitalize()} could not be worked: {outcome.reason}")
                 else:
@@ -247,13 +247,10 @@ class EarlyStopError(DarkroomError):
 
 def _ticker(progress: Progress, show: Watcher, rules: Rules) -> Callable[[], None]:
     """Return what tells who wants to know how far the run is, and ends a run in which all fails."""
-    watch = watcher.get()
     limit = EARLY_STOP_IMAGES if rules.max_failure_ratio < 1 else math.inf
 
     def tick() -> None:
         show(progress)
-        if watch:
-            watch(progress)
         if progress.done >= limit and progress.failed == progress.done:
             raise EarlyStopError(
                 f"Stopped early: the first {progress.done:,} of {progress.images:,} images all failed. A run stops "

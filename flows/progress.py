@@ -8,14 +8,29 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from tasks.artifacts import create_progress, update_progress
-from tasks.resize import ShardResult
 from tasks.text import clock
 
 UI_SECONDS = 3.0
 """The progress bar in the UI moves this often."""
+
+
+class Result(Protocol):
+    """What came of a shard."""
+
+    @property
+    def number(self) -> int:
+        """The shard's number."""
+
+    @property
+    def done(self) -> int:
+        """Images done, failed ones included."""
+
+    @property
+    def failed(self) -> int:
+        """Those of them that failed."""
 
 
 @dataclass(slots=True)
@@ -24,6 +39,9 @@ class Progress:
 
     images: int
     """Images to process in all."""
+
+    failure: str = "failed"
+    """What is said of an image with which something is wrong."""
 
     started: float = field(default_factory=time.monotonic)
     finished_done: int = 0
@@ -35,10 +53,10 @@ class Progress:
         """Take in what a worker tells of a shard that it works on."""
         self.running[message["shard"]] = (message["done"], message["failed"])
 
-    def finish(self, result: ShardResult) -> None:
+    def finish(self, result: Result) -> None:
         """Take in the result of a shard."""
         self.running.pop(result.number, None)
-        self.finished_done += result.ok + result.failed + result.unchanged + result.resumed
+        self.finished_done += result.done
         self.finished_failed += result.failed
 
     @property
@@ -69,7 +87,7 @@ class Progress:
     def describe(self) -> str:
         """Say in a line how far the run is."""
         left = f", {clock(self.seconds_left)} left" if self.seconds_left is not None else ""
-        return f"{self.done:,} of {self.images:,} images, {self.rate:.1f}/s, {self.failed:,} failed{left}"
+        return f"{self.done:,} of {self.images:,} images, {self.rate:.1f}/s, {self.failed:,} {self.failure}{left}"
 
 
 Watcher: TypeAlias = Callable[[Progress], None]
@@ -79,14 +97,15 @@ watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 @contextmanager
-def shown_in_ui(destination: str) -> Iterator[Watcher]:
-    """Provide what moves the progress bar on the flow run's page.
+def shown(destination: str, kind: str = "progress") -> Iterator[Watcher]:
+    """Provide what tells the watcher, and moves the progress bar on the flow run's page.
 
     It never waits for the server, and a server that can't be reached costs the bar, not the run.
     """
     context = copy_context()
+    watch = watcher.get()
     with ThreadPoolExecutor(1, "progress") as sender:
-        artifact = sender.submit(context.run, create_progress, destination)
+        artifact = sender.submit(context.run, create_progress, destination, kind)
         sent: Future[Any] = artifact
         sent_at = time.monotonic()
 
@@ -96,6 +115,8 @@ def shown_in_ui(destination: str) -> Iterator[Watcher]:
 
         def show(progress: Progress) -> None:
             nonlocal sent, sent_at
+            if watch:
+                watch(progress)
             last = progress.done == progress.images
             if last or (sent.done() and time.monotonic() - sent_at >= UI_SECONDS):
                 sent_at = time.monotonic()

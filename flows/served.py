@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow
+from prefect.results import ResultRecord
+from prefect.states import State
 
 from flows.server import api
 
@@ -29,3 +31,8 @@ def served_flow(**options: Any) -> Callable[[Callable[P, R]], ServedFlow[P, R]]:
         return ServedFlow(function, **options)
 
     return decorate
+
+
+def data_of(state: State[Any]) -> Any:
+    """Return what an ended flow run has in its state: what it came to, or what it failed with."""
+    return state.data.result if isinstance(state.data, ResultRecord) else state.data

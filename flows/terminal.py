@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tasks.rebuild import Rebuilt
     from tasks.report import RunReport
     from tasks.status import Status
+    from tasks.verify_report import VerifyReport
 
 FIRST_LINE_SECONDS = 2.0
 LINE_SECONDS = 10.0
@@ -32,6 +33,8 @@ HISTORY_FIGURES = 9
 """Of those columns, so many are figures; a bar and the run follow."""
 
 BAR_WIDTH = 12
+
+FINDINGS_PRINTED = 10
 
 
 def error(message: str) -> None:
@@ -105,6 +108,24 @@ def print_report(report: RunReport, history: str) -> None:
     print(f"manifest  {report.destination}/manifest.parquet ({report.known:,} rows, {report.known_failed:,} failed)")
     print(f"outputs   {report.destination}/images/")
     print(f"history   {history}")
+
+
+def print_verification(report: VerifyReport, history: str) -> None:
+    """Print in a few lines what a verification found, and where to look."""
+    from tasks.text import printable
+
+    rate = f", {report.bytes / report.work_seconds / 1e6:,.1f} MB/s" if report.work_seconds else ""
+    print(f"{report.headline()[:-1]}{rate} ({report.seconds:.1f} s)")
+    for finding in report.findings[:FINDINGS_PRINTED]:
+        name = finding.file_name or finding.source_path or ""
+        print(f"{finding.kind.replace('_', ' '):<12}{printable(f'{name}: {finding.detail}')}")
+    if more := report.found - min(len(report.findings), FINDINGS_PRINTED):
+        print(f"and         {more:,} more")
+    if report.findings_file:
+        print(f"findings    {report.destination}/{report.findings_file} ({report.found:,} rows)")
+    if report.quarantine:
+        print(f"quarantine  {report.destination}/{report.quarantine}/ ({report.moved:,} files)")
+    print(f"history     {history}")
 
 
 def print_status(status: Status) -> None:

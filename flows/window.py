@@ -7,19 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from logging import getLogger
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flows.cluster import count_threads
 from tasks.errors import ClusterError
+from tasks.shard import PROGRESS_TOPIC, ShardRef
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     import distributed
+    from prefect import Task
     from prefect_dask import DaskTaskRunner
     from prefect_dask.task_runners import PrefectDaskFuture
 
-    from tasks.resize import ShardRef, ShardResult
+R = TypeVar("R")
 
 SHARDS_PER_THREAD_IN_FLIGHT = 2
 TICK_SECONDS = 0.5
@@ -39,26 +41,26 @@ class ShardFailure:
 
 def run_shards(
     runner: DaskTaskRunner,
+    task: Task[[ShardRef], R],
     shards: Sequence[ShardRef],
     hear: Callable[[dict[str, int]], None],
     tick: Callable[[], None],
-) -> Iterator[ShardResult | ShardFailure]:
-    """Run every shard's task, a few per worker at a time, and yield what came of it as it ends.
+) -> Iterator[R | ShardFailure]:
+    """Run a task for every shard, a few per worker at a time, and yield what came of it as it ends.
 
     A shard whose worker died, or whose task failed, is given to another attempt, which goes on where the
     journal ends; after `MAX_ATTEMPTS` it is yielded as a failure.
 
     Args:
         runner: where the tasks run.
+        task: what is done with a shard; its parameter is called `shard`.
         shards: the shards.
         hear: called, in another thread, with the progress that a worker tells.
         tick: called several times a second; what it raises ends the run.
     """
-    from tasks.resize import PROGRESS_TOPIC
-
     client: Any = runner.client
     client.subscribe_topic(PROGRESS_TOPIC, lambda event: hear(event[1]))
-    window = _Window(runner, deque(shards))
+    window = _Window(runner, task, deque(shards))
     try:
         while window.waiting or window.running:
             window.fill()
@@ -72,14 +74,13 @@ def run_shards(
 
 
 @dataclass(slots=True)
-class _Window:
+class _Window(Generic[R]):
     """The shards in flight: enough that no worker waits, few enough that no scheduler drowns."""
 
     runner: DaskTaskRunner
+    task: Task[[ShardRef], R]
     waiting: deque[ShardRef]
-    running: dict[distributed.Future[Any], tuple[ShardRef, PrefectDaskFuture[ShardResult]]] = field(
-        default_factory=dict
-    )
+    running: dict[distributed.Future[Any], tuple[ShardRef, PrefectDaskFuture[R]]] = field(default_factory=dict)
     lost_unbegun: Counter[int] = field(default_factory=Counter)
     """By shard: how often it was lost in the queue of a worker that died of something else."""
 
@@ -88,17 +89,15 @@ class _Window:
 
     def fill(self) -> None:
         """Submit shards until there are enough in flight."""
-        from tasks.resize import resize_shard
-
         if not self.waiting:
             return
         threads = count_threads(self.runner.client)
         while self.waiting and len(self.running) < SHARDS_PER_THREAD_IN_FLIGHT * max(1, threads):
             shard = self.waiting.popleft()
-            future = self.runner.submit(resize_shard, {"shard": shard})
+            future = self.runner.submit(self.task, {"shard": shard})
             self.running[future.wrapped_future] = (shard, future)
 
-    def collect(self) -> Iterator[ShardResult | ShardFailure]:
+    def collect(self) -> Iterator[R | ShardFailure]:
         """Yield what came of the shards that have ended, after waiting a tick for the first of them."""
         for done in _ended(self.runner.client, list(self.running)):
             shard, future = self.running.pop(done)
@@ -108,7 +107,7 @@ class _Window:
             if outcome:
                 yield outcome
 
-    def _outcome(self, shard: ShardRef, future: PrefectDaskFuture[ShardResult]) -> ShardResult | ShardFailure | None:
+    def _outcome(self, shard: ShardRef, future: PrefectDaskFuture[R]) -> R | ShardFailure | None:
         """Return what came of a task that has ended; None if its shard waits for another attempt."""
         import distributed
 
@@ -123,7 +122,7 @@ class _Window:
                 "from the same requirements.lock, on the scheduler and every worker.",
             )
         if state.is_completed():
-            result: ShardResult = state.result(_sync=True)
+            result: R = state.result(_sync=True)
             return result
         return self._again(shard, state.message or state.name)
 
@@ -153,7 +152,7 @@ def _ended(client: distributed.Client, futures: list[distributed.Future[Any]]) -
             return []
         except distributed.client.FuturesCancelledError as error:
             raise ClusterError(
-                "The Dask scheduler was lost. What is finished is kept: the next run goes on from there."
+                "The Dask scheduler was lost. What a run has finished is kept: the same command goes on from there."
             ) from error
 
 

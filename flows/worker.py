@@ -8,6 +8,7 @@ import prefect.task_engine
 import prefect_dask.client
 
 import tasks.resize
+import tasks.verify
 
 __all__ = ["dask_setup", "distributed", "prefect", "prefect_dask", "tasks"]
 

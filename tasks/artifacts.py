@@ -37,11 +37,11 @@ def publish_artifacts(report: RunReport, sheets: ContactSheets, history: History
         )
 
 
-def create_progress(destination: str) -> UUID:
+def create_progress(destination: str, kind: str = "progress") -> UUID:
     """Put a progress bar on the flow run's page and return its id."""
     from prefect.artifacts import create_progress_artifact
 
-    return cast(UUID, create_progress_artifact(0.0, key=artifact_key(destination, "progress")))
+    return cast(UUID, create_progress_artifact(0.0, key=artifact_key(destination, kind)))
 
 
 def update_progress(progress: UUID, percent: float, description: str) -> None:

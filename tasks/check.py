@@ -61,12 +61,25 @@ def _check_destination(destination: Path) -> None:
 
 
 def _check_links(destination: Destination) -> None:
-    for folder in (destination.images, destination.runs, destination.work):
+    for folder in (destination.images, destination.runs, destination.findings, destination.work):
         if folder.is_symlink():
             raise SettingsError(
                 f"destination: {folder} is a symbolic link, and what it leads to would be written to and deleted from. "
                 "Replace it by a folder, or make the destination itself the link."
             )
+
+
+def check_kept_destination(destination: str) -> Destination:
+    """Return a destination that runs have written to.
+
+    Raises:
+        SettingsError: it isn't one, or can't be written to, which holding its lease takes.
+    """
+    place = Destination(local_folder(destination, "destination"))
+    check_is_destination(place)
+    _check_destination(place.work if place.work.is_dir() else place.root)
+    _check_links(place)
+    return place
 
 
 def check_is_destination(destination: Destination) -> None:
@@ -79,6 +92,16 @@ def check_is_destination(destination: Destination) -> None:
         raise SettingsError(f"destination: {destination.root} can't be read. Grant this user permission to list it.")
     if not any(path.exists() for path in (destination.work, destination.manifest, destination.runs)):
         raise SettingsError(f"{destination.root} is not a destination of Darkroom. Has a run ever used it?")
+
+
+def check_sample(sample: float) -> None:
+    """Make sure that a sample is a part of something.
+
+    Raises:
+        SettingsError: it isn't above 0 and up to 1.
+    """
+    if not 0 < sample <= 1:
+        raise SettingsError(f"sample: {sample:g} is not above 0 and up to 1. For a tenth of the outputs, give 0.1.")
 
 
 def check_compute(compute: Compute) -> None:

@@ -37,6 +37,7 @@ def recover(destination: Destination) -> Recovered:
 
     Only the holder of the destination's lease may call this.
     """
+    clear_verifications(destination)
     runs = images = damaged_parts = 0
     for workspace in destination.workspaces():
         damaged_parts += _set_damaged_parts_aside(workspace)
@@ -70,6 +71,12 @@ def _retract(workspace: Workspace) -> None:
         manifest = read_info(workspace.destination.manifest)
         if manifest is None or manifest.run_file != job.run_file:
             (workspace.destination.runs / job.run_file).unlink(missing_ok=True)
+
+
+def clear_verifications(destination: Destination) -> None:
+    """Remove what verifications that died have left; only the holder of the destination's lease may call this."""
+    for workspace in destination.workspaces("verify"):
+        shutil.rmtree(workspace.root)
 
 
 def read_job(workspace: Workspace) -> Job:

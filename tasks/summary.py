@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import base64
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from tasks.chart import draw_chart
 from tasks.contact_sheet import ContactSheets
 from tasks.history import History, PastRun
+from tasks.markdown import code, plain, table
 from tasks.report import RunReport, first_sentence
-from tasks.text import duration, megabytes, printable
+from tasks.text import duration, megabytes
 
 PROBLEMS_SHOWN = 20
 FOLDERS_SHOWN = 20
 RUNS_LISTED = 10
-
-_MARKUP = re.compile(r"[\\`*\[\]<>&|~#$]|(?<!\w)_|_(?!\w)")
 
 
 def summary_markdown(
@@ -28,7 +26,7 @@ def summary_markdown(
     """Return the run's summary as GitHub-flavoured Markdown; of a failed run, it begins with the reason."""
     sections = [
         *_opening(report),
-        f"`{_code(report.source)}` → `{_code(report.destination)}`",
+        f"`{code(report.source)}` → `{code(report.destination)}`",
         *_counts(report),
         *_pictures(report, sheets),
         *_failures(report),
@@ -44,10 +42,10 @@ def _opening(report: RunReport) -> Iterator[str]:
         yield f"# {report.headline()}"
         return
     reason, remedy = first_sentence(report.problems[0])
-    yield f"# Failed: {_plain(reason)}"
+    yield f"# Failed: {plain(reason)}"
     if remedy:
-        yield _plain(remedy)
-    yield from (f"**{_plain(problem)}**" for problem in report.problems[1:PROBLEMS_SHOWN])
+        yield plain(remedy)
+    yield from (f"**{plain(problem)}**" for problem in report.problems[1:PROBLEMS_SHOWN])
     if len(report.problems) > PROBLEMS_SHOWN:
         yield f"And {len(report.problems) - PROBLEMS_SHOWN:,} more such problems."
     if report.attempted:
@@ -56,7 +54,7 @@ def _opening(report: RunReport) -> Iterator[str]:
 
 def _counts(report: RunReport) -> Iterator[str]:
     if report.planned:
-        yield _table(["", "images"], _count_rows(report))
+        yield table(["", "images"], _count_rows(report))
     if report.attempted:
         yield (
             f"{megabytes(report.source_bytes)} MB read, {megabytes(report.output_bytes)} MB written, "
@@ -95,7 +93,7 @@ def _pictures(report: RunReport, sheets: ContactSheets) -> Iterator[str]:
 def _failures(report: RunReport) -> Iterator[str]:
     if report.error_codes:
         yield "## Failures by code"
-        yield _table(["code", "images"], [(code, f"{count:,}") for code, count in report.error_codes.items()])
+        yield table(["code", "images"], [(code, f"{count:,}") for code, count in report.error_codes.items()])
 
 
 def _last_runs(history: History) -> Iterator[str]:
@@ -105,7 +103,7 @@ def _last_runs(history: History) -> Iterator[str]:
     if len(history.runs) > 1:
         yield _image("Images, failures, duration and throughput of the last runs", "svg+xml", draw_chart(history.runs))
     header = ["started (UTC)", "made", "failed", "touched", "deleted", "MB read", "MB written", "took", "images/s"]
-    yield _table(header, [_run_row(run) for run in history.runs[:RUNS_LISTED]])
+    yield table(header, [_run_row(run) for run in history.runs[:RUNS_LISTED]])
     more = f" `darkroom history` lists more than these {RUNS_LISTED}." if len(history.runs) > RUNS_LISTED else ""
     yield f"A run with nothing to do is not among them.{more}"
 
@@ -128,38 +126,21 @@ def _times(report: RunReport) -> Iterator[str]:
     if report.stages:
         rows = [(times.stage, f"{times.p50:.1f}", f"{times.p95:.1f}", f"{times.max:.1f}") for times in report.stages]
         yield "## Time per image, ms"
-        yield _table(["stage", "p50", "p95", "max"], rows)
+        yield table(["stage", "p50", "p95", "max"], rows)
     if report.slowest:
         slow = [
-            (f"`{_code(image.source_path)}`", f"{image.ms:.0f}", f"{image.megapixels:.1f}") for image in report.slowest
+            (f"`{code(image.source_path)}`", f"{image.ms:.0f}", f"{image.megapixels:.1f}") for image in report.slowest
         ]
         yield "## Slowest images"
-        yield _table(["image", "ms", "megapixels"], slow)
+        yield table(["image", "ms", "megapixels"], slow)
 
 
 def _folders(report: RunReport) -> Iterator[str]:
     if report.unreadable_folders:
-        shown = ", ".join(f"`{_code(folder or '.')}`" for folder in report.unreadable_folders[:FOLDERS_SHOWN])
+        shown = ", ".join(f"`{code(folder or '.')}`" for folder in report.unreadable_folders[:FOLDERS_SHOWN])
         yield "## Folders that could not be listed"
         yield f"Nothing below them was touched: {shown}"
 
 
-def _table(header: list[str], rows: Sequence[tuple[Any, ...]]) -> str:
-    """Return a table whose first column is text and whose others are figures."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    lines = [header, rule, *([str(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _image(description: str, kind: str, data: bytes) -> str:
     return f"![{description}](data:image/{kind};base64,{base64.b64encode(data).decode()})"
-
-
-def _code(text: str) -> str:
-    """Return text that can stand between backticks in a table, whatever a file name holds."""
-    return printable(text).replace("`", "ˋ").replace("|", "¦")
-
-
-def _plain(text: str) -> str:
-    """Return text of one paragraph that Markdown leaves as it is, whatever a path in it holds."""
-    return _MARKUP.sub(r"\\\g<0>", printable(text.replace("\n", " ")))

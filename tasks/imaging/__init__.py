@@ -6,6 +6,16 @@ the same geometry, filters and encoders. Nothing here reads or writes a file, or
 
 from tasks.imaging.codecs import configure_codecs
 from tasks.imaging.facts import SourceFacts, Transformed
+from tasks.imaging.inspect import Inspected, describe_bytes, inspect_image
 from tasks.imaging.transform import probe, transform
 
-__all__ = ["SourceFacts", "Transformed", "configure_codecs", "probe", "transform"]
+__all__ = [
+    "Inspected",
+    "SourceFacts",
+    "Transformed",
+    "configure_codecs",
+    "describe_bytes",
+    "inspect_image",
+    "probe",
+    "transform",
+]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -102,6 +103,24 @@ class Started:
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to the whole group, as a terminal does."""
         os.killpg(self.process.pid, number)
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return a process and all that descend from it."""
+    parent = psutil.Process(process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the Dask workers of a run: what its fork server has forked."""
+    for child in psutil.Process(process.pid).children():
+        if any("multiprocessing.forkserver" in word for word in child.cmdline()):
+            return child.children()
+    return []
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 
 def manifest_rows(destination: Path) -> dict[str, dict[str, Any]]:

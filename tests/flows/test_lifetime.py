@@ -12,28 +12,26 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import Api, Started, clean_environment, darkroom, eventually, manifest_rows, run_id_of, tree
+from harness import (
+    Api,
+    Started,
+    clean_environment,
+    darkroom,
+    eventually,
+    family,
+    gone,
+    manifest_rows,
+    run_id_of,
+    tree,
+    workers,
+)
 
 from tasks.destination import Destination
 from tasks.lease import read_lease
 
 
-def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return a process and all that descend from it."""
-    parent = psutil.Process(process.pid)
-    return [parent, *parent.children(recursive=True)]
-
-
 def servers(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if {"flows.server", "uvicorn"} & set(process.cmdline())]
-
-
-def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the Dask workers of a run: what its fork server has forked."""
-    for child in psutil.Process(process.pid).children():
-        if any("multiprocessing.forkserver" in word for word in child.cmdline()):
-            return child.children()
-    return []
 
 
 def journalled(out: Path) -> list[Path]:
@@ -45,10 +43,6 @@ def at_work(started: Started, out: Path, parts: int = 1) -> list[psutil.Process]
     eventually(lambda: started.process.poll() is not None or len(journalled(out)) >= parts)
     assert started.process.poll() is None, started.process.communicate()
     return family(started.process)
-
-
-def gone(processes: list[psutil.Process]) -> bool:
-    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 
 def test_a_run_without_a_server_starts_one_keeps_its_history_and_leaves_nothing(

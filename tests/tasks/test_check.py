@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from tasks.check import check_compute, check_locations, check_recipe
+from tasks.check import check_compute, check_kept_destination, check_locations, check_recipe, check_sample
 from tasks.destination import Destination
 from tasks.errors import DarkroomError, SettingsError
 from tasks.recipe import Compute, Recipe, Rules
@@ -165,6 +165,37 @@ def test_a_link_in_the_destination_is_refused(tmp_path, name):
     (root / name).symlink_to(source)
     with pytest.raises(SettingsError, match="is a symbolic link"):
         check_locations(str(source), str(root))
+
+
+@pytest.mark.parametrize("name", ["images", "runs", "findings"])
+def test_a_destination_that_runs_have_written_to(tmp_path, name):
+    place = Destination(tmp_path / "dest")
+    for folder in (tmp_path, tmp_path / "dest"):
+        with pytest.raises(SettingsError, match="is not a destination of Darkroom"):
+            check_kept_destination(str(folder))
+    publish_rows(place, [row("a.jpg")])
+    assert check_kept_destination(str(place.root)) == place
+    (place.root / name).mkdir(exist_ok=True)
+    (place.root / name).rename(tmp_path / name)
+    (place.root / name).symlink_to(tmp_path / name)
+    with pytest.raises(SettingsError, match="is a symbolic link"):
+        check_kept_destination(str(place.root))
+
+
+def test_a_destination_whose_lease_may_not_be_written(open_path):
+    place = Destination(open_path / "dest")
+    publish_rows(place, [row("a.jpg")])
+    place.work.chmod(0o555)
+    with unprivileged(), pytest.raises(SettingsError, match="can't be written to"):
+        check_kept_destination(str(place.root))
+
+
+@pytest.mark.parametrize("sample", [0, -0.1, 1.01, float("nan"), float("inf")])
+def test_a_sample_is_a_part(sample):
+    with pytest.raises(SettingsError, match="is not above 0 and up to 1"):
+        check_sample(sample)
+    check_sample(1)
+    check_sample(1e-9)
 
 
 def test_a_user_that_does_not_exist_is_told():

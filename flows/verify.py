@@ -1,0 +1,147 @@
+"""The flow that checks outputs: survey them, read them again on Dask workers, report and repair."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from prefect import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed, State
+
+from flows.cluster import count_workers, dask_runner
+from flows.progress import Progress, shown
+from flows.served import data_of, served_flow
+from flows.window import ShardFailure, run_shards
+from tasks.check import check_compute, check_kept_destination, check_sample
+from tasks.destination import Destination, Workspace
+from tasks.errors import DarkroomError
+from tasks.lease import hold_lease
+from tasks.recipe import Compute
+from tasks.recover import clear_verifications
+from tasks.repair import repair as repair_outputs
+from tasks.shard import ShardRef
+from tasks.survey import Survey, check_settled, survey
+from tasks.verify import verify_shard
+from tasks.verify_report import VerifyReport, publish_artifacts
+
+
+def _run_name() -> str:
+    destination = Path(str(flow_run.parameters["destination"])).expanduser().resolve().name
+    return f"verify {destination} {datetime.now(UTC):%Y-%m-%d %H:%M}"
+
+
+@served_flow(name="verify", flow_run_name=_run_name)
+def verify(
+    destination: str,
+    sample: float = 1.0,
+    repair: bool = False,
+    compute: Compute = Compute(),  # noqa: B008 - frozen
+) -> State[VerifyReport]:
+    """Compare the outputs of a destination with its manifest.
+
+    Without repair, nothing is changed.
+
+    Args:
+        destination: Folder that runs have written to.
+        sample: Part of the outputs to read again, above 0 and up to 1. Whether outputs are there, have the right
+            size, and are all that is there, is looked up for all.
+        repair: Move damaged and foreign files to a quarantine, so that the next run makes again what is missing then.
+        compute: Where the work is done.
+    """
+    try:
+        report = _compare(destination, sample, repair, compute)
+    except DarkroomError as error:
+        # As a state, not an exception: the message is what a user needs, a traceback isn't.
+        return Failed(message=str(error))
+    if not report.is_clean:
+        failure = VerifyFailedError(report)
+        return Failed(message=str(failure), data=failure)
+    return Completed(message=report.headline(), data=report)
+
+
+def report_of(state: State[VerifyReport]) -> VerifyReport | None:
+    """Return the report that an ended flow run came to, failed or not; None if it came to none."""
+    data = data_of(state)
+    if isinstance(data, VerifyFailedError):
+        return data.report
+    return data if isinstance(data, VerifyReport) else None
+
+
+class VerifyFailedError(DarkroomError):
+    """A destination is not as its manifest says; says in what, and has the report of it."""
+
+    def __init__(self, report: VerifyReport) -> None:
+        super().__init__(report.failure())
+        self.report = report
+
+
+def _compare(destination: str, sample: float, repair: bool, compute: Compute) -> VerifyReport:
+    started = time.monotonic()
+    place = check_kept_destination(destination)
+    check_sample(sample)
+    check_compute(compute)
+    workers = count_workers(compute)
+    run_id = str(flow_run.id or uuid4())
+    report = VerifyReport(destination=str(place.root), run_id=run_id, repair=repair, sample=sample)
+    with hold_lease(place, run_id) as lease:
+        clear_verifications(place)
+        info = check_settled(place)
+        report.rebuild_needed = info.recipe_id != info.recipe.recipe_id
+        with _workspace(place, run_id) as workspace:
+            found = survey(workspace, sample, workers)
+            report.outputs = found.outputs
+            if found.shards:
+                _read_again(workspace, found, compute, report)
+            findings = report.take_findings(workspace)
+            if findings and repair:
+                report.take_repair(repair_outputs(workspace, findings, lease))
+    report.seconds = time.monotonic() - started
+    try:
+        publish_artifacts(report)
+    except Exception:  # noqa: BLE001 - what was found was found, whether or not the server can be told
+        get_run_logger().warning("The summary could not be stored.", exc_info=True)
+    return report
+
+
+@contextmanager
+def _workspace(place: Destination, run_id: str) -> Iterator[Workspace]:
+    """Provide the verification's working folder, in which nothing is ever worth keeping."""
+    workspace = place.workspace(run_id, "verify")
+    workspace.create()
+    try:
+        yield workspace
+    finally:
+        # A worker elsewhere that is still at a shard may be writing to it: then the next run removes it.
+        shutil.rmtree(workspace.root, ignore_errors=True)
+
+
+def _read_again(workspace: Workspace, found: Survey, compute: Compute, report: VerifyReport) -> None:
+    """Work through all shards, keeping everyone informed; what can't be done is noted in the report."""
+    destination = str(workspace.destination.root)
+    shards = [
+        ShardRef(
+            destination=destination,
+            run_id=workspace.run_id,
+            kind=workspace.kind,
+            number=shard.number,
+            of=len(found.shards),
+            images=shard.images,
+        )
+        for shard in found.shards
+    ]
+    with dask_runner(compute) as runner, shown(destination, "verify-progress") as show:
+        progress = Progress(found.reread, failure="not as they should be")
+        for outcome in run_shards(runner, verify_shard, shards, progress.hear, lambda: show(progress)):
+            if isinstance(outcome, ShardFailure):
+                report.problems.append(f"{outcome.shard.label.capitalize()} could not be verified: {outcome.reason}")
+            else:
+                progress.finish(outcome)
+                report.reread += outcome.done
+                report.bytes += outcome.bytes
+        report.work_seconds = progress.seconds

@@ -1,0 +1,154 @@
+"""Survey a destination: what lists tell is not as the manifest says, and which outputs are to be read again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tasks import sql
+from tasks.check import check_manifest
+from tasks.destination import Destination, Workspace
+from tasks.discover import survey_outputs
+from tasks.errors import DarkroomError
+from tasks.manifest import SCHEMA, ManifestInfo, read_info
+from tasks.plan import Shard, below, cut_shards
+from tasks.storage import TEMPORARY_PREFIX
+
+REREAD_SCHEMA = pa.schema(
+    [
+        SCHEMA.field(name)
+        for name in "source_path file_name format width height channels output_bytes output_sha256".split()  # noqa: SIM905
+    ]
+)
+"""What is read again, and what it is to be compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What there is to verify."""
+
+    shards: tuple[Shard, ...]
+    """The outputs to read again."""
+
+    outputs: int
+    """Outputs that the manifest names."""
+
+    @property
+    def reread(self) -> int:
+        """Number of outputs to read again."""
+        return sum(shard.images for shard in self.shards)
+
+
+def check_settled(destination: Destination) -> ManifestInfo:
+    """Return what a manifest says of itself, after making sure that it can be compared with.
+
+    Raises:
+        DarkroomError: there is no manifest, it is damaged, or a run that did not end has left work to adopt.
+    """
+    if unfinished := destination.workspaces():
+        raise DarkroomError(
+            f"Run {unfinished[-1].run_id} did not end, and what it made is not in the manifest of {destination.root} "
+            "yet. Start 'darkroom run', which adopts and finishes that, and verify then."
+        )
+    check_manifest(destination)
+    info = read_info(destination.manifest)
+    if info is None:
+        raise DarkroomError(
+            f"No run has published anything to {destination.root} yet, so that there is no manifest to compare outputs "
+            "with. Start 'darkroom run', and verify then."
+        )
+    return info
+
+
+def survey(workspace: Workspace, sample: float, workers: int) -> Survey:
+    """Write what lists tell to the journal, and which outputs are to be read again to `workspace.plan`.
+
+    Args:
+        workspace: the verification's working folder.
+        sample: the part of the outputs to read again, 0 to 1; which of them depends on the run's id.
+        workers: how many shards are worked on at a time.
+    """
+    destination = workspace.destination
+    unlisted = survey_outputs(destination.images, workspace.outputs)
+    with sql.connect(workspace.root) as db:
+        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
+        db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(workspace.outputs)}")
+        db.register("unlisted", pa.table({"folder": pa.array(unlisted, pa.string())}))
+        db.execute(_ROWS_SQL)
+        found = _FOUND_SQL.format(unlisted=below("file_name", unlisted), temporary=sql.text(TEMPORARY_PREFIX))
+        sql.copy(db, found, workspace.journal / "listed.parquet")
+        [(outputs,)] = db.execute("SELECT count(*) FROM manifest WHERE status = 'ok'").fetchall()
+        _choose(db, sample, workspace.run_id)
+        shards = tuple(cut_shards(db, workspace.plan, REREAD_SCHEMA, "output_bytes", workers))
+    return Survey(shards, outputs)
+
+
+_ROWS_SQL = """
+    CREATE VIEW rows AS
+    SELECT *, CASE
+        -- The window has no order of its own: it is the file's.
+        WHEN source_path <= lag(source_path) OVER () THEN 'it is not in the order of source paths'
+        WHEN status NOT IN ('ok', 'failed') THEN 'its status is neither ok nor failed'
+        WHEN status = 'failed' AND file_name IS NOT NULL THEN 'it failed, and yet names an output'
+        WHEN status = 'failed' AND error_code IS NULL THEN 'it failed, and does not say why'
+        WHEN status = 'failed' THEN NULL
+        WHEN file_name IS NULL THEN 'it names no output'
+        WHEN NOT starts_with(file_name, 'images/') OR regexp_matches(file_name, '(^|/)[.]{0,2}(/|$)')
+            THEN 'its output is not below images/'
+        WHEN format IS NULL OR width IS NULL OR height IS NULL OR channels IS NULL OR output_bytes IS NULL
+            OR output_bytes < 0 OR output_sha256 IS NULL OR NOT regexp_full_match(output_sha256, '[0-9a-f]{64}')
+            THEN 'it does not say what its output is'
+    END AS fault
+    FROM manifest
+"""
+_FOUND_SQL = """
+    WITH compared AS (
+        SELECT
+            source_path, file_name, size IS NOT NULL AS present,
+            CASE
+                WHEN fault IS NOT NULL THEN 'invalid_row'
+                WHEN status = 'failed' THEN NULL
+                WHEN size IS NULL AND {unlisted} THEN 'unreadable'
+                WHEN size IS NULL THEN 'missing'
+                WHEN size <> output_bytes THEN 'damaged'
+            END AS kind,
+            CASE
+                WHEN fault IS NOT NULL THEN fault
+                WHEN size IS NULL AND {unlisted} THEN 'its folder could not be listed'
+                WHEN size IS NULL THEN 'there is no such file'
+                WHEN size < 0 THEN 'it is no regular file'
+                ELSE format('{{:,}} bytes instead of {{:,}}', size, output_bytes)
+            END AS detail
+        FROM rows LEFT JOIN outputs USING (file_name)
+    )
+    SELECT kind, file_name, source_path, detail, present FROM compared WHERE kind IS NOT NULL
+    UNION ALL
+    SELECT
+        'foreign', file_name, NULL,
+        CASE
+            WHEN starts_with(string_split(file_name, '/')[-1], {temporary}) THEN 'left over by an interrupted write'
+            WHEN size < 0 THEN 'it is no regular file'
+            ELSE format('{{:,}} bytes', size)
+        END,
+        true
+    FROM outputs ANTI JOIN (SELECT file_name FROM manifest WHERE file_name IS NOT NULL) USING (file_name)
+    UNION ALL
+    SELECT 'unreadable', folder, NULL, 'the folder could not be listed', false FROM unlisted
+"""
+
+
+def _choose(db: sql.Connection, sample: float, run_id: str) -> None:
+    """Name, as `work`, the outputs to read again: of those whose size is right, as many as the sample says."""
+    db.execute(
+        f"""
+        CREATE VIEW readable AS
+        SELECT rows.*, hash(file_name || {sql.text(run_id)}) AS mark FROM rows JOIN outputs USING (file_name)
+        WHERE fault IS NULL AND status = 'ok' AND size = output_bytes
+        """
+    )
+    marks = "SELECT mark FROM readable ORDER BY mark LIMIT"
+    [(count,)] = db.execute("SELECT count(*) FROM readable").fetchall()
+    [(last,)] = db.execute(f"SELECT max(mark) FROM ({marks} {math.ceil(sample * count)})").fetchall()
+    db.execute(f"CREATE VIEW work AS FROM readable WHERE mark <= {last or 0}")

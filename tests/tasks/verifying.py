@@ -1,0 +1,84 @@
+"""What the tests of verifying and repairing share: whole small runs and verifications."""
+
+import shutil
+
+import pyarrow.parquet as pq
+
+from tasks.publish import publish
+from tasks.recover import close_workspace
+from tasks.resize import work_shard
+from tasks.shard import ShardRef
+from tasks.survey import survey
+from tasks.verify import check_shard
+from tasks.verify_report import VerifyReport
+from tests.tasks.helpers import SMALL, prepare, write_image
+
+
+def make(source, place, *, run_id="run", recipe=SMALL):
+    """Bring a destination up to date, as a run does, and return why each image was processed."""
+    workspace, job, plan = prepare(source, place, run_id=run_id, recipe=recipe)
+    for shard in plan.shards:
+        work_shard(ref(place, shard, plan.shards, run_id=run_id))
+    if not plan.nothing_to_do:
+        publish(workspace, job, delete=True)
+    close_workspace(workspace)
+    return plan.reasons
+
+
+def ref(place, shard, shards, *, run_id, kind="runs", attempt=1):
+    return ShardRef(
+        destination=str(place.root),
+        run_id=run_id,
+        kind=kind,
+        number=shard.number,
+        of=len(shards),
+        images=shard.images,
+        attempt=attempt,
+    )
+
+
+def begin(place, *, sample=1.0, run_id="check", workers=1):
+    """A verification that has looked at lists, and read nothing again yet."""
+    workspace = place.workspace(run_id, "verify")
+    workspace.create()
+    return workspace, survey(workspace, sample, workers)
+
+
+def read_again(workspace, found):
+    place = workspace.destination
+    return [check_shard(ref(place, s, found.shards, run_id=workspace.run_id, kind="verify")) for s in found.shards]
+
+
+def verify(place, **options):
+    """A whole verification: its report, and what was found as {file or source: (kind, detail)}."""
+    workspace, found = begin(place, **options)
+    results = read_again(workspace, found)
+    report = VerifyReport(destination=str(place.root), run_id=workspace.run_id, outputs=found.outputs)
+    report.reread = sum(result.done for result in results)
+    path = report.take_findings(workspace)
+    told = pq.read_table(path).to_pylist() if path else []
+    shutil.rmtree(workspace.root)
+    names = [each["file_name"] or each["source_path"] for each in told]
+    assert len(set(names)) == len(names), "a file is found once"
+    assert sum(report.counts.values()) == len(told)
+    return report, {
+        name.removeprefix("images/"): (each["kind"], each["detail"]) for name, each in zip(names, told, strict=True)
+    }
+
+
+def kinds(found):
+    return {name: kind for name, (kind, _) in found.items()}
+
+
+def flip(path, at=-20):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0x10
+    path.write_bytes(data)
+
+
+def nine_images(source, place):
+    """A destination of nine outputs, 0.jpg to 8.jpg."""
+    for number in range(9):
+        write_image(source / f"{number}.jpg", seed=number)
+    make(source, place)
+    return place
