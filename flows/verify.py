@@ -98,6 +98,8 @@ def _compare(destination: str, sample: float, repair: bool, compute: Compute) ->
             report.outputs = found.outputs
             if found.shards:
                 _read_again(workspace, found, compute, report)
+            # Whoever took the lease over may have changed outputs while they were read.
+            lease.check()
             findings = report.take_findings(workspace)
             if findings and repair:
                 report.take_repair(repair_outputs(workspace, findings, lease))

@@ -71,22 +71,22 @@ def survey(workspace: Workspace, sample: float, workers: int) -> Survey:
         workers: how many shards are worked on at a time.
     """
     destination = workspace.destination
+    compared = workspace.root / "compared.parquet"
     unlisted = survey_outputs(destination.images, workspace.outputs)
     with sql.connect(workspace.root) as db:
         db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
         db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(workspace.outputs)}")
         db.register("unlisted", pa.table({"folder": pa.array(unlisted, pa.string())}))
-        db.execute(_ROWS_SQL)
-        found = _FOUND_SQL.format(unlisted=below("file_name", unlisted), temporary=sql.text(TEMPORARY_PREFIX))
-        sql.copy(db, found, workspace.journal / "listed.parquet")
-        [(outputs,)] = db.execute("SELECT count(*) FROM manifest WHERE status = 'ok'").fetchall()
+        sql.copy(db, _COMPARED_SQL.format(faults=_FAULTS_SQL, unlisted=below("file_name", unlisted)), compared)
+        db.execute(f"CREATE VIEW compared AS FROM {sql.parquet(compared)}")
+        sql.copy(db, _FOUND_SQL.format(temporary=sql.text(TEMPORARY_PREFIX)), workspace.journal / "listed.parquet")
+        [(outputs,)] = db.execute("SELECT count(*) FROM compared WHERE status = 'ok'").fetchall()
         _choose(db, sample, workspace.run_id)
         shards = tuple(cut_shards(db, workspace.plan, REREAD_SCHEMA, "output_bytes", workers))
     return Survey(shards, outputs)
 
 
-_ROWS_SQL = """
-    CREATE VIEW rows AS
+_FAULTS_SQL = """
     SELECT *, CASE
         -- The window has no order of its own: it is the file's.
         WHEN source_path <= lag(source_path) OVER () THEN 'it is not in the order of source paths'
@@ -103,26 +103,28 @@ _ROWS_SQL = """
     END AS fault
     FROM manifest
 """
+_COMPARED_SQL = """
+    SELECT
+        source_path, file_name, format, width, height, channels, output_bytes, output_sha256, status,
+        size IS NOT NULL AS present,
+        CASE
+            WHEN fault IS NOT NULL THEN 'invalid_row'
+            WHEN status = 'failed' THEN NULL
+            WHEN size IS NULL AND {unlisted} THEN 'unreadable'
+            WHEN size IS NULL THEN 'missing'
+            WHEN size <> output_bytes THEN 'damaged'
+        END AS kind,
+        CASE
+            WHEN fault IS NOT NULL THEN fault
+            WHEN status = 'failed' THEN NULL
+            WHEN size IS NULL AND {unlisted} THEN 'its folder could not be listed'
+            WHEN size IS NULL THEN 'there is no such file'
+            WHEN size < 0 THEN 'it is no regular file'
+            WHEN size <> output_bytes THEN format('{{:,}} bytes instead of {{:,}}', size, output_bytes)
+        END AS detail
+    FROM ({faults}) LEFT JOIN outputs USING (file_name)
+"""
 _FOUND_SQL = """
-    WITH compared AS (
-        SELECT
-            source_path, file_name, size IS NOT NULL AS present,
-            CASE
-                WHEN fault IS NOT NULL THEN 'invalid_row'
-                WHEN status = 'failed' THEN NULL
-                WHEN size IS NULL AND {unlisted} THEN 'unreadable'
-                WHEN size IS NULL THEN 'missing'
-                WHEN size <> output_bytes THEN 'damaged'
-            END AS kind,
-            CASE
-                WHEN fault IS NOT NULL THEN fault
-                WHEN size IS NULL AND {unlisted} THEN 'its folder could not be listed'
-                WHEN size IS NULL THEN 'there is no such file'
-                WHEN size < 0 THEN 'it is no regular file'
-                ELSE format('{{:,}} bytes instead of {{:,}}', size, output_bytes)
-            END AS detail
-        FROM rows LEFT JOIN outputs USING (file_name)
-    )
     SELECT kind, file_name, source_path, detail, present FROM compared WHERE kind IS NOT NULL
     UNION ALL
     SELECT
@@ -133,7 +135,7 @@ _FOUND_SQL = """
             ELSE format('{{:,}} bytes', size)
         END,
         true
-    FROM outputs ANTI JOIN (SELECT file_name FROM manifest WHERE file_name IS NOT NULL) USING (file_name)
+    FROM outputs ANTI JOIN (SELECT file_name FROM compared WHERE file_name IS NOT NULL) USING (file_name)
     UNION ALL
     SELECT 'unreadable', folder, NULL, 'the folder could not be listed', false FROM unlisted
 """
@@ -141,14 +143,12 @@ _FOUND_SQL = """
 
 def _choose(db: sql.Connection, sample: float, run_id: str) -> None:
     """Name, as `work`, the outputs to read again: of those whose size is right, as many as the sample says."""
-    db.execute(
-        f"""
-        CREATE VIEW readable AS
-        SELECT rows.*, hash(file_name || {sql.text(run_id)}) AS mark FROM rows JOIN outputs USING (file_name)
-        WHERE fault IS NULL AND status = 'ok' AND size = output_bytes
-        """
-    )
-    marks = "SELECT mark FROM readable ORDER BY mark LIMIT"
-    [(count,)] = db.execute("SELECT count(*) FROM readable").fetchall()
-    [(last,)] = db.execute(f"SELECT max(mark) FROM ({marks} {math.ceil(sample * count)})").fetchall()
-    db.execute(f"CREATE VIEW work AS FROM readable WHERE mark <= {last or 0}")
+    readable = "FROM compared WHERE kind IS NULL AND status = 'ok'"
+    if sample == 1:
+        db.execute(f"CREATE VIEW work AS {readable}")
+        return
+    mark = f"hash(file_name || {sql.text(run_id)})"
+    [(count,)] = db.execute(f"SELECT count(*) {readable}").fetchall()
+    marks = f"SELECT {mark} AS mark {readable} ORDER BY mark LIMIT {math.ceil(sample * count)}"
+    [(last,)] = db.execute(f"SELECT max(mark) FROM ({marks})").fetchall()
+    db.execute(f"CREATE VIEW work AS {readable} AND {mark} <= {last or 0}")

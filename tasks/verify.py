@@ -21,6 +21,7 @@ from tasks.findings import FINDINGS_SCHEMA, Finding, FindingKind
 from tasks.imaging import Inspected, configure_codecs, describe_bytes, inspect_image
 from tasks.journal import Row
 from tasks.pipeline import with_retries
+from tasks.plan import read_shard
 from tasks.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
 from tasks.storage import LocalFolder
 
@@ -65,7 +66,7 @@ def check_shard(shard: ShardRef) -> VerifyResult:
     started = time.monotonic()
     workspace = shard.workspace
     workspace.begun(shard.number, shard.attempt).touch()
-    rows = pq.ParquetFile(workspace.plan).read_row_group(shard.number).to_pylist()
+    rows = read_shard(workspace.plan, shard.number)
     findings = list(_check_all(workspace, shard, rows))
     _write(workspace, shard, findings)
     size = sum(row["output_bytes"] for row in rows)

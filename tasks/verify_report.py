@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -10,7 +9,7 @@ from pydantic import BaseModel
 from tasks import sql
 from tasks.artifacts import artifact_key
 from tasks.destination import Workspace
-from tasks.durable import sync_file, unused_name
+from tasks.durable import replace_durably, unused_name
 from tasks.findings import FindingKind
 from tasks.markdown import code, plain, table
 from tasks.repair import MOVED, Repaired
@@ -157,11 +156,10 @@ def _keep(db: sql.Connection, workspace: Workspace, parts: list[Path]) -> Path:
     ranks = " ".join(f"WHEN {sql.text(kind)} THEN {rank}" for rank, kind in enumerate(FindingKind))
     temporary = workspace.root / "findings.parquet"
     sql.copy(db, f"FROM {sql.parquet(*parts)} ORDER BY CASE kind {ranks} END, file_name, source_path", temporary)
-    sync_file(temporary)
     folder = workspace.destination.findings
     folder.mkdir(exist_ok=True)
     path = folder / unused_name(folder, workspace.run_id, ".parquet")
-    os.replace(temporary, path)
+    replace_durably(temporary, path)
     return path
 
 

@@ -233,23 +233,18 @@ def test_where_nothing_can_be_compared_with_a_manifest(nine):
     assert check_settled(nine).rows == 9
     whole = nine.manifest.read_bytes()
     nine.manifest.write_bytes(whole[:-1])
-    with pytest.raises(DarkroomError, match="is damaged and was left as it is"):
+    with pytest.raises(DarkroomError, match="is damaged"):
         check_settled(nine)
     nine.manifest.unlink()
-    with pytest.raises(DarkroomError, match="is not there, so that there is nothing to compare"):
+    with pytest.raises(DarkroomError, match="is missing"):
+        check_settled(nine)
+    shutil.rmtree(nine.runs)
+    with pytest.raises(DarkroomError, match="No run has published anything"):
         check_settled(nine)
     nine.manifest.write_bytes(whole)
     open_workspace(nine, make_job(nine, run_id="dead"))
     with pytest.raises(DarkroomError, match=r"Run dead did not end.*Start 'darkroom run'"):
         check_settled(nine)
-
-
-@pytest.mark.parametrize("at", [0.1, 0.3, 0.5, 0.7])
-def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed(place, at):
-    put_manifest(place, [row(f"{number:05}.jpg", source_sha256=os.urandom(32).hex()) for number in range(2000)])
-    flip(place.manifest, at=int(at * place.manifest.stat().st_size))
-    with pytest.raises(DarkroomError, match="is damaged"):
-        check_settled(place)
 
 
 def failing_reads(monkeypatch, error, times):
