@@ -140,8 +140,11 @@ def api() -> Iterator[None]:
         yield
 
 
-def check_api() -> None:
+def check_api(remedy: str = "Start it, mend the setting, or unset it to have a local server for this run.") -> None:
     """Make sure that the configured Prefect API answers, and lets this user in.
+
+    Args:
+        remedy: what the user can do if none answers.
 
     Raises:
         SettingsError: it doesn't.
@@ -164,8 +167,7 @@ def check_api() -> None:
         raise SettingsError(f"PREFECT_API_URL: {url} is not the address of a Prefect API ({error}).") from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise SettingsError(
-            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). Start it, mend the setting, or unset it "
-            "to have a local server for this run."
+            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). {remedy}"
         ) from error
 
 

@@ -1,0 +1,96 @@
+"""What the server does by itself: mark runs that died as Crashed, and tell somebody of a bad night."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+
+TAG = "darkroom"
+"""The deployments that have it are looked after."""
+
+HEARTBEAT_SECONDS = 30
+"""How often a deployed flow run tells that it is alive; set in `prefect.yaml`, and the least that Prefect takes."""
+
+MISSED_HEARTBEATS = 3
+
+ZOMBIES = "darkroom: runs that died are marked Crashed"
+NOTIFICATION = "darkroom: somebody is told of runs that failed or crashed"
+
+HEARTBEAT = "prefect.flow-run.heartbeat"
+BAD_ENDS = {f"prefect.flow-run.{name}" for name in ("Failed", "TimedOut", "Crashed")}
+ENDS = BAD_ENDS | {f"prefect.flow-run.{name}" for name in ("Completed", "Cancelled")}
+
+FLOW_RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
+TAGGED = ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"})
+
+
+def zombies() -> AutomationCore:
+    """Return the automation that marks a run as Crashed when its heartbeat stops and it has not ended."""
+    return AutomationCore(
+        name=ZOMBIES,
+        description=f"A run that misses {MISSED_HEARTBEATS} heartbeats has died. Kept up to date by `make deploy`.",
+        trigger=EventTrigger(
+            after={HEARTBEAT},
+            expect={HEARTBEAT} | ENDS,
+            match=FLOW_RUNS,
+            match_related=TAGGED,
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=MISSED_HEARTBEATS * HEARTBEAT_SECONDS),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"Its process died: no heartbeat for {MISSED_HEARTBEATS * HEARTBEAT_SECONDS} s. What is "
+                "finished is kept: the next run, or a retry of this one, goes on from there.",
+            )
+        ],
+    )
+
+
+def notification(block_document_id: UUID, ui_url: str) -> AutomationCore:
+    """Return the automation that sends a notification when a run ends as Failed or Crashed.
+
+    Args:
+        block_document_id: the notification block to send it with.
+        ui_url: where people find the UI.
+    """
+    return AutomationCore(
+        name=NOTIFICATION,
+        description="Sent where DARKROOM_NOTIFY points to. Kept up to date by `make deploy`.",
+        trigger=EventTrigger(
+            expect=BAD_ENDS,
+            match=FLOW_RUNS,
+            match_related=TAGGED,
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block_document_id,
+                subject="Darkroom: {{ flow_run.name }} {{ event.resource['prefect.state-name'] }}",
+                body="{{ deployment.name }}: {{ flow_run.name }} ended as {{ event.resource['prefect.state-name'] }}.\n"
+                "{{ event.resource['prefect.state-message'] }}\n"
+                f"{ui_url}/runs/flow-run/{{{{ flow_run.id }}}}",
+            )
+        ],
+    )
+
+
+def put(client: SyncPrefectClient, wanted: AutomationCore) -> None:
+    """Create an automation, or bring the one of its name up to date; one that a user has paused stays so."""
+    known = client.read_automations_by_name(wanted.name)
+    if not known:
+        client.create_automation(wanted)
+    for automation in known[:1]:
+        client.update_automation(automation.id, wanted.model_copy(update={"enabled": automation.enabled}))
+    for duplicate in known[1:]:
+        client.delete_automation(duplicate.id)
