@@ -47,13 +47,22 @@ fi >&2
 endef
 export FIND_PYTHON
 
-.PHONY: help run test lint nights chaos screenshots bench lock clean rebuild
+.PHONY: help run stack deploy worker test lint nights chaos screenshots bench lock clean rebuild
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/.installed | data/sample ## prepare the sample dataset: data/sample → data/out
 	.venv/bin/darkroom run data/sample data/out $(ARGS)
+
+stack: .venv/.installed | data/sample ## Prefect server, UI, deployments and a worker, until Ctrl-C
+	@$(VENV_PYTHON) -m deployments.stack
+
+deploy: .venv/.installed ## bring the server at PREFECT_API_URL up to date with deployments/prefect.yaml
+	@$(VENV_PYTHON) -m deployments.deploy
+
+worker: .venv/.installed ## run the deployments' flow runs, until Ctrl-C
+	@$(VENV_PYTHON) -m deployments.worker $(ARGS)
 
 test: .venv/.installed .venv/.dev-locked ## run the tests
 	$(VENV_PYTHON) -m pytest $(ARGS)
