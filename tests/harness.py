@@ -22,7 +22,7 @@ from PIL import Image
 from tasks.artifacts import artifact_key
 
 DARKROOM = [sys.executable, "-m", "flows.cli"]
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Api:
 
 def clean_environment(home: Path) -> dict[str, str]:
     """Return the environment of somebody who has just installed Darkroom and has no server."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "DASK"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "DASK", "DARKROOM"))}
     return kept | {"HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "PYTHONPATH": str(CHECKOUT)}
 
 
