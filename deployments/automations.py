@@ -86,11 +86,16 @@ def notification(block_document_id: UUID, ui_url: str) -> AutomationCore:
 
 
 def put(client: SyncPrefectClient, wanted: AutomationCore) -> None:
-    """Create an automation, or bring the one of its name up to date; one that a user has paused stays so."""
+    """Create an automation, or bring the one of its name up to date; one that a user has paused stays so.
+
+    One that is as it should be is left alone: with an update, the server forgets whose heartbeats it waits for.
+    """
     known = client.read_automations_by_name(wanted.name)
     if not known:
         client.create_automation(wanted)
     for automation in known[:1]:
-        client.update_automation(automation.id, wanted.model_copy(update={"enabled": automation.enabled}))
+        wanted = wanted.model_copy(update={"enabled": automation.enabled})
+        if AutomationCore.model_validate(automation.model_dump()) != wanted:
+            client.update_automation(automation.id, wanted)
     for duplicate in known[1:]:
         client.delete_automation(duplicate.id)

@@ -31,6 +31,8 @@ from tasks.errors import DarkroomError, SettingsError
 CHECKOUT = Path(__file__).resolve().parents[1]
 PREFECT_FILE = CHECKOUT / "deployments/prefect.yaml"
 POOL = "darkroom"
+NEEDED = ("source", "destination")
+"""Parameters without which a schedule makes no sense."""
 
 
 def main() -> None:
@@ -85,7 +87,7 @@ class Wanted:
 
     full_name: str
     unset: tuple[str, ...]
-    """Environment variables that its parameters need and that are not set."""
+    """Environment variables that are not set and without which it can't run."""
 
     off: frozenset[str]
     """The slugs of schedules that the file itself has as inactive."""
@@ -98,15 +100,15 @@ def read_wanted() -> list[Wanted]:
         Wanted(
             # Flows have the names of their functions.
             full_name=f"{entry['entrypoint'].rpartition(':')[2]}/{entry['name']}",
-            unset=_unset(entry.get("parameters", {})),
+            unset=_unset([entry.get("parameters", {}).get(name) for name in NEEDED]),
             off=frozenset(one["slug"] for one in entry.get("schedules", []) if not one.get("active", True)),
         )
         for entry in entries
     ]
 
 
-def _unset(parameters: dict[str, Any]) -> tuple[str, ...]:
-    placeholders = find_placeholders(parameters)
+def _unset(needed: list[Any]) -> tuple[str, ...]:
+    placeholders = find_placeholders(needed)
     names = {one.name.removeprefix("$") for one in placeholders if one.type is PlaceholderType.ENV_VAR}
     return tuple(sorted(name for name in names if not os.environ.get(name)))
 
@@ -151,7 +153,7 @@ def _find(client: SyncPrefectClient, wanted: Wanted) -> DeploymentResponse | Non
 def _lacks_parameters(client: SyncPrefectClient, wanted: Wanted) -> bool:
     """Say whether a deployment was made when variables that it needs were not set."""
     known = _find(client, wanted)
-    return known is not None and "" in known.parameters.values()
+    return known is not None and any(known.parameters.get(name) == "" for name in NEEDED)
 
 
 def _put_schedules(client: SyncPrefectClient, wanted: Wanted, *, was_unready: bool) -> str:

@@ -125,8 +125,8 @@ class Compute(Settings):
     )
     scheduler: str | None = Field(
         None,
-        pattern=r"^[a-z+]+://.+",
-        description="Address of the scheduler of an existing Dask cluster, such as tcp://host:8786.",
+        pattern=r"^([a-z+]+://.+)?$",
+        description="Address of the scheduler of an existing Dask cluster, such as tcp://host:8786; empty for none.",
     )
     cluster_class: str | None = Field(
         None, description="Any other Dask cluster class, such as dask_kubernetes.operator.KubeCluster."

@@ -155,7 +155,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, few: Path, receiver: R
         # Also for the `prefect` commands of the tests; the stack finds it by itself.
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
         "DARKROOM_SOURCE": str(few),
         "DARKROOM_DESTINATION": str(home / "nightly"),
         "DARKROOM_NOTIFY": receiver.url,

@@ -137,9 +137,7 @@ def test_deploying_again_changes_only_what_changed(stack: Stack, tmp_path: Path)
     assert {name: one["id"] for name, one in after.items()} == {name: one["id"] for name, one in before.items()}
     assert after["thumbnails"]["schedules"][0]["active"]
     assert len(after["nightly"]["schedules"]) == 1
-    assert {name: one["id"] for name, one in automations(stack.api).items()} == {
-        name: one["id"] for name, one in rules.items()
-    }
+    assert automations(stack.api) == rules, "not even updated: what they wait for would be forgotten"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +159,7 @@ def test_a_wrong_environment_is_told(environment_too: dict[str, str], said: str,
 
 
 def test_a_schedule_fires(stack: Stack, environment: dict[str, str], few: Path):
-    soon = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
+    soon = (datetime.now(UTC) + timedelta(seconds=8)).isoformat()
     nightly = deployments(stack.api)["nightly"]
     stack.api.post(
         f"deployments/{nightly['id']}/schedules",
@@ -173,7 +171,7 @@ def test_a_schedule_fires(stack: Stack, environment: dict[str, str], few: Path):
 
     flow_run = ended(stack.api, flow_run["id"], "COMPLETED")
     assert flow_run["auto_scheduled"]
-    assert flow_run["tags"] == ["darkroom"]
+    assert "darkroom" in flow_run["tags"]
     assert flow_run["state"]["message"] == "10 made, 0 failed, 0 unchanged"
     out = Path(environment["DARKROOM_DESTINATION"])
     assert {(row["width"], row["height"]) for row in manifest_rows(out).values()} == {(600, 600)}
