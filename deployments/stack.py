@@ -62,6 +62,8 @@ def _run() -> None:
         say("server", f"UI {api_url.removesuffix('/api')}")
         deploy = Piece("deploy", ["deployments.deploy"], environment)
         stack.callback(deploy.stop, SERVER_SECONDS)
+        while deploy.process.poll() is None:
+            _check(server)
         if deploy.wait():
             raise DarkroomError("The deployments could not be made; the lines above say why.")
         worker = Piece("worker", ["deployments.worker"], environment)
@@ -70,10 +72,7 @@ def _run() -> None:
         say("stack", f"PREFECT_API_URL={api_url} {prefect} deployment run preprocess/nightly --watch")
         say("stack", "runs it now, in another terminal. Ctrl-C stops all of this.")
         while True:
-            for piece in (server, worker):
-                if (code := piece.process.poll()) is not None:
-                    raise DarkroomError(f"The {piece.name} ended ({_describe(code)}), so that the rest is stopped too.")
-            time.sleep(TICK_SECONDS)
+            _check(server, worker)
 
 
 def say(name: str, line: str) -> None:
@@ -143,6 +142,18 @@ class Piece:
         except subprocess.TimeoutExpired:
             self.process.kill()
         self.wait()
+
+
+def _check(*pieces: Piece) -> None:
+    """Wait a moment, and make sure that all pieces are still there then.
+
+    Raises:
+        DarkroomError: one has ended.
+    """
+    time.sleep(TICK_SECONDS)
+    for piece in pieces:
+        if (code := piece.process.poll()) is not None:
+            raise DarkroomError(f"The {piece.name} ended ({_describe(code)}), so that the rest is stopped too.")
 
 
 def _environment() -> tuple[str, dict[str, str]]:

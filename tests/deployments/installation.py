@@ -1,0 +1,102 @@
+"""What the tests of deployments share: commands, processes and a webhook of one installation."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from harness import CHECKOUT, Api, Ended, eventually
+
+ONE_WORKER = 'compute={"workers": 1}'
+
+
+@dataclass
+class Receiver:
+    """A webhook that notes what it is sent."""
+
+    url: str
+    messages: list[dict[str, Any]] = field(default_factory=list)
+
+    def told_of(self, text: str) -> dict[str, Any]:
+        """Wait for a message with a text in it."""
+        return eventually(lambda: next((one for one in self.messages if text in one["body"]), None))
+
+
+@dataclass
+class Installation:
+    """What belongs to one home: commands that are run there, and all processes that come of them."""
+
+    environment: dict[str, str]
+    log: Path
+    """What the piece wrote that was started last."""
+
+    @property
+    def api(self) -> Api:
+        return Api(self.environment["PREFECT_API_URL"], Path(self.environment["HOME"]))
+
+    def prefect(self, *arguments: str) -> Ended:
+        """Run the `prefect` command to its end."""
+        return self.python("-m", "prefect", *arguments)
+
+    def python(self, *arguments: str, **environment: str) -> Ended:
+        """Run Python in the checkout to its end."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment | environment,
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Ended(done.returncode, done.stdout, done.stderr)
+
+    def run(self, deployment: str, *arguments: str) -> str:
+        """Create a flow run that works on one core, and return its id."""
+        created = self.prefect("deployment", "run", deployment, "-p", ONE_WORKER, *arguments)
+        assert created.code == 0, created.err
+        return created.out.split("UUID: ")[1].split()[0]
+
+    @contextmanager
+    def piece(self, module: str, says: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a module and wait until it says something; in the end it is told to stop."""
+        with self.log.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                env=self.environment,
+                cwd=CHECKOUT,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            eventually(lambda: says in self.log.read_text() or process.poll() is not None, 120)
+            assert process.poll() is None, self.log.read_text()
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+    def processes(self, words: str = "") -> list[psutil.Process]:
+        """Return all processes of this home whose command has some words, whoever their parent is."""
+        return [process for process in psutil.process_iter() if self._has(process, words)]
+
+    def _has(self, process: psutil.Process, words: str) -> bool:
+        try:
+            ours = process.environ().get("HOME") == self.environment["HOME"]
+            return ours and words in " ".join(process.cmdline())
+        except psutil.Error:
+            return False
+
+
+def journalled(out: Path) -> list[Path]:
+    """Return the journal parts of the runs of a destination that have not ended."""
+    return list(out.glob(".darkroom/runs/*/journal/*.parquet"))

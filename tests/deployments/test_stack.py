@@ -1,0 +1,64 @@
+"""`make stack`: all of it comes up, and all of it goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+from pathlib import Path
+from uuid import UUID
+
+from harness import eventually
+from installation import Installation, journalled
+
+from tasks.destination import Destination
+from tasks.lease import read_lease
+
+
+def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation, many: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    with installation.piece("deployments.stack", "started!") as stack:
+        again = installation.python("-m", "deployments.stack")
+        assert again.code == 2
+        assert "PREFECT_SERVER_API_PORT: 127.0.0.1:" in again.err
+        assert "Traceback" not in again.err
+        run_id = installation.run("preprocess/nightly", "-p", f"source={many}", "-p", f"destination={out}")
+        eventually(lambda: journalled(out))
+
+        os.killpg(stack.pid, signal.SIGINT)
+
+        assert stack.wait(60) == 0
+    said = installation.log.read_text()
+    assert f"server | UI {installation.environment['PREFECT_API_URL'].removesuffix('/api')}\n" in said
+    assert "deploy | deployment  preprocess/nightly: 0 2 * * * UTC\n" in said
+    assert said.endswith("stack  | Stopped.\n")
+    assert "Traceback" not in said
+    assert installation.processes() == []
+    with socket.create_server(("127.0.0.1", int(installation.environment["PREFECT_SERVER_API_PORT"]))):
+        pass
+    assert read_lease(Destination(out)) is None
+    assert journalled(out)
+    with sqlite3.connect(Path(installation.environment["PREFECT_HOME"]) / "prefect.db") as database:
+        query = "SELECT state_type FROM flow_run WHERE replace(id, '-', '') = ?"
+        [(state,)] = database.execute(query, [UUID(run_id).hex]).fetchall()
+    database.close()
+    assert state == "CRASHED", "it was told to end while there was a server to tell it to"
+
+
+def test_when_a_piece_dies_the_rest_is_stopped(installation: Installation):
+    with installation.piece("deployments.stack", "UI http") as stack:
+        for process in installation.processes("prefect server start"):
+            process.kill()
+
+        assert stack.wait(60) == 1
+
+    assert "The server ended (killed by SIGKILL), so that the rest is stopped too." in installation.log.read_text()
+    assert installation.processes() == []
+
+
+def test_half_a_dataset_is_told(installation: Installation):
+    refused = installation.python("-m", "deployments.stack", DARKROOM_SOURCE="")
+
+    assert refused.code == 2
+    assert "DARKROOM_SOURCE is not set. Set both" in refused.err
