@@ -32,7 +32,7 @@ class Database:
 
 @pytest.fixture
 def postgresql(open_path: Path) -> Iterator[Database]:
-    programs = Path(needs("initdb", "postgresql", folders="usr/lib/postgresql/*/bin")).parent
+    programs = Path(needs("initdb", "postgresql", folders="usr/lib/postgresql/*/bin")).resolve().parent
     # It refuses to run as root.
     user: dict[str, Any] = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
     data = open_path / "data"
