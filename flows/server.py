@@ -166,9 +166,7 @@ def check_api(remedy: str = "Start it, mend the setting, or unset it to have a l
             ) from error
         raise SettingsError(f"PREFECT_API_URL: {url} is not the address of a Prefect API ({error}).") from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        raise SettingsError(
-            f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). {remedy}"
-        ) from error
+        raise SettingsError(f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). {remedy}") from error
 
 
 @contextmanager

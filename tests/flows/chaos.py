@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-sys.path.insert(0, str(Path(__file__).parent))  # as pytest does
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
 
 from harness import CHECKOUT, DARKROOM, clean_environment, darkroom, eventually
 
