@@ -212,11 +212,18 @@ def _dask_config(config: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _only_errors(name: str) -> Iterator[None]:
-    """Keep a library's running commentary out of the run's output."""
-    logger = logging.getLogger(name)
+    """Keep a library's running commentary out of the run's output, and what the run says better itself."""
+    logger, scheduler = logging.getLogger(name), logging.getLogger(f"{name}.scheduler")
     before = logger.level
     logger.setLevel(logging.ERROR)
+    scheduler.addFilter(_is_news)
     try:
         yield
     finally:
+        scheduler.removeFilter(_is_news)
         logger.setLevel(before)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Say whether a line is about anything else than a shard that is lost with its worker."""
+    return "workers died while trying to run it" not in str(record.msg)

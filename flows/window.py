@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from logging import getLogger
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from prefect import get_run_logger
 
 from flows.cluster import count_threads
 from tasks.errors import ClusterError
@@ -25,8 +28,14 @@ R = TypeVar("R")
 
 SHARDS_PER_THREAD_IN_FLIGHT = 2
 TICK_SECONDS = 0.5
-MAX_ATTEMPTS = 3
+NO_WORKER_SECONDS = 600
+
+MAX_FRUITLESS_ATTEMPTS = 3
+"""A shard is given up after so many attempts in a row that finished no image. No image brings down more than the
+first: what is left is trouble of the workers' own."""
+
 MAX_LOST_UNBEGUN = 5
+"""So often a shard may be lost in the queues of workers that die, while no other comes any further."""
 
 logger = getLogger(__name__)
 
@@ -49,7 +58,10 @@ def run_shards(
     """Run a task for every shard, a few per worker at a time, and yield what came of it as it ends.
 
     A shard whose worker died, or whose task failed, is given to another attempt, which goes on where the
-    journal ends; after `MAX_ATTEMPTS` it is yielded as a failure.
+    journal ends; after `MAX_FRUITLESS_ATTEMPTS` it is yielded as a failure.
+
+    Raises:
+        ClusterError: the scheduler is lost, or the cluster has had no worker for `NO_WORKER_SECONDS`.
 
     Args:
         runner: where the tasks run.
@@ -63,14 +75,14 @@ def run_shards(
     window = _Window(runner, task, deque(shards))
     try:
         while window.waiting or window.running:
-            window.fill()
+            window.fill(window.count_threads())
             yield from window.collect()
             tick()
     finally:
         client.cancel(list(window.running), force=True)
         client.unsubscribe_topic(PROGRESS_TOPIC)
-        for task_run_id, message in window.unknown:
-            _mark_crashed(task_run_id, message)
+        if window.untold:
+            _tell_crashed(window.untold)
 
 
 @dataclass(slots=True)
@@ -82,16 +94,39 @@ class _Window(Generic[R]):
     waiting: deque[ShardRef]
     running: dict[distributed.Future[Any], tuple[ShardRef, PrefectDaskFuture[R]]] = field(default_factory=dict)
     lost_unbegun: Counter[int] = field(default_factory=Counter)
-    """By shard: how often it was lost in the queue of a worker that died of something else."""
+    """By shard: how often it was lost in the queue of a worker that died of something else, since any came further."""
 
-    unknown: list[tuple[UUID, str]] = field(default_factory=list)
-    """Lost task runs that the server had not heard of yet, and what to tell it."""
+    fruitless: Counter[int] = field(default_factory=Counter)
+    """By shard: how many attempts in a row have finished no image."""
 
-    def fill(self) -> None:
-        """Submit shards until there are enough in flight."""
-        if not self.waiting:
-            return
+    parts: dict[int, int] = field(default_factory=dict)
+    """By shard: how many parts its journal had when an attempt at it last ended."""
+
+    untold: list[tuple[UUID, str]] = field(default_factory=list)
+    """Lost task runs that the server has not taken note of yet, and what to tell it."""
+
+    worker_seen: float = field(default_factory=time.monotonic)
+    """When the cluster last had a worker."""
+
+    def count_threads(self) -> int:
+        """Return how many shards the cluster works on at a time.
+
+        Raises:
+            ClusterError: it has had no worker for long.
+        """
         threads = count_threads(self.runner.client)
+        now = time.monotonic()
+        if threads:
+            self.worker_seen = now
+        elif now - self.worker_seen > NO_WORKER_SECONDS:
+            raise ClusterError(
+                f"The Dask cluster has had no worker for {NO_WORKER_SECONDS:g} seconds. Start workers, with a nanny to "
+                "replace those that die. What a run has finished is kept: the same command goes on from there."
+            )
+        return threads
+
+    def fill(self, threads: int) -> None:
+        """Submit shards until there are enough in flight for so many threads."""
         while self.waiting and len(self.running) < SHARDS_PER_THREAD_IN_FLIGHT * max(1, threads):
             shard = self.waiting.popleft()
             future = self.runner.submit(self.task, {"shard": shard})
@@ -114,31 +149,39 @@ class _Window(Generic[R]):
         try:
             state = future.wrapped_future.result()
         except distributed.KilledWorker as error:
-            return self._lost(shard, future.task_run_id, f"{shard.label}: its worker was lost ({error})")
+            return self._lost(shard, future.task_run_id, error.last_worker.address)
         except Exception as error:  # noqa: BLE001 - whatever a worker says that could not even load the task
             return ShardFailure(
                 shard,
                 f"a worker could not load the task ({type(error).__name__}: {error}). Install the same Darkroom, "
                 "from the same requirements.lock, on the scheduler and every worker.",
             )
+        self.lost_unbegun.clear()
         if state.is_completed():
             result: R = state.result(_sync=True)
             return result
         return self._again(shard, state.message or state.name)
 
-    def _lost(self, shard: ShardRef, task_run_id: UUID, message: str) -> ShardFailure | None:
-        if not _mark_crashed(task_run_id, message):
-            self.unknown.append((task_run_id, message))
+    def _lost(self, shard: ShardRef, task_run_id: UUID, worker: str) -> ShardFailure | None:
+        message = f"{shard.label.capitalize()}: its worker {worker} was lost"
+        get_run_logger().warning(message)
+        self.untold += _tell_crashed([(task_run_id, message)])
         if not shard.was_begun() and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
             self.lost_unbegun[shard.number] += 1
-            self.waiting.append(shard)
+            self.waiting.appendleft(shard)
             return None
-        return self._again(shard, "its worker was lost, which is most often a lack of memory")
+        self.lost_unbegun.clear()
+        reason = "its workers were lost, and not by an image: most often it is memory that they lack"
+        return self._again(shard, reason)
 
     def _again(self, shard: ShardRef, reason: str) -> ShardFailure | None:
-        if shard.attempt >= MAX_ATTEMPTS:
+        """Let another attempt go on with a shard, unless too many have come no further."""
+        number, parts = shard.number, len(shard.workspace.journal_parts(shard.number))
+        self.fruitless[number] = 0 if parts > self.parts.get(number, 0) else self.fruitless[number] + 1
+        self.parts[number] = parts
+        if self.fruitless[number] >= MAX_FRUITLESS_ATTEMPTS:
             return ShardFailure(shard, reason)
-        self.waiting.append(shard.model_copy(update={"attempt": shard.attempt + 1}))
+        self.waiting.appendleft(shard.model_copy(update={"attempt": shard.attempt + 1}))
         return None
 
 
@@ -156,24 +199,27 @@ def _ended(client: distributed.Client, futures: list[distributed.Future[Any]]) -
             ) from error
 
 
-def _mark_crashed(task_run_id: UUID, message: str) -> bool:
-    """Tell Prefect that a task run is dead, and return whether it knows the run.
+def _tell_crashed(lost: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
+    """Tell Prefect that task runs are dead, and why; return those that it has taken no note of.
 
-    Nobody else tells it, and the run would stay Running in the UI. The server hears of task runs by events:
-    of one that has just begun it may not have heard yet, of one that never began it never will.
+    Nobody else tells it, and they would stay Running in the UI. The server hears of task runs by events: of one
+    that has just begun it may not have heard yet, of one that never began it never will.
     """
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
     from prefect.states import Crashed
 
+    untold = []
     with get_client(sync_client=True) as client:
-        try:
-            client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
-        except PrefectHTTPStatusError as error:
-            if error.response.status_code != HTTPStatus.NOT_FOUND:
+        for number, (task_run_id, message) in enumerate(lost):
+            try:
+                client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
+            except PrefectHTTPStatusError as error:
+                untold.append((task_run_id, message))
+                if error.response.status_code != HTTPStatus.NOT_FOUND:
+                    logger.warning("Prefect could not be told: %s", message, exc_info=True)
+            except httpx.HTTPError:
                 logger.warning("Prefect could not be told: %s", message, exc_info=True)
-            return False
-        except httpx.HTTPError:
-            logger.warning("Prefect could not be told: %s", message, exc_info=True)
-    return True
+                return untold + lost[number:]
+    return untold

@@ -110,9 +110,14 @@ class Workspace:
         pattern = "*.parquet" if shard is None else f"{shard:06d}-*.parquet"
         return sorted(self.journal.glob(pattern))
 
-    def begun(self, shard: int, attempt: int) -> Path:
-        """Return the file that is there once a worker has begun with an attempt at a shard."""
-        return self.journal / f"{shard:06d}-{attempt:03d}.begun"
+    def mark_of(self, shard: int, attempt: str) -> Path:
+        """Return the file that a worker leaves as it begins with an attempt, whose name begins with its number."""
+        return self.journal / f"{shard:06d}-{attempt}.begun"
+
+    def begun(self, shard: int | None = None, attempt: int | None = None) -> list[Path]:
+        """Return the files that workers leave as they begin: with an attempt at a shard, with a shard, or with any."""
+        pattern = "*" if shard is None else f"{shard:06d}-*" if attempt is None else f"{shard:06d}-{attempt:03d}-*"
+        return list(self.journal.glob(f"{pattern}.begun"))
 
     def create(self) -> None:
         """Make the folder."""

@@ -80,6 +80,15 @@ class ImageError(Exception):
         return str(self.args[0])
 
 
+def as_image_error(error: Exception, code: ErrorCode) -> ImageError:
+    """Return what has gone wrong with an image as an `ImageError`; `code` is for what nobody has thought of."""
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, MemoryError):
+        return ImageError(ErrorCode.DECODE_MEMORY, "there was not enough memory")
+    return ImageError(code, f"unexpected {type(error).__name__}")
+
+
 class DarkroomError(Exception):
     """A run cannot go on; the message says what was found, where, and what to do about it."""
 

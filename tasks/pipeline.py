@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from tasks.destination import Destination
-from tasks.errors import TRANSIENT, ErrorCode, ImageError
-from tasks.imaging import SourceFacts, Transformed, transform
+from tasks.errors import TRANSIENT, DarkroomError, ErrorCode, ImageError, as_image_error
+from tasks.imaging import SourceFacts, Transformed
 from tasks.journal import Row
+from tasks.lanes import Make
 from tasks.moved import former_output
 from tasks.naming import output_name
 from tasks.recipe import Job
@@ -67,10 +68,11 @@ class _Image:
 
 
 class Pipeline:
-    """Reads ahead and writes behind in threads while one image at a time is transformed."""
+    """Reads ahead and writes behind in threads while one image at a time goes through its lane."""
 
-    def __init__(self, job: Job, shard: int) -> None:
+    def __init__(self, job: Job, shard: int, make: Make) -> None:
         self._job = job
+        self._make = make
         self._source = LocalFolder(os.fsencode(job.source))
         destination = Destination(Path(job.destination))
         self._destination = LocalFolder(os.fsencode(destination.root))
@@ -152,7 +154,7 @@ class Pipeline:
         """Make an image's output, unless it could not be read, or there is one of the same bytes."""
         if image.error is None and image.made is None and image.sha256 != image.planned["known_sha256"]:
             with _as_image_error(image, ErrorCode.DECODE_CORRUPT):
-                image.made = transform(image.data, self._job.recipe, self._job.rules.max_pixels)
+                image.made = self._make(image.data)
         image.data = b""  # it would be held until its batch is written
 
     def _finish_batch(self, batch: list[_Image]) -> list[Row]:
@@ -248,12 +250,10 @@ def _as_image_error(image: _Image, code: ErrorCode) -> Iterator[None]:
     """Let what goes wrong with an image cost that image only, also what nobody has thought of."""
     try:
         yield
-    except ImageError as error:
-        image.error = error
-    except MemoryError:
-        image.error = ImageError(ErrorCode.DECODE_MEMORY, "the worker's memory did not suffice")
+    except DarkroomError:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a row and not the shard's end
-        image.error = ImageError(code, f"unexpected {type(error).__name__}")
+        image.error = as_image_error(error, code)
     if image.error and image.made:
         image.error.facts = image.made.facts
 

@@ -101,6 +101,12 @@ class Rules(Settings):
     max_source_bytes: int = Field(
         1 << 30, ge=1, description="Files of more bytes are refused before they are read: an image is held in memory."
     )
+    max_image_seconds: float = Field(
+        60,
+        ge=1,
+        description="An image that keeps its decoder busy for longer is given up; one of more than 25 megapixels has "
+        "so long for each 25.",
+    )
     max_delete_ratio: float = Field(
         0.2,
         ge=0,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from prefect import get_run_logger, task
@@ -13,10 +13,14 @@ from prefect.cache_policies import NO_CACHE
 from tasks.errors import DarkroomError
 from tasks.imaging import configure_codecs
 from tasks.journal import Journal, Row, finished_paths
+from tasks.lanes import Make, careful_lane, fast_lane
 from tasks.pipeline import Pipeline, worker_name
 from tasks.plan import read_shard
 from tasks.recipe import Job
 from tasks.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
+
+CAREFUL_AFTER_LOSSES = 8
+"""When shards have been lost so often in a run, something is wrong with many images: the rest goes the careful way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,9 @@ class ShardResult:
     unchanged: int = 0
     resumed: int = 0
     """Images that a former attempt had finished already."""
+
+    careful: bool = False
+    """Whether images were transformed in a process of their own."""
 
     seconds: float = 0.0
     source_bytes: int = 0
@@ -47,7 +54,7 @@ class ShardResult:
         return (
             f"{self.ok} made, {self.failed} failed{f' ({codes})' if codes else ''}, {self.unchanged} unchanged, "
             f"{self.resumed} done before; {self.source_bytes / 1e6:.1f} MB in, {self.output_bytes / 1e6:.1f} MB "
-            f"out, {self.seconds:.1f} s, {rate:.1f} images/s"
+            f"out, {self.seconds:.1f} s, {rate:.1f} images/s{', in the careful lane' if self.careful else ''}"
         )
 
 
@@ -62,12 +69,16 @@ def resize_shard(shard: ShardRef) -> ShardResult:
 def work_shard(shard: ShardRef) -> ShardResult:
     """Do what `resize_shard` does, without Prefect.
 
+    A worker that an image brings down loses its shard. That goes on in the careful lane, where no image can: so
+    a run loses at most one worker for each shard that holds such images, and few beyond `CAREFUL_AFTER_LOSSES`.
+
     Raises:
         DarkroomError: this worker's libraries would make other pixels than the run's recipe says.
     """
     configure_codecs()
     workspace = shard.workspace
-    workspace.begun(shard.number, shard.attempt).touch()
+    attempt = shard.begin()
+    careful = _needs_care(shard)
     job = Job.model_validate_json(workspace.job.read_bytes())
     if job.recipe.recipe_id != job.recipe_id:
         raise DarkroomError(
@@ -77,24 +88,48 @@ def work_shard(shard: ShardRef) -> ShardResult:
     done = finished_paths(workspace.journal_parts(shard.number))
     planned = read_shard(workspace.plan, shard.number)
     rows = [row for row in planned if row["source_path"] not in done]
-    attempt = f"{shard.attempt:03d}-{os.getpid()}-{time.time_ns()}"
     journal = Journal(workspace, shard.number, attempt, sync=job.rules.sync_outputs)
-    tally = _Tally(shard, resumed=len(planned) - len(rows))
+    tally = _Tally(shard, len(planned) - len(rows), careful)
     try:
-        for row in Pipeline(job, shard.number).run(rows):
-            journal.add(row)
-            tally.add(row)
+        with _lane(job, careful) as make:
+            for row in Pipeline(job, shard.number, make).run(rows):
+                journal.add(row)
+                tally.add(row)
     finally:
         journal.flush()
     return tally.result()
 
 
+def _needs_care(shard: ShardRef) -> bool:
+    """Say whether a worker that begins with a shard had better be careful: not the first, or after many losses."""
+    begun = Counter(path.name.partition("-")[0] for path in shard.workspace.begun())
+    again = begun[f"{shard.number:06d}"] > 1 or shard.attempt > 1
+    return again or begun.total() - len(begun) >= CAREFUL_AFTER_LOSSES
+
+
+def _lane(job: Job, careful: bool) -> AbstractContextManager[Make]:
+    return careful_lane(job, _memory_share()) if careful else fast_lane(job)
+
+
+def _memory_share() -> int | None:
+    """Return how many bytes of memory there are for each thread of this Dask worker; None if it has no limit."""
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:
+        return None
+    limit: int | None = worker.memory_manager.memory_limit
+    return limit // worker.state.nthreads if limit else None
+
+
 class _Tally:
     """Counts rows, and says every now and then how far a shard is."""
 
-    def __init__(self, shard: ShardRef, resumed: int) -> None:
+    def __init__(self, shard: ShardRef, resumed: int, careful: bool) -> None:
         self._shard = shard
         self._resumed = resumed
+        self._careful = careful
         self._started = time.monotonic()
         self._told_at = 0.0
         self._status: Counter[str] = Counter()
@@ -119,6 +154,7 @@ class _Tally:
             failed=self._status["failed"],
             unchanged=self._status["unchanged"],
             resumed=self._resumed,
+            careful=self._careful,
             seconds=time.monotonic() - self._started,
             source_bytes=self._source_bytes,
             output_bytes=self._output_bytes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,9 +38,18 @@ class ShardRef(BaseModel):
         """The run's working folder."""
         return Destination(Path(self.destination)).workspace(self.run_id, self.kind)
 
+    def begin(self) -> str:
+        """Note that a worker begins with this attempt; return a name for that which nothing else has.
+
+        Dask may give one attempt to several workers in turn, when it loses the first.
+        """
+        name = f"{self.attempt:03d}-{os.getpid()}-{time.time_ns()}"
+        self.workspace.mark_of(self.number, name).touch()
+        return name
+
     def was_begun(self) -> bool:
         """Say whether a worker has begun with this attempt."""
-        return self.workspace.begun(self.number, self.attempt).exists()
+        return bool(self.workspace.begun(self.number, self.attempt))
 
 
 def task_run_name() -> str:

@@ -65,7 +65,7 @@ def check_shard(shard: ShardRef) -> VerifyResult:
     configure_codecs()
     started = time.monotonic()
     workspace = shard.workspace
-    workspace.begun(shard.number, shard.attempt).touch()
+    shard.begin()
     rows = read_shard(workspace.plan, shard.number)
     findings = list(_check_all(workspace, shard, rows))
     _write(workspace, shard, findings)

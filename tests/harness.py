@@ -9,7 +9,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,33 @@ def darkroom(*arguments: str | Path, environment: dict[str, str], seconds: float
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def running_cluster(folder: Path, environment: dict[str, str], *worker_options: str) -> Iterator[str]:
+    """Run a Dask scheduler and a worker as somebody else would, with Dask's defaults; provide its address."""
+    address_file = folder / "scheduler.json"
+    shared = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(address_file)]
+    commands = [
+        ["dask_scheduler", *shared, "--port", "0"],
+        ["dask_worker", *shared, *(worker_options or ("--nthreads", "1"))],
+    ]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.{program}", *options],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for program, *options in commands
+    ]
+    try:
+        eventually(lambda: address_file.exists() and address_file.read_text().rstrip().endswith("}"))
+        yield json.loads(address_file.read_text())["address"]
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait()
 
 
 @dataclass

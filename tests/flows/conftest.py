@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import CHECKOUT, DARKROOM, Api, Started, clean_environment, eventually, save
+from harness import CHECKOUT, DARKROOM, Api, Started, clean_environment, running_cluster, save
 from PIL import Image
 
 from data.generate import photo
@@ -106,24 +105,5 @@ def shared_corpus() -> Path:
 @pytest.fixture
 def dask_cluster(tmp_path: Path) -> Iterator[str]:
     """The address of a Dask scheduler with one worker, as somebody else would run them."""
-    address_file = tmp_path / "scheduler.json"
-    commands = [
-        ["dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", address_file],
-        ["dask_worker", "--host", "127.0.0.1", "--nthreads", "1", "--no-dashboard", "--scheduler-file", address_file],
-    ]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.{command[0]}", *map(str, command[1:])],
-            env=clean_environment(tmp_path),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for command in commands
-    ]
-    try:
-        eventually(lambda: address_file.exists() and address_file.read_text().rstrip().endswith("}"))
-        yield json.loads(address_file.read_text())["address"]
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait()
+    with running_cluster(tmp_path, clean_environment(tmp_path)) as address:
+        yield address

@@ -11,7 +11,7 @@ from tasks.publish import publish
 from tasks.recover import close_workspace
 from tasks.resize import work_shard
 from tests.tasks.helpers import files, manifest_rows, prepare, write_image
-from tests.tasks.test_resize import run, shard_of, work
+from tests.tasks.shards import run, shard_of, work
 
 
 @pytest.fixture

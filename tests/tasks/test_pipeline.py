@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tasks import lanes, storage
 from tasks import pipeline as pipeline_module
-from tasks import storage
 from tasks.errors import ErrorCode, ImageError
 from tasks.imaging import SourceFacts, Transformed
 from tasks.pipeline import FIRST_BACKOFF_SECONDS, READ_TRIES
@@ -211,7 +211,7 @@ def test_source_bytes_in_flight_are_bounded_whatever_is_slow(source, place, monk
     monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", limit * size)
     monkeypatch.setattr(storage.LocalFolder, "write", lambda *_: slowly("write"))
     monkeypatch.setattr(storage.LocalFolder, "read", lambda *_: held.read())
-    monkeypatch.setattr(pipeline_module, "transform", transform)
+    monkeypatch.setattr(lanes, "transform", transform)
     _, [result] = work(source, place)
     assert result.ok == 60
     batch, batches = pipeline_module.BATCH_IMAGES, pipeline_module.IN_FLIGHT_BATCHES
@@ -262,7 +262,7 @@ def test_outputs_get_ordinary_permissions(source, place):
 def test_what_nobody_has_thought_of_costs_one_image(source, place, monkeypatch):
     for number in range(3):
         write_image(source / f"{number}.jpg", seed=number)
-    transform = pipeline_module.transform
+    transform = lanes.transform
     second = (source / "1.jpg").read_bytes()
 
     def fail_on_the_second(data, *arguments):
@@ -270,7 +270,7 @@ def test_what_nobody_has_thought_of_costs_one_image(source, place, monkeypatch):
             raise ZeroDivisionError("a bug of ours")
         return transform(data, *arguments)
 
-    monkeypatch.setattr(pipeline_module, "transform", fail_on_the_second)
+    monkeypatch.setattr(lanes, "transform", fail_on_the_second)
     rows, _ = work(source, place)
     assert {name: row["error_code"] for name, row in rows.items()} == {
         "0.jpg": None,

@@ -16,7 +16,7 @@ from tasks.lease import hold_lease
 from tasks.rebuild import rebuild_manifest
 from tasks.recipe import Recipe, Rules
 from tests.tasks.helpers import files, make_job, manifest_rows, open_workspace, row, write_image, write_journal
-from tests.tasks.test_resize import run
+from tests.tasks.shards import run
 
 
 @pytest.fixture

@@ -4,14 +4,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tasks import pipeline as pipeline_module
+from tasks import lanes
 from tasks import plan as plan_module
 from tasks.errors import DarkroomError
 from tasks.publish import publish
 from tasks.recipe import Rules
 from tasks.recover import close_workspace
-from tasks.resize import ShardResult, work_shard
+from tasks.resize import CAREFUL_AFTER_LOSSES, ShardResult, work_shard
 from tasks.shard import ShardRef
+from tests.poisoned import poison, poisoned_environment
 from tests.tasks.helpers import SMALL, destination_in, files, journal_rows, manifest_rows, prepare, write_image
 from tests.tasks.shards import run, shard_of, work
 
@@ -122,7 +123,7 @@ def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
     for number in range(6):
         write_image(source / f"{number}.jpg", seed=number)
     workspace, _, plan = prepare(source, place)
-    transform, calls = pipeline_module.transform, []
+    transform, calls = lanes.transform, []
 
     def die_at_the_fourth(*arguments):
         calls.append(arguments)
@@ -130,19 +131,71 @@ def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
             raise KilledError
         return transform(*arguments)
 
-    monkeypatch.setattr(pipeline_module, "transform", die_at_the_fourth)
+    monkeypatch.setattr(lanes, "transform", die_at_the_fourth)
     with pytest.raises(KilledError):
         work_shard(shard_of(place, plan))
     finished = len(journal_rows(workspace))
     assert finished <= 3
     result = work_shard(shard_of(place, plan, attempt=2))
     assert (result.resumed, result.ok) == (finished, 6 - finished)
-    assert len(calls) == 4 + 6 - finished
     rows = journal_rows(workspace)
     assert sorted(row["source_path"] for row in rows) == [f"{number}.jpg" for number in range(6)]
     again = work_shard(shard_of(place, plan, attempt=3))
     assert (again.resumed, again.ok) == (6, 0)
     assert journal_rows(workspace) == rows
+    assert len(calls) == 4, "after a loss, images are not transformed in the worker"
+
+
+def test_a_shard_that_was_begun_before_is_worked_with_care_and_makes_the_same(source, place, tmp_path):
+    for number in range(4):
+        write_image(source / f"{number}.jpg", seed=number)
+    (source / "bad.jpg").write_text("no image")
+    _, [first] = work(source, place)
+    other = destination_in(tmp_path / "other")
+    workspace, _, plan = prepare(source, other)
+    # As Dask does by itself with what it has lost a worker under: the same attempt, once more.
+    workspace.mark_of(0, "001-1-1").touch()
+    second = work_shard(shard_of(other, plan))
+    assert (first.careful, second.careful) == (False, True)
+    assert first.describe().partition(";")[0] == second.describe().partition(";")[0]
+    assert second.describe().endswith(", in the careful lane")
+    assert files(other.images) == files(place.images)
+
+
+def test_after_many_losses_all_that_is_left_is_worked_with_care(source, place, monkeypatch):
+    for number in range(3):
+        write_image(source / f"{number}.jpg", seed=number)
+    many_shards(monkeypatch)
+    workspace, _, plan = prepare(source, place, workers=3)
+    assert len(plan.shards) == 3
+    for beginning in range(CAREFUL_AFTER_LOSSES):
+        workspace.mark_of(0, f"001-1-{beginning}").touch()
+    assert not work_shard(shard_of(place, plan, 1)).careful
+    workspace.mark_of(0, "002-1-1").touch()
+    assert work_shard(shard_of(place, plan, 2)).careful
+
+
+def test_an_image_in_the_careful_lane_that_is_brought_down_is_a_row(source, place, tmp_path, monkeypatch):
+    write_image(source / "a.jpg")
+    (source / "b.jpg").write_bytes(poison("crash"))
+    write_image(source / "c.jpg")
+    for name, value in poisoned_environment(tmp_path / "met").items():
+        monkeypatch.setenv(name, value)
+    workspace, _, plan = prepare(source, place)
+    result = work_shard(shard_of(place, plan, attempt=2))
+    assert (result.ok, result.error_codes) == (2, {"decode.crash": 1})
+    crashed = journal_rows(workspace)[1]
+    assert (crashed["source_path"], crashed["status"], crashed["error_stage"]) == ("b.jpg", "failed", "decode")
+    assert crashed["source_sha256"]
+
+
+def test_a_careful_lane_that_can_not_be_opened_makes_no_image_a_failure(source, place, monkeypatch):
+    write_image(source / "a.jpg")
+    workspace, _, plan = prepare(source, place)
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(DarkroomError, match="careful lane"):
+        work_shard(shard_of(place, plan, attempt=2))
+    assert journal_rows(workspace) == []
 
 
 def test_of_a_former_attempts_journal_nothing_is_done_again(source, place):

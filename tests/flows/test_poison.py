@@ -1,0 +1,138 @@
+"""Images that bring down what decodes them cost only themselves, whatever cluster they meet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from harness import Api, Started, eventually, manifest_rows, run_id_of, running_cluster, tree
+
+from tasks.imaging import transform
+from tasks.recipe import Recipe
+from tests.poisoned import met, poison, poisoned_environment
+from tests.tasks.reference import jpeg, picture
+
+IMAGES = 96
+SHARDS = 8
+START = """
+from flows.cli import main
+from tasks import plan
+plan.SHARD_SECONDS = (1e-9, 1e9)  # four shards for each worker, however small they are
+main()
+"""
+IMPATIENT = "from flows import window; window.NO_WORKER_SECONDS = 1"
+QUICK = ("--max-image-seconds", "2", "--max-pixels", "1000000")
+
+
+def number_in(shard: int, which: int) -> int:
+    """Return the number of one of a shard's images."""
+    return shard * IMAGES // SHARDS + which
+
+
+def write_source(folder: Path, poisons: dict[int, str]) -> None:
+    """Write small images, of which those with some numbers are poison of some kind."""
+    folder.mkdir()
+    for number in range(IMAGES):
+        data = poison(poisons[number], number) if number in poisons else jpeg(picture(40, 30, number))
+        (folder / f"{number:02}.jpg").write_bytes(data)
+
+
+def check(source: Path, out: Path, codes: dict[int, str]) -> None:
+    """Make sure that some images have failed with these codes, and all others came out as they should."""
+    rows = manifest_rows(out)
+    assert len(rows) == IMAGES
+    assert {name: row["error_code"] for name, row in rows.items() if row["status"] != "ok"} == {
+        f"{number:02}.jpg": code for number, code in codes.items()
+    }
+    assert tree(out / "images") == {
+        name: transform((source / name).read_bytes(), Recipe(), 10**9).data
+        for name, row in rows.items()
+        if row["status"] == "ok"
+    }
+
+
+def left_of(started: Started) -> list[psutil.Process]:
+    """Return what still runs of a command and all that it started."""
+    left = []
+    for process in psutil.process_iter():
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            if os.getsid(process.pid) == started.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(process)
+    return left
+
+
+@pytest.fixture
+def poisoned(tmp_path: Path, api: Api) -> dict[str, str]:
+    return api.environment | poisoned_environment(tmp_path / "met")
+
+
+def test_poison_of_every_kind_costs_only_itself(
+    api: Api, poisoned: dict[str, str], start: Callable[..., Started], tmp_path: Path
+):
+    source, out = tmp_path / "source", tmp_path / "out"
+    kinds = {
+        number_in(0, 3): ("crash", "decode.crash"),
+        number_in(0, 5): ("abort", "decode.crash"),
+        number_in(1, 2): ("spin", "decode.timeout"),
+        number_in(2, 2): ("sleep", "decode.timeout"),
+        number_in(4, 2): ("eat", "decode.memory"),
+        number_in(5, 2): ("overflow", "decode.memory"),
+    }
+    write_source(source, {number: kind for number, (kind, _) in kinds.items()})
+    memory = ("--cluster-kwargs", '{"memory_limit": "700MB"}')
+
+    started = start("run", source, out, "--workers", "2", *QUICK, *memory, environment=poisoned, code=START)
+
+    printed, errors = started.process.communicate(timeout=240)
+    assert started.process.returncode == 0, errors
+    assert "90 made, 6 failed" in printed
+    assert "Traceback" not in errors
+    check(source, out, {number: code for number, (_, code) in kinds.items()})
+    deadly = [(what, pid) for what, where, pid in met(tmp_path / "met") if where == "worker" and what != "overflow"]
+    assert sorted(what for what, _ in deadly) == ["crash", "eat", "sleep", "spin"], "at most one worker a shard"
+    eventually(lambda: not left_of(started), 10)
+    run_id = run_id_of(out)
+    assert api.flow_run(run_id)["state_type"] == "COMPLETED"
+    states = {task["name"]: task["state_type"] for task in api.task_runs(run_id)}
+    assert set(states.values()) <= {"COMPLETED", "CRASHED"}
+    again = {name for name in states if name.endswith(" attempt 2")}
+    assert len(again) == 4, "only what was lost was begun again"
+    assert {states[name] for name in again} == {"COMPLETED"}
+    crashed = {name for name, state in states.items() if state == "CRASHED"}
+    assert {f"{name} attempt 2" for name in crashed} <= again
+
+
+def test_on_a_cluster_with_dasks_defaults_too(
+    api: Api, poisoned: dict[str, str], start: Callable[..., Started], tmp_path: Path
+):
+    source, out = tmp_path / "source", tmp_path / "out"
+    write_source(source, {number_in(0, 3): "crash"})
+
+    with running_cluster(tmp_path, poisoned, "--nthreads", "2") as address:
+        started = start("run", source, out, "--scheduler", address, environment=api.environment, code=START)
+        _, errors = started.process.communicate(timeout=240)
+
+    assert started.process.returncode == 0, errors
+    check(source, out, {number_in(0, 3): "decode.crash"})
+    assert [what for what, where, _ in met(tmp_path / "met") if where == "worker"] == ["crash"]
+    states = [task["state_type"] for task in api.task_runs(run_id_of(out))]
+    assert set(states) <= {"COMPLETED", "CRASHED"}
+
+
+def test_a_cluster_that_loses_its_last_worker_is_not_waited_for_without_end(
+    api: Api, poisoned: dict[str, str], start: Callable[..., Started], tmp_path: Path
+):
+    source, out = tmp_path / "source", tmp_path / "out"
+    write_source(source, {number_in(0, 3): "crash"})
+
+    with running_cluster(tmp_path, poisoned, "--nthreads", "1", "--no-nanny") as address:
+        started = start("run", source, out, "--scheduler", address, environment=api.environment, code=IMPATIENT + START)
+        _, errors = started.process.communicate(timeout=120)
+
+    assert started.process.returncode == 1
+    assert "has had no worker for 1 seconds" in errors
+    assert "Traceback" not in errors
