@@ -23,7 +23,7 @@ from tasks.check import check_compute, check_locations, check_manifest, check_re
 from tasks.contact_sheet import ContactSheets, make_contact_sheets
 from tasks.destination import Destination, Workspace
 from tasks.discover import Listing, discover
-from tasks.durable import write_durably
+from tasks.durable import write_durably, writing
 from tasks.errors import DarkroomError, GuardError, SettingsError
 from tasks.figures import read_figures
 from tasks.history import read_history
@@ -121,7 +121,7 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
     check_compute(compute)
     workers = count_workers(compute)
     sheets = ContactSheets()
-    with hold_lease(place, report.run_id) as lease:
+    with writing(place.root), hold_lease(place, report.run_id) as lease:
         check_manifest(place)
         recovered = recover(place)
         report.adopted = recovered.images

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from prefect import get_run_logger
 
 from flows.cluster import count_threads
-from tasks.errors import ClusterError
+from flows.served import data_of
+from tasks.errors import ClusterError, DestinationError
 from tasks.shard import PROGRESS_TOPIC, ShardRef
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def run_shards(
 
     Raises:
         ClusterError: the scheduler is lost, or the cluster has had no worker for `NO_WORKER_SECONDS`.
+        DestinationError: a worker can't write to the destination any more.
 
     Args:
         runner: where the tasks run.
@@ -160,6 +162,8 @@ class _Window(Generic[R]):
         if state.is_completed():
             result: R = state.result(_sync=True)
             return result
+        if isinstance(problem := data_of(state), DestinationError):
+            raise problem  # it stands in the way of every other shard, too
         return self._again(shard, state.message or state.name)
 
     def _lost(self, shard: ShardRef, task_run_id: UUID, worker: str) -> ShardFailure | None:

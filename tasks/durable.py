@@ -6,9 +6,28 @@ import ctypes
 import itertools
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from tasks.errors import DestinationError
+
+
+@contextmanager
+def writing(destination: Path) -> Iterator[None]:
+    """Tell what keeps a destination's working state from being written for what it is.
+
+    Raises:
+        DestinationError: the disk is full, read-only, out of order, or closed to this user.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise DestinationError(destination, os.strerror(error.errno)) from error
 
 
 def sync_file(path: Path) -> None:

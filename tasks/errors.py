@@ -6,6 +6,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tasks.imaging import SourceFacts
 
 MAX_MESSAGE_LENGTH = 300
@@ -99,6 +101,19 @@ class SettingsError(DarkroomError):
 
 class GuardError(DarkroomError):
     """A guard stopped the run before anything was destroyed, and says how to override it."""
+
+
+class DestinationError(DarkroomError):
+    """The destination can't be written to any more; what is finished is kept."""
+
+    def __init__(self, destination: Path, reason: str) -> None:
+        super().__init__(destination, reason)  # by which it can be sent from a worker
+
+    def __str__(self) -> str:
+        return (
+            f"{self.args[0]} can't be written to: {self.args[1]}. Give it room, or this user permission; what is "
+            "finished is kept, and the same command goes on from there."
+        )
 
 
 class ClusterError(DarkroomError):

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.destination import Workspace
-from tasks.durable import replace_durably, sync_filesystem
+from tasks.durable import replace_durably, sync_filesystem, writing
 from tasks.manifest import SCHEMA
 
 FLUSH_SECONDS = 5.0
@@ -36,6 +36,7 @@ class Journal:
 
     def __init__(self, workspace: Workspace, shard: int, attempt: str, *, sync: bool = True) -> None:
         self._folder = workspace.journal
+        self._root = workspace.destination.root
         self._images = workspace.destination.images
         self._sync = sync
         self._stem = f"{shard:06d}-{attempt}"
@@ -50,16 +51,21 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was added since the last part, if anything."""
+        """Write what was added since the last part, if anything.
+
+        Raises:
+            DestinationError: it can't be written.
+        """
         self._flushed_at = time.monotonic()
         if not self._rows:
             return
         part = self._folder / f"{self._stem}-{self._parts:06d}.parquet"
         temporary = part.with_suffix(".tmp")
-        if self._sync and self._images.is_dir():
-            sync_filesystem(self._images)
-        pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), temporary, write_page_checksum=True)
-        replace_durably(temporary, part)
+        with writing(self._root):
+            if self._sync and self._images.is_dir():
+                sync_filesystem(self._images)
+            pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), temporary, write_page_checksum=True)
+            replace_durably(temporary, part)
         self._parts += 1
         self._rows = []
 

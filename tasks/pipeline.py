@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -24,6 +24,7 @@ from tasks.journal import Row
 from tasks.lanes import Make
 from tasks.moved import former_output
 from tasks.naming import output_name
+from tasks.readers import Readers
 from tasks.recipe import Job
 from tasks.storage import FileVersion, LocalFolder
 
@@ -89,26 +90,23 @@ class Pipeline:
         behind: deque[tuple[int, Future[list[Row]]]] = deque()
         held = 0
         with (
-            ThreadPoolExecutor(READERS, "read") as readers,
+            closing(Readers(READERS, self._job.rules.max_read_seconds)) as readers,
             ThreadPoolExecutor(WRITERS, "write") as writers,
         ):
-            try:
-                for made in self._transformed(readers, planned):
-                    size = sum(image.output_bytes for image in made)
-                    while behind and (
-                        behind[0][1].done() or len(behind) >= IN_FLIGHT_BATCHES or held + size > IN_FLIGHT_BYTES
-                    ):
-                        freed, future = behind.popleft()
-                        yield from future.result()
-                        held -= freed
-                    behind.append((size, writers.submit(self._finish_batch, made)))
-                    held += size
-                while behind:
-                    yield from behind.popleft()[1].result()
-            finally:
-                readers.shutdown(wait=False, cancel_futures=True)
+            for made in self._transformed(readers, planned):
+                size = sum(image.output_bytes for image in made)
+                while behind and (
+                    behind[0][1].done() or len(behind) >= IN_FLIGHT_BATCHES or held + size > IN_FLIGHT_BYTES
+                ):
+                    freed, future = behind.popleft()
+                    yield from future.result()
+                    held -= freed
+                behind.append((size, writers.submit(self._finish_batch, made)))
+                held += size
+            while behind:
+                yield from behind.popleft()[1].result()
 
-    def _transformed(self, readers: ThreadPoolExecutor, planned: list[Row]) -> Iterator[list[_Image]]:
+    def _transformed(self, readers: Readers, planned: list[Row]) -> Iterator[list[_Image]]:
         """Yield batches of images that were worked on; one of large outputs is handed on before it is full."""
         for batch in self._read_ahead(readers, planned):
             made: list[_Image] = []
@@ -121,19 +119,35 @@ class Pipeline:
             if made:
                 yield made
 
-    def _read_ahead(self, readers: ThreadPoolExecutor, planned: list[Row]) -> Iterator[list[_Image]]:
-        ahead: deque[tuple[int, Future[list[_Image]]]] = deque()
+    def _read_ahead(self, readers: Readers, planned: list[Row]) -> Iterator[list[_Image]]:
+        ahead: deque[tuple[list[Row], Future[list[_Image]]]] = deque()
         held = 0
         for batch in _batches(planned):
             size = _bytes_of(batch)
             while ahead and (len(ahead) >= IN_FLIGHT_BATCHES or held + size > IN_FLIGHT_BYTES):
-                freed, future = ahead.popleft()
-                yield future.result()
-                held -= freed
-            ahead.append((size, readers.submit(self._read_batch, batch)))
+                read, future = ahead.popleft()
+                yield self._arrived(readers, read, future)
+                held -= _bytes_of(read)
+            ahead.append((batch, readers.submit(self._read_batch, batch)))
             held += size
         while ahead:
-            yield ahead.popleft()[1].result()
+            yield self._arrived(readers, *ahead.popleft())
+
+    def _arrived(self, readers: Readers, batch: list[Row], future: Future[list[_Image]]) -> list[_Image]:
+        """Return a batch once it is read; if that does not end, try its images one by one."""
+        try:
+            return readers.result(future)
+        except TimeoutError:
+            return [self._read_alone(readers, planned) for planned in batch]
+
+    def _read_alone(self, readers: Readers, planned: Row) -> _Image:
+        try:
+            return readers.result(readers.submit(self._read, planned))
+        except TimeoutError:
+            seconds = self._job.rules.max_read_seconds
+            message = f"reading did not end within max_read_seconds = {seconds:g}"
+            error = ImageError(ErrorCode.SOURCE_TIMEOUT, message)
+            return _Image(planned, attempts=planned["attempts"] + 1, error=error)
 
     def _read_batch(self, planned: list[Row]) -> list[_Image]:
         return [self._read(row) for row in planned]

@@ -107,6 +107,11 @@ class Rules(Settings):
         description="An image that keeps its decoder busy for longer is given up; one of more than 25 megapixels has "
         "so long for each 25.",
     )
+    max_read_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="Give up a file, or a batch of small ones, that takes longer to read; the next run tries it again.",
+    )
     max_delete_ratio: float = Field(
         0.2,
         ge=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import Counter
 from contextlib import AbstractContextManager
@@ -10,7 +11,9 @@ from dataclasses import dataclass, field
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.errors import DarkroomError
+from tasks.destination import Destination
+from tasks.durable import writing
+from tasks.errors import DarkroomError, DestinationError, ErrorCode
 from tasks.imaging import configure_codecs
 from tasks.journal import Journal, Row, finished_paths
 from tasks.lanes import Make, careful_lane, fast_lane
@@ -18,6 +21,11 @@ from tasks.pipeline import Pipeline, worker_name
 from tasks.plan import read_shard
 from tasks.recipe import Job
 from tasks.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
+
+UNWRITABLE_IMAGES = 20
+"""When so many outputs in a row can't be written, it may not be for them."""
+
+_UNWRITABLE = {ErrorCode.WRITE_NO_SPACE, ErrorCode.WRITE_DENIED}
 
 CAREFUL_AFTER_LOSSES = 8
 """When shards have been lost so often in a run, something is wrong with many images: the rest goes the careful way."""
@@ -73,11 +81,13 @@ def work_shard(shard: ShardRef) -> ShardResult:
     a run loses at most one worker for each shard that holds such images, and few beyond `CAREFUL_AFTER_LOSSES`.
 
     Raises:
+        DestinationError: nothing can be written to the destination any more.
         DarkroomError: this worker's libraries would make other pixels than the run's recipe says.
     """
     configure_codecs()
     workspace = shard.workspace
-    attempt = shard.begin()
+    with writing(workspace.destination.root):
+        attempt = shard.begin()
     careful = _needs_care(shard)
     job = Job.model_validate_json(workspace.job.read_bytes())
     if job.recipe.recipe_id != job.recipe_id:
@@ -95,9 +105,23 @@ def work_shard(shard: ShardRef) -> ShardResult:
             for row in Pipeline(job, shard.number, make).run(rows):
                 journal.add(row)
                 tally.add(row)
+                if tally.unwritable >= UNWRITABLE_IMAGES:
+                    _check_writable(workspace.destination, row)
     finally:
         journal.flush()
     return tally.result()
+
+
+def _check_writable(destination: Destination, row: Row) -> None:
+    """Make sure that it is a few outputs that can't be written, and not the destination.
+
+    Raises:
+        DestinationError: it is the destination.
+    """
+    if row["error_code"] == ErrorCode.WRITE_NO_SPACE:
+        raise DestinationError(destination.root, "no space is left on the device")
+    with writing(destination.root), tempfile.NamedTemporaryFile(dir=destination.work):
+        pass
 
 
 def _needs_care(shard: ShardRef) -> bool:
@@ -136,9 +160,12 @@ class _Tally:
         self._codes: Counter[str] = Counter()
         self._source_bytes = 0
         self._output_bytes = 0
+        self.unwritable = 0
+        """Images in a row whose outputs could not be written."""
 
     def add(self, row: Row) -> None:
         self._status[row["status"]] += 1
+        self.unwritable = self.unwritable + 1 if row.get("error_code") in _UNWRITABLE else 0
         if row["status"] == "failed":
             self._codes[row["error_code"]] += 1
         self._source_bytes += row["source_size"] or 0

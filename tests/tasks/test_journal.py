@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import journal as journal_module
+from tasks.errors import DestinationError
 from tasks.journal import Journal, finished_paths
 from tasks.manifest import SCHEMA
 from tests.tasks.helpers import failed_row, journal_rows, make_job, open_workspace, row, write_journal
@@ -108,6 +109,6 @@ def test_outputs_that_can_not_be_brought_to_the_disk_are_not_journalled(workspac
     workspace.destination.images.mkdir()
     journal = Journal(workspace, 0, "001-1-1")
     journal.add(row("a.jpg"))
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(DestinationError, match="can't be written to: Input/output error"):
         journal.flush()
     assert list(workspace.journal.iterdir()) == []

@@ -1,0 +1,29 @@
+"""A file system whose files fail by their names. Python imports this as it starts where this folder is on PYTHONPATH.
+
+`eio-2.jpg` can't be read the first two times, `hang.jpg` never: the read does not return.
+"""
+
+import collections
+import errno
+import os
+import re
+import time
+
+import tasks.storage
+
+HOURS = 10_000
+failed = collections.Counter()
+read_all = tasks.storage._read_all
+
+
+def faulty_read_all(descriptor, size):
+    name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
+    if name == "hang.jpg":
+        time.sleep(HOURS)
+    if (fails := re.match(r"eio-(\d+)", name)) and failed[name] < int(fails[1]):
+        failed[name] += 1
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    return read_all(descriptor, size)
+
+
+tasks.storage._read_all = faulty_read_all
