@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tasks import pipeline as pipeline_module
+from tasks import lanes
 from tasks.publish import publish
 from tasks.recover import close_workspace
 from tasks.resize import work_shard
@@ -23,8 +23,8 @@ def transformed(monkeypatch):
         calls.append(data)
         return transform(data, *arguments)
 
-    transform = pipeline_module.transform
-    monkeypatch.setattr(pipeline_module, "transform", counted)
+    transform = lanes.transform
+    monkeypatch.setattr(lanes, "transform", counted)
     return calls
 
 
