@@ -69,7 +69,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory, few: Path, receiver: 
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
         "DARKROOM_SOURCE": str(few),
         "DARKROOM_DESTINATION": str(home / "nightly"),
         "DARKROOM_NOTIFY": receiver.url,

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 from harness import CHECKOUT, Api, Ended, eventually
+from prefect.client.orchestration import SyncPrefectClient
 
 ONE_WORKER = 'compute={"workers": 1}'
 
@@ -58,11 +59,16 @@ class Installation:
         )
         return Ended(done.returncode, done.stdout, done.stderr)
 
-    def run(self, deployment: str, *arguments: str) -> str:
+    def client(self) -> SyncPrefectClient:
+        """Return Prefect's own client, which tries again when a busy server asks it to."""
+        return SyncPrefectClient(self.environment["PREFECT_API_URL"])
+
+    def run(self, deployment: str, **parameters: Any) -> str:
         """Create a flow run that works on one core, and return its id."""
-        created = self.prefect("deployment", "run", deployment, "-p", ONE_WORKER, *arguments)
-        assert created.code == 0, created.err
-        return created.out.split("UUID: ")[1].split()[0]
+        with self.client() as client:
+            found = client.read_deployment_by_name(deployment)
+            parameters = {name: str(value) for name, value in parameters.items()} | {"compute": {"workers": 1}}
+            return str(client.create_flow_run_from_deployment(found.id, parameters=parameters).id)
 
     @contextmanager
     def piece(self, module: str, says: str) -> Iterator[subprocess.Popen[bytes]]:

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from harness import Api, eventually, manifest_rows
 from installation import ONE_WORKER, Installation, Receiver, journalled
 from PIL import Image
+from prefect.states import Cancelling
 
 from benchmarks.server import prefect_server
 from deployments.automations import NOTIFICATION, ZOMBIES
@@ -67,7 +69,7 @@ def killed(server: Installation, many: Path, tmp_path_factory: pytest.TempPathFa
     """A flow run in whose middle its own process and its worker's are killed; and its destination."""
     out = tmp_path_factory.mktemp("killed") / "out"
     with server.piece("deployments.worker", "started!") as worker:
-        run_id = server.run("preprocess/thumbnails", "-p", f"source={many}", "-p", f"destination={out}")
+        run_id = server.run("preprocess/thumbnails", source=many, destination=out)
         eventually(lambda: journalled(out))
         for command in ("prefect worker start", "prefect.engine"):
             [process] = server.processes(command)
@@ -103,6 +105,15 @@ def test_the_server_has_what_the_file_says(nightly: Installation, receiver: Rece
     [schedule] = photos["schedules"]
     assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("0 2 * * *", "UTC")
     assert schedule["active"]
+    weekly = deployed["weekly"]
+    assert (weekly["entrypoint"], weekly["tags"]) == ("flows/verify.py:verify", ["darkroom"])
+    assert weekly["parameters"] == {
+        "destination": photos["parameters"]["destination"],
+        "sample": 1.0,
+        "repair": False,
+        "compute": photos["parameters"]["compute"],
+    }
+    assert weekly["schedules"][0]["schedule"]["cron"] == "0 6 * * 0"
     assert not thumbnails["schedules"][0]["active"], "it lacks DARKROOM_THUMBNAILS"
     assert set(automations(nightly.api)) == {ZOMBIES, NOTIFICATION}
     said = nightly.log.with_name("deployed.txt").read_text()
@@ -148,12 +159,10 @@ def test_a_wrong_environment_is_told(environment_too: dict[str, str], said: str,
 
 
 def test_a_schedule_fires(nightly: Installation, few: Path):
-    soon = (datetime.now(UTC) + timedelta(seconds=8)).isoformat()
     deployment = deployments(nightly.api)["nightly"]
-    nightly.api.post(
-        f"deployments/{deployment['id']}/schedules",
-        [{"active": True, "schedule": {"interval": timedelta(days=1).total_seconds(), "anchor_date": soon}}],
-    )
+    soon = (datetime.now(UTC) + timedelta(seconds=15)).isoformat()
+    daily = ("--interval", str(24 * 60 * 60), "--anchor-date", soon)
+    assert nightly.prefect("deployment", "schedule", "create", "preprocess/nightly", *daily).code == 0
     due = {"flow_runs": {"name": {"like_": few.name}}, "deployments": {"id": {"any_": [deployment["id"]]}}}
 
     [flow_run] = eventually(lambda: nightly.api.post("flow_runs/filter", due), 60)
@@ -175,10 +184,12 @@ def test_a_run_by_hand_ends_as_its_flow_run_does_and_a_bad_end_is_told(
     good = nightly.prefect(
         "deployment", "run", "preprocess/nightly", "--watch", "-p", f"destination={out}", "-p", ONE_WORKER
     )
+    verified = nightly.run("verify/weekly", destination=out)
     parameters = json.dumps({"source": str(few / "none"), "destination": str(out)})
     bad = nightly.prefect("deployment", "run", "preprocess/nightly", "--watch", "--params", parameters)
 
     assert good.code == 0, good.out + good.err
+    ended(nightly.api, verified, "COMPLETED")
     assert len(manifest_rows(out)) == 10
     assert bad.code == 1
     flow_run = nightly.api.flow_run(bad.out.split("UUID: ")[1].split()[0])
@@ -195,23 +206,17 @@ def test_an_overlapping_run_is_cancelled_and_a_cancelled_one_leaves_nothing_half
     nightly: Installation, many: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
-    where = ("-p", f"source={many}", "-p", f"destination={out}")
-    first = nightly.run("preprocess/nightly", *where)
+    first = nightly.run("preprocess/nightly", source=many, destination=out)
     eventually(lambda: journalled(out))
 
-    second = nightly.prefect("deployment", "run", "preprocess/nightly", "--watch", *where)
-
-    assert second.code == 1
-    overlapping = nightly.api.flow_run(second.out.split("UUID: ")[1].split()[0])
-    assert (overlapping["state_type"], overlapping["state"]["message"]) == (
-        "CANCELLED",
-        "Deployment concurrency limit reached.",
-    )
-
+    second = nightly.run("preprocess/nightly", source=many, destination=tmp_path / "second")
+    overlapping = ended(nightly.api, second, "CANCELLED")
+    assert overlapping["state"]["message"] == "Deployment concurrency limit reached."
     assert nightly.api.flow_run(first)["state_type"] == "RUNNING", "the photos are too few for this machine"
     processes = [one for one in nightly.processes() if one.environ().get("PREFECT__FLOW_RUN_ID") == first]
     assert processes
-    nightly.api.post(f"flow_runs/{first}/set_state", {"state": {"type": "CANCELLING"}})
+    with nightly.client() as client:
+        client.set_flow_run_state(UUID(first), Cancelling())
     ended(nightly.api, first, "CANCELLED")
     eventually(lambda: not any(one.is_running() for one in processes), 10)
     assert read_lease(Destination(out)) is None
@@ -241,7 +246,7 @@ def test_a_run_that_died_is_marked_and_told_and_the_next_one_adopts_its_work(
 
     assert flow_run["state"]["message"].startswith("Its process died: no heartbeat for 90 s.")
     assert flow_run["state"]["message"] in receiver.told_of(run_id)["body"]
-    following = nightly.run("preprocess/thumbnails", "-p", f"source={many}", "-p", f"destination={out}")
+    following = nightly.run("preprocess/thumbnails", source=many, destination=out)
     made, _, unchanged = ended(nightly.api, following, "COMPLETED")["state"]["message"].split(", ")
     assert int(unchanged.split()[0]) > 0
     assert int(made.split()[0]) + int(unchanged.split()[0]) == 200

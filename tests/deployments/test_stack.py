@@ -23,7 +23,7 @@ def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation
         assert again.code == 2
         assert "PREFECT_SERVER_API_PORT: 127.0.0.1:" in again.err
         assert "Traceback" not in again.err
-        run_id = installation.run("preprocess/nightly", "-p", f"source={many}", "-p", f"destination={out}")
+        run_id = installation.run("preprocess/nightly", source=many, destination=out)
         eventually(lambda: journalled(out))
 
         os.killpg(stack.pid, signal.SIGINT)
