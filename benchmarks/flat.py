@@ -1,0 +1,142 @@
+"""Look whether a long run stays as it began: `python -m benchmarks.flat`.
+
+Runs `darkroom run` over many small images, and prints what its processes hold as it goes: memory (RSS), open file
+descriptors and threads, of the flow process and of the Dask worker that holds most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from benchmarks.bench import DARKROOM
+from benchmarks.corpora import CACHE
+from data.photos import write_corpus
+from flows.server import sigterm_exits
+
+DIFFERENT = 500
+"""Different images; the rest are links to them."""
+
+SIZE = (160, 120)
+SAMPLE_SECONDS = 1.0
+LINES = 20
+GROWTH_LIMIT_MB = 50.0
+"""Of memory, between the first half of the work and the second; more is called growth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a process holds."""
+
+    mb: float
+    descriptors: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a run held at one moment of its work."""
+
+    seconds: float
+    outputs: int
+    flow: Held
+    worker: Held
+
+
+def write_source(folder: Path, images: int) -> None:
+    """Write small JPEGs, a thousand to a folder."""
+    originals = write_corpus(folder / "originals", min(images, DIFFERENT), SIZE)
+    for number in range(len(originals), images):
+        path = folder / f"{number // 1000:06}" / f"link {number:09}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        os.link(originals[number % len(originals)], path)
+
+
+def _held(process: psutil.Process) -> Held:
+    with process.oneshot():
+        return Held(process.memory_info().rss / 1e6, process.num_fds(), process.num_threads())
+
+
+def _workers(flow: psutil.Process) -> list[psutil.Process]:
+    """Return the Dask workers of a run: what its fork server has forked."""
+    forkers = [
+        child for child in flow.children() if any("multiprocessing.forkserver" in word for word in child.cmdline())
+    ]
+    return [worker for forker in forkers for worker in forker.children()]
+
+
+def _most(held: list[Held]) -> Held:
+    return Held(*(max(getattr(one, name) for one in held) for name in ("mb", "descriptors", "threads")))
+
+
+def _sample(flow: psutil.Process, started: float, images: Path) -> Sample | None:
+    """Return what the run holds now; None while it has no workers."""
+    try:
+        workers = [_held(worker) for worker in _workers(flow)]
+        if not workers:
+            return None
+        outputs = sum(len(files) for _, _, files in os.walk(images))
+        return Sample(time.monotonic() - started, outputs, _held(flow), _most(workers))
+    except psutil.Error:
+        return None
+
+
+def watch(source: Path, destination: Path, images: int) -> list[Sample]:
+    """Run the command, and return what its processes held while it worked."""
+    command = [*DARKROOM, "run", str(source), str(destination), "--width", "96", "--height", "96", "--workers", "2"]
+    started = time.monotonic()
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    samples: list[Sample] = []
+    while run.poll() is None:
+        if sample := _sample(psutil.Process(run.pid), started, destination / "images"):
+            samples.append(sample)
+        time.sleep(SAMPLE_SECONDS)
+    said, _ = run.communicate()
+    if run.returncode or f"{images:,} made, 0 failed" not in said:
+        raise SystemExit(f"benchmarks.flat: the run failed: {said}")
+    print(said.splitlines()[0])
+    return [sample for sample in samples if 0 < sample.outputs < images]
+
+
+def print_curve(samples: list[Sample]) -> None:
+    """Print some of the samples, and how much memory has grown from the first half to the second."""
+    print(f"\n{'':>18} | {'flow':^27} | {'worker':^27}")
+    heads = f"{'MB':>9}{'fds':>9}{'threads':>9}"
+    print(f"{'s':>7} {'images':>10} | {heads} | {heads}")
+    for sample in samples[:: max(1, len(samples) // LINES)]:
+        columns = (f"{held.mb:9.0f}{held.descriptors:9}{held.threads:9}" for held in (sample.flow, sample.worker))
+        print(f"{sample.seconds:7.0f} {sample.outputs:10,} | {' | '.join(columns)}")
+    # What is loaded and filled once is not growth: the first tenth doesn't count.
+    settled = samples[len(samples) // 10 :]
+    first, second = settled[: len(settled) // 2], settled[len(settled) // 2 :]
+    for name in ("flow", "worker"):
+        before, after = (_most([getattr(sample, name) for sample in half]) for half in (first, second))
+        verdict = "flat" if after.mb - before.mb < GROWTH_LIMIT_MB else "GROWS"
+        print(
+            f"{name}: at most {before.mb:.0f} MB, {before.descriptors} descriptors, {before.threads} threads in the "
+            f"first half; {after.mb:.0f} MB, {after.descriptors}, {after.threads} in the second: {verdict}"
+        )
+
+
+def main() -> None:
+    """Measure, and print what was measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.flat", description=__doc__)
+    parser.add_argument("--images", type=int, default=100_000, help="images of the source (default: 100,000)")
+    options = parser.parse_args()
+    CACHE.mkdir(exist_ok=True)
+    with sigterm_exits(), tempfile.TemporaryDirectory(prefix="flat-", dir=CACHE) as name:
+        folder = Path(name)
+        (folder / "photos").mkdir()
+        write_source(folder / "photos", options.images)
+        print_curve(watch(folder / "photos", folder / "dataset", options.images))
+
+
+if __name__ == "__main__":
+    main()
