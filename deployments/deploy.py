@@ -65,6 +65,7 @@ def deploy() -> Iterator[str]:
     with get_client(sync_client=True) as client:
         # First what the user may have got wrong, before anything is changed.
         block = notification_block(client, target) if (target := os.environ.get(NOTIFY)) else None
+        _check_nothing_is_lost(client, wanted)
         yield _put_pool(client)
         unready = {one.full_name for one in wanted if _lacks_parameters(client, one)}
         _put_deployments()
@@ -148,6 +149,21 @@ def _find(client: SyncPrefectClient, wanted: Wanted) -> DeploymentResponse | Non
         return client.read_deployment_by_name(wanted.full_name)
     except ObjectNotFound:
         return None
+
+
+def _check_nothing_is_lost(client: SyncPrefectClient, wanted: list[Wanted]) -> None:
+    """Make sure that no deployment loses the folders that it was given before.
+
+    Raises:
+        SettingsError: one would.
+    """
+    for one in wanted:
+        known = _find(client, one) if one.unset else None
+        if known and all(known.parameters.get(name, "unset") for name in NEEDED):
+            raise SettingsError(
+                f"{' and '.join(one.unset)} not set, though {one.full_name} was deployed with folders. Nothing was "
+                "changed. Set them as they were, or delete that deployment first if it is not to have any."
+            )
 
 
 def _lacks_parameters(client: SyncPrefectClient, wanted: Wanted) -> bool:

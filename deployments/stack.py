@@ -29,6 +29,9 @@ SERVER_SECONDS = 15.0
 WORKER_SECONDS = 90.0
 """More than the worker takes at most to end its flow runs and itself."""
 
+LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
+"""Where the server notes which run has a deployment's only place. In its memory, a restart would end that run."""
+
 READ_SECONDS = 5.0
 TICK_SECONDS = 0.2
 MARK = "DARKROOM_STACK"
@@ -102,6 +105,7 @@ class Piece:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",
             # Ctrl-C on the terminal is for the stack, which ends its pieces one after another.
             start_new_session=True,
         )
@@ -173,6 +177,7 @@ def _environment() -> tuple[str, dict[str, str]]:
         "PREFECT_SERVER_API_PORT": port,
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
         "PYTHONUNBUFFERED": "1",
         MARK: str(uuid4()),
     }

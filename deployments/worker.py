@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import psutil
 
@@ -41,13 +42,18 @@ def main() -> None:
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
     """End a worker's flow runs, and then the worker; none of it is left when this returns."""
+    # Who asks a second time is answered already.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     while runs := _flow_runs(worker.pid):
         print(f"Telling {len(runs)} flow run(s) to end; what is finished is kept.", flush=True)
         for run in runs:
-            run.terminate()
+            with suppress(psutil.NoSuchProcess):
+                run.terminate()
         _, alive = psutil.wait_procs(runs, timeout=RUN_SECONDS)
         for run in alive:
-            run.kill()
+            with suppress(psutil.NoSuchProcess):
+                run.kill()
     worker.terminate()
     try:
         worker.wait(WORKER_SECONDS)
@@ -59,14 +65,16 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 def _flow_runs(worker: int) -> list[psutil.Process]:
     """Return the processes of the flow runs that a worker has started."""
     try:
-        children = psutil.Process(worker).children()
-        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and _is_run(child)]
+        return [child for child in psutil.Process(worker).children() if _is_run(child)]
     except psutil.NoSuchProcess:
         return []
 
 
 def _is_run(process: psutil.Process) -> bool:
-    return "prefect.engine" in process.cmdline()
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and "prefect.engine" in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed, State
 
 from flows.cluster import count_workers, dask_runner
 from flows.progress import Progress, Watcher, shown
-from flows.served import data_of, served_flow
+from flows.served import data_of, run_name, served_flow
 from flows.window import ShardFailure, run_shards
 from tasks.artifacts import publish_artifacts
 from tasks.check import check_compute, check_locations, check_manifest, check_recipe
@@ -43,8 +43,7 @@ EARLY_STOP_IMAGES = 200
 
 
 def _run_name() -> str:
-    source = Path(str(flow_run.parameters["source"])).expanduser().resolve().name
-    return f"{source} {datetime.now(UTC):%Y-%m-%d %H:%M}"
+    return run_name(str(flow_run.parameters["destination"]))
 
 
 @served_flow(name="preprocess", flow_run_name=_run_name)
@@ -144,7 +143,7 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
         with _workspace(place, job) as workspace:
             plan = _look(workspace, job, workers, report)
             if plan.shards:
-                _work(plan, job, compute, report)
+                _work(workspace, plan, job, compute, report)
             if not plan.nothing_to_do:
                 lease.check()
                 publish(workspace, job, delete=True, work_seconds=report.work_seconds)
@@ -178,7 +177,9 @@ def _look(workspace: Workspace, job: Job, workers: int, report: RunReport) -> Pl
 @contextmanager
 def _workspace(place: Destination, job: Job) -> Iterator[Workspace]:
     """Provide the run's working folder; it stays only if it holds work that isn't published yet."""
-    workspace = place.workspace(job.run_id)
+    # A retry has a folder of its own: workers of the try before it may still be at their shards.
+    tries = flow_run.run_count or 1
+    workspace = place.workspace(job.run_id if tries == 1 else f"{job.run_id}.{tries}")
     workspace.create()
     write_durably(workspace.job, job.model_dump_json())
     published = False
@@ -216,12 +217,12 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
         )
 
 
-def _work(plan: Plan, job: Job, compute: Compute, report: RunReport) -> None:
+def _work(workspace: Workspace, plan: Plan, job: Job, compute: Compute, report: RunReport) -> None:
     """Work through all shards, keeping everyone informed; what can't be done is noted in the report."""
     shards = [
         ShardRef(
             destination=job.destination,
-            run_id=job.run_id,
+            run_id=workspace.run_id,
             number=shard.number,
             of=len(plan.shards),
             images=shard.images,

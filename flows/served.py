@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow
@@ -36,3 +38,9 @@ def served_flow(**options: Any) -> Callable[[Callable[P, R]], ServedFlow[P, R]]:
 def data_of(state: State[Any]) -> Any:
     """Return what an ended flow run has in its state: what it came to, or what it failed with."""
     return state.data.result if isinstance(state.data, ResultRecord) else state.data
+
+
+def run_name(destination: str) -> str:
+    """Return a flow run's name, by which one sees the dataset and when the run began."""
+    # Not where it really lies: a name that can't be resolved is for the flow to complain of.
+    return f"{os.path.basename(os.path.abspath(destination))} {datetime.now(UTC):%Y-%m-%d %H:%M}"

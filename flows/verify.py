@@ -6,8 +6,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from uuid import uuid4
 
 from prefect import get_run_logger
@@ -16,7 +14,7 @@ from prefect.states import Completed, Failed, State
 
 from flows.cluster import count_workers, dask_runner
 from flows.progress import Progress, shown
-from flows.served import data_of, served_flow
+from flows.served import data_of, run_name, served_flow
 from flows.window import ShardFailure, run_shards
 from tasks.check import check_compute, check_kept_destination, check_sample
 from tasks.destination import Destination, Workspace
@@ -32,8 +30,7 @@ from tasks.verify_report import VerifyReport, publish_artifacts
 
 
 def _run_name() -> str:
-    destination = Path(str(flow_run.parameters["destination"])).expanduser().resolve().name
-    return f"verify {destination} {datetime.now(UTC):%Y-%m-%d %H:%M}"
+    return f"verify {run_name(str(flow_run.parameters['destination']))}"
 
 
 @served_flow(name="verify", flow_run_name=_run_name)

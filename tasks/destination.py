@@ -63,6 +63,8 @@ class Workspace:
 
     destination: Destination
     run_id: str
+    """Of the run; if that is a retry, with a dot and which."""
+
     kind: WorkKind = "runs"
 
     @property

@@ -128,7 +128,8 @@ class RunReport(BaseModel):
             f"{self.unchanged + self.touched:,} unchanged",
         ]
         if self.deleted:
-            parts.append(f"{self.deleted:,} deleted")
+            moved = self.reasons.get("moved", 0)
+            parts.append(f"{self.deleted:,} deleted" + (f" ({moved:,} of them moved)" if moved else ""))
         return ", ".join(parts)
 
     def title(self) -> str:

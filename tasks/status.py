@@ -50,7 +50,7 @@ def read_status(destination: Destination) -> Status:
     info = read_info(destination.manifest)
     lease = read_lease(destination)
     at_work = lease.run_id if lease and lease.is_live() else None
-    unfinished = sum(workspace.run_id != at_work for workspace in destination.workspaces())
+    unfinished = sum(workspace.run_id.partition(".")[0] != at_work for workspace in destination.workspaces())
     if info is None:
         return Status(None, lease=lease, unfinished=unfinished)
     with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:

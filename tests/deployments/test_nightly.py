@@ -145,6 +145,7 @@ def test_deploying_again_changes_only_what_changed(nightly: Installation, tmp_pa
     [
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "no Prefect server answers at http://127.0.0.1:9/api"),
         ({"PREFECT_API_URL": ""}, "PREFECT_API_URL is not set"),
+        ({"DARKROOM_DESTINATION": ""}, "DARKROOM_DESTINATION not set, though preprocess/nightly was deployed with"),
         ({"DARKROOM_NOTIFY": "slack-webhook/none"}, "there is no block 'slack-webhook/none'"),
         ({"DARKROOM_NOTIFY": "nowhere://s3cret"}, "this nowhere:// URL"),
     ],
@@ -158,12 +159,12 @@ def test_a_wrong_environment_is_told(environment_too: dict[str, str], said: str,
     assert "s3cret" not in refused.err + refused.out
 
 
-def test_a_schedule_fires(nightly: Installation, few: Path):
+def test_a_schedule_fires(nightly: Installation):
     deployment = deployments(nightly.api)["nightly"]
     soon = (datetime.now(UTC) + timedelta(seconds=15)).isoformat()
     daily = ("--interval", str(24 * 60 * 60), "--anchor-date", soon)
     assert nightly.prefect("deployment", "schedule", "create", "preprocess/nightly", *daily).code == 0
-    due = {"flow_runs": {"name": {"like_": few.name}}, "deployments": {"id": {"any_": [deployment["id"]]}}}
+    due = {"flow_runs": {"name": {"like_": "nightly"}}, "deployments": {"id": {"any_": [deployment["id"]]}}}
 
     [flow_run] = eventually(lambda: nightly.api.post("flow_runs/filter", due), 60)
 

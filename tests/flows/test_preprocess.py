@@ -195,7 +195,7 @@ def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
     run = api.flow_run(run_id)
     assert run["state_type"] == "COMPLETED"
     assert run["state"]["message"] == "24 made, 2 failed, 0 unchanged"
-    assert run["name"].startswith("photos 20")
+    assert run["name"].startswith("out 20")
     assert run["parameters"]["recipe"]["width"] == 600
     tasks = api.task_runs(run_id)
     assert [(task["name"], task["state_type"]) for task in tasks] == [("shard 1 of 1 (26 images)", "COMPLETED")]

@@ -102,7 +102,7 @@ def test_a_run_and_its_artifacts(see: Callable[[str], Page], api: Api, nights: P
 
     page = see(f"runs/flow-run/{run_id}")
     expect(page.get_by_text("Completed").first).to_be_visible()
-    expect(page.get_by_text(re.compile("photos 20")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("dataset 20")).first).to_be_visible()
     expect(page.get_by_text(re.compile(r"images to process .*new.* in \d+ shards")).first).to_be_visible()
     keep(page, "run")
     page.get_by_text("Artifacts", exact=True).click()
@@ -136,3 +136,18 @@ def test_a_run_and_its_artifacts(see: Callable[[str], Page], api: Api, nights: P
     for version in versions:
         expect(page.locator(f"a[href='/artifacts/artifact/{version['id']}']").first).to_be_visible()
     keep(page, "versions")
+
+
+def test_a_failed_run_tells_why(see: Callable[[str], Page], api: Api, nights: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    assert run(api, tmp_path / "empty", nights).code == 1
+    [failed] = api.post("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    reason = "The source holds no images"
+
+    page = see(f"runs/flow-run/{failed['id']}")
+    expect(page.get_by_text("Failed").first).to_be_visible()
+    expect(page.get_by_text(re.compile(reason)).first).to_be_visible()
+
+    [summary] = [each for each in api.artifacts(failed["id"]) if each["key"].endswith("summary")]
+    page = see(f"artifacts/artifact/{summary['id']}")
+    expect(page.get_by_role("heading", name=re.compile(f"^Failed: {reason}"))).to_be_visible()
