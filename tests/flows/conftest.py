@@ -60,7 +60,8 @@ def start() -> Iterator[Any]:
     for item in started:
         if item.process.poll() is None:
             os.killpg(item.process.pid, signal.SIGKILL)
-            item.process.communicate()
+        with item.process:  # which closes its pipes and waits for its end
+            pass
 
 
 @pytest.fixture

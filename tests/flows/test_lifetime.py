@@ -108,7 +108,7 @@ def test_a_run_that_raises_leaves_nothing_behind(start: Callable[..., Started], 
 import sys
 import flows.preprocess
 
-def raise_in_the_middle(*arguments, delete):
+def raise_in_the_middle(*arguments, **options):
     raise RuntimeError("out of the blue")
 
 if __name__ == "__main__":
@@ -197,13 +197,14 @@ def test_a_second_run_is_told_who_holds_the_destination(
     out = tmp_path / "out"
     started = start("run", large_folder, out, environment=api.environment)
     at_work(started, out)
+    started.process.send_signal(signal.SIGSTOP)  # so that it does not end before the second asks
 
     second = darkroom("run", large_folder, out, environment=api.environment)
 
+    started.process.send_signal(signal.SIGCONT)
     assert second.code == 1
     assert re.search(rf"in use by run [0-9a-f-]+ on \S+ \(process {started.process.pid}\) since 20", second.err)
     assert api.latest_summary(out).startswith(f"# Failed: {out} is in use by run ")
-    assert started.process.poll() is None
     _, errors = started.process.communicate(timeout=120)
     assert started.process.returncode == 0, errors
 

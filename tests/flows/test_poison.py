@@ -97,13 +97,12 @@ def test_poison_of_every_kind_costs_only_itself(
     eventually(lambda: not left_of(started), 10)
     run_id = run_id_of(out)
     assert api.flow_run(run_id)["state_type"] == "COMPLETED"
-    states = {task["name"]: task["state_type"] for task in api.task_runs(run_id)}
-    assert set(states.values()) <= {"COMPLETED", "CRASHED"}
-    again = {name for name in states if name.endswith(" attempt 2")}
-    assert len(again) == 4, "only what was lost was begun again"
-    assert {states[name] for name in again} == {"COMPLETED"}
-    crashed = {name for name, state in states.items() if state == "CRASHED"}
-    assert {f"{name} attempt 2" for name in crashed} <= again
+    # Of an attempt that died at once the server may not have heard, or not yet its name.
+    ended = {task["name"] for task in api.task_runs(run_id) if task["state_type"] == "COMPLETED"}
+    assert len(ended) == SHARDS
+    assert sum(name.endswith(" attempt 2") for name in ended) == 4, "only what was lost was begun again"
+    left = [task["state_type"] for task in api.task_runs(run_id) if task["name"] not in ended]
+    assert left == ["CRASHED"] * len(left)
 
 
 def test_on_a_cluster_with_dasks_defaults_too(
