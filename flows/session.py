@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from flows import terminal
@@ -43,12 +45,17 @@ class Session:
         else:
             check_api()
         self._stack.enter_context(light_tls())
-        try:
-            with terminal.shown_progress():
-                return flow()
-        except (KeyboardInterrupt, SystemExit):
+        with _noted_signals() as noted:
+            try:
+                with terminal.shown_progress():
+                    state = flow()
+            except (KeyboardInterrupt, SystemExit):
+                terminal.error(interrupted)
+                raise
+        if noted and not state.is_completed():
             terminal.error(interrupted)
-            raise
+            raise SystemExit(128 + noted[0])
+        return state
 
     def page(self, run_id: str) -> str:
         """Say where the run's page is."""
@@ -59,6 +66,32 @@ class Session:
         from prefect.settings import get_current_settings
 
         return f"{get_current_settings().ui_url}/{path}"
+
+
+@contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """Note which signals arrive that are to end this process.
+
+    The exceptions that their handlers raise don't always come through: libraries written in other languages, which
+    call Python and are called by it, may make other exceptions of them.
+    """
+    noted: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        handler = handlers[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number, handler in handlers.items():
+        if callable(handler):  # what is ignored stays ignored
+            signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
     started.signal_all(number) if number == signal.SIGINT else started.process.send_signal(number)
 
     _, errors = started.process.communicate(timeout=30)
-    assert started.process.returncode == code
+    assert started.process.returncode == code, errors
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
     eventually(lambda: gone(processes), 10)
