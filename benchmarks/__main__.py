@@ -20,7 +20,7 @@ from benchmarks.measure import CommandError
 from benchmarks.report import Results, render
 from benchmarks.server import prefect_server
 from flows.cluster import local_workers
-from flows.server import sigterm_exits
+from flows.signals import sigterm_exits
 from tasks.recipe import Compute
 
 

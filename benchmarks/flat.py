@@ -19,7 +19,7 @@ import psutil  # type: ignore[import-untyped]
 from benchmarks.bench import DARKROOM
 from benchmarks.corpora import CACHE
 from data.photos import write_corpus
-from flows.server import sigterm_exits
+from flows.signals import sigterm_exits
 
 DIFFERENT = 500
 """Different images; the rest are links to them."""

@@ -28,7 +28,7 @@ from typing import Any
 from benchmarks import synthetic
 from benchmarks.corpora import CACHE
 from benchmarks.measure import ROOT
-from flows.server import sigterm_exits
+from flows.signals import sigterm_exits
 from tasks.destination import Destination, Workspace
 from tasks.recipe import Job
 

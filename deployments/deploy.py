@@ -24,7 +24,6 @@ from deployments import automations
 from deployments.notify import VARIABLE as NOTIFY
 from deployments.notify import notification_block
 from flows import terminal
-from flows.cli import EXIT_FAILED, EXIT_USAGE
 from flows.server import check_api
 from tasks.errors import DarkroomError, SettingsError
 
@@ -37,15 +36,9 @@ NEEDED = ("source", "destination")
 
 def main() -> None:
     """Deploy, and say what was done. Exit codes: 0 all is well, 1 it did not work, 2 wrong settings."""
-    try:
+    with terminal.problems_told():
         for line in deploy():
             print(line)
-    except SettingsError as problem:
-        terminal.error(str(problem))
-        sys.exit(EXIT_USAGE)
-    except DarkroomError as problem:
-        terminal.error(str(problem))
-        sys.exit(EXIT_FAILED)
 
 
 def deploy() -> Iterator[str]:

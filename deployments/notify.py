@@ -32,13 +32,13 @@ def notification_block(client: SyncPrefectClient, target: str) -> tuple[UUID, st
     Raises:
         SettingsError: it is none of these.
     """
-    if "://" not in target:
-        return _existing(client, target)
-    block = _block_of(target)
-    block.save(BLOCK, overwrite=True)
-    _delete_others(client, block.get_block_type_slug())
-    name = f"{block.get_block_type_slug()}/{BLOCK}"
-    return _existing(client, name)
+    if "://" in target:
+        block = _block_of(target)
+        block.save(BLOCK, overwrite=True)
+        target = f"{block.get_block_type_slug()}/{BLOCK}"
+    found = _existing(client, target)
+    _delete_others(client, target)
+    return found
 
 
 def _existing(client: SyncPrefectClient, target: str) -> tuple[UUID, str]:
@@ -54,7 +54,11 @@ def _existing(client: SyncPrefectClient, target: str) -> tuple[UUID, str]:
 
 
 def _block_of(url: str) -> SlackWebhook | CustomWebhookNotificationBlock:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # What is wrong with it would tell what it says.
+        raise SettingsError(f"{VARIABLE}: this URL is not one.") from None
     if parts.scheme in {"http", "https"} and parts.hostname not in SLACK_HOSTS:
         return CustomWebhookNotificationBlock(
             name="Darkroom",
@@ -80,11 +84,13 @@ def _check_apprise(url: str) -> None:
         )
 
 
-def _delete_others(client: SyncPrefectClient, kind: str) -> None:
-    """Delete the blocks that former URLs of another kind were saved as: they hold secrets of no use."""
-    for other in {SlackWebhook.get_block_type_slug(), CustomWebhookNotificationBlock.get_block_type_slug()} - {kind}:
+def _delete_others(client: SyncPrefectClient, target: str) -> None:
+    """Delete the blocks that former URLs were saved as: they hold secrets of no use."""
+    for kind in (SlackWebhook.get_block_type_slug(), CustomWebhookNotificationBlock.get_block_type_slug()):
+        if target == f"{kind}/{BLOCK}":
+            continue
         try:
-            document = client.read_block_document_by_name(BLOCK, other, include_secrets=False)
+            document = client.read_block_document_by_name(BLOCK, kind, include_secrets=False)
         except ObjectNotFound:
             continue
         client.delete_block_document(document.id)

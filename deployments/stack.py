@@ -18,8 +18,8 @@ from uuid import uuid4
 import psutil
 
 from flows import terminal
-from flows.cli import EXIT_FAILED, EXIT_USAGE
-from flows.server import START_SECONDS, sigterm_exits
+from flows.server import START_SECONDS
+from flows.signals import sigterm_exits
 from tasks.errors import DarkroomError, SettingsError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -42,18 +42,12 @@ def main() -> None:
     """Run the stack until Ctrl-C or SIGTERM. Exit codes: 0 it was stopped, 1 a piece of it died, 2 wrong settings."""
     # A shell that starts a command in the background has it and its children ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with sigterm_exits():
-            _run()
-    except SettingsError as problem:
-        terminal.error(str(problem))
-        sys.exit(EXIT_USAGE)
-    except DarkroomError as problem:
-        terminal.error(str(problem))
-        sys.exit(EXIT_FAILED)
-    except (KeyboardInterrupt, SystemExit):
-        say("stack", "Stopped.")
-        sys.exit(0)
+    with terminal.problems_told():
+        try:
+            with sigterm_exits():
+                _run()
+        except (KeyboardInterrupt, SystemExit):
+            say("stack", "Stopped.")
 
 
 def _run() -> None:

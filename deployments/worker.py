@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import psutil
 
-from flows.server import sigterm_exits
+from flows.signals import sigterm_exits
 
 POOL = "darkroom"
 RUN_SECONDS = 60.0

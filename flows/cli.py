@@ -25,13 +25,8 @@ from tasks.check import (
     check_sample,
 )
 from tasks.destination import Destination
-from tasks.errors import DarkroomError, SettingsError
 from tasks.recipe import Compute, Recipe, Rules
 from tasks.storage import local_folder
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-
 
 app = typer.Typer(
     help="Prepare an image dataset, night after night, and never lie about it.",
@@ -53,7 +48,7 @@ def main() -> None:
 class _Leaving:
     """Ends the process without the half second in which Python would take all modules apart."""
 
-    code = EXIT_FAILED
+    code = terminal.EXIT_FAILED
 
     def __call__(self) -> None:
         sys.stdout.flush()
@@ -63,13 +58,8 @@ class _Leaving:
 
 def _exit_code() -> int:
     try:
-        app()
-    except SettingsError as problem:
-        terminal.error(str(problem))
-        return EXIT_USAGE
-    except DarkroomError as problem:
-        terminal.error(str(problem))
-        return EXIT_FAILED
+        with terminal.problems_told():
+            app()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
@@ -160,7 +150,7 @@ def _quieten(verbose: bool) -> None:
 def _end(problem: str) -> None:
     if problem:
         terminal.error(problem)
-        raise typer.Exit(EXIT_FAILED)
+        raise typer.Exit(terminal.EXIT_FAILED)
 
 
 def _prepare(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> str:

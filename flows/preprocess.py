@@ -12,11 +12,12 @@ from uuid import uuid4
 
 from prefect import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, State
 
 from flows.cluster import count_workers, dask_runner
 from flows.progress import Progress, Watcher, shown
-from flows.served import data_of, run_name, served_flow
+from flows.served import data_of, failed, run_name, served_flow
+from flows.signals import interruptible
 from flows.window import ShardFailure, run_shards
 from tasks.artifacts import publish_artifacts
 from tasks.check import check_compute, check_locations, check_manifest, check_recipe
@@ -35,18 +36,14 @@ from tasks.recipe import Compute, Job, Recipe, Rules
 from tasks.recover import close_workspace, recover
 from tasks.report import RunReport, enough
 from tasks.resize import resize_shard
-from tasks.shard import ShardRef
+from tasks.shard import shard_refs
 from tasks.storage import local_folder
 
 EARLY_STOP_IMAGES = 200
 """When so many images have failed and none has come out, something else is wrong than the images."""
 
 
-def _run_name() -> str:
-    return run_name(str(flow_run.parameters["destination"]))
-
-
-@served_flow(name="preprocess", flow_run_name=_run_name)
+@served_flow(name="preprocess", flow_run_name=run_name)
 def preprocess(
     source: str,
     destination: str,
@@ -65,20 +62,19 @@ def preprocess(
     """
     report = RunReport(source=_absolute(source), destination=_absolute(destination), run_id=str(flow_run.id or uuid4()))
     try:
-        sheets = _bring_up_to_date(report, recipe, rules, compute)
+        with interruptible():
+            sheets = _bring_up_to_date(report, recipe, rules, compute)
     except DarkroomError as error:
         report.problems.append(str(error))
         _tell(report)
-        # As a state, not an exception: the message is what a user needs, a traceback isn't.
-        return Failed(message=report.failure())
+        return failed(DarkroomError(report.failure()))
     except Exception as error:
         report.problems.append(f"Unexpected {type(error).__name__}: {error}")
         _tell(report)
         raise
     _tell(report, sheets)
     if report.problems:
-        failure = RunFailedError(report)
-        return Failed(message=str(failure), data=failure)
+        return failed(RunFailedError(report))
     return Completed(message=report.headline(), data=report)
 
 
@@ -205,13 +201,13 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
             f"what you want, remove {job.destination} by hand."
         )
         raise GuardError(
-            f"The source holds no images{known}. Nothing was changed. Is {job.source} mounted, and the right folder? "
+            f"The source holds no images{known}. Nothing was deleted. Is {job.source} mounted, and the right folder? "
             f"Skipped in it: {', '.join(skipped) or 'nothing'}.{override if known else ''}"
         )
     if plan.known and plan.gone / plan.known > job.rules.max_delete_ratio:
         raise GuardError(
             f"{plan.gone:,} of {plan.known:,} known images are gone from the source, which is more than "
-            f"max_delete_ratio = {job.rules.max_delete_ratio:g} allows. Nothing was changed. If {job.source} is "
+            f"max_delete_ratio = {job.rules.max_delete_ratio:g} allows. Nothing was deleted. If {job.source} is "
             f"complete and they may be deleted, run once with a max_delete_ratio of "
             f"{enough(plan.gone / plan.known)}."
         )
@@ -219,16 +215,7 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
 
 def _work(workspace: Workspace, plan: Plan, job: Job, compute: Compute, report: RunReport) -> None:
     """Work through all shards, keeping everyone informed; what can't be done is noted in the report."""
-    shards = [
-        ShardRef(
-            destination=job.destination,
-            run_id=workspace.run_id,
-            number=shard.number,
-            of=len(plan.shards),
-            images=shard.images,
-        )
-        for shard in plan.shards
-    ]
+    shards = shard_refs(workspace, [shard.images for shard in plan.shards])
     with dask_runner(compute) as runner, shown(job.destination) as show:
         progress = Progress(plan.images)
         try:

@@ -20,9 +20,9 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from types import FrameType
 from typing import IO
 
+from flows.signals import sigterm_exits
 from tasks.errors import DarkroomError, SettingsError
 
 START_SECONDS = 120.0
@@ -89,24 +89,6 @@ class LocalServer:
         if self._process.stdin:
             self._process.stdin.close()
         self._errors.close()
-
-
-@contextmanager
-def sigterm_exits() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an orderly exit: with the default handler no `finally` would run."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from flows import terminal
 from flows.cluster import early_cluster, is_local, warm_up
-from flows.server import LocalServer, check_api, light_tls, local_server, sigterm_exits, unwatched
+from flows.server import LocalServer, check_api, light_tls, local_server, unwatched
+from flows.signals import interruptible, sigterm_exits
 from tasks.recipe import Compute
 
 if TYPE_CHECKING:
@@ -45,16 +44,14 @@ class Session:
         else:
             check_api()
         self._stack.enter_context(light_tls())
-        with _noted_signals() as noted:
-            try:
-                with terminal.shown_progress():
-                    state = flow()
-            except (KeyboardInterrupt, SystemExit):
-                terminal.error(interrupted)
-                raise
-        if noted and not state.is_completed():
+        try:
+            with terminal.shown_progress(), interruptible() as raise_again:
+                state = flow()
+                if not state.is_completed():
+                    raise_again()
+        except (KeyboardInterrupt, SystemExit):
             terminal.error(interrupted)
-            raise SystemExit(128 + noted[0])
+            raise
         return state
 
     def page(self, run_id: str) -> str:
@@ -66,32 +63,6 @@ class Session:
         from prefect.settings import get_current_settings
 
         return f"{get_current_settings().ui_url}/{path}"
-
-
-@contextmanager
-def _noted_signals() -> Iterator[list[int]]:
-    """Note which signals arrive that are to end this process.
-
-    The exceptions that their handlers raise don't always come through: libraries written in other languages, which
-    call Python and are called by it, may make other exceptions of them.
-    """
-    noted: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        handler = handlers[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-
-    for number, handler in handlers.items():
-        if callable(handler):  # what is ignored stays ignored
-            signal.signal(number, note)
-    try:
-        yield noted
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

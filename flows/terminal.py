@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from tasks.errors import DarkroomError, SettingsError
+
 if TYPE_CHECKING:
     from flows.progress import Progress, Watcher
     from tasks.destination import Destination
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from tasks.report import RunReport
     from tasks.status import Status
     from tasks.verify_report import VerifyReport
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
 
 FIRST_LINE_SECONDS = 2.0
 LINE_SECONDS = 10.0
@@ -40,6 +45,19 @@ FINDINGS_PRINTED = 10
 def error(message: str) -> None:
     """Print what went wrong, on standard error."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]darkroom:[/red] {escape(message)}")
+
+
+@contextmanager
+def problems_told() -> Iterator[None]:
+    """Exit with a line about what went wrong instead of a traceback, if it is one of the problems that are foreseen."""
+    try:
+        yield
+    except SettingsError as problem:
+        error(str(problem))
+        sys.exit(EXIT_USAGE)
+    except DarkroomError as problem:
+        error(str(problem))
+        sys.exit(EXIT_FAILED)
 
 
 @contextmanager

@@ -10,11 +10,12 @@ from uuid import uuid4
 
 from prefect import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, State
 
 from flows.cluster import count_workers, dask_runner
 from flows.progress import Progress, shown
-from flows.served import data_of, run_name, served_flow
+from flows.served import data_of, failed, run_name, served_flow
+from flows.signals import interruptible
 from flows.window import ShardFailure, run_shards
 from tasks.check import check_compute, check_kept_destination, check_sample
 from tasks.destination import Destination, Workspace
@@ -23,14 +24,14 @@ from tasks.lease import hold_lease
 from tasks.recipe import Compute
 from tasks.recover import clear_verifications
 from tasks.repair import repair as repair_outputs
-from tasks.shard import ShardRef
+from tasks.shard import shard_refs
 from tasks.survey import Survey, check_settled, survey
 from tasks.verify import verify_shard
 from tasks.verify_report import VerifyReport, publish_artifacts
 
 
 def _run_name() -> str:
-    return f"verify {run_name(str(flow_run.parameters['destination']))}"
+    return run_name("verify ")
 
 
 @served_flow(name="verify", flow_run_name=_run_name)
@@ -52,13 +53,12 @@ def verify(
         compute: Where the work is done.
     """
     try:
-        report = _compare(destination, sample, repair, compute)
+        with interruptible():
+            report = _compare(destination, sample, repair, compute)
     except DarkroomError as error:
-        # As a state, not an exception: the message is what a user needs, a traceback isn't.
-        return Failed(message=str(error))
+        return failed(error)
     if not report.is_clean:
-        failure = VerifyFailedError(report)
-        return Failed(message=str(failure), data=failure)
+        return failed(VerifyFailedError(report))
     return Completed(message=report.headline(), data=report)
 
 
@@ -122,19 +122,8 @@ def _workspace(place: Destination, run_id: str) -> Iterator[Workspace]:
 
 def _read_again(workspace: Workspace, found: Survey, compute: Compute, report: VerifyReport) -> None:
     """Work through all shards, keeping everyone informed; what can't be done is noted in the report."""
-    destination = str(workspace.destination.root)
-    shards = [
-        ShardRef(
-            destination=destination,
-            run_id=workspace.run_id,
-            kind=workspace.kind,
-            number=shard.number,
-            of=len(found.shards),
-            images=shard.images,
-        )
-        for shard in found.shards
-    ]
-    with dask_runner(compute) as runner, shown(destination, "verify-progress") as show:
+    shards = shard_refs(workspace, [shard.images for shard in found.shards])
+    with dask_runner(compute) as runner, shown(report.destination, "verify-progress") as show:
         progress = Progress(found.reread, failure="not as they should be")
         for outcome in run_shards(runner, verify_shard, shards, progress.hear, lambda: show(progress)):
             if isinstance(outcome, ShardFailure):

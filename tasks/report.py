@@ -138,9 +138,13 @@ class RunReport(BaseModel):
 
     def failure(self) -> str:
         """Say why the run failed, each reason on a line of its own."""
-        more = len(self.problems) - PROBLEMS_TOLD
-        rest = [f"And {more:,} more problems, which the summary lists."] if more > 0 else []
-        return "\n".join([*self.problems[:PROBLEMS_TOLD], *rest])
+        return "\n".join(first_problems(self.problems))
+
+
+def first_problems(problems: list[str]) -> list[str]:
+    """Return the problems that a state's message has room for, and how many more there are."""
+    more = len(problems) - PROBLEMS_TOLD
+    return problems[:PROBLEMS_TOLD] + ([f"And {more:,} more problems, which the summary lists."] if more > 0 else [])
 
 
 def first_sentence(text: str) -> tuple[str, str]:

@@ -52,6 +52,21 @@ class ShardRef(BaseModel):
         return bool(self.workspace.begun(self.number, self.attempt))
 
 
+def shard_refs(workspace: Workspace, images: list[int]) -> list[ShardRef]:
+    """Return what the tasks of a plan's shards are told, given each shard's number of images."""
+    return [
+        ShardRef(
+            destination=str(workspace.destination.root),
+            run_id=workspace.run_id,
+            kind=workspace.kind,
+            number=number,
+            of=len(images),
+            images=count,
+        )
+        for number, count in enumerate(images)
+    ]
+
+
 def task_run_name() -> str:
     """Return the name of the task run of a shard that is being started."""
     from prefect.runtime import task_run

@@ -13,7 +13,7 @@ from tasks.durable import replace_durably, unused_name
 from tasks.findings import FindingKind
 from tasks.markdown import code, plain, table
 from tasks.repair import MOVED, Repaired
-from tasks.report import PROBLEMS_TOLD
+from tasks.report import first_problems
 from tasks.text import megabytes, printable
 
 FINDINGS_SHOWN = 300
@@ -88,9 +88,7 @@ class VerifyReport(BaseModel):
 
     def failure(self) -> str:
         """Say what was found and what to do about it, the counts in the first line."""
-        more = len(self.problems) - PROBLEMS_TOLD
-        rest = [f"And {more:,} more problems, which the summary lists."] if more > 0 else []
-        return "\n".join([self.headline(), *self.problems[:PROBLEMS_TOLD], *rest, *self.remedies()])
+        return "\n".join([self.headline(), *first_problems(self.problems), *self.remedies()])
 
     def remedies(self) -> list[str]:
         """Say what was done about what was found, and what is to be done."""

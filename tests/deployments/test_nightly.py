@@ -7,6 +7,7 @@ a while.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from PIL import Image
 from prefect.states import Cancelling
 
 from benchmarks.server import prefect_server
-from deployments.automations import NOTIFICATION, ZOMBIES
+from deployments.automations import HEARTBEAT_SECONDS, NOTIFICATION, ZOMBIES
 from tasks.destination import Destination
 from tasks.lease import read_lease
 
@@ -30,7 +31,7 @@ def ended(api: Api, run_id: str, state: str) -> dict[str, Any]:
     ends = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
     eventually(lambda: api.flow_run(run_id)["state_type"] in ends, 180)
     flow_run = api.flow_run(run_id)
-    assert flow_run["state_type"] == state, flow_run["state"]
+    assert flow_run["state_type"] == state, flow_run["state"]["message"]
     return flow_run
 
 
@@ -95,7 +96,7 @@ def test_the_server_has_what_the_file_says(nightly: Installation, receiver: Rece
     assert "**new or changed**" in photos["description"]
     assert photos["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
     assert photos["global_concurrency_limit"]["limit"] == 1
-    assert photos["job_variables"] == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}}
+    assert photos["job_variables"] == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
     assert photos["parameters"]["source"] == nightly.environment["DARKROOM_SOURCE"]
     assert photos["parameters"]["destination"] == nightly.environment["DARKROOM_DESTINATION"]
     assert photos["parameters"]["recipe"]["width"] == 600
@@ -148,6 +149,7 @@ def test_deploying_again_changes_only_what_changed(nightly: Installation, tmp_pa
         ({"DARKROOM_DESTINATION": ""}, "DARKROOM_DESTINATION not set, though preprocess/nightly was deployed with"),
         ({"DARKROOM_NOTIFY": "slack-webhook/none"}, "there is no block 'slack-webhook/none'"),
         ({"DARKROOM_NOTIFY": "nowhere://s3cret"}, "this nowhere:// URL"),
+        ({"DARKROOM_NOTIFY": "https://[s3cret"}, "this URL is not one"),
     ],
 )
 def test_a_wrong_environment_is_told(environment_too: dict[str, str], said: str, nightly: Installation):
@@ -186,7 +188,7 @@ def test_a_run_by_hand_ends_as_its_flow_run_does_and_a_bad_end_is_told(
         "deployment", "run", "preprocess/nightly", "--watch", "-p", f"destination={out}", "-p", ONE_WORKER
     )
     verified = nightly.run("verify/weekly", destination=out)
-    parameters = json.dumps({"source": str(few / "none"), "destination": str(out)})
+    parameters = json.dumps({"source": str(tmp_path / "late"), "destination": str(out)})
     bad = nightly.prefect("deployment", "run", "preprocess/nightly", "--watch", "--params", parameters)
 
     assert good.code == 0, good.out + good.err
@@ -194,13 +196,20 @@ def test_a_run_by_hand_ends_as_its_flow_run_does_and_a_bad_end_is_told(
     assert len(manifest_rows(out)) == 10
     assert bad.code == 1
     flow_run = nightly.api.flow_run(bad.out.split("UUID: ")[1].split()[0])
-    reason = f"source: {few}/none does not exist. Give the folder that holds the images."
+    reason = f"source: {tmp_path}/late does not exist. Give the folder that holds the images."
     assert (flow_run["state_type"], flow_run["state"]["message"]) == ("FAILED", reason)
     message = receiver.told_of(flow_run["id"])
     assert message["subject"] == f"Darkroom: {flow_run['name']} Failed"
     page = f"{nightly.environment['PREFECT_API_URL'].removesuffix('/api')}/runs/flow-run/{flow_run['id']}"
     assert message["body"].splitlines() == [f"nightly: {flow_run['name']} ended as Failed.", reason, page]
     assert not any("COMPLETED" in str(one) or "Completed" in str(one) for one in receiver.messages)
+
+    shutil.copytree(few, tmp_path / "late")
+    assert nightly.prefect("flow-run", "retry", flow_run["id"]).code == 0
+    again = ended(nightly.api, flow_run["id"], "COMPLETED")
+
+    assert again["state"]["message"] == "Nothing to do: 10 images unchanged."
+    assert again["name"] == flow_run["name"]
 
 
 def test_an_overlapping_run_is_cancelled_and_a_cancelled_one_leaves_nothing_half_done_and_a_retry_resumes(
@@ -238,8 +247,8 @@ def test_an_overlapping_run_is_cancelled_and_a_cancelled_one_leaves_nothing_half
     every_image_is_whole(out)
 
 
-def test_a_run_that_died_is_marked_and_told_and_the_next_one_adopts_its_work(
-    nightly: Installation, killed: tuple[str, Path], many: Path, receiver: Receiver
+def test_a_run_that_died_is_marked_and_told_and_a_retry_adopts_its_work(
+    nightly: Installation, killed: tuple[str, Path], receiver: Receiver
 ):
     run_id, out = killed
 
@@ -247,8 +256,9 @@ def test_a_run_that_died_is_marked_and_told_and_the_next_one_adopts_its_work(
 
     assert flow_run["state"]["message"].startswith("Its process died: no heartbeat for 90 s.")
     assert flow_run["state"]["message"] in receiver.told_of(run_id)["body"]
-    following = nightly.run("preprocess/thumbnails", source=many, destination=out)
-    made, _, unchanged = ended(nightly.api, following, "COMPLETED")["state"]["message"].split(", ")
+    assert nightly.prefect("flow-run", "retry", run_id).code == 0
+    eventually(lambda: nightly.api.flow_run(run_id)["run_count"] == 2)
+    made, _, unchanged = ended(nightly.api, run_id, "COMPLETED")["state"]["message"].split(", ")
     assert int(unchanged.split()[0]) > 0
     assert int(made.split()[0]) + int(unchanged.split()[0]) == 200
     every_image_is_whole(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -218,3 +219,24 @@ def test_what_workers_are_forked_from_has_one_thread_and_no_connection():
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert printed.split() == ["1", "0"]
+
+
+def test_a_retry_of_the_flow_goes_on_by_itself(
+    api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+):
+    source, out = tmp_path / "photos", tmp_path / "out"
+    source.mkdir()
+    retries = {"PREFECT_FLOWS_DEFAULT_RETRIES": "1", "PREFECT_FLOWS_DEFAULT_RETRY_DELAY_SECONDS": "10"}
+    started = start("run", source, out, "--verbose", environment=api.environment | retries)
+    waiting = {"flow_runs": {"state": {"name": {"any_": ["AwaitingRetry"]}}}}
+    [flow_run] = eventually(lambda: api.post("flow_runs/filter", waiting))
+    assert "The source holds no images" in flow_run["state"]["message"]
+
+    shutil.copyfile(next(large_folder.iterdir()), source / "a.jpg")
+
+    printed, errors = started.process.communicate(timeout=120)
+    assert started.process.returncode == 0, errors
+    assert "1 made, 0 failed" in printed
+    assert "Traceback" not in printed + errors
+    again = api.flow_run(flow_run["id"])
+    assert (again["run_count"], again["name"]) == (2, flow_run["name"])

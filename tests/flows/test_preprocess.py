@@ -276,7 +276,7 @@ def test_an_empty_source_destroys_nothing(api: Api, folder: Path, tmp_path: Path
     assert tree(out) == before
     summary = api.latest_summary(out)
     assert summary.startswith(
-        "# Failed: The source holds no images, while the manifest has 26.\n\nNothing was changed."
+        "# Failed: The source holds no images, while the manifest has 26.\n\nNothing was deleted."
     )
     assert "| **in the manifest** | 26 |" in summary
     assert "## Last runs" in summary

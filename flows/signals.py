@@ -1,0 +1,70 @@
+"""Signals that are to end a process come out as exceptions, so that every `finally` runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+NOTED_BYTES = 64
+"""A signal is noted as a byte; who is told to end so often has been told."""
+
+
+@contextmanager
+def sigterm_exits() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into an orderly exit: with the default handler no `finally` would run."""
+    if not _in_main_thread():
+        yield
+        return
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Let through what a signal's handler raises, also where a library has made another exception of it.
+
+    Libraries written in other languages, which call Python and are called by it, do so: pydantic's serializer, for
+    one. Provides what raises it once more, for who gets no exception but a state.
+    """
+    if not _in_main_thread():  # the only one in which handlers run
+        yield lambda: None
+        return
+    reader, writer = os.pipe()
+    for end in (reader, writer):
+        os.set_blocking(end, False)
+    # Not by handlers of our own: Prefect cancels a run in order only as long as it finds its own in place.
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def raise_again() -> None:
+        with suppress(BlockingIOError):  # there was none
+            for number in os.read(reader, NOTED_BYTES):
+                if number in ENDING:
+                    signal.raise_signal(number)
+
+    try:
+        yield raise_again
+    except Exception:
+        raise_again()
+        raise
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(reader)
+        os.close(writer)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

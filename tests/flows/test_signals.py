@@ -1,0 +1,44 @@
+"""What a signal's handler raises comes through, whatever is being done."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, model_serializer
+
+from flows.signals import interruptible, sigterm_exits
+
+
+class Interrupted(BaseModel):
+    """Gets a signal while it is being serialized."""
+
+    number: int
+
+    @model_serializer
+    def serialize(self) -> dict[str, Any]:
+        signal.raise_signal(self.number)
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+)
+def test_a_signal_comes_through_a_library_that_makes_another_exception_of_it(
+    number: signal.Signals, raised: type[BaseException]
+):
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with sigterm_exits():
+        with pytest.raises(Exception, match="Error calling function"):
+            Interrupted(number=number).model_dump()
+        with pytest.raises(raised), interruptible():
+            Interrupted(number=number).model_dump()
+
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_other_exceptions_are_left_alone():
+    with pytest.raises(ZeroDivisionError), interruptible():
+        _ = 1 / 0
