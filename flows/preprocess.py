@@ -119,12 +119,9 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
     with writing(place.root), hold_lease(place, report.run_id) as lease:
         check_manifest(place)
         recovered = recover(place)
-        report.adopted = recovered.images
+        report.adopted, report.damaged_parts = recovered.images, recovered.damaged_parts
         if recovered.damaged_parts:
-            get_run_logger().warning(
-                "%d journal parts of an interrupted run are damaged; their images are made again.",
-                recovered.damaged_parts,
-            )
+            get_run_logger().warning(report.describe_damage())
         check_recipe(place, recipe, rules)
         job = Job(
             run_id=report.run_id,

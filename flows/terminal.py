@@ -118,6 +118,8 @@ def print_report(report: RunReport, history: str) -> None:
     print(f"{report.headline()}{rate} ({report.seconds:.1f} s)")
     if report.adopted:
         print(f"adopted   {report.adopted:,} images that an interrupted run had finished")
+    if report.damaged_parts:
+        print(f"damaged   {report.describe_damage()}")
     if report.error_codes:
         print(f"failures  {', '.join(f'{count:,} × {code}' for code, count in report.error_codes.items())}")
     if report.skipped:

@@ -62,6 +62,9 @@ class RunReport(BaseModel):
     unchanged: int = 0
     deleted: int = 0
     adopted: int = 0
+    damaged_parts: int = 0
+    """Parts of interrupted runs' journals that could not be read; their images are made again."""
+
     reasons: dict[str, int] = {}
     skipped: dict[str, int] = {}
     unreadable_folders: list[str] = []
@@ -94,6 +97,10 @@ class RunReport(BaseModel):
             f"{sum(self.reasons.values()):,} images to process ({todo or 'none'}) in {shards:,} shards; "
             f"{self.unchanged:,} unchanged, {self.deleted:,} to delete"
         )
+
+    def describe_damage(self) -> str:
+        """Say in a sentence what of an interrupted run's work was lost."""
+        return f"{self.damaged_parts:,} journal part(s) of an interrupted run are damaged; their images are made again."
 
     def check_failures(self, max_failure_ratio: float) -> None:
         """Note as a problem that more of the attempted images failed than may."""

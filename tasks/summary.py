@@ -53,6 +53,8 @@ def _opening(report: RunReport) -> Iterator[str]:
 
 
 def _counts(report: RunReport) -> Iterator[str]:
+    if report.damaged_parts:
+        yield plain(report.describe_damage())
     if report.planned:
         yield table(["", "images"], _count_rows(report))
     if report.attempted:

@@ -139,9 +139,14 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     started.process.communicate()
     eventually(lambda: gone(processes), 30)
     assert "left behind" in darkroom("status", out, environment=api.environment).out
+    damaged = journalled(out)[0]
+    damaged.write_bytes(damaged.read_bytes()[:-10])
 
     ended = darkroom("run", large_folder, out, environment=api.environment)
     assert ended.code == 0, ended.err
+    told = "1 journal part(s) of an interrupted run are damaged; their images are made again."
+    assert f"damaged   {told}" in ended.out
+    assert told in api.latest_summary(out)
     assert re.search(r"adopted +[1-9]\d* images that an interrupted run had finished", ended.out)
     assert darkroom("run", large_folder, undisturbed, environment=api.environment).code == 0
     assert tree(out / "images") == tree(undisturbed / "images")
