@@ -2,7 +2,9 @@
 
 Each trial starts `darkroom run` on a fresh destination, kills one victim with SIGKILL after a random part of the time
 that an undisturbed run takes, waits for what is left to end, runs once more, and compares destination and manifest
-with those of the undisturbed run: all but timings, run ids and hosts has to be the same, to the byte.
+with those of the undisturbed run: all but timings, run ids and hosts has to be the same, to the byte. What the journal
+had when the victim died must not have been made again: the work that is repeated is that of the time between two of its
+parts.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,21 @@ def difference(found: State, expected: State) -> str:
     if found.working != expected.working:
         problems.append(f"left over or missing: {sorted(found.working ^ expected.working)}")
     return "; ".join(problems)
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """How a disturbed run ended, and what it had by when it was disturbed."""
+
+    code: int | None
+    seconds: float
+    """From the kill to its end."""
+
+    outputs: dict[str, int]
+    """Inodes of the outputs that were there, by name; an output that is made again gets another."""
+
+    journalled: frozenset[str]
+    """Those of them that the journal had."""
 
 
 @dataclass(frozen=True)
@@ -205,23 +222,18 @@ class Chaos:
             with dask_cluster(self.folder) as (address, processes):
                 scheduler = processes[0]
                 place = ("--scheduler", address)
-                code, seconds, there = self._disturb(
-                    destination, after, lambda _: kill(_alive(scheduler)), self.environment, place
-                )
+                run = self._disturb(destination, after, lambda _: kill(_alive(scheduler)), self.environment, place)
         else:
             environment = self.environment
             if victim == "server":
                 environment = clean_environment(self.folder)  # the run starts its own
-            code, seconds, there = self._disturb(
-                destination,
-                after,
-                lambda run: kill(self._victims(run, victim)),
-                environment,
-                ("--workers", f"{WORKERS}"),
-            )
+            place = ("--workers", f"{WORKERS}")
+            run = self._disturb(destination, after, lambda run: kill(self._victims(run, victim)), environment, place)
         problem = self._rerun(destination)
-        repeated = sum((destination / name).stat().st_ino != inode for name, inode in there.items())
-        return Outcome(victim, after, code, seconds, repeated, problem)
+        repeated = {name for name, inode in run.outputs.items() if (destination / name).stat().st_ino != inode}
+        if not problem and repeated & run.journalled:
+            problem = f"{len(repeated & run.journalled)} images that the journal had were made again"
+        return Outcome(victim, after, run.code, run.seconds, len(repeated), problem)
 
     def _victims(self, run: subprocess.Popen[bytes], victim: str) -> list[psutil.Process]:
         if victim in ("worker", "workers"):
@@ -238,8 +250,8 @@ class Chaos:
         strike: Callable[[subprocess.Popen[bytes]], None],
         environment: dict[str, str],
         place: tuple[str, ...],
-    ) -> tuple[int | None, float, dict[str, int]]:
-        """Run, strike, and return how the run ended, how long that took, and the outputs that were there."""
+    ) -> Disturbed:
+        """Run, and strike."""
         command = [*DARKROOM, "run", self.source, destination, *OPTIONS, *place]
         with tempfile.TemporaryFile() as said:
             run = subprocess.Popen(
@@ -253,6 +265,7 @@ class Chaos:
             try:
                 time.sleep(after)
                 family = children(run)
+                journalled = _journalled(destination)
                 strike(run)
                 there = {str(path.relative_to(destination)): path.stat().st_ino for path in _outputs(destination)}
                 struck = time.monotonic()
@@ -262,7 +275,7 @@ class Chaos:
             except subprocess.TimeoutExpired:
                 kill([*children(run), *_alive(run)])
                 code = None
-        return code, time.monotonic() - struck, there
+        return Disturbed(code, time.monotonic() - struck, there, journalled)
 
     def _rerun(self, destination: Path) -> str:
         """Run once more and say what is wrong after that."""
@@ -271,6 +284,14 @@ class Chaos:
         if ended.code != 0:
             return f"the rerun ended with {ended.code}: {ended.err.strip()[-300:]}"
         return difference(State.of(destination), self.expected)
+
+
+def _journalled(destination: Path) -> frozenset[str]:
+    names: set[str] = set()
+    for part in destination.glob(".darkroom/runs/*/journal/*.parquet"):
+        with suppress(FileNotFoundError):  # the run has just published it
+            names.update(name for name in pq.read_table(part)["file_name"].to_pylist() if name)
+    return frozenset(names)
 
 
 def _outputs(destination: Path) -> list[Path]:
