@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -15,6 +15,9 @@ from tasks.text import clock
 
 UI_SECONDS = 3.0
 """The progress bar in the UI moves this often."""
+
+LAST_SECONDS = 5.0
+"""The run's end waits so long for the bar's last move: there may be no server to take it."""
 
 
 class Result(Protocol):
@@ -100,26 +103,30 @@ watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 def shown(destination: str, kind: str = "progress") -> Iterator[Watcher]:
     """Provide what tells the watcher, and moves the progress bar on the flow run's page.
 
-    It never waits for the server, and a server that can't be reached costs the bar, not the run.
+    It hardly waits for the server, and a server that can't be reached costs the bar, not the run.
     """
     context = copy_context()
     watch = watcher.get()
-    with ThreadPoolExecutor(1, "progress") as sender:
-        artifact = sender.submit(context.run, create_progress, destination, kind)
-        sent: Future[Any] = artifact
-        sent_at = time.monotonic()
+    sender = ThreadPoolExecutor(1, "progress")
+    artifact = sender.submit(context.run, create_progress, destination, kind)
+    sent: Future[Any] = artifact
+    sent_at = time.monotonic()
 
-        def send(progress: Progress) -> None:
-            percent = 100 * progress.done / progress.images
-            context.run(update_progress, artifact.result(), percent, progress.describe())
+    def send(progress: Progress) -> None:
+        percent = 100 * progress.done / progress.images
+        context.run(update_progress, artifact.result(), percent, progress.describe())
 
-        def show(progress: Progress) -> None:
-            nonlocal sent, sent_at
-            if watch:
-                watch(progress)
-            last = progress.done == progress.images
-            if last or (sent.done() and time.monotonic() - sent_at >= UI_SECONDS):
-                sent_at = time.monotonic()
-                sent = sender.submit(send, progress)
+    def show(progress: Progress) -> None:
+        nonlocal sent, sent_at
+        if watch:
+            watch(progress)
+        last = progress.done == progress.images
+        if last or (sent.done() and time.monotonic() - sent_at >= UI_SECONDS):
+            sent_at = time.monotonic()
+            sent = sender.submit(send, progress)
 
+    try:
         yield show
+    finally:
+        wait([sent], LAST_SECONDS)
+        sender.shutdown(wait=False, cancel_futures=True)

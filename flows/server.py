@@ -2,7 +2,7 @@
 
 Without `PREFECT_API_URL`, Prefect starts a temporary server in *every* process that needs one: the flow's
 and each worker's. Here one is started for all of them, on the loopback interface, with the same database
-as `prefect server start` uses, and it ends with the run, however that ends.
+as `prefect server start` uses, and it ends with the run, however that ends. One that is killed is replaced.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from flows.signals import sigterm_exits
 from tasks.errors import DarkroomError, SettingsError
 
 START_SECONDS = 120.0
+RESTARTS = 3
+"""A server that was killed so often will be killed again."""
+
 STOP_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
 
@@ -40,23 +43,30 @@ class LocalServer:
     """A Prefect server in a process of its own, which ends when its owner does, or dies."""
 
     def __init__(self) -> None:
-        listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        # The server takes the listening socket over: no other process can snatch the port, and requests
-        # that come before it is ready wait instead of failing.
-        self.api_url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        # Servers take the listening socket over: no other process can snatch the port, and requests that come
+        # before one is ready, or while there is none, wait instead of failing.
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.api_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
-        with listener:
-            self._process = subprocess.Popen(  # noqa: S603 - this module, by this interpreter
-                # -P: a folder named flows where the user happens to be is not ours.
-                [sys.executable, "-P", "-m", "flows.server", str(listener.fileno())],
-                env={**os.environ, **_SERVER_ENVIRONMENT, "PREFECT_UI_API_URL": self.api_url},
-                pass_fds=[listener.fileno()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                # Ctrl-C on the terminal is for the owner, which needs the server until its last word.
-                start_new_session=True,
-            )
+        self._environment = {**os.environ, **_SERVER_ENVIRONMENT, "PREFECT_UI_API_URL": self.api_url}
+        self._process = self._launch()
+        self._changing = threading.Lock()
+        self._stopped = False
+        self._ended = threading.Event()
+        threading.Thread(target=self._keep, name="server", daemon=True).start()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - this module, by this interpreter
+            # -P: a folder named flows where the user happens to be is not ours.
+            [sys.executable, "-P", "-m", "flows.server", str(self._listener.fileno())],
+            env=self._environment,
+            pass_fds=[self._listener.fileno()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            # Ctrl-C on the terminal is for the owner, which needs the server until its last word.
+            start_new_session=True,
+        )
 
     def wait_until_healthy(self) -> None:
         """Wait until the server answers.
@@ -65,7 +75,7 @@ class LocalServer:
             DarkroomError: it ended, or did not answer within `START_SECONDS`.
         """
         deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self._process.poll() is None:
+        while time.monotonic() < deadline and not self._ended.is_set():
             try:
                 with urllib.request.urlopen(f"{self.api_url}/health", timeout=1):  # noqa: S310 - our own http address
                     return
@@ -78,17 +88,37 @@ class LocalServer:
             "'prefect server start' and set PREFECT_API_URL to its address."
         )
 
+    def _keep(self) -> None:
+        """Start another server when one is killed, on the same socket and with the same database."""
+        for restarts in range(RESTARTS + 1):
+            code = self._process.wait()
+            with self._changing:
+                if self._stopped or code >= 0 or restarts == RESTARTS:
+                    break
+                _close_stdin(self._process)
+                self._process = self._launch()
+        # Who asks now shall not wait for an answer.
+        self._listener.close()
+        self._ended.set()
+
     def stop(self) -> None:
         """End the server, giving it time to store what it has been told."""
+        with self._changing:
+            self._stopped = True
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.stdin:
-            self._process.stdin.close()
+        _close_stdin(self._process)
+        self._ended.wait()
         self._errors.close()
+
+
+def _close_stdin(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin:
+        process.stdin.close()
 
 
 @contextmanager
