@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import BaseModel, FiniteFloat
 
 from tasks.errors import ErrorCode, as_image_error
-from tasks.imaging import SourceFacts, configure_codecs, probe, transform
+from tasks.imaging import SourceFacts, configure_codecs, limits, probe, transform
 from tasks.imaging.geometry import plan_geometry
 from tasks.recipe import Recipe
 
@@ -31,10 +31,10 @@ PIXELS_PER_TURN = 25_000_000
 WebP with transparency, enlarged, took 26 s of one core for so many."""
 
 BASE_BYTES = 512 << 20
-BYTES_PER_PIXEL = 100
-BYTES_PER_BYTE = 4
-"""Memory that an image may take: some in any case, some for each pixel of itself or its output (the hungriest that was
-measured took 81), and some for each byte of its file."""
+BYTES_PER_PIXEL = 2 * limits.BYTES_PER_PIXEL
+BYTES_PER_BYTE = limits.BYTES_PER_SOURCE_BYTE
+"""Memory that an image may take: some in any case, some for each pixel of itself or its output, and some for each byte
+of its file. It is more than `tasks.imaging.limits` states, because the kernel also counts what is only reserved."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -118,7 +118,7 @@ def _work(channel: socket.socket, orders: Orders, held: int) -> None:
     _, data_bytes = HEAD.unpack(receive(channel, HEAD.size))
     _allow(orders.seconds, held + orders.memory_for(0, data_bytes))
     data = receive(channel, data_bytes)
-    pixels = min(_promised_pixels(data, orders.recipe), orders.max_pixels)
+    pixels = min(_promised_pixels(data, orders), orders.max_pixels)
     seconds, memory = orders.seconds_for(pixels), orders.memory_for(pixels, len(data))
     if seconds > orders.seconds:
         send(channel, Answer(seconds=seconds))
@@ -134,11 +134,11 @@ def _work(channel: socket.socket, orders: Orders, held: int) -> None:
     send(channel, answer, output)
 
 
-def _promised_pixels(data: bytes, recipe: Recipe) -> int:
+def _promised_pixels(data: bytes, orders: Orders) -> int:
     """Return how many pixels a header promises, or the output will have, whichever is more."""
     try:
-        facts = probe(data)
-        geometry = plan_geometry(*facts.oriented_size, recipe)
+        facts = probe(data, orders.max_pixels)
+        geometry = plan_geometry(*facts.oriented_size, orders.recipe)
     except Exception:  # noqa: BLE001 - what is wrong with it is for the transform to say
         return 0
     return max(facts.width * facts.height, geometry.width * geometry.height)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+from pathlib import Path
 
 import cv2
+import PIL
 from PIL import AvifImagePlugin
 
 
@@ -19,3 +22,12 @@ def configure_codecs() -> None:
     # Its log repeats, without the file's name, what the exceptions say.
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    _silence_libtiff()
+
+
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing what Pillow raises; a system's own libtiff stays as it is."""
+    pillow = Path(PIL.__file__).parent
+    for folder in (pillow.parent / "pillow.libs", pillow / ".dylibs"):
+        for library in folder.glob("libtiff*"):
+            ctypes.CDLL(str(library)).TIFFSetErrorHandler(None)

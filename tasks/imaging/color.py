@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
+from tasks.imaging.bands import bands
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tasks.imaging.facts import Pixels
 
 CACHED_PROFILE_BYTES = 1 << 16
@@ -18,6 +23,9 @@ CACHED_PROFILE_BYTES = 1 << 16
 
 IDENTITY_TOLERANCE = 3
 """Levels of 255 by which a profile may differ from sRGB and still be taken for one of its many variants."""
+
+MAX_TAGS, MAX_STAGES, MAX_CURVE_BYTES = 200, 16, 4096
+"""Of a profile; no real one has more than a few stages, and few have any."""
 
 INPUT_SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
 
@@ -44,8 +52,10 @@ def to_srgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> Pixel
     if mode == "L":
         # A gray profile maps each level to a neutral colour: one table does for all channels.
         return cv2.LUT(pixels, _apply(conversion, _gray_ramp(), mode)[:, :, 0])  # type: ignore[return-value]
-    converted = _apply(conversion, np.ascontiguousarray(pixels[:, :, :3]), mode)
-    return np.dstack((converted, pixels[:, :, 3])) if pixels.shape[2] == 4 else converted
+    converted = pixels if pixels.flags.writeable else pixels.copy()
+    for rows in bands(*pixels.shape[:2]):
+        converted[rows, :, :3] = _apply(conversion, pixels[rows, :, :3], mode)
+    return converted
 
 
 def cmyk_to_rgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> Pixels:
@@ -56,12 +66,16 @@ def cmyk_to_rgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> P
         except ProfileError as error:
             warnings.append(str(error))
         else:
-            return _apply(conversion, pixels, "CMYK") if conversion else _plain_cmyk(pixels)
-    return _plain_cmyk(pixels)
+            if conversion is not None:
+                return _each_band(pixels, lambda band: _apply(conversion, band, "CMYK"))
+    return _each_band(pixels, lambda band: np.asarray(_to_image(band, "CMYK").convert("RGB")))
 
 
-def _plain_cmyk(pixels: Pixels) -> Pixels:
-    return np.array(_to_image(pixels, "CMYK").convert("RGB"))
+def _each_band(pixels: Pixels, convert: Callable[[Pixels], Pixels]) -> Pixels:
+    converted = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for rows in bands(*pixels.shape[:2]):
+        converted[rows] = convert(pixels[rows])
+    return converted
 
 
 def _conversion(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
@@ -77,13 +91,28 @@ def _conversion(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 def _build_conversion(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | None:
     """Return how to get from a profile to sRGB: None if it is sRGB, a warning word if it can't be done."""
     try:
+        if _is_costly(profile):
+            return "icc_invalid"
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != INPUT_SPACES[mode]:
             return "icc_ignored"
         conversion = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, struct.error):
         return "icc_invalid"
     return None if mode != "CMYK" and _is_identity(conversion, mode) else conversion
+
+
+def _is_costly(profile: bytes) -> bool:
+    """Tell whether a profile has a chain of floating-point stages of any length, each of which every colour takes."""
+    (tags,) = struct.unpack_from(">I", profile, 128)
+    for tag in range(min(tags, MAX_TAGS)):
+        kind, start, length = struct.unpack_from(">4sII", profile, 132 + 12 * tag)
+        if kind[:3] == b"D2B" and len(profile) >= start + 16:
+            (stages,) = struct.unpack_from(">I", profile, start + 12)
+            content = profile[start : start + length]
+            if stages > MAX_STAGES or (len(content) > MAX_CURVE_BYTES and b"cvst" in content):
+                return True
+    return False
 
 
 _cached_conversion = lru_cache(maxsize=64)(_build_conversion)
@@ -117,9 +146,13 @@ def _to_image(pixels: Pixels, mode: str) -> Image.Image:
 
 def flatten(pixels: Pixels, background: tuple[int, int, int]) -> Pixels:
     """Lay (height, width, 4) pixels with straight alpha on a background; returns (height, width, 3)."""
-    alpha = pixels[:, :, 3:].astype(np.uint32)
-    mixed = pixels[:, :, :3] * alpha + np.array(background, np.uint32) * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
+
+    def mix(band: Pixels) -> Pixels:
+        alpha = band[:, :, 3:].astype(np.uint32)
+        mixed = band[:, :, :3] * alpha + np.array(background, np.uint32) * (255 - alpha)
+        return ((mixed + 127) // 255).astype(np.uint8)
+
+    return _each_band(pixels, mix)
 
 
 def to_gray(pixels: Pixels) -> Pixels:

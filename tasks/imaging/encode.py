@@ -9,6 +9,7 @@ import numpy as np
 import simplejpeg
 
 from tasks.errors import ErrorCode, ImageError
+from tasks.imaging.bands import bands
 
 if TYPE_CHECKING:
     from tasks.imaging.facts import Pixels
@@ -33,7 +34,7 @@ def refuse_oversized(geometry: Geometry, output_format: Format, max_pixels: int)
 
 
 def encode(pixels: Pixels, recipe: Recipe) -> bytes:
-    """Encode gray, RGB or RGBA pixels in the recipe's format and quality."""
+    """Encode gray, RGB or RGBA pixels in the recipe's format and quality; the pixels are overwritten on the way."""
     if recipe.format == "jpeg":
         return _encode_jpeg(pixels, recipe.quality)
     parameters = [cv2.IMWRITE_WEBP_QUALITY, recipe.quality] if recipe.format == "webp" else []
@@ -55,7 +56,10 @@ def _to_bgr(pixels: Pixels) -> Pixels:
     if pixels.ndim == 2:
         return pixels
     code = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    return cv2.cvtColor(pixels, code)  # type: ignore[return-value]
+    swapped = pixels if pixels.flags.writeable else np.empty_like(pixels)
+    for rows in bands(*pixels.shape[:2]):
+        swapped[rows] = cv2.cvtColor(pixels[rows], code)
+    return swapped
 
 
 def visible_channels(pixels: Pixels, output_format: Format) -> int:

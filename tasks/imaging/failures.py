@@ -23,6 +23,9 @@ UNSUPPORTED = re.compile(
     r"unknown .*mode|more samples|no codec",
     re.I,
 )
+DAMAGED = re.compile(r"unsupported marker type", re.I)
+"""What sounds like one of the others, but is what damage looks like."""
+
 OUT_OF_MEMORY = -4
 """OpenCV's `StsNoMem`."""
 
@@ -45,6 +48,8 @@ def _code(error: Exception, ends_early: bool) -> ErrorCode:
         return ErrorCode.DECODE_TOO_MANY_PIXELS
     if ends_early or isinstance(error, EOFError) or TRUNCATED.search(text):
         return ErrorCode.DECODE_TRUNCATED
+    if DAMAGED.search(text):
+        return ErrorCode.DECODE_CORRUPT
     if isinstance(error, NotImplementedError) or UNSUPPORTED.search(text):
         return ErrorCode.DECODE_UNSUPPORTED
     return ErrorCode.DECODE_CORRUPT

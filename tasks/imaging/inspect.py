@@ -13,10 +13,13 @@ from tasks.imaging.jpeg import decode_jpeg
 from tasks.imaging.jpeg_header import read_header
 from tasks.imaging.quiet import quiet
 from tasks.imaging.sniff import sniff_format
-from tasks.imaging.transform import NO_LIMIT, recognise
+from tasks.imaging.transform import recognise
 
 if TYPE_CHECKING:
     from tasks.imaging.facts import Decoded, SourceFacts
+
+NO_LIMIT = 1 << 62
+"""An output is as large as a recipe made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ def inspect_image(data: bytes) -> Inspected:
             facts = header.facts
             decoded = decode_jpeg(data, header, (header.width, header.height), gray=False, keep_truncated=False)
         else:
-            with quiet():
+            with quiet(NO_LIMIT):
                 opened = open_image(image_format, data, NO_LIMIT)
                 facts = opened.facts
                 decoded = decode_image(opened, keep_truncated=False)

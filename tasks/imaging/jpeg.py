@@ -11,7 +11,7 @@ import simplejpeg
 from tasks.errors import ErrorCode, ImageError
 from tasks.imaging.color import cmyk_to_rgb, to_srgb
 from tasks.imaging.facts import Decoded
-from tasks.imaging.jpeg_header import EOI, JpegHeader, normalise_header
+from tasks.imaging.jpeg_header import EOI, JpegHeader, normalise_header, read_header, refuse_many_scans
 
 if TYPE_CHECKING:
     from tasks.imaging.facts import Pixels
@@ -50,6 +50,7 @@ def decode_jpeg(
     Pixels that the decoder is unsure of are refused with `decode.corrupt`, a missing end with
     `decode.truncated` unless it is to be kept; complaints about the header are mended.
     """
+    refuse_many_scans(data, header)
     eighths, width, height = reduced_size(header.width, header.height, *needed)
     space = _colorspace(header, gray)
     reader = _StrictReader(space, width, height, keep_truncated)
@@ -63,6 +64,24 @@ def decode_jpeg(
         pixels = pixels[:, :, 0] if space == "GRAY" else pixels
         pixels = to_srgb(pixels, header.icc_profile, warnings)
     return Decoded(pixels, header.orientation, tuple(warnings))
+
+
+def refuse_damaged_jpeg(data: bytes, size: tuple[int, int]) -> None:
+    """Raise `ImageError` for a JPEG, a part of another file, that is larger than `size` or that a decoder complains of.
+
+    That file's own decoder has read it without a word, so that only pixels count here.
+    """
+    try:
+        header = read_header(data)
+    except ImageError as error:
+        if error.code is ErrorCode.DECODE_UNSUPPORTED:
+            return  # not by this decoder
+        raise
+    if header.width > size[0] or header.height > size[1]:
+        message = f"a part of {header.width} × {header.height} pixels where there is room for {size[0]} × {size[1]}"
+        raise ImageError(ErrorCode.DECODE_CORRUPT, message)
+    refuse_many_scans(data, header)
+    _StrictReader(_colorspace(header, gray=False), 1, 1, keep_truncated=False).read(data, header)
 
 
 def _colorspace(header: JpegHeader, gray: bool) -> str:

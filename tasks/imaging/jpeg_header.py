@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
 from tasks.errors import ErrorCode, ImageError
 from tasks.imaging.exif import PREFIX, read_orientation
 from tasks.imaging.facts import SourceFacts
+from tasks.imaging.limits import MAX_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +31,15 @@ FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {DHT, DAC, 0xC8}
 SEQUENTIAL = frozenset({0xC0, 0xC1})
 DECODABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Baseline, extended, progressive; Huffman or arithmetic. The others are lossless or hierarchical."""
+PROGRESSIVE = frozenset({0xC2, 0xCA})
+MAX_SCANS = 100
+"""An encoder writes about ten; each costs a decoder a pass over the whole picture, even if nothing is in it."""
+
 STANDALONE = frozenset({0x01, SOI, *range(0xD0, 0xD8)})
+FILLERS = re.compile(rb"\xff+")
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
+"""What is no entropy-coded data, in which zeros follow, or restarts."""
+
 ICC_PREFIX = b"ICC_PROFILE\x00"
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
@@ -65,11 +76,13 @@ class JpegHeader:
 def walk_segments(data: bytes) -> Iterator[Segment]:
     """Yield the segments of a JPEG up to and with the first scan's header; junk in between is skipped."""
     position, size = 2, len(data)
-    while (position := data.find(b"\xff", position)) >= 0:
-        while position < size and data[position] == 0xFF:
-            position += 1
-        if position >= size:
+    for number in count():
+        fillers = FILLERS.search(data, position)
+        if fillers is None or fillers.end() >= size:
             return
+        if number >= MAX_PARTS:
+            raise ImageError(ErrorCode.DECODE_CORRUPT, f"JPEG header of more than {MAX_PARTS} segments")
+        position = fillers.end()
         marker = data[position]
         position += 1
         if marker == 0 or marker in STANDALONE:
@@ -132,7 +145,7 @@ def _read_exif(header: JpegHeader, exif: bytes) -> None:
 def _join_profile(header: JpegHeader, chunks: list[bytes]) -> None:
     # Each chunk begins with its number, counted from 1, and the number of chunks.
     ordered = sorted(chunks, key=lambda chunk: chunk[:1])
-    if [chunk[:2] for chunk in ordered] == [bytes((i + 1, len(chunks))) for i in range(len(chunks))]:
+    if [tuple(chunk[:2]) for chunk in ordered] == [(i + 1, len(chunks)) for i in range(len(chunks))]:
         header.icc_profile = b"".join(chunk[2:] for chunk in ordered)
     else:
         header.warnings.append("icc_invalid")
@@ -155,6 +168,24 @@ def _refuse_undecodable(header: JpegHeader) -> None:
         )
     if not header.width or not header.height:
         raise ImageError(ErrorCode.DECODE_CORRUPT, f"JPEG of {header.width} × {header.height} pixels", facts)
+
+
+def refuse_many_scans(data: bytes, header: JpegHeader) -> None:
+    """Raise `decode.unsupported` for a JPEG of more than `MAX_SCANS` scans."""
+    if header.frame not in PROGRESSIVE and data[header.scan + 4] >= header.components:
+        return
+    if data.count(b"\xff\xda", header.scan) <= MAX_SCANS:
+        return  # what only looks like a scan counts here too, so that no more can there be
+    position, scans = header.scan, 0
+    for _ in range(MAX_PARTS):
+        marker = MARKER.search(data, position)
+        if marker is None or marker[1][0] == EOI:
+            return
+        scans += marker[1][0] == SOS
+        if scans > MAX_SCANS:
+            break
+        position = marker.end() + max(int.from_bytes(data[marker.end() : marker.end() + 2], "big"), 2)
+    raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"JPEG of more than {MAX_SCANS} scans", header.facts)
 
 
 def normalise_header(data: bytes, header: JpegHeader) -> bytes:

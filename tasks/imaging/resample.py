@@ -8,7 +8,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from tasks.imaging.bands import bands, to_array, to_image
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tasks.imaging.facts import Pixels, Samples
     from tasks.imaging.geometry import Geometry
     from tasks.recipe import Filter
@@ -54,35 +58,53 @@ def _keep_alpha_apart(
     if pixels[:, :, 3].min() == 255:
         opaque = _resample(np.ascontiguousarray(pixels[:, :, :3]), box, size, method)
         return np.dstack((opaque, np.full(opaque.shape[:2], 255, np.uint8)))
-    return _unmultiply(_resample(_premultiply(pixels), box, size, method))
+    if _is_whole(pixels, box) and method not in PILLOW_FILTERS:
+        product = np.empty(pixels.shape, np.uint16)
+        for rows in bands(*pixels.shape[:2]):
+            for channel in range(4):
+                product[rows, :, channel] = _premultiply(pixels[rows], channel)
+        product = _area_or_linear(product, *size)
+        return _unmultiply((product[:, :, channel] for channel in range(3)), product[:, :, 3])
+
+    # Pillow resamples more than eight bits only one channel at a time, as floats.
+    def resampled(channel: int) -> Samples:
+        image = to_image(pixels, lambda band: _premultiply(band, channel).astype(np.float32))
+        return to_array(image.resize(size, _pillow_filter(box, size, method), box))
+
+    return _unmultiply((resampled(channel) for channel in range(3)), resampled(3))
 
 
-def _premultiply(pixels: Pixels) -> Samples:
-    # Sixteen bits hold colour × alpha exactly, and alpha × 255 beside it on the same scale.
-    alpha = pixels[:, :, 3:].astype(np.uint16)
-    product = pixels * alpha
-    product[:, :, 3] = alpha[:, :, 0] * np.uint16(255)
-    return product
+def _premultiply(pixels: Pixels, channel: int) -> Samples:
+    """Return colour × alpha, or alpha × 255, which is on the same scale; sixteen bits hold both."""
+    alpha = pixels[:, :, 3].astype(np.uint16)
+    return alpha * np.uint16(255) if channel == 3 else pixels[:, :, channel] * alpha
 
 
-def _unmultiply(product: Samples) -> Pixels:
-    # Where a filter overshoots it does so in colour × alpha and alpha alike: clip only what they give.
-    alpha = product[:, :, 3:].astype(np.float32)
-    color = product[:, :, :3] * np.float32(255) / np.maximum(alpha, 1)
-    straight = np.concatenate((color, alpha / np.float32(255)), axis=2)
-    return np.clip(np.rint(straight), 0, 255).astype(np.uint8)
+def _unmultiply(colors: Iterable[Samples], alpha: Samples) -> Pixels:
+    """Return straight colours and alpha, of each channel of `_premultiply`."""
+    straight = np.empty((*alpha.shape, 4), np.uint8)
+    for channel, color in enumerate(colors):
+        for rows in bands(*alpha.shape):
+            values = color[rows] * np.float32(255) / np.maximum(alpha[rows].astype(np.float32), 1)
+            # Where a filter overshoots it does so in colour × alpha and alpha alike: clip only what they give.
+            straight[rows, :, channel] = np.clip(np.rint(values), 0, 255)
+        del color  # before the next one is made
+    for rows in bands(*alpha.shape):
+        straight[rows, :, 3] = np.clip(np.rint(alpha[rows].astype(np.float32) / np.float32(255)), 0, 255)
+    return straight
 
 
-def _resample(
-    samples: Samples, box: tuple[float, float, float, float], size: tuple[int, int], method: Filter
-) -> Samples:
-    whole = box == (0, 0, samples.shape[1], samples.shape[0])
+def _is_whole(samples: Samples, box: tuple[float, float, float, float]) -> bool:
+    return box == (0, 0, samples.shape[1], samples.shape[0])
+
+
+def _resample(samples: Pixels, box: tuple[float, float, float, float], size: tuple[int, int], method: Filter) -> Pixels:
+    whole = _is_whole(samples, box)
     if whole and method == "nearest":
-        nearest: Samples = cv2.resize(samples, size, interpolation=cv2.INTER_NEAREST_EXACT)
-        return nearest
+        return cv2.resize(samples, size, interpolation=cv2.INTER_NEAREST_EXACT)  # type: ignore[return-value]
     if whole and method not in PILLOW_FILTERS:
         return _area_or_linear(samples, *size)
-    return _with_pillow(samples, box, size, _pillow_filter(box, size, method))
+    return to_array(to_image(samples).resize(size, _pillow_filter(box, size, method), box))
 
 
 def _area_or_linear(samples: Samples, width: int, height: int) -> Samples:
@@ -101,16 +123,3 @@ def _pillow_filter(box: tuple[float, float, float, float], size: tuple[int, int]
         return Image.Resampling.NEAREST
     shrinks = size[0] < box[2] - box[0] and size[1] < box[3] - box[1]
     return PILLOW_FILTERS.get(method, Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
-
-
-def _with_pillow(
-    samples: Samples, box: tuple[float, float, float, float], size: tuple[int, int], method: Image.Resampling
-) -> Samples:
-    if samples.dtype == np.uint8:
-        resized = Image.fromarray(samples).resize(size, method, box)
-        return np.array(resized)
-    # Pillow resamples more than eight bits only one channel at a time, as floats.
-    bands = np.moveaxis(samples, 2, 0)
-    floats = [Image.fromarray(band.astype(np.float32)).resize(size, method, box) for band in bands]
-    stacked: Samples = np.stack([np.array(band) for band in floats], axis=2)
-    return stacked

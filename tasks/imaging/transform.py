@@ -9,17 +9,19 @@ import cv2
 import numpy as np
 
 from tasks.errors import ErrorCode, ImageError
+from tasks.imaging.bands import bands
 from tasks.imaging.color import flatten, to_gray, to_rgb
 from tasks.imaging.encode import encode, refuse_oversized, visible_channels
 from tasks.imaging.exif import apply_orientation
 from tasks.imaging.facts import Transformed
 from tasks.imaging.failures import translate, translate_encoding
-from tasks.imaging.general import READERS, decode_image, open_image
+from tasks.imaging.general import decode_image, open_image
 from tasks.imaging.geometry import plan_geometry
 from tasks.imaging.jpeg import decode_jpeg
 from tasks.imaging.jpeg_header import read_header
 from tasks.imaging.limits import refuse_too_many_pixels
 from tasks.imaging.quiet import quiet
+from tasks.imaging.readers import READERS
 from tasks.imaging.resample import resize, resize_and_crop
 from tasks.imaging.sniff import sniff_format
 
@@ -28,16 +30,20 @@ if TYPE_CHECKING:
     from tasks.imaging.geometry import Geometry
     from tasks.recipe import Recipe
 
-NO_LIMIT = 1 << 62
 
+def probe(data: bytes, max_pixels: int) -> SourceFacts:
+    """Return what an image's header says, without decoding pixels.
 
-def probe(data: bytes) -> SourceFacts:
-    """Return what an image's header says, without decoding pixels; raises `ImageError`."""
+    Raises `ImageError` where `transform` would before it decodes anything: also for more than `max_pixels`, because
+    some readers allocate a picture to look at its header.
+    """
     image_format = recognise(data)
     if image_format == "jpeg":
-        return read_header(data).facts
-    with quiet():
-        return open_image(image_format, data, NO_LIMIT).facts
+        facts = read_header(data).facts
+        refuse_too_many_pixels(facts, max_pixels)
+        return facts
+    with quiet(max_pixels):
+        return open_image(image_format, data, max_pixels).facts
 
 
 def transform(data: bytes, recipe: Recipe, max_pixels: int) -> Transformed:
@@ -55,15 +61,16 @@ def transform(data: bytes, recipe: Recipe, max_pixels: int) -> Transformed:
     if image_format == "jpeg":
         facts, geometry, decoded = _decode_jpeg(data, recipe, max_pixels)
     else:
-        with quiet():
+        with quiet(max_pixels):
             facts, geometry, decoded = _decode_general(image_format, data, recipe, max_pixels)
-    _refuse_empty_remainder(decoded, facts)
+    warnings = tuple(sorted(set(decoded.warnings)))
     decoded_at = perf_counter()
     try:
         pixels = _compose(decoded, geometry, recipe)
+        del decoded  # its pixels would be held while the others are encoded
         resized_at = perf_counter()
-        encoded = encode(pixels, recipe)
         channels = visible_channels(pixels, recipe.format)
+        encoded = encode(pixels, recipe)
     except Exception as error:
         raise translate_encoding(error, facts) from error
     encoded_at = perf_counter()
@@ -78,7 +85,7 @@ def transform(data: bytes, recipe: Recipe, max_pixels: int) -> Transformed:
         scale_y=geometry.scale_y,
         offset_x=float(geometry.left),
         offset_y=float(geometry.top),
-        warnings=tuple(sorted(set(decoded.warnings))),
+        warnings=warnings,
         decode_ms=(decoded_at - started) * 1e3,
         resize_ms=(resized_at - decoded_at) * 1e3,
         encode_ms=(encoded_at - resized_at) * 1e3,
@@ -113,6 +120,7 @@ def _decode_jpeg(data: bytes, recipe: Recipe, max_pixels: int) -> tuple[SourceFa
             gray=recipe.color == "gray",
             keep_truncated=recipe.truncated == "keep",
         )
+        _refuse_empty_remainder(decoded)
     except Exception as error:
         raise translate(error, facts, ends_early=data.find(b"\xff\xd9", header.scan) < 0) from error
     return facts, geometry, decoded
@@ -125,15 +133,19 @@ def _decode_general(
     try:
         geometry = _plan(opened.facts, recipe, max_pixels)
         decoded = decode_image(opened, keep_truncated=recipe.truncated == "keep")
+        _refuse_empty_remainder(decoded)
     except Exception as error:
         raise translate(error, opened.facts) from error
     return opened.facts, geometry, decoded
 
 
-def _refuse_empty_remainder(decoded: Decoded, facts: SourceFacts) -> None:
+def _refuse_empty_remainder(decoded: Decoded) -> None:
     # Of a file cut before its first pixels a decoder returns one colour; that is nothing to keep.
-    if "truncated" in decoded.warnings and (decoded.pixels == decoded.pixels[0, 0]).all():
-        raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends before any of its pixels", facts)
+    pixels = decoded.pixels
+    if "truncated" in decoded.warnings and all(
+        (pixels[rows] == pixels[0, 0]).all() for rows in bands(*pixels.shape[:2])
+    ):
+        raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends before any of its pixels")
 
 
 def _plan(facts: SourceFacts, recipe: Recipe, max_pixels: int) -> Geometry:

@@ -46,7 +46,7 @@ def test_what_is_no_image(data):
     code, error = failure(data)
     assert code is ErrorCode.DECODE_UNKNOWN_FORMAT and error.facts is None
     with pytest.raises(ImageError):
-        probe(data)
+        probe(data, LIMIT)
 
 
 def test_empty():
@@ -113,7 +113,7 @@ def test_too_many_pixels_are_refused_from_the_header(name):
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_the_limit_is_exact_for_every_format(name):
-    facts = probe(SAMPLES[name])
+    facts = probe(SAMPLES[name], LIMIT)
     pixels = facts.width * facts.height
     recipe = {"width": 8, "height": 8}
     assert run(SAMPLES[name], max_pixels=pixels, **recipe).facts == facts
@@ -194,7 +194,7 @@ def test_damage_gives_an_output_or_a_code(name, flips, kept, recipe):
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_behind_a_signature(name, rest):
     try:
-        probe(SAMPLES[name][:16] + rest)
+        probe(SAMPLES[name][:16] + rest, LIMIT)
     except ImageError as error:
         assert error.code in DECODE_CODES
 
@@ -230,8 +230,8 @@ def test_configured_codecs_give_the_same_bytes():
 
 def test_quiet_leaves_the_filters_as_they_were():
     filters = list(warnings.filters)
-    with quiet():
-        with quiet():
+    with quiet(1):
+        with quiet(1):
             warnings.warn("inner", stacklevel=1)
         warnings.warn("outer", stacklevel=1)
     assert warnings.filters == filters
@@ -273,7 +273,7 @@ def test_opencv_without_memory_is_memory():
     error = caught.value
     assert "/" not in describe(error)
     error.code = -4
-    facts = probe(SAMPLES["png"])
+    facts = probe(SAMPLES["png"], LIMIT)
     assert translate_encoding(error, facts).code is ErrorCode.DECODE_MEMORY
     assert translate_encoding(ValueError("x"), facts).code is ErrorCode.ENCODE_FAILED
 

@@ -80,6 +80,42 @@ def test_laws_of_geometry(width, height, recipe):
         assert geometry.resized_width == box[0] or geometry.resized_height == box[1]
 
 
+long_sides = st.integers(1, 1_000_000) | st.sampled_from([1, 32_767, 32_768, 65_535, 65_536, 1_000_000])
+any_recipe = st.builds(
+    Recipe,
+    width=st.integers(1, 16_383),
+    height=st.integers(1, 16_383),
+    fit=st.sampled_from(FITS),
+    upscale=st.booleans(),
+)
+
+
+@given(long_sides, long_sides, any_recipe)
+def test_a_picture_on_its_side_is_laid_out_on_its_side(width, height, recipe):
+    turned = recipe.model_copy(update={"width": recipe.height, "height": recipe.width})
+    one, other = plan_geometry(width, height, recipe), plan_geometry(height, width, turned)
+    assert (one.width, one.height, one.left, one.top) == (other.height, other.width, other.top, other.left)
+    assert (one.resized_width, one.resized_height) == (other.resized_height, other.resized_width)
+    assert (one.crops, one.pads) == (other.crops, other.pads)
+
+
+@given(long_sides, long_sides, any_recipe)
+def test_what_a_plan_keeps_lies_within_what_it_resizes(width, height, recipe):
+    geometry = plan_geometry(width, height, recipe)
+    for resized, size, offset in (
+        (geometry.resized_width, geometry.width, geometry.left),
+        (geometry.resized_height, geometry.height, geometry.top),
+    ):
+        assert resized >= 1 and size >= 1
+        if resized >= size:  # cropped, or as it is
+            assert offset <= 0 and -offset + size <= resized
+        else:  # padded
+            assert offset >= 0 and offset + resized <= size
+    if recipe.fit == "fill":
+        assert not geometry.crops and not geometry.pads
+    assert (not geometry.crops or recipe.fit == "cover") and (not geometry.pads or recipe.fit == "contain")
+
+
 @given(sides, sides, recipes)
 def test_scale_and_offset_map_the_corners(width, height, recipe):
     geometry = plan_geometry(width, height, recipe)
