@@ -47,7 +47,7 @@ fi >&2
 endef
 export FIND_PYTHON
 
-.PHONY: help run stack deploy worker test lint nights chaos screenshots bench lock clean rebuild
+.PHONY: help run stack deploy worker test lint nights chaos fuzz screenshots bench lock clean rebuild
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,9 @@ nights: .venv/.installed .venv/.dev-locked ## three nights of a generated datase
 chaos: .venv/.installed .venv/.dev-locked ## kill workers, flows, servers at random moments: tens of minutes (ARGS="--trials 5")
 	$(VENV_PYTHON) -m tests.flows.chaos $(ARGS)
 
+fuzz: .venv/.installed .venv/.dev-locked ## damaged and hostile files, for five minutes (ARGS="--seconds 3600 --seed 1")
+	@$(VENV_PYTHON) -m tests.fuzz $(ARGS)
+
 screenshots: .venv/.installed .venv/.dev-locked ## the README's pictures, by the browser test (needs Debian's chromium)
 	SCREENSHOTS=docs $(VENV_PYTHON) -m pytest tests/flows/test_ui.py
 
@@ -90,7 +93,7 @@ lock: .venv/.dev-locked ## renew both lock files after a change to pyproject.tom
 
 clean: ## remove all that the other targets made, data/sample and data/out included
 	rm -rf .venv data/sample data/out data/.unfinished-* build dist *.egg-info
-	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamps are written last, so that what was interrupted is done again.

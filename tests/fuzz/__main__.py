@@ -1,0 +1,141 @@
+"""`make fuzz`: try damaged files for a while, print what came of them, keep those that must not be.
+
+python -m tests.fuzz [--seconds 300] [--seed N] [--case N] [--processes N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+
+from tests.fuzz.cases import Case, fixed_cases, random_case
+from tests.fuzz.runner import ROOT, Work, outcomes
+from tests.fuzz.trial import Outcome, attempt, slow
+
+FOUND = ROOT / ".fuzz"
+SHOWN = 5
+
+
+class Tally:
+    """What came of the cases: how often, the slowest, the largest, and what must not be."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.slowest: list[Outcome] = []
+        self.largest: list[Outcome] = []
+        self.found: list[tuple[Outcome, str]] = []
+
+    def add(self, outcome: Outcome, problem: str | None) -> None:
+        code = "ok-with-warnings" if outcome.code.startswith("ok ") else outcome.code
+        self.counts[code, outcome.format] += 1
+        self.slowest = sorted([*self.slowest, outcome], key=lambda each: -each.seconds)[:SHOWN]
+        self.largest = sorted([*self.largest, outcome], key=lambda each: -each.peak)[:SHOWN]
+        if problem:
+            self.found.append((outcome, problem))
+
+    def table(self) -> str:
+        """A row an outcome, a column a format."""
+        codes, formats = (sorted(set(names)) for names in zip(*self.counts, strict=True))
+        lines = [f"{'':24}" + "".join(f"{image_format:>9}" for image_format in formats)]
+        for code in codes:
+            cells = (f"{self.counts[code, image_format] or '-':>9}" for image_format in formats)
+            lines.append(f"{code:24}" + "".join(cells))
+        return "\n".join(lines)
+
+
+def main() -> int:
+    """Return 1 if something was found."""
+    parser = argparse.ArgumentParser(prog="make fuzz ARGS=")
+    parser.add_argument("--seconds", type=float, default=300, help="how long (default: 300)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31), help="chooses the cases (default: any)")
+    parser.add_argument("--case", type=int, help="try this one of the seed's cases only, in this process, and keep it")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one for each core")
+    options = parser.parse_args()
+    if options.case is not None:
+        return _try_one(random_case(options.seed, options.case, with_corpus=True))
+    started = time.monotonic()
+    tally = Tally()
+    print(f"seed {options.seed}, {options.seconds:.0f} s, {options.processes} processes", flush=True)
+    for work, outcome in _all_outcomes(options.seed, options.processes, started + options.seconds):
+        problem = outcome.problem or slow(outcome)
+        tally.add(outcome, problem)
+        if problem:
+            print(f"FOUND {outcome.name}: {problem}\n      {_keep(work, outcome)}", flush=True)
+    _report(tally, time.monotonic() - started)
+    return 1 if tally.found else 0
+
+
+def _all_outcomes(seed: int, processes: int, until: float) -> Iterator[tuple[Work, Outcome]]:
+    """Yield what comes of the fixed cases, and then of a seed's random ones, from several processes at once."""
+    results: Queue[tuple[Work, Outcome] | None] = Queue()
+
+    def run(first: int) -> None:
+        try:
+            for chosen in (None, seed):
+                work = Work(chosen, first, step=processes, with_corpus=True)
+                for outcome in outcomes(work, until):
+                    results.put((work, outcome))
+        finally:
+            results.put(None)
+
+    with ThreadPoolExecutor(processes) as pool:
+        runs = [pool.submit(run, first) for first in range(processes)]
+        left = processes
+        while left:
+            result = results.get()
+            if result is None:
+                left -= 1
+            else:
+                yield result
+        for each in runs:
+            each.result()
+
+
+def _keep(work: Work, outcome: Outcome) -> Path:
+    """Write the file of a case, and return where it lies."""
+    if work.seed is None:
+        case = next(case for case in fixed_cases(work.with_corpus) if case.name == outcome.name)
+    else:
+        case = random_case(work.seed, outcome.number, work.with_corpus)
+    FOUND.mkdir(exist_ok=True)
+    path = FOUND / "".join(letter if letter.isalnum() else "-" for letter in case.name)[:150]
+    path.write_bytes(case.data)
+    return path
+
+
+def _try_one(case: Case) -> int:
+    FOUND.mkdir(exist_ok=True)
+    path = FOUND / "case"
+    path.write_bytes(case.data)
+    outcome = attempt(case)
+    print(
+        f"{case.name}\n{path}, {len(case.data)} bytes\n{outcome.code}, {outcome.seconds:.2f} s, {_mega(outcome.peak)}"
+    )
+    print(outcome.problem or "as it should be")
+    return 1 if outcome.problem else 0
+
+
+def _report(tally: Tally, seconds: float) -> None:
+    print(f"\n{tally.counts.total()} cases in {seconds:.0f} s\n\n{tally.table()}\n\nslowest")
+    for outcome in tally.slowest:
+        print(f"  {outcome.seconds:6.2f} s  {outcome.code}  {outcome.name}")
+    print("largest")
+    for outcome in tally.largest:
+        print(f"  {_mega(outcome.peak)}  {outcome.code}  {outcome.name}")
+    print(f"\n{len(tally.found)} found{f', kept in {FOUND}' if tally.found else ''}")
+
+
+def _mega(size: int) -> str:
+    return f"{size / 1e6:5.0f} MB"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

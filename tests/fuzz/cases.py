@@ -1,0 +1,95 @@
+"""The cases: which file, damaged how, under which recipe. A seed and a number make the same case anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from random import Random
+
+from tasks.recipe import Recipe
+from tests.fuzz import mutate
+from tests.fuzz.bombs import bombs
+from tests.fuzz.samples import HEIGHT, WIDTH, corpus, samples
+
+MAX_PIXELS = 1_000_000
+STEPS = 20
+"""A file is cut at each twentieth of its length."""
+
+RECIPES = (
+    Recipe(width=24, height=20),
+    Recipe(width=50, height=60, fit="cover", filter="lanczos", format="png", truncated="keep"),
+    Recipe(width=9, height=60, fit="contain", format="webp", color="gray", truncated="keep"),
+    Recipe(width=40, height=30, fit="inside", upscale=False, filter="cubic", format="png", color="gray"),
+    Recipe(width=30, height=100, fit="outside", filter="nearest", format="png", truncated="keep"),
+    Recipe(width=200, height=7, fit="outside", upscale=False, filter="linear", background="#102030"),
+    Recipe(width=WIDTH, height=HEIGHT, format="png"),
+    Recipe(width=300, height=200, filter="area", format="webp", quality=40),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One file to transform.
+
+    Args:
+        name: says all that is needed to make it again.
+        format: what the file is, or was before it was damaged.
+        data: the file.
+        recipe: number of the recipe.
+        original: what it was before it was damaged, if that was an accident.
+        cut: whether the accident was that its end is missing.
+    """
+
+    name: str
+    format: str
+    data: bytes
+    recipe: int
+    original: bytes | None = None
+    cut: bool = False
+
+
+@cache
+def _all_samples(with_corpus: bool) -> dict[str, bytes]:
+    return samples() | (corpus() if with_corpus else {})
+
+
+def fixed_cases(with_corpus: bool = False) -> list[Case]:
+    """The same every time: whole files, files cut at each twentieth of their length, bombs."""
+    cases = []
+    files = _all_samples(with_corpus)
+    for name, data in files.items():
+        cases += [Case(f"{name}, recipe {i}", _kind(name), data, i) for i in range(len(RECIPES))]
+    for name, (data, outcome) in bombs().items():
+        # What is refused is refused under any recipe.
+        recipes = range(len(RECIPES) if outcome.startswith("ok") else 1)
+        cases += [Case(f"{name}, recipe {i}", _kind(name), data, i) for i in recipes]
+    for number, (name, data) in enumerate(files.items()):
+        for step in range(1, STEPS):
+            end, i = max(len(data) * step // STEPS, 1), (number + step) % len(RECIPES)
+            cases.append(Case(f"{name}, cut to {end} bytes, recipe {i}", _kind(name), data[:end], i, data, cut=True))
+    return cases
+
+
+def _kind(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def random_case(seed: int, number: int, with_corpus: bool = False) -> Case:
+    """A damaged file; `number` counts from 0."""
+    random = Random(f"{seed}/{number}")
+    files = _all_samples(with_corpus)
+    name, other = random.choice(list(files)), random.choice(list(files))
+    recipe = random.randrange(len(RECIPES))
+    if random.random() < 0.3:
+        mutators = [random.choice(mutate.ACCIDENTS)]
+    else:
+        mutators = random.choices(mutate.ATTACKS + mutate.ACCIDENTS, k=random.choice((1, 1, 2, 3)))
+    data, by_accident = files[name], mutators[0] in mutate.ACCIDENTS and len(mutators) == 1
+    for mutator in mutators:
+        data = mutator(random, data, files[other])[: 1 << 20] or b"\0"
+    if not by_accident and random.random() < 0.7:
+        data = mutate.mend_png(random, data, b"")
+    words = ", ".join(mutator.__name__ for mutator in mutators)
+    title = f"seed {seed}, case {number}: {name}, {words}, recipe {recipe}"
+    cut = mutators == [mutate.truncate]
+    return Case(title, _kind(name), data, recipe, files[name] if by_accident else None, cut)
