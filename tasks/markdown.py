@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.text import printable
 
-_MARKUP = re.compile(r"[\\`*\[\]<>&|~#$]|(?<!\w)_|_(?!\w)")
+_MARKUP = re.compile(r"[\\`*\[\]<>&|~#$]|(?<![^\W_])_|_(?![^\W_])")
 
 
 def table(header: list[str], rows: Sequence[tuple[Any, ...]]) -> str:

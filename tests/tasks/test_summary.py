@@ -145,6 +145,7 @@ def test_of_many_problems_some_are_shown():
 @example("# heading")
 @example("1. a list")
 @example("a\\")
+@example("__0__")
 def test_problems_are_shown_as_they_are(text):
     problem = f"The folder /{text}/ is full"
     _, others = rendered(summary_markdown(report(problems=[problem])))
