@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import multiprocessing.forkserver
-import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -13,6 +12,7 @@ from contextlib import ExitStack, closing, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from flows.environment import environment
 from flows.server import light_tls
 from tasks.errors import ClusterError
 from tasks.recipe import Compute
@@ -97,14 +97,9 @@ def warm_up() -> None:
     """
     if sys.platform == "linux":
         # PYTHONSAFEPATH: a folder named flows where the user happens to be is not ours.
-        environment = {**WORKER_ENVIRONMENT, "PYTHONSAFEPATH": "1"}
-        before = dict(os.environ)
-        os.environ.update(environment)
-        multiprocessing.set_forkserver_preload([WORKER_MODULE])
-        multiprocessing.forkserver.ensure_running()
-        for name in environment.keys() - before.keys():
-            del os.environ[name]
-        os.environ.update(before)
+        with environment({**WORKER_ENVIRONMENT, "PYTHONSAFEPATH": "1"}):
+            multiprocessing.set_forkserver_preload([WORKER_MODULE])
+            multiprocessing.forkserver.ensure_running()
 
 
 def count_threads(client: distributed.Client) -> int:

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from typing import IO
 
+from flows.environment import environment
 from flows.signals import sigterm_exits
 from tasks.errors import DarkroomError, SettingsError
 
@@ -126,16 +127,12 @@ def local_server() -> Iterator[LocalServer]:
     """Run a local server, which Prefect in this process and its children will use; it may not be ready yet."""
     with sigterm_exits():
         server = LocalServer()
-        environment = {"PREFECT_API_URL": server.api_url, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}
-        before = {name: os.environ.get(name) for name in environment}
-        os.environ.update(environment)
-        try:
-            yield server
-        finally:
-            _send_what_is_queued()
-            server.stop()
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
+        with environment({"PREFECT_API_URL": server.api_url, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}):
+            try:
+                yield server
+            finally:
+                _send_what_is_queued()
+                server.stop()
 
 
 @contextmanager

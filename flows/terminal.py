@@ -31,12 +31,6 @@ FIRST_LINE_SECONDS = 2.0
 LINE_SECONDS = 10.0
 """Where there is no terminal, progress is a line after so long, and then this often."""
 
-HISTORY_HEADER = (
-    "started (UTC)", "made", "failed", "touched", "deleted", "MB read", "MB written", "took", "images/s", "", "run",
-)  # fmt: skip
-HISTORY_FIGURES = 9
-"""Of those columns, so many are figures; a bar and the run follow."""
-
 BAR_WIDTH = 12
 
 FINDINGS_PRINTED = 10
@@ -189,30 +183,17 @@ def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:
 
 def print_history(history: History) -> None:
     """Print a line for each of the last runs, the newest first."""
-    from tasks.history import bar_heights
-    from tasks.text import duration, megabytes
+    from tasks.history import COLUMNS, bar_heights
 
     if not history.runs and not history.unreadable:
         print("No run has worked on an image yet.")
     elif history.runs:
         bars = [_bar_of(height) for height in bar_heights(run.attempted for run in history.runs)]
         rows = [
-            (
-                f"{run.started:%Y-%m-%d %H:%M}",
-                f"{run.ok:,}",
-                f"{run.failed:,}",
-                f"{run.touched:,}",
-                f"{run.deleted:,}",
-                megabytes(run.source_bytes),
-                megabytes(run.output_bytes),
-                duration(run.seconds),
-                f"{run.images_per_second:,.1f}",
-                bar,
-                f"{run.run_id}{' (interrupted)' if run.interrupted else ''}",
-            )
+            (*run.cells(), bar, f"{run.run_id}{' (interrupted)' if run.interrupted else ''}")
             for run, bar in zip(history.runs, bars, strict=True)
         ]
-        _print_aligned([HISTORY_HEADER, *rows])
+        _print_aligned([(*COLUMNS, "", "run"), *rows], len(COLUMNS))
     if history.unreadable:
         print(f"left out  {', '.join(history.unreadable)}: damaged, or of another version", file=sys.stderr)
 
@@ -225,14 +206,14 @@ def _bar_of(height: float) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def _print_aligned(rows: list[tuple[str, ...]]) -> None:
-    """Print rows, figures to the right and the rest to the left, without what a narrow terminal has no room for."""
+def _print_aligned(rows: list[tuple[str, ...]], figures: int) -> None:
+    """Print rows, the first columns to the right and the rest to the left, which may not fit a narrow terminal."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if sys.stdout.isatty():
-        while len(widths) > HISTORY_FIGURES and sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns:
+        while len(widths) > figures and sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns:
             widths.pop()
     for row in rows:
         cells = list(zip(row, widths, strict=False))
-        figures = [cell.rjust(width) for cell, width in cells[:HISTORY_FIGURES]]
-        others = [cell.ljust(width) for cell, width in cells[HISTORY_FIGURES:]]
-        print("  ".join([*figures, *others]).rstrip())
+        left = [cell.rjust(width) for cell, width in cells[:figures]]
+        right = [cell.ljust(width) for cell, width in cells[figures:]]
+        print("  ".join([*left, *right]).rstrip())

@@ -15,6 +15,8 @@ from tasks.destination import Destination
 from tasks.errors import DarkroomError
 from tasks.figures import COUNTS, STAGES
 from tasks.manifest import read_record
+from tasks.report import Counted
+from tasks.text import duration, megabytes
 
 RUNS_SHOWN = 30
 
@@ -22,8 +24,11 @@ OUTLIER = 5.0
 """A bar ends at so many times the median: a first night must not flatten all the nights that come after it."""
 
 
+COLUMNS = ("started (UTC)", "made", "failed", "touched", "deleted", "MB read", "MB written", "took", "images/s")
+
+
 @dataclass(frozen=True, slots=True)
-class PastRun:
+class PastRun(Counted):
     """A run that worked on images, or deleted some."""
 
     run_id: str
@@ -45,15 +50,19 @@ class PastRun:
     interrupted: bool
     """It did not come to its end; a later run adopted what it had finished."""
 
-    @property
-    def attempted(self) -> int:
-        """Images that the run worked on."""
-        return self.ok + self.failed + self.touched
-
-    @property
-    def images_per_second(self) -> float:
-        """Images worked on, per second of the time in which shards ran."""
-        return self.attempted / self.work_seconds if self.work_seconds else 0.0
+    def cells(self) -> tuple[str, ...]:
+        """Return what people are shown of it under `COLUMNS`."""
+        return (
+            f"{self.started:%Y-%m-%d %H:%M}",
+            f"{self.ok:,}",
+            f"{self.failed:,}",
+            f"{self.touched:,}",
+            f"{self.deleted:,}",
+            megabytes(self.source_bytes),
+            megabytes(self.output_bytes),
+            duration(self.seconds),
+            f"{self.images_per_second:,.1f}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

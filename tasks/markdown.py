@@ -11,7 +11,7 @@ from tasks.text import printable
 _MARKUP = re.compile(r"[\\`*\[\]<>&|~#$]|(?<![^\W_])_|_(?![^\W_])")
 
 
-def table(header: list[str], rows: Sequence[tuple[Any, ...]]) -> str:
+def table(header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
     """Return a table whose first column is text and whose others are figures."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = [header, rule, *([str(cell) for cell in row] for row in rows)]

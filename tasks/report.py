@@ -42,7 +42,26 @@ class SlowImage(BaseModel):
     megapixels: float
 
 
-class RunReport(BaseModel):
+class Counted:
+    """What follows from a run's counts."""
+
+    ok: int
+    failed: int
+    touched: int
+    work_seconds: float
+
+    @property
+    def attempted(self) -> int:
+        """Images that the run worked on."""
+        return self.ok + self.failed + self.touched
+
+    @property
+    def images_per_second(self) -> float:
+        """Images worked on, per second of the time in which shards ran."""
+        return self.attempted / self.work_seconds if self.work_seconds else 0.0
+
+
+class RunReport(BaseModel, Counted):
     """What a run did."""
 
     source: str
@@ -112,16 +131,6 @@ class RunReport(BaseModel):
                 "status 'failed' tell each image's reason. If so many are to be expected, set a max_failure_ratio of "
                 f"{enough(self.failed / self.attempted)}."
             )
-
-    @property
-    def attempted(self) -> int:
-        """Images that the run worked on."""
-        return self.ok + self.failed + self.touched
-
-    @property
-    def images_per_second(self) -> float:
-        """Images worked on, per second of the time in which shards ran."""
-        return self.attempted / self.work_seconds if self.work_seconds else 0.0
 
     def headline(self) -> str:
         """Say in a line what the run did."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from tasks.chart import draw_chart
 from tasks.contact_sheet import ContactSheets
-from tasks.history import History, PastRun
+from tasks.history import COLUMNS, History, PastRun
 from tasks.markdown import code, plain, table
 from tasks.report import RunReport, first_sentence
-from tasks.text import duration, megabytes
+from tasks.text import megabytes
 
 PROBLEMS_SHOWN = 20
 FOLDERS_SHOWN = 20
@@ -104,24 +104,14 @@ def _last_runs(history: History) -> Iterator[str]:
     yield "## Last runs"
     if len(history.runs) > 1:
         yield _image("Images, failures, duration and throughput of the last runs", "svg+xml", draw_chart(history.runs))
-    header = ["started (UTC)", "made", "failed", "touched", "deleted", "MB read", "MB written", "took", "images/s"]
-    yield table(header, [_run_row(run) for run in history.runs[:RUNS_LISTED]])
+    yield table(COLUMNS, [_run_row(run) for run in history.runs[:RUNS_LISTED]])
     more = f" `darkroom history` lists more than these {RUNS_LISTED}." if len(history.runs) > RUNS_LISTED else ""
     yield f"A run with nothing to do is not among them.{more}"
 
 
 def _run_row(run: PastRun) -> tuple[str, ...]:
-    return (
-        f"{run.started:%Y-%m-%d %H:%M}{' (interrupted)' if run.interrupted else ''}",
-        f"{run.ok:,}",
-        f"{run.failed:,}",
-        f"{run.touched:,}",
-        f"{run.deleted:,}",
-        megabytes(run.source_bytes),
-        megabytes(run.output_bytes),
-        duration(run.seconds),
-        f"{run.images_per_second:,.1f}",
-    )
+    started, *figures = run.cells()
+    return (f"{started}{' (interrupted)' if run.interrupted else ''}", *figures)
 
 
 def _times(report: RunReport) -> Iterator[str]:

@@ -202,3 +202,31 @@ def prepare(source, place, *, run_id="run", recipe=SMALL, rules=None, workers=1)
 
 def destination_in(folder):
     return Destination(folder / "dest")
+
+
+class Killed(BaseException):
+    """The process died."""
+
+
+class Killer:
+    """Dies before the n-th change of the file system that Python code asks for, counted from 1.
+
+    Args:
+        patch: what is undone after the test.
+        at: that n.
+        changes: names of `os` that change the file system.
+    """
+
+    def __init__(self, patch, at, *changes):
+        self.left = at
+        for name in changes:
+            patch.setattr(os, name, self._guarded(getattr(os, name)))
+
+    def _guarded(self, action):
+        def act(*args, **kwargs):
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+            return action(*args, **kwargs)
+
+        return act

@@ -9,6 +9,8 @@ from tasks.manifest import read_record
 from tasks.publish import publish
 from tasks.recover import Recovered, close_workspace, recover
 from tests.tasks.helpers import (
+    Killed,
+    Killer,
     after,
     destination_in,
     failed_row,
@@ -23,27 +25,7 @@ from tests.tasks.helpers import (
     write_output,
 )
 
-
-class Killed(BaseException):
-    """The process died."""
-
-
-class Killer:
-    """Dies before the n-th change of the file system that Python code asks for, counted from 1."""
-
-    def __init__(self, patch, at):
-        self.left = at
-        for name in ("replace", "unlink", "rmdir"):
-            patch.setattr(os, name, self.guarded(getattr(os, name)))
-
-    def guarded(self, action):
-        def act(*args, **kwargs):
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-            return action(*args, **kwargs)
-
-        return act
+CHANGES = ("replace", "unlink", "rmdir")
 
 
 def begin(place):
@@ -135,7 +117,7 @@ def die_everywhere(tmp_path, prepared, action):
         place = destination_in(tmp_path / str(deaths))
         shutil.copytree(prepared.root, place.root)
         with pytest.MonkeyPatch.context() as patch:
-            Killer(patch, at=deaths)
+            Killer(patch, deaths, *CHANGES)
             try:
                 action(place)
             except Killed:
@@ -183,7 +165,7 @@ def test_a_run_that_was_only_to_delete_and_did_not_come_to_it_tells_nothing(plac
     workspace = open_workspace(place, job)
     write_deleted(workspace, ["a.jpg"])
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        Killer(patch, at=2)
+        Killer(patch, 2, *CHANGES)
         publish(workspace, job, delete=True)
     assert read_record(place.runs / "second.parquet")[1].deleted == 1
     recover(place)

@@ -14,7 +14,16 @@ from tasks.errors import LeaseError
 from tasks.lease import hold_lease
 from tasks.repair import repair
 from tasks.verify_report import VerifyReport
-from tests.tasks.helpers import destination_in, files, manifest_rows, unprivileged, write_image, write_output
+from tests.tasks.helpers import (
+    Killed,
+    Killer,
+    destination_in,
+    files,
+    manifest_rows,
+    unprivileged,
+    write_image,
+    write_output,
+)
 from tests.tasks.verifying import begin, flip, kinds, make, nine_images, read_again, verify
 
 
@@ -85,26 +94,7 @@ def test_where_nothing_is_wrong_nothing_is_done(nine):
     assert files(nine.root) == before | {".darkroom/lease.lock": b""}
 
 
-class Killed(BaseException):
-    """The process died."""
-
-
-class Killer:
-    """Dies before the n-th change of the file system that a repair asks for, counted from 1."""
-
-    def __init__(self, patch, at):
-        self.left = at
-        for name in ("rename", "unlink", "rmdir", "mkdir"):
-            patch.setattr(os, name, self.guarded(getattr(os, name)))
-
-    def guarded(self, action):
-        def act(*args, **kwargs):
-            self.left -= 1
-            if self.left == 0:
-                raise Killed
-            return action(*args, **kwargs)
-
-        return act
+CHANGES = ("rename", "unlink", "rmdir", "mkdir")
 
 
 def found_in(place):
@@ -122,7 +112,7 @@ def test_wherever_a_repair_is_interrupted_nothing_is_lost_and_it_can_be_repeated
         place = destination_in(tmp_path / str(deaths))
         shutil.copytree(nine.root, place.root)
         with hold_lease(place, "check") as lease, pytest.MonkeyPatch.context() as patch:
-            killer = Killer(patch, at=deaths)
+            killer = Killer(patch, deaths, *CHANGES)
             with suppress(Killed):
                 repair(place.workspace("check", "verify"), findings, lease)
         verify_and_repair(place, run_id="again")
