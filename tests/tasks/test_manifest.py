@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -125,9 +126,8 @@ def test_the_same_file_is_read_by_other_readers(place):
 
 
 def test_pandas_reads_the_manifest(place):
-    pandas = pytest.importorskip("pandas")
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
-    frame = pandas.read_parquet(place.manifest)
+    frame = pd.read_parquet(place.manifest)
     assert list(frame["source_path"]) == ["a.jpg", "b.jpg"]
     assert str(frame["processed_at"].dt.tz) == "UTC"
 
