@@ -139,7 +139,8 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
                 _work(workspace, plan, job, compute, report)
             if not plan.nothing_to_do:
                 lease.check()
-                publish(workspace, job, delete=True, work_seconds=report.work_seconds)
+                stopped = report.stopped
+                publish(workspace, job, delete=not stopped, stopped=stopped, work_seconds=report.work_seconds)
                 read_figures(report, workspace, job)
                 report.check_failures(rules.max_failure_ratio)
                 sheets = _contact_sheets(workspace, job)
@@ -223,6 +224,7 @@ def _work(workspace: Workspace, plan: Plan, job: Job, compute: Compute, report: 
                     progress.finish(outcome)
         except EarlyStopError as stop:
             report.problems.append(str(stop))
+            report.stopped = True
         report.work_seconds = progress.seconds
 
 
@@ -239,8 +241,8 @@ def _ticker(progress: Progress, show: Watcher, rules: Rules) -> Callable[[], Non
         if progress.done >= limit and progress.failed == progress.done:
             raise EarlyStopError(
                 f"Stopped early: the first {progress.done:,} of {progress.images:,} images all failed. A run stops "
-                f"once {EARLY_STOP_IMAGES} have failed and none has come out, unless max_failure_ratio is 1. What was "
-                "finished is in the manifest; the next run goes on with the rest."
+                f"once {EARLY_STOP_IMAGES} have failed and none has come out, unless max_failure_ratio is 1. Nothing "
+                "was deleted, and what was there before is kept; the next run goes on with the rest."
             )
 
     return tick

@@ -20,6 +20,9 @@ from tasks.recipe import Job, Recipe
 SCHEMA_VERSION = 1
 ROW_GROUP_ROWS = 122_880
 
+OUTPUT_KEPT = "output_kept"
+"""A warning, in run files: the failure may pass, so that the manifest still has the image's former row and output."""
+
 _TIME = pa.timestamp("us", tz="UTC")
 
 SCHEMA = pa.schema(

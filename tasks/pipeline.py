@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from tasks.destination import Destination
-from tasks.errors import TRANSIENT, DarkroomError, ErrorCode, ImageError, as_image_error
+from tasks.errors import RETRIED_NEXT_RUN, TRANSIENT, DarkroomError, ErrorCode, ImageError, as_image_error
 from tasks.imaging import SourceFacts, Transformed
 from tasks.journal import Row
 from tasks.lanes import Make
+from tasks.manifest import OUTPUT_KEPT
 from tasks.moved import former_output
 from tasks.naming import output_name
 from tasks.readers import Readers
@@ -216,8 +217,12 @@ class Pipeline:
             error_code=error.code.value,
             error_stage=error.code.stage,
             error_message=error.message,
-            warnings=[],
+            warnings=[OUTPUT_KEPT] if self._keeps_output(image, error) else [],
         )
+
+    def _keeps_output(self, image: _Image, error: ImageError) -> bool:
+        """Say whether an image keeps the output of its former bytes, until it is known what these make."""
+        return error.code in RETRIED_NEXT_RUN and image.planned["has_output"]
 
     def _row(self, image: _Image, **columns: Any) -> Row:
         planned = image.planned

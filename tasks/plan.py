@@ -43,12 +43,14 @@ PLAN_SCHEMA = pa.schema(
         pa.field("source_etag", pa.string()),
         pa.field("attempts", pa.int32(), nullable=False),
         pa.field("known_sha256", pa.string()),
+        pa.field("has_output", pa.bool_(), nullable=False),
         pa.field("former", FORMER_TYPE),
         pa.field("reason", pa.string(), nullable=False),
     ]
 )
-"""`known_sha256`: the image need not be processed if its bytes still hash to this. `former`: the image that it
-was under another name, if its bytes are the same. `attempts`: how often it was tried before."""
+"""`known_sha256`: the image need not be processed if its bytes still hash to this. `has_output`: there is
+one, made by the same recipe of former bytes. `former`: the image that it was under another name, if its bytes are the
+same. `attempts`: how often it was tried before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +136,13 @@ _COMPARED_SQL = """
     CREATE TEMP TABLE compared AS
     FROM (
         SELECT
-            l.*, m.attempts AS tried, m.source_sha256,
+            l.*, m.attempts AS tried, m.source_sha256, m.status,
             CASE
                 WHEN m.source_path IS NULL THEN 'new'
-                WHEN {forced} THEN 'forced'
                 WHEN m.recipe_id <> {recipe_id} THEN 'rebuild'
                 WHEN m.status = 'ok' AND o.size IS NULL THEN 'missing'
                 WHEN m.status = 'ok' AND o.size <> m.output_bytes THEN 'damaged'
+                WHEN {forced} THEN 'forced'
                 WHEN m.error_code IN ({retried}) THEN 'retry'
                 WHEN m.error_code = {too_many_pixels}
                     AND m.source_width::BIGINT * m.source_height <= {max_pixels} THEN 'retry'
@@ -159,6 +161,7 @@ _WORK_SQL = """
         source_path, source_size, source_mtime, source_etag,
         CASE WHEN reason = 'retry' THEN tried ELSE 0 END::INTEGER AS attempts,
         CASE WHEN reason = 'changed' THEN source_sha256 END AS known_sha256,
+        coalesce(reason IN ('changed', 'forced') AND status = 'ok', false) AS has_output,
         former,
         CASE WHEN former IS NULL THEN reason ELSE 'moved' END AS reason
     FROM compared LEFT JOIN moved USING (source_path)

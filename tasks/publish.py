@@ -21,7 +21,7 @@ from tasks import sql
 from tasks.destination import Workspace
 from tasks.durable import replace_durably
 from tasks.errors import DarkroomError
-from tasks.manifest import ROW_GROUP_ROWS, SCHEMA, RunRecord, footer, read_info, read_record, write_table
+from tasks.manifest import OUTPUT_KEPT, ROW_GROUP_ROWS, SCHEMA, RunRecord, footer, read_info, read_record, write_table
 from tasks.ranges import path_ranges
 from tasks.recipe import Job
 
@@ -29,7 +29,9 @@ _DELETED_SCHEMA = pa.schema([pa.field("source_path", pa.string())])
 _OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])
 
 
-def publish(workspace: Workspace, job: Job, *, delete: bool, work_seconds: float | None = None) -> None:
+def publish(
+    workspace: Workspace, job: Job, *, delete: bool, stopped: bool = False, work_seconds: float | None = None
+) -> None:
     """Make what a run's journal holds part of the manifest, and note which outputs that makes obsolete.
 
     Can be repeated after an interruption anywhere, with the same end.
@@ -38,15 +40,20 @@ def publish(workspace: Workspace, job: Job, *, delete: bool, work_seconds: float
         workspace: the run's working folder; it is not removed.
         job: what the run was to do.
         delete: also drop the images of `workspace.deleted`; only a run that came to its end may.
-        work_seconds: how long shards ran in a run that came to its end.
+        stopped: a guard ended the run before its time: its failures take the place of no output.
+        work_seconds: how long shards ran in a run that was not interrupted.
     """
     destination = workspace.destination
     run_file = destination.runs / job.run_file
-    record = _record(workspace, job, work_seconds) if delete else _record_of_interrupted(workspace, job)
+    if delete or stopped:
+        record = _record(workspace if delete else None, job, work_seconds)
+    else:
+        record = _record_of_interrupted(workspace, job)
     temporary = destination.manifest.with_name(f".{destination.manifest.name}.tmp")
     with sql.connect(workspace.root) as db:
-        write_table(run_file, _sorted_journal(db, workspace), footer(job) | {"run": record.model_dump_json()})
         sql.view_if_there(db, "base", destination.manifest, SCHEMA)
+        rows = _sorted_journal(db, workspace, _KEEPING_SQL if stopped else "")
+        write_table(run_file, rows, footer(job) | {"run": record.model_dump_json()})
         db.execute(f"CREATE VIEW journal AS FROM {sql.parquet(run_file)}")
         sql.view_if_there(db, "deleted", workspace.deleted if delete else None, _DELETED_SCHEMA)
         write_table(temporary, _merged(db), footer(job))
@@ -55,12 +62,12 @@ def publish(workspace: Workspace, job: Job, *, delete: bool, work_seconds: float
     replace_durably(temporary, destination.manifest)
 
 
-def _record(workspace: Workspace, job: Job, work_seconds: float | None) -> RunRecord:
+def _record(deleting: Workspace | None, job: Job, work_seconds: float | None) -> RunRecord:
     return RunRecord(
         started_at=job.started_at,
         seconds=max(0.0, (datetime.now(UTC) - job.started_at).total_seconds()),
         work_seconds=work_seconds,
-        deleted=pq.read_metadata(workspace.deleted).num_rows if workspace.deleted.exists() else 0,
+        deleted=pq.read_metadata(deleting.deleted).num_rows if deleting and deleting.deleted.exists() else 0,
     )
 
 
@@ -75,11 +82,22 @@ def _record_of_interrupted(workspace: Workspace, job: Job) -> RunRecord:
     return RunRecord(started_at=job.started_at)
 
 
-def _sorted_journal(db: sql.Connection, workspace: Workspace) -> Iterator[pa.RecordBatch]:
+_KEEPING_SQL = f"""
+    REPLACE (
+        if(
+            status = 'failed' AND source_path IN (SELECT source_path FROM base WHERE status = 'ok'),
+            [{sql.text(OUTPUT_KEPT)}],
+            warnings
+        ) AS warnings
+    )
+"""
+
+
+def _sorted_journal(db: sql.Connection, workspace: Workspace, replaced: str) -> Iterator[pa.RecordBatch]:
     """Yield the rows of all journal parts, the last of each image, sorted by source path."""
     for parts in _part_groups(workspace.journal_parts()):
         query = (
-            f"FROM {sql.parquet(*parts)} "
+            f"SELECT * {replaced} FROM {sql.parquet(*parts)} "
             "QUALIFY row_number() OVER (PARTITION BY source_path ORDER BY processed_at DESC, attempts DESC) = 1 "
             "ORDER BY source_path"
         )
@@ -102,12 +120,15 @@ def _part_groups(parts: list[Path]) -> Iterator[list[Path]]:
         yield group
 
 
-_MERGED_SQL = """
-    WITH old AS (FROM base WHERE {within}), new AS (FROM journal WHERE {within})
+_MERGED_SQL = f"""
+    WITH
+        old AS (FROM base WHERE {{within}}),
+        new AS (FROM journal WHERE {{within}}),
+        kept AS (FROM new WHERE list_contains(warnings, {sql.text(OUTPUT_KEPT)}))
     FROM (
-        FROM new WHERE status <> 'unchanged'
+        FROM new ANTI JOIN kept USING (source_path) WHERE status <> 'unchanged'
         UNION ALL BY NAME
-        FROM old ANTI JOIN new USING (source_path)
+        FROM old ANTI JOIN (FROM new ANTI JOIN kept USING (source_path)) USING (source_path)
         UNION ALL BY NAME
         SELECT old.* REPLACE (
             new.source_size AS source_size, new.source_mtime AS source_mtime, new.source_etag AS source_etag

@@ -20,7 +20,7 @@ from tasks.durable import replace_durably
 from tasks.errors import DarkroomError, ImageError
 from tasks.integrity import damage
 from tasks.lease import hold_lease
-from tasks.manifest import ROW_GROUP_ROWS, footer_of, write_table
+from tasks.manifest import OUTPUT_KEPT, ROW_GROUP_ROWS, footer_of, write_table
 from tasks.ranges import path_ranges
 from tasks.storage import LocalFolder
 
@@ -94,7 +94,7 @@ def _newest(db: sql.Connection, files: list[Path]) -> Path:
 _LAST_SQL = """
     WITH here AS (FROM told WHERE {within}),
     made AS (
-        FROM here WHERE status <> 'unchanged'
+        FROM here WHERE status <> 'unchanged' AND NOT coalesce(list_contains(warnings, {output_kept}), false)
         QUALIFY row_number() OVER (PARTITION BY source_path ORDER BY processed_at DESC) = 1
     ),
     touched AS (
@@ -122,7 +122,7 @@ def _sound_rows(
     outputs = LocalFolder(os.fsencode(destination.root))
     with ThreadPoolExecutor() as pool:
         for within in path_ranges(db, "SELECT source_path FROM told"):
-            query = _LAST_SQL.format(within=within, recipe_id=sql.text(recipe_id))
+            query = _LAST_SQL.format(within=within, recipe_id=sql.text(recipe_id), output_kept=sql.text(OUTPUT_KEPT))
             for batch in sql.stream(db, query, ROW_GROUP_ROWS):
                 names, hashes = batch["file_name"].to_pylist(), batch["output_sha256"].to_pylist()
                 sound = list(pool.map(_is_sound, itertools.repeat(outputs), names, hashes))

@@ -75,6 +75,9 @@ class RunReport(BaseModel, Counted):
     published: bool = False
     """Whether the run wrote a manifest; without that, nothing was deleted either."""
 
+    stopped: bool = False
+    """Whether a guard ended it before its time: then nothing was deleted, and no failure took an output's place."""
+
     ok: int = 0
     failed: int = 0
     touched: int = 0
@@ -143,7 +146,7 @@ class RunReport(BaseModel, Counted):
             f"{self.failed:,} failed",
             f"{self.unchanged + self.touched:,} unchanged",
         ]
-        if self.deleted:
+        if self.deleted and not self.stopped:
             moved = self.reasons.get("moved", 0)
             parts.append(f"{self.deleted:,} deleted" + (f" ({moved:,} of them moved)" if moved else ""))
         return ", ".join(parts)

@@ -66,7 +66,7 @@ def _counts(report: RunReport) -> Iterator[str]:
 
 
 def _count_rows(report: RunReport) -> list[tuple[str, Any]]:
-    deleted = "deleted" if report.published else "gone from the source, not deleted"
+    deleted = "deleted" if report.published and not report.stopped else "gone from the source, not deleted"
     rows: list[tuple[str, Any]] = [
         ("made", report.ok),
         ("failed", report.failed),

@@ -23,6 +23,8 @@ from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, 
 from PIL import Image, ImageOps
 
 from data.generate import photo
+from data.photos import write_corpus
+from tasks.destination import Destination
 from tasks.imaging import transform
 from tasks.recipe import Recipe
 
@@ -259,6 +261,28 @@ def test_a_run_in_which_everything_fails_stops_early(api: Api, tmp_path: Path):
     allowed = darkroom("run", source, tmp_path / "out", "--max-failure-ratio", "1", environment=api.environment)
     assert allowed.code == 0
     assert len(manifest_rows(tmp_path / "out")) == 3000
+
+
+def test_a_run_that_stops_early_destroys_nothing(api: Api, tmp_path: Path):
+    source, out = tmp_path / "photos", tmp_path / "out"
+    photos = write_corpus(source, 230, (40, 30))
+    assert darkroom("run", source, out, environment=api.environment).code == 0
+    images, rows = tree(out / "images"), manifest_rows(out)
+    for number, path in enumerate(photos):
+        path.unlink() if number < 10 else path.write_text(f"<html>{number}</html>")
+
+    ended = darkroom("run", source, out, environment=api.environment)
+
+    assert ended.code == 1
+    assert "Stopped early" in ended.err
+    assert "Nothing was deleted" in ended.err
+    assert tree(out / "images") == images
+    assert manifest_rows(out) == rows
+    assert "gone from the source, not deleted | 10" in api.latest_summary(out)
+    place = Destination(out)
+    place.manifest.unlink()
+    assert darkroom("rebuild-manifest", out, environment=api.environment).code == 0
+    assert manifest_rows(out) == rows
 
 
 def test_an_empty_source_destroys_nothing(api: Api, folder: Path, tmp_path: Path):

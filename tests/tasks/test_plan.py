@@ -48,6 +48,7 @@ def test_in_an_empty_destination_everything_is_new(place):
         "source_etag": None,
         "attempts": 0,
         "known_sha256": None,
+        "has_output": False,
         "former": None,
         "reason": "new",
     }
@@ -100,6 +101,20 @@ def test_outputs_with_odd_names_are_recognised(place):
     publish_rows(place, [row(name) for name in names])
     plan, _, _ = plan_for(place, dict.fromkeys(names, SAME))
     assert plan.nothing_to_do
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_has_an_output_is_known(place, force):
+    names = ("changed", "failed", "missing", "damaged")
+    publish_rows(
+        place, [failed_row("failed.jpg", "decode.corrupt"), *(row(f"{name}.jpg") for name in names if name != "failed")]
+    )
+    (place.images / "missing.jpg").unlink()
+    write_output(place, "images/damaged.jpg", b"short")
+    _, rows, _ = plan_for(place, {f"{name}.jpg": (5, NOON) for name in (*names, "new")}, force=force)
+    assert {name: each["has_output"] for name, each in rows.items()} == {
+        "changed.jpg": True, "damaged.jpg": False, "failed.jpg": False, "missing.jpg": False, "new.jpg": False
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))

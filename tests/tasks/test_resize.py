@@ -8,6 +8,7 @@ from tasks import lanes
 from tasks import plan as plan_module
 from tasks.errors import DarkroomError
 from tasks.publish import publish
+from tasks.rebuild import rebuild_manifest
 from tasks.recipe import Rules
 from tasks.recover import close_workspace
 from tasks.resize import CAREFUL_AFTER_LOSSES, ShardResult, work_shard
@@ -242,6 +243,35 @@ def test_a_worker_with_other_codec_libraries_refuses(source, place, monkeypatch)
     with pytest.raises(DarkroomError, match=r"other versions of the codec libraries.*requirements\.lock"):
         work_shard(shard_of(place, plan))
     assert workspace.journal_parts() == []
+
+
+def test_an_output_outlives_a_failure_that_may_pass(source, place):
+    write_image(source / "a.jpg", seed=1)
+    write_image(source / "b.jpg", seed=2)
+    run(source, place)
+    before, rows = files(place.images), manifest_rows(place)
+    write_image(source / "a.jpg", seed=3)
+    (source / "b.jpg").write_bytes(b"no image")
+    workspace, job, plan = prepare(source, place, run_id="next")
+    (source / "a.jpg").unlink()  # since it was listed
+    work_shard(shard_of(place, plan, run_id="next"))
+    publish(workspace, job, delete=True)
+    close_workspace(workspace)
+
+    told = {row["source_path"]: row for row in pq.read_table(place.runs / job.run_file).to_pylist()}
+    assert (told["a.jpg"]["error_code"], told["a.jpg"]["warnings"]) == ("source.not_found", ["output_kept"])
+    assert (told["b.jpg"]["error_code"], told["b.jpg"]["warnings"]) == ("decode.unknown_format", [])
+    after = manifest_rows(place)
+    assert after["a.jpg"] == rows["a.jpg"], "as before, so that the next run tries it again"
+    assert after["b.jpg"]["status"] == "failed"
+    assert files(place.images) == {"a.jpg": before["a.jpg"]}
+    place.manifest.unlink()
+    rebuild_manifest(place, "rebuild")
+    assert manifest_rows(place) == after
+
+    write_image(source / "a.jpg", seed=3)
+    run(source, place, run_id="third")
+    assert manifest_rows(place)["a.jpg"]["run_id"] == "third"
 
 
 def test_retries_of_later_runs_are_counted(source, place):
