@@ -91,16 +91,18 @@ class LocalServer:
 
     def _keep(self) -> None:
         """Start another server when one is killed, on the same socket and with the same database."""
-        for restarts in range(RESTARTS + 1):
-            code = self._process.wait()
-            with self._changing:
-                if self._stopped or code >= 0 or restarts == RESTARTS:
-                    break
-                _close_stdin(self._process)
-                self._process = self._launch()
-        # Who asks now shall not wait for an answer.
-        self._listener.close()
-        self._ended.set()
+        try:
+            for restarts in range(RESTARTS + 1):
+                code = self._process.wait()
+                with self._changing:
+                    if self._stopped or code >= 0 or restarts == RESTARTS:
+                        break
+                    _close_stdin(self._process)
+                    self._process = self._launch()
+        finally:
+            # Who asks now shall not wait for an answer.
+            self._listener.close()
+            self._ended.set()
 
     def stop(self) -> None:
         """End the server, giving it time to store what it has been told."""

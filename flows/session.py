@@ -13,6 +13,7 @@ from flows import terminal
 from flows.cluster import early_cluster, is_local, warm_up
 from flows.server import LocalServer, check_api, light_tls, local_server, unwatched
 from flows.signals import interruptible, sigterm_exits
+from tasks.errors import DarkroomError
 from tasks.recipe import Compute
 
 if TYPE_CHECKING:
@@ -44,11 +45,18 @@ class Session:
         else:
             check_api()
         self._stack.enter_context(light_tls())
+        import httpx
+
         try:
             with terminal.shown_progress(), interruptible() as raise_again:
                 state = flow()
                 if not state.is_completed():
                     raise_again()
+        except httpx.HTTPError as error:
+            raise DarkroomError(
+                f"The Prefect server was lost, so that the run's end could not be told ({error}). What it finished is "
+                "kept: see that the server answers, and give the same command again."
+            ) from error
         except (KeyboardInterrupt, SystemExit):
             terminal.error(interrupted)
             raise

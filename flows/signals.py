@@ -17,7 +17,10 @@ NOTED_BYTES = 64
 
 @contextmanager
 def sigterm_exits() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into an orderly exit: with the default handler no `finally` would run."""
+    """Turn SIGTERM and SIGHUP into an orderly exit: with the default handler no `finally` would run.
+
+    One that is ignored, as by `nohup`, stays so.
+    """
     if not _in_main_thread():
         yield
         return
@@ -25,7 +28,8 @@ def sigterm_exits() -> Iterator[None]:
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, leave) for number in heard}
     try:
         yield
     finally:

@@ -75,7 +75,7 @@ class Pipeline:
     def __init__(self, job: Job, shard: int, make: Make) -> None:
         self._job = job
         self._make = make
-        self._source = LocalFolder(os.fsencode(job.source))
+        self._source = LocalFolder(os.fsencode(job.source), confined=not job.rules.follow_symlinks)
         destination = Destination(Path(job.destination))
         self._destination = LocalFolder(os.fsencode(destination.root))
         self._images = LocalFolder(os.fsencode(destination.images))

@@ -9,8 +9,10 @@ import errno
 import itertools
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -26,6 +28,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _temporary_number = itertools.count()
+
+_FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 _READ_CODES = {
     errno.ENOENT: ErrorCode.SOURCE_NOT_FOUND,
@@ -70,6 +74,8 @@ class LocalFolder:
     """Files below a local folder."""
 
     root: bytes
+    confined: bool = False
+    """Whether what a symbolic link leads to must lie below the root, too, to be read."""
 
     def locate(self, path: str) -> bytes:
         """Return the local path of a file below the root."""
@@ -79,13 +85,15 @@ class LocalFolder:
         """Return a file's bytes and the version that was read.
 
         Raises:
-            ImageError: `source.*`; `source.changed` if it was written to in the meantime, `decode.memory` if it
-                is larger than `max_bytes`.
+            ImageError: `source.*`; `source.changed` if it was written to in the meantime, `source.denied` if a link
+                leads to where it must not, `decode.memory` if it is larger than `max_bytes`.
         """
         try:
             # O_NONBLOCK: a pipe that has taken a file's place would be waited for without end.
             descriptor = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
+                if self.confined:
+                    self._refuse_outside(descriptor, path)
                 status = os.fstat(descriptor)
                 if status.st_size > max_bytes:
                     message = f"the file has {status.st_size:,} bytes, more than max_source_bytes = {max_bytes:,}"
@@ -102,6 +110,14 @@ class LocalFolder:
             raise ImageError(ErrorCode.SOURCE_CHANGED, "the file was written to while it was read")
         return data, after
 
+    def _refuse_outside(self, descriptor: int, path: str) -> None:
+        """Refuse a file to which a symbolic link leads that was put in place since the files were listed."""
+        inside = _real(self.root).rstrip(b"/") + b"/"
+        if not _opened_path(descriptor).startswith(inside) and not os.path.realpath(self.locate(path)).startswith(
+            inside
+        ):
+            raise ImageError(ErrorCode.SOURCE_DENIED, "a symbolic link leads outside the source")
+
     def write(self, path: str, data: bytes) -> None:
         """Write a file so that it is there either whole or not at all, making the folders it needs.
 
@@ -110,30 +126,40 @@ class LocalFolder:
         """
         target = self.locate(path)
         try:
-            try:
-                self._write(target, data)
-            except (FileNotFoundError, NotADirectoryError):
-                # A worker outlives runs, and the folder that it knows may have been removed between them.
-                _is_plain_folder.cache_clear()
-                self._write(target, data)
+            with self._folder_of(target, make=True) as folder:
+                replace_file(folder, os.path.basename(target), data)
         except OSError as error:
             code = _WRITE_CODES.get(error.errno or 0, ErrorCode.WRITE_FAILED)
             raise ImageError(code, f"writing the output failed: {os.strerror(error.errno or 0)}") from error
 
-    def _write(self, target: bytes, data: bytes) -> None:
-        if not _is_plain_folder(os.path.dirname(target), self.root):
-            _make_folders(target, self.root)
-            if not _is_plain_folder(os.path.dirname(target), self.root):
-                raise ImageError(ErrorCode.WRITE_DENIED, "a symbolic link leads the output's folder elsewhere")
-        replace_file(target, data)
+    @contextmanager
+    def _folder_of(self, target: bytes, *, make: bool = False) -> Iterator[int]:
+        """Provide a descriptor of the folder that a file lies in, which no symbolic link below the root leads to.
+
+        Raises:
+            OSError: it isn't there, or is no such folder; with `make`, it can't be made.
+        """
+        if make and not os.path.isdir(self.root):
+            os.makedirs(self.root, exist_ok=True)
+        names = os.path.dirname(target).removeprefix(self.root).split(b"/")
+        if not target.startswith(self.root) or b".." in names:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        descriptor = os.open(self.root, _FOLDER_FLAGS)
+        try:
+            for name in names:
+                if name:
+                    above, descriptor = descriptor, _open_folder(name, descriptor, make=make)
+                    os.close(above)
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def delete(self, path: str) -> None:
         """Delete a file and the folders that it leaves empty; a file that isn't there is no error."""
         target = self.locate(path)
-        if not _is_plain_folder(os.path.dirname(target), self.root):
-            return
         try:
-            os.unlink(target)
+            with self._folder_of(target) as folder:
+                os.unlink(os.path.basename(target), dir_fd=folder)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return
         _remove_empty_folders(target, self.root)
@@ -145,11 +171,10 @@ class LocalFolder:
             OSError: it isn't there, or can't be moved.
         """
         target = self.locate(path)
-        if not _is_plain_folder(os.path.dirname(target), self.root):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         moved = folder.locate(path)
-        os.makedirs(os.path.dirname(moved), exist_ok=True)
-        shutil.move(os.fsdecode(target), os.fsdecode(moved))
+        with self._folder_of(target):
+            os.makedirs(os.path.dirname(moved), exist_ok=True)
+            shutil.move(os.fsdecode(target), os.fsdecode(moved))
         _remove_empty_folders(target, self.root)
 
 
@@ -180,48 +205,66 @@ def _read_all(descriptor: int, size: int) -> bytes:
     return b"".join(chunks)
 
 
-@lru_cache(maxsize=1024)
-def _is_plain_folder(folder: bytes, root: bytes) -> bool:
-    """Say whether a folder is there, and really below the root: not where some symbolic link leads."""
-    return os.path.isdir(folder) and os.path.realpath(folder) == os.path.realpath(root) + folder[len(root) :]
+@lru_cache(maxsize=16)
+def _real(root: bytes) -> bytes:
+    return os.path.realpath(root)
 
 
-def replace_file(target: bytes, data: bytes) -> None:
-    """Write data beside the target and rename it.
+def _opened_path(descriptor: int) -> bytes:
+    """Return the path of an open file; nothing where the system doesn't tell."""
+    with suppress(OSError):
+        return os.readlink(b"/proc/self/fd/%d" % descriptor)
+    return b""
+
+
+def _open_folder(name: bytes, above: int, *, make: bool) -> int:
+    """Return a descriptor of a folder in another one that is open.
+
+    Making it, a file in its place is the stale output of a source that was replaced, and removed; a symbolic link
+    is refused.
+    """
+    try:
+        return os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=above)
+    except FileNotFoundError:
+        if not make:
+            raise
+    except NotADirectoryError:
+        if not make:
+            raise
+        if stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+            message = "a symbolic link leads the output's folder elsewhere"
+            raise ImageError(ErrorCode.WRITE_DENIED, message) from None
+        os.unlink(name, dir_fd=above)
+    with suppress(FileExistsError):  # another worker was quicker
+        os.mkdir(name, dir_fd=above)
+    return os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=above)
+
+
+def replace_file(folder: int, name: bytes, data: bytes) -> None:
+    """Write data beside the file of that name in an open folder, and rename it.
 
     A folder in its place holds the stale outputs of sources that a file has since replaced, and is removed.
     """
-    temporary = os.path.join(
-        os.path.dirname(target),
-        f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_number)}".encode(),
-    )
-    _write_new(temporary, data)
+    temporary = f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_number)}".encode()
     try:
-        os.replace(temporary, target)
-    except IsADirectoryError:
-        shutil.rmtree(target)
-        os.replace(temporary, target)
-
-
-def _make_folders(target: bytes, root: bytes) -> None:
-    """Make the folders of an output; a file in their place is the stale output of a source that was replaced."""
-    _is_plain_folder.cache_clear()
-    for folder in _parents(target, root):
-        if os.path.isfile(folder):
-            os.unlink(folder)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-
-
-def _write_new(temporary: bytes, data: bytes) -> None:
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    try:
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) :]
+        _write_new(folder, temporary, data)
+        try:
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except IsADirectoryError:
+            shutil.rmtree(name, dir_fd=folder)
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(OSError):  # it may be what is wrong
+            os.unlink(temporary, dir_fd=folder)
         raise
+
+
+def _write_new(folder: int, name: bytes, data: bytes) -> None:
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666, dir_fd=folder)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        view = memoryview(data)
+        while view:
+            view = view[file.write(view) :]
 
 
 def _is_utf8(text: str) -> bool:

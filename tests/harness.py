@@ -152,8 +152,11 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 def manifest_rows(destination: Path) -> dict[str, dict[str, Any]]:
-    """Return a destination's manifest by source path."""
-    return {row["source_path"]: row for row in pq.read_table(destination / "manifest.parquet").to_pylist()}
+    """Return a destination's manifest by source path, none of which is there twice."""
+    rows = pq.read_table(destination / "manifest.parquet").to_pylist()
+    by_path = {row["source_path"]: row for row in rows}
+    assert len(by_path) == len(rows)
+    return by_path
 
 
 def run_id_of(destination: Path) -> str:

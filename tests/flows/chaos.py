@@ -56,6 +56,9 @@ class State:
     """Hash of every file that people see, runs/ aside, by name."""
 
     rows: dict[str, dict[str, Any]]
+    paths: list[str]
+    """Of the rows, in the manifest's order."""
+
     working: frozenset[str]
     """Files of the working state."""
 
@@ -72,6 +75,7 @@ class State:
                 if name.startswith("images/")
             },
             {row["source_path"]: row for row in rows},
+            [row["source_path"] for row in rows],
             frozenset(name for name in names if not name.startswith(("images/", "runs/"))),
         )
 
@@ -84,7 +88,7 @@ def difference(found: State, expected: State) -> str:
         wrong = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
         if wrong:
             problems.append(f"{len(wrong)} {what} differ, such as {wrong[0]}")
-    if list(found.rows) != list(expected.rows):
+    if found.paths != expected.paths:
         problems.append("rows are in another order, or doubled")
     if found.working != expected.working:
         problems.append(f"left over or missing: {sorted(found.working ^ expected.working)}")

@@ -27,6 +27,7 @@ from harness import (
     workers,
 )
 
+from flows.server import LocalServer
 from tasks.destination import Destination
 from tasks.lease import read_lease
 
@@ -101,6 +102,31 @@ def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
     eventually(lambda: gone(processes), 10)
     assert read_lease(Destination(out)) is None
     assert journalled(out)
+
+
+def test_a_server_that_is_lost_costs_no_work(
+    start: Callable[..., Started], api: Api, large_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, environment = tmp_path / "out", clean_environment(tmp_path)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    server = LocalServer()
+    server.wait_until_healthy()
+    # Prefect is told to be less patient than it is.
+    mine = environment | {"PREFECT_API_URL": server.api_url, "PREFECT_CLIENT_MAX_RETRIES": "0"}
+    started = start("run", large_folder, out, environment=mine)
+    processes = at_work(started, out)
+
+    server.stop()
+
+    _, errors = started.process.communicate(timeout=120)
+    assert started.process.returncode == 1
+    assert "darkroom: The Prefect server was lost" in errors
+    assert "Traceback" not in errors
+    assert len(manifest_rows(out)) == 200
+    eventually(lambda: gone(processes), 10)
+    again = darkroom("run", large_folder, out, environment=api.environment)
+    assert "Nothing to do" in again.out
 
 
 def test_a_run_that_raises_leaves_nothing_behind(start: Callable[..., Started], large_folder: Path, tmp_path: Path):

@@ -39,6 +39,15 @@ def test_a_signal_comes_through_a_library_that_makes_another_exception_of_it(
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
 
 
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with sigterm_exits(), interruptible():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_other_exceptions_are_left_alone():
     with pytest.raises(ZeroDivisionError), interruptible():
         _ = 1 / 0

@@ -1,6 +1,7 @@
 import errno
 import os
 import random
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from tasks.imaging import SourceFacts, Transformed
 from tasks.pipeline import FIRST_BACKOFF_SECONDS, READ_TRIES
 from tasks.recipe import Recipe
 from tasks.resize import work_shard
+from tasks.storage import LocalFolder
 from tests.tasks.helpers import destination_in, journal_rows, plan_rows, prepare, unprivileged, write_image
 from tests.tasks.shards import shard_of, work
 
@@ -302,6 +304,34 @@ def test_large_outputs_are_not_piled_up(source, place, monkeypatch):
     rows, _ = work(source, place)
     assert len(rows) == 12
     assert max(waiting) == 1, "each output larger than a batch is handed on by itself"
+
+
+def test_a_link_that_was_put_in_place_since_the_listing_leads_nowhere(source, place, tmp_path):
+    write_image(tmp_path / "secret/a.jpg")
+    write_image(source / "a.jpg")
+    write_image(source / "sub/a.jpg")
+    write_image(source / "real.jpg")
+    (source / "inside.jpg").symlink_to("real.jpg")
+    _, _, plan = prepare(source, place)
+    (source / "a.jpg").unlink()
+    (source / "a.jpg").symlink_to(tmp_path / "secret/a.jpg")
+    shutil.rmtree(source / "sub")
+    (source / "sub").symlink_to(tmp_path / "secret")
+    work_shard(shard_of(place, plan))
+    rows = {row["source_path"]: row["error_code"] for row in journal_rows(place.workspace("run"))}
+    assert rows == {"a.jpg": "source.denied", "sub/a.jpg": "source.denied", "real.jpg": None, "inside.jpg": None}
+
+
+def test_a_folder_that_turns_into_a_link_between_two_outputs_is_noticed(tmp_path):
+    folder, elsewhere = LocalFolder(os.fsencode(tmp_path / "images")), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    folder.write("a/b/1.jpg", b"1")
+    shutil.move(tmp_path / "images/a", tmp_path / "moved")
+    (tmp_path / "images/a").symlink_to(elsewhere)
+    with pytest.raises(ImageError, match="symbolic link"):
+        folder.write("a/b/2.jpg", b"2")
+    folder.delete("a/1.jpg")
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_outputs_stay_inside_the_destination(source, place, tmp_path):
