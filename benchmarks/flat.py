@@ -27,8 +27,8 @@ DIFFERENT = 500
 SIZE = (160, 120)
 SAMPLE_SECONDS = 1.0
 LINES = 20
-GROWTH_LIMIT_MB = 50.0
-"""Of memory, between the first half of the work and the second; more is called growth."""
+GROWTH_LIMITS = (20.0, 8, 8)
+"""Of megabytes, descriptors and threads, between the first half of the work and the second; more is called growth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def watch(source: Path, destination: Path, images: int) -> list[Sample]:
     """Run the command, and return what its processes held while it worked."""
     command = [*DARKROOM, "run", str(source), str(destination), "--width", "96", "--height", "96", "--workers", "2"]
     started = time.monotonic()
-    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     samples: list[Sample] = []
     while run.poll() is None:
         if sample := _sample(psutil.Process(run.pid), started, destination / "images"):
@@ -101,12 +101,12 @@ def watch(source: Path, destination: Path, images: int) -> list[Sample]:
     said, _ = run.communicate()
     if run.returncode or f"{images:,} made, 0 failed" not in said:
         raise SystemExit(f"benchmarks.flat: the run failed: {said}")
-    print(said.splitlines()[0])
+    print(next(line for line in said.splitlines() if "made" in line))
     return [sample for sample in samples if 0 < sample.outputs < images]
 
 
-def print_curve(samples: list[Sample]) -> None:
-    """Print some of the samples, and how much memory has grown from the first half to the second."""
+def print_curve(samples: list[Sample]) -> bool:
+    """Print some of the samples, and say whether anything has grown from the first half to the second."""
     print(f"\n{'':>18} | {'flow':^27} | {'worker':^27}")
     heads = f"{'MB':>9}{'fds':>9}{'threads':>9}"
     print(f"{'s':>7} {'images':>10} | {heads} | {heads}")
@@ -116,13 +116,18 @@ def print_curve(samples: list[Sample]) -> None:
     # What is loaded and filled once is not growth: the first tenth doesn't count.
     settled = samples[len(samples) // 10 :]
     first, second = settled[: len(settled) // 2], settled[len(settled) // 2 :]
+    grows = False
     for name in ("flow", "worker"):
         before, after = (_most([getattr(sample, name) for sample in half]) for half in (first, second))
-        verdict = "flat" if after.mb - before.mb < GROWTH_LIMIT_MB else "GROWS"
+        growth = (after.mb - before.mb, after.descriptors - before.descriptors, after.threads - before.threads)
+        is_flat = all(more < limit for more, limit in zip(growth, GROWTH_LIMITS, strict=True))
+        grows |= not is_flat
+        verdict = "flat" if is_flat else "GROWS"
         print(
             f"{name}: at most {before.mb:.0f} MB, {before.descriptors} descriptors, {before.threads} threads in the "
             f"first half; {after.mb:.0f} MB, {after.descriptors}, {after.threads} in the second: {verdict}"
         )
+    return grows
 
 
 def main() -> None:
@@ -135,7 +140,8 @@ def main() -> None:
         folder = Path(name)
         (folder / "photos").mkdir()
         write_source(folder / "photos", options.images)
-        print_curve(watch(folder / "photos", folder / "dataset", options.images))
+        grows = print_curve(watch(folder / "photos", folder / "dataset", options.images))
+    raise SystemExit(1 if grows else 0)
 
 
 if __name__ == "__main__":

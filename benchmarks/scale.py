@@ -62,11 +62,13 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     from tasks.report import RunReport
 
     imported_mb = _peak_mb()
+    step = Step()
+    with step.timed("check"):
+        _check(destination)
     workspace, job = _begin(destination, run_id)
     # The outputs exist only as a table: what a walk over them would list is put in its place.
     plan.list_outputs = partial(_take_outputs, destination)  # type: ignore[attr-defined]
     shutil.copyfile(destination / f"{run_id}.parquet", workspace.listing)
-    step = Step()
     with step.timed("plan"):
         planned = plan.make_plan(workspace, job, Listing(workspace.listing, rows, 0, Skipped()), WORKERS)
     if not planned.nothing_to_do:
@@ -87,6 +89,16 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     }
 
 
+def _check(destination: Path) -> None:
+    """Look at what is there before anything is built on it, as the flow does."""
+    from tasks.check import check_manifest
+    from tasks.recover import recover
+
+    place = Destination(destination)
+    check_manifest(place)
+    recover(place)
+
+
 def _take_outputs(destination: Path, _images: Path, listing: Path) -> None:
     shutil.copyfile(destination / "outputs.parquet", listing)
 
@@ -98,8 +110,10 @@ def rerun(source: Path, destination: Path) -> dict[str, Any]:
     from tasks.plan import make_plan
     from tasks.recover import close_workspace
 
-    workspace, job = _begin(destination, f"run-{os.getpid()}")
     step = Step()
+    with step.timed("check"):
+        _check(destination)
+    workspace, job = _begin(destination, f"run-{os.getpid()}")
     with step.timed("discover"):
         listing = discover(source, workspace.listing)
     with step.timed("plan, outputs listed"):
@@ -204,7 +218,7 @@ def measure_reruns(folder: Path, files: int) -> None:
     total = median(took["total"] for _, _, took in rounds)
     print(f"bare walk of the source                  {bare:6.2f} s")
     print(f"bare walk of source and outputs          {both:6.2f} s")
-    print(f"listing and planning                     {total:6.2f} s: {total - bare:.2f} s beyond the source's walk,")
+    print(f"checking, listing and planning           {total:6.2f} s: {total - bare:.2f} s beyond the source's walk,")
     print(f"                                                   {total - both:.2f} s beyond the walk of both")
     for name in rounds[0][2]["seconds"]:
         print(f"  {name:38} {median(took['seconds'][name] for _, _, took in rounds):6.2f} s")

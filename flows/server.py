@@ -165,7 +165,7 @@ def check_api(remedy: str = "Start it, mend the setting, or unset it to have a l
     from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import get_current_settings
 
-    url = get_current_settings().api.url
+    url = without_password(str(get_current_settings().api.url))
     try:
         with get_client({"timeout": CONNECT_SECONDS}, sync_client=True) as client:
             client.api_version()
@@ -175,9 +175,17 @@ def check_api(remedy: str = "Start it, mend the setting, or unset it to have a l
                 f"The Prefect server at {url} does not let this user in. Set PREFECT_API_AUTH_STRING (or, of Prefect "
                 "Cloud, PREFECT_API_KEY) to what it asks for."
             ) from error
-        raise SettingsError(f"PREFECT_API_URL: {url} is not the address of a Prefect API ({error}).") from error
+        answer = f"{error.response.status_code} {error.response.reason_phrase}"
+        raise SettingsError(f"PREFECT_API_URL: {url} is not the address of a Prefect API ({answer}).") from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise SettingsError(f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). {remedy}") from error
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
+    scheme, mark, rest = url.partition("://")
+    host = rest.partition("/")[0]
+    return f"{scheme}{mark}…@{rest[host.rindex('@') + 1 :]}" if "@" in host else url
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import terminal
 from flows.cluster import early_cluster, is_local, warm_up
-from flows.server import LocalServer, check_api, light_tls, local_server, unwatched
+from flows.server import LocalServer, check_api, light_tls, local_server, unwatched, without_password
 from flows.signals import interruptible, sigterm_exits
 from tasks.errors import DarkroomError
 from tasks.recipe import Compute
@@ -70,7 +70,7 @@ class Session:
             return f"'{prefect} server start', then http://127.0.0.1:4200/{path}"
         from prefect.settings import get_current_settings
 
-        return f"{get_current_settings().ui_url}/{path}"
+        return f"{without_password(str(get_current_settings().ui_url))}/{path}"
 
 
 @contextmanager

@@ -36,6 +36,9 @@ BATCH_BYTES = 4 << 20
 """Images go through the pipeline in batches of so many images or source bytes: handing over each small one
 by itself would cost a tenth of the time that it takes."""
 
+BATCH_SECONDS = 1.0
+"""What has taken so long is handed on: it would be lost with its worker."""
+
 IN_FLIGHT_BATCHES = 4
 """Batches that are read ahead at most, and batches that are written behind."""
 
@@ -108,15 +111,17 @@ class Pipeline:
                 yield from behind.popleft()[1].result()
 
     def _transformed(self, readers: Readers, planned: list[Row]) -> Iterator[list[_Image]]:
-        """Yield batches of images that were worked on; one of large outputs is handed on before it is full."""
+        """Yield batches of images that were worked on; one of large or slow outputs is handed on before it is full."""
         for batch in self._read_ahead(readers, planned):
             made: list[_Image] = []
+            began = time.monotonic()
             for image in batch:
                 self._transform(image)
                 made.append(image)
-                if sum(done.output_bytes for done in made) >= BATCH_BYTES:
+                late = time.monotonic() - began >= BATCH_SECONDS
+                if late or sum(done.output_bytes for done in made) >= BATCH_BYTES:
                     yield made
-                    made = []
+                    made, began = [], time.monotonic()
             if made:
                 yield made
 

@@ -109,6 +109,7 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
             _COMPARED_SQL.format(
                 forced=job.rules.force,
                 recipe_id=sql.text(job.recipe_id),
+                retry_failed=job.rules.retry_failed,
                 retried=", ".join(sql.text(code) for code in sorted(RETRIED_NEXT_RUN)),
                 too_many_pixels=sql.text(ErrorCode.DECODE_TOO_MANY_PIXELS),
                 max_pixels=job.rules.max_pixels,
@@ -143,7 +144,7 @@ _COMPARED_SQL = """
                 WHEN m.status = 'ok' AND o.size IS NULL THEN 'missing'
                 WHEN m.status = 'ok' AND o.size <> m.output_bytes THEN 'damaged'
                 WHEN {forced} THEN 'forced'
-                WHEN m.error_code IN ({retried}) THEN 'retry'
+                WHEN m.status = 'failed' AND ({retry_failed} OR m.error_code IN ({retried})) THEN 'retry'
                 WHEN m.error_code = {too_many_pixels}
                     AND m.source_width::BIGINT * m.source_height <= {max_pixels} THEN 'retry'
                 WHEN (l.source_size, l.source_mtime, l.source_etag)

@@ -86,6 +86,9 @@ class Rules(Settings):
     """What a run works on, and when it had better stop."""
 
     force: bool = Field(False, description="Process every image again, changed or not.")
+    retry_failed: bool = Field(
+        False, description="Try every image again that failed before, also where its bytes have not changed."
+    )
     rebuild: bool = Field(False, description="Let this recipe replace another one: every image is processed again.")
     follow_symlinks: bool = Field(
         False, description="Follow symbolic links that lead outside the source, and linked folders."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,9 +19,11 @@ def needs(program: str, package: str, *, folders: str = "") -> str:
         folders: a pattern of folders below / to look in, beside PATH.
     """
     found = shutil.which(program) or next(map(str, sorted(Path("/").glob(f"{folders}/{program}"))), None)
-    if found:
-        return found
-    message = f"{program} is not installed (apt-get install {package})"
+    return found or cannot(f"{program} is not installed (apt-get install {package})")
+
+
+def cannot(reason: str) -> NoReturn:
+    """Skip a test that can't run here, or fail it in CI."""
     if os.environ.get("CI"):
-        pytest.fail(f"{message}, and CI must not leave out the test")
-    pytest.skip(message)
+        pytest.fail(f"{reason}, and CI must not leave out the test")
+    pytest.skip(reason)

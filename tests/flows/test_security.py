@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from harness import clean_environment, darkroom, eventually, manifest_rows, run_id_of, tree
+from harness import Api, clean_environment, darkroom, eventually, manifest_rows, run_id_of, tree
 
 from flows.server import LocalServer
 
@@ -88,6 +88,18 @@ def test_who_has_no_password_is_told_so(
     assert "PREFECT_API_AUTH_STRING" in ended.err
     assert "Traceback" not in ended.err
     assert not password or password not in ended.err
+
+
+@pytest.mark.parametrize("port", ["9", "{port}"])
+def test_a_password_in_the_address_is_not_shown(api: Api, folder: Path, tmp_path: Path, port: str):
+    port = port.format(port=api.url.rsplit(":", 1)[1].partition("/")[0])
+    address = f"http://admin:s3cret@127.0.0.1:{port}/nowhere"
+
+    ended = darkroom("run", folder, tmp_path / "out", environment=api.environment | {"PREFECT_API_URL": address})
+
+    assert ended.code == 2
+    assert f"http://…@127.0.0.1:{port}/nowhere" in ended.err
+    assert "s3cret" not in ended.err
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

@@ -114,9 +114,10 @@ def test_a_run_and_its_artifacts(see: Callable[[str], Page], api: Api, nights: P
     for heading in ("A sample of what was made", "What failed", "Last runs", "Time per image"):
         expect(page.get_by_role("heading", name=heading)).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("in the manifest"))).to_be_visible()
-    pictures = page.locator("img[src^='data:image/jpeg']")
-    expect(pictures).to_have_count(2)
-    for number in range(2):
+    pictures = page.locator("img[src^='data:image/']")
+    kinds = pictures.evaluate_all("images => images.map(image => image.src.slice(11, 14))")
+    assert sorted(kinds) == ["jpe", "jpe", "svg"], "what was made, what failed, and the trend"
+    for number in range(3):
         picture = pictures.nth(number)
         picture.scroll_into_view_if_needed()
         expect(picture).to_be_visible()

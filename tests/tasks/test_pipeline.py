@@ -292,12 +292,13 @@ def test_a_file_larger_than_memory_costs_only_itself(source, place):
     assert "max_source_bytes" in rows["huge.jpg"]["error_message"]
 
 
-def test_large_outputs_are_not_piled_up(source, place, monkeypatch):
+@pytest.mark.parametrize("limit", ["BATCH_BYTES", "BATCH_SECONDS"])
+def test_large_or_slow_outputs_are_not_piled_up(source, place, monkeypatch, limit):
     for number in range(12):
         write_image(source / f"{number:02d}.jpg", seed=number)
     waiting: list[int] = []
     submit = pipeline_module.Pipeline._finish_batch
-    monkeypatch.setattr(pipeline_module, "BATCH_BYTES", 1)
+    monkeypatch.setattr(pipeline_module, limit, 0)
     monkeypatch.setattr(
         pipeline_module.Pipeline, "_finish_batch", lambda self, batch: waiting.append(len(batch)) or submit(self, batch)
     )
