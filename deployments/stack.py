@@ -92,7 +92,7 @@ class Piece:
         self._held: list[str] = []
         self._quiet = quiet
         self.process = subprocess.Popen(  # noqa: S603 - a module, by this interpreter
-            [sys.executable, "-m", *arguments],
+            [sys.executable, "-m", "deployments.tied", str(os.getpid()), *arguments],
             env=environment,
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,

@@ -25,6 +25,9 @@ from tasks.artifacts import artifact_key
 DARKROOM = [sys.executable, "-m", "flows.cli"]
 CHECKOUT = Path(__file__).parents[1]
 
+VOLATILE = {"run_id", "shard", "worker", "processed_at", "read_ms", "decode_ms", "resize_ms", "encode_ms", "write_ms"}
+"""Columns of a manifest that say who did it, when, and how long it took."""
+
 
 @dataclass(frozen=True)
 class Api:
@@ -157,6 +160,16 @@ def manifest_rows(destination: Path) -> dict[str, dict[str, Any]]:
     by_path = {row["source_path"]: row for row in rows}
     assert len(by_path) == len(rows)
     return by_path
+
+
+def lasting(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a row has to be the same whoever made it, when, and however long that took."""
+    return {name: value for name, value in row.items() if name not in VOLATILE}
+
+
+def journalled(destination: Path) -> list[Path]:
+    """Return the journal parts of runs that have not ended."""
+    return list(destination.glob(".darkroom/runs/*/journal/*.parquet"))
 
 
 def run_id_of(destination: Path) -> str:

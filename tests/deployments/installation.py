@@ -101,8 +101,3 @@ class Installation:
             return ours and words in " ".join(process.cmdline())
         except psutil.Error:
             return False
-
-
-def journalled(out: Path) -> list[Path]:
-    """Return the journal parts of the runs of a destination that have not ended."""
-    return list(out.glob(".darkroom/runs/*/journal/*.parquet"))

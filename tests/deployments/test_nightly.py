@@ -15,8 +15,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from harness import Api, eventually, manifest_rows
-from installation import ONE_WORKER, Installation, Receiver, journalled
+from harness import Api, eventually, journalled, manifest_rows
+from installation import ONE_WORKER, Installation, Receiver
 from PIL import Image
 from prefect.states import Cancelling
 
@@ -26,10 +26,10 @@ from tasks.destination import Destination
 from tasks.lease import read_lease
 
 
-def ended(api: Api, run_id: str, state: str) -> dict[str, Any]:
+def ended(api: Api, run_id: str, state: str, seconds: float = 180) -> dict[str, Any]:
     """Wait until a flow run has ended, which must be in a state, and return it."""
     ends = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
-    eventually(lambda: api.flow_run(run_id)["state_type"] in ends, 180)
+    eventually(lambda: api.flow_run(run_id)["state_type"] in ends, seconds)
     flow_run = api.flow_run(run_id)
     assert flow_run["state_type"] == state, flow_run["state"]["message"]
     return flow_run
@@ -227,7 +227,7 @@ def test_an_overlapping_run_is_cancelled_and_a_cancelled_one_leaves_nothing_half
     assert processes
     with nightly.client() as client:
         client.set_flow_run_state(UUID(first), Cancelling())
-    ended(nightly.api, first, "CANCELLED")
+    ended(nightly.api, first, "CANCELLED", 30)
     eventually(lambda: not any(one.is_running() for one in processes), 10)
     assert read_lease(Destination(out)) is None
     assert not (out / "manifest.parquet").exists()

@@ -9,8 +9,8 @@ import sqlite3
 from pathlib import Path
 from uuid import UUID
 
-from harness import eventually
-from installation import Installation, journalled
+from harness import eventually, journalled
+from installation import Installation
 
 from tasks.destination import Destination
 from tasks.lease import read_lease
@@ -57,6 +57,15 @@ def test_when_a_piece_dies_the_rest_is_stopped(installation: Installation):
 
     assert "The server ended (killed by SIGKILL), so that the rest is stopped too." in installation.log.read_text()
     assert installation.processes() == []
+
+
+def test_when_the_stack_is_killed_nothing_is_left(installation: Installation):
+    with installation.piece("deployments.stack", "started!") as stack:
+        assert installation.processes("prefect worker start")
+
+        stack.kill()
+
+        eventually(lambda: installation.processes() == [], 60)
 
 
 def test_half_a_dataset_is_told(installation: Installation):

@@ -30,15 +30,11 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
 
-from harness import CHECKOUT, DARKROOM, clean_environment, darkroom, eventually
+from harness import CHECKOUT, DARKROOM, clean_environment, darkroom, eventually, journalled, lasting
 
 from data.photos import write_corpus
 from flows.server import LocalServer
 from tasks.journal import FLUSH_SECONDS
-
-STAGES = ("read", "decode", "resize", "encode", "write")
-VOLATILE = {"run_id", "shard", "worker", "processed_at", *(f"{stage}_ms" for stage in STAGES)}
-"""Columns that say who did it, when, and how long it took."""
 
 WORKERS = 2
 OPTIONS = ("--width", "300", "--height", "300")
@@ -67,7 +63,7 @@ class State:
         files = [path for path in destination.rglob("*") if path.is_file()]
         names = {str(path.relative_to(destination)): path for path in files}
         table = pq.read_table(destination / "manifest.parquet")
-        rows = [{name: value for name, value in row.items() if name not in VOLATILE} for row in table.to_pylist()]
+        rows = [lasting(row) for row in table.to_pylist()]
         return cls(
             {
                 name: hashlib.sha256(path.read_bytes()).hexdigest()
@@ -269,7 +265,7 @@ class Chaos:
             try:
                 time.sleep(after)
                 family = children(run)
-                journalled = _journalled(destination)
+                noted = _outputs_journalled(destination)
                 strike(run)
                 there = {str(path.relative_to(destination)): path.stat().st_ino for path in _outputs(destination)}
                 struck = time.monotonic()
@@ -279,7 +275,7 @@ class Chaos:
             except subprocess.TimeoutExpired:
                 kill([*children(run), *_alive(run)])
                 code = None
-        return Disturbed(code, time.monotonic() - struck, there, journalled)
+        return Disturbed(code, time.monotonic() - struck, there, noted)
 
     def _rerun(self, destination: Path) -> str:
         """Run once more and say what is wrong after that."""
@@ -290,9 +286,9 @@ class Chaos:
         return difference(State.of(destination), self.expected)
 
 
-def _journalled(destination: Path) -> frozenset[str]:
+def _outputs_journalled(destination: Path) -> frozenset[str]:
     names: set[str] = set()
-    for part in destination.glob(".darkroom/runs/*/journal/*.parquet"):
+    for part in journalled(destination):
         with suppress(FileNotFoundError):  # the run has just published it
             names.update(name for name in pq.read_table(part)["file_name"].to_pylist() if name)
     return frozenset(names)

@@ -21,6 +21,8 @@ from harness import (
     eventually,
     family,
     gone,
+    journalled,
+    lasting,
     manifest_rows,
     run_id_of,
     tree,
@@ -34,10 +36,6 @@ from tasks.lease import read_lease
 
 def servers(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if {"flows.server", "uvicorn"} & set(process.cmdline())]
-
-
-def journalled(out: Path) -> list[Path]:
-    return list(out.glob(".darkroom/runs/*/journal/*.parquet"))
 
 
 def at_work(started: Started, out: Path, parts: int = 1) -> list[psutil.Process]:
@@ -176,13 +174,7 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     assert re.search(r"adopted +[1-9]\d* images that an interrupted run had finished", ended.out)
     assert darkroom("run", large_folder, undisturbed, environment=api.environment).code == 0
     assert tree(out / "images") == tree(undisturbed / "images")
-    varying = {"read_ms", "decode_ms", "resize_ms", "encode_ms", "write_ms"} | {
-        "run_id", "shard", "worker", "processed_at"
-    }  # fmt: skip
-    rows, expected = (
-        [{name: value for name, value in row.items() if name not in varying} for row in manifest_rows(place).values()]
-        for place in (out, undisturbed)
-    )
+    rows, expected = ([lasting(row) for row in manifest_rows(place).values()] for place in (out, undisturbed))
     assert rows == expected
 
 
