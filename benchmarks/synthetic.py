@@ -17,6 +17,7 @@ from PIL import Image
 from data.photos import encoded, photo
 from tasks.destination import Destination, Workspace
 from tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover
+from tasks.integrity import sealed_writer
 from tasks.manifest import SCHEMA
 from tasks.naming import output_name
 from tasks.plan import make_plan
@@ -92,7 +93,8 @@ def write_journal(workspace: Workspace, output_bytes: int = OUTPUT_BYTES) -> int
     parts: int = plan.num_row_groups
     for shard in range(parts):
         rows = _finished(plan.read_row_group(shard), run, shard, output_bytes)
-        pq.write_table(rows, workspace.journal / f"{shard:06d}-001-1-1-000000.parquet")
+        with sealed_writer(workspace.journal / f"{shard:06d}-001-1-1-000000.parquet", rows.schema) as writer:
+            writer.write_table(rows)
     return parts
 
 

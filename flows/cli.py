@@ -21,6 +21,7 @@ from tasks.check import (
     check_is_destination,
     check_kept_destination,
     check_locations,
+    check_manifest,
     check_recipe,
     check_sample,
 )
@@ -112,7 +113,12 @@ def verify(
 
 @app.command()
 def status(destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")]) -> None:
-    """Say what DESTINATION holds: counts by status and error code, last run, recipe, lease."""
+    """Say what DESTINATION holds: counts by status and error code, last run, recipe, lease.
+
+    Manifest and last run are made sure to be whole; outputs are not looked at, which verify does.
+
+    Exit codes: 0 all is well, 1 the manifest is damaged, 2 wrong usage.
+    """
     from tasks.status import read_status
 
     terminal.print_status(read_status(Destination(local_folder(destination, "destination"))))
@@ -133,12 +139,16 @@ def history(
     destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")],
     last: Annotated[int, typer.Option(min=1, help="How many runs to show.")] = 30,
 ) -> None:
-    """Say how the last runs of DESTINATION went, the newest first. A run with nothing to do leaves no trace here."""
+    """Say how the last runs of DESTINATION went, the newest first. A run with nothing to do leaves no trace here.
+
+    Exit codes: 0 all is well, 1 the manifest is damaged or missing, 2 wrong usage.
+    """
     from tasks.history import read_history
 
     place = Destination(local_folder(destination, "destination"))
     check_is_destination(place)
     terminal.print_history(read_history(place, last))
+    check_manifest(place)
 
 
 def _quieten(verbose: bool) -> None:

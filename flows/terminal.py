@@ -155,6 +155,8 @@ def print_status(status: Status) -> None:
         print(
             f"last run  {run.ended:%Y-%m-%d %H:%M:%S %Z}, {run.images:,} images, {run.failed:,} failed ({run.run_id})"
         )
+    if status.damaged_run:
+        print(f"last run  {status.damaged_run}")
     if status.info:
         settings = ", ".join(f"{name} {value}" for name, value in status.info.recipe.model_dump().items())
         print(f"recipe    {settings} ({status.info.recipe_id})")

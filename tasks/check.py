@@ -156,25 +156,17 @@ def check_manifest(destination: Destination) -> None:
     """Make sure that a destination that runs have published to has a manifest, and that it is whole.
 
     Raises:
-        DarkroomError: it hasn't, or it isn't; says how to make it again.
+        SettingsError: this user may not read it.
+        DarkroomError: it hasn't, it isn't, or it was written by another version of Darkroom; says what to do.
     """
-    from tasks.integrity import damage
+    from tasks.manifest import read_whole, way_out
 
-    if destination.manifest.exists():
-        if reason := damage(destination.manifest):
-            raise DarkroomError(f"{destination.manifest} is damaged ({reason}). {_way_out(destination)}")
-    elif published := _published(destination):
+    if read_whole(destination.manifest) is None and (published := _published(destination)):
         raise DarkroomError(
             f"{destination.manifest} is missing, though {len(published):,} runs have published one, says "
-            f"{destination.runs}. {_way_out(destination)} To make all outputs again, move {destination.runs} away."
+            f"{destination.runs}. {way_out(destination.manifest)} To make all outputs again, move {destination.runs} "
+            "away."
         )
-
-
-def _way_out(destination: Destination) -> str:
-    return (
-        f"Nothing was changed. 'darkroom rebuild-manifest {destination.root}' makes it again from the outputs and the "
-        "files of the runs."
-    )
 
 
 def _published(destination: Destination) -> set[str]:

@@ -99,6 +99,16 @@ class SettingsError(DarkroomError):
     """A setting, or what it points at, is wrong; nothing was started."""
 
 
+class DamagedError(DarkroomError):
+    """A file of the destination is not what was written; says what can be done without it."""
+
+    def __init__(self, file: Path, reason: str, remedy: str) -> None:
+        super().__init__(file, reason, remedy)  # by which it can be sent from a worker
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} is damaged ({self.args[1]}). {self.args[2]}"
+
+
 class GuardError(DarkroomError):
     """A guard stopped the run before anything was destroyed, and says how to override it."""
 

@@ -6,7 +6,9 @@ per image. So after a power loss, too, what the journal says is true.
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 
 from tasks.destination import Workspace
 from tasks.durable import replace_durably, sync_filesystem, writing
+from tasks.integrity import damage, sealed_writer
 from tasks.manifest import SCHEMA
 
 FLUSH_SECONDS = 5.0
@@ -64,10 +67,23 @@ class Journal:
         with writing(self._root):
             if self._sync and self._images.is_dir():
                 sync_filesystem(self._images)
-            pq.write_table(pa.Table.from_pylist(self._rows, SCHEMA), temporary, write_page_checksum=True)
+            with sealed_writer(temporary, SCHEMA) as writer:
+                writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
             replace_durably(temporary, part)
         self._parts += 1
         self._rows = []
+
+
+def whole_parts(parts: list[Path]) -> list[Path]:
+    """Return the journal parts that can be relied on, and take the others out of the journal."""
+    whole: list[Path] = []
+    for part in parts:
+        with suppress(FileNotFoundError):  # another attempt at its shard has taken it out
+            if damage(part):
+                os.replace(part, part.with_suffix(".damaged"))
+            else:
+                whole.append(part)
+    return whole
 
 
 def finished_paths(parts: list[Path]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.destination import Destination
 from tasks.durable import replace_durably, unused_name
-from tasks.errors import DarkroomError, SettingsError
+from tasks.errors import DamagedError, DarkroomError
+from tasks.integrity import damage, footer_damage, sealed_writer
 from tasks.recipe import Job, Recipe
 
 SCHEMA_VERSION = 1
@@ -114,21 +116,57 @@ class RunRecord(BaseModel):
 def read_info(manifest: Path) -> ManifestInfo | None:
     """Return what a manifest's footer says, or None if there is no manifest.
 
+    Its rows are not looked at: `read_whole` does.
+
     Raises:
         SettingsError: this user may not read it.
-        DarkroomError: it is damaged, or was written by another version of Darkroom.
+        DamagedError: its footer is damaged.
+        DarkroomError: it was written by another version of Darkroom.
     """
-    footer = _read_footer(manifest)
+    return _read_info(manifest, way_out(manifest))
+
+
+def read_whole(manifest: Path) -> ManifestInfo | None:
+    """Return what a manifest says, or None if there is none, after making sure that all of it is what was written.
+
+    Raises:
+        SettingsError: this user may not read it.
+        DamagedError: it is damaged.
+        DarkroomError: it was written by another version of Darkroom.
+    """
+    _check(manifest, way_out(manifest))
+    return read_info(manifest)
+
+
+def way_out(manifest: Path) -> str:
+    """Say what to do without a manifest."""
+    return (
+        f"It was left as it is. 'darkroom rebuild-manifest {manifest.parent}' makes it again from the outputs and the "
+        "files of the runs."
+    )
+
+
+def _check(file: Path, remedy: str) -> None:
+    with suppress(FileNotFoundError):
+        if reason := damage(file):
+            raise DamagedError(file, reason, remedy)
+
+
+def _read_info(file: Path, remedy: str) -> ManifestInfo | None:
+    footer = _read_footer(file, remedy)
     if footer is None:
         return None
     rows, values = footer
-    return ManifestInfo(
-        rows=rows,
-        run_id=values["run_id"],
-        run_file=values.get("run_file", ""),
-        recipe=Recipe.model_validate_json(values["recipe"]),
-        recipe_id=values["recipe_id"],
-    )
+    try:
+        return ManifestInfo(
+            rows=rows,
+            run_id=values["run_id"],
+            run_file=values.get("run_file", ""),
+            recipe=Recipe.model_validate_json(values["recipe"]),
+            recipe_id=values["recipe_id"],
+        )
+    except (KeyError, ValidationError) as error:
+        raise DamagedError(file, f"it does not say what it holds: {error}", remedy) from error
 
 
 def read_record(file: Path) -> tuple[str, RunRecord] | None:
@@ -136,34 +174,36 @@ def read_record(file: Path) -> tuple[str, RunRecord] | None:
 
     Raises:
         SettingsError: this user may not read it.
-        DarkroomError: it is damaged, or was written by another version of Darkroom.
+        DamagedError: it is damaged, in whatever part.
+        DarkroomError: it was written by another version of Darkroom.
     """
-    footer = _read_footer(file)
+    _check(file, _WITHOUT_A_RUN_FILE)
+    footer = _read_footer(file, _WITHOUT_A_RUN_FILE)
     if footer is None:
         return None
     _, values = footer
     try:
         return values["run_id"], RunRecord.model_validate_json(values.get("run", "{}"))
-    except ValidationError as error:
-        raise DarkroomError(f"{file} does not say how its run went: {error}") from error
+    except (KeyError, ValidationError) as error:
+        raise DamagedError(file, f"it does not say how its run went: {error}", _WITHOUT_A_RUN_FILE) from error
 
 
-def _read_footer(manifest: Path) -> tuple[int, dict[str, str]] | None:
+_WITHOUT_A_RUN_FILE = "Runs go on without it: it is the history, and what a lost manifest would be made from."
+
+
+def _read_footer(file: Path, remedy: str) -> tuple[int, dict[str, str]] | None:
     try:
-        metadata = pq.read_metadata(manifest)
+        if reason := footer_damage(file):
+            raise DamagedError(file, reason, remedy)
+        metadata = pq.read_metadata(file)
+        values = {key.decode(): value.decode() for key, value in (metadata.metadata or {}).items()}
     except FileNotFoundError:
         return None
-    except PermissionError as error:
-        raise SettingsError(f"{manifest} can't be read. Grant this user permission to read it.") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DarkroomError(
-            f"{manifest} is damaged ({error}). Nothing was changed. 'darkroom rebuild-manifest {manifest.parent}' "
-            "makes it again from the outputs and the files of the runs."
-        ) from error
-    values = {key.decode(): value.decode() for key, value in (metadata.metadata or {}).items()}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedError(file, str(error), remedy) from error
     if values.get("schema_version") != str(SCHEMA_VERSION):
         raise DarkroomError(
-            f"{manifest} has schema version {values.get('schema_version', 'unknown')}, this is Darkroom for "
+            f"{file} has schema version {values.get('schema_version', 'unknown')}, this is Darkroom for "
             f"version {SCHEMA_VERSION}. Use the version of Darkroom that wrote it, or another destination."
         )
     return metadata.num_rows, values
@@ -189,9 +229,10 @@ def footer_of(file: Path) -> dict[str, str]:
     """Return what the footer of a run's file says that a manifest's says, too.
 
     Raises:
+        DamagedError: its footer is damaged.
         DarkroomError: it was written by another version of Darkroom.
     """
-    read_info(file)
+    _read_info(file, _WITHOUT_A_RUN_FILE)
     values = pq.read_metadata(file).metadata or {}
     return {name: values[name.encode()].decode() for name in _FOOTER_NAMES if name.encode() in values}
 
@@ -210,10 +251,9 @@ def write_table(path: Path, batches: Iterator[pa.RecordBatch], metadata: dict[st
         "compression": "zstd",
         "use_dictionary": _LOW_CARDINALITY,
         "write_page_index": True,
-        "write_page_checksum": True,
         "sorting_columns": [pq.SortingColumn(0)],
     }
-    with pq.ParquetWriter(temporary, SCHEMA.with_metadata(metadata), **options) as writer:
+    with sealed_writer(temporary, SCHEMA.with_metadata(metadata), **options) as writer:
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]).cast(SCHEMA), row_group_size=max(1, batch.num_rows))
         writer.add_key_value_metadata(metadata)

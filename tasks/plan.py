@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import pyarrow.parquet as pq
 from tasks import sql
 from tasks.destination import Workspace
 from tasks.discover import Listing, list_outputs
-from tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode
+from tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
+from tasks.integrity import damage, footer_damage, sealed_writer
 from tasks.manifest import SCHEMA
 from tasks.moved import FORMER_TYPE, find_moved
 from tasks.recipe import Job
@@ -115,7 +117,8 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
                 max_pixels=job.rules.max_pixels,
             )
         )
-        sql.copy(db, _DELETED_SQL.format(unlisted=below("source_path", listing.skipped.unreadable)), workspace.deleted)
+        deleted_sql = _DELETED_SQL.format(unlisted=below("source_path", listing.skipped.unreadable))
+        sql.copy_sealed(db, deleted_sql, workspace.deleted)
         db.execute(f"CREATE VIEW deleted AS FROM {sql.parquet(workspace.deleted)}")
         find_moved(db, recipe_id=job.recipe_id, forced=job.rules.force)
         db.execute(_WORK_SQL)
@@ -198,7 +201,7 @@ def cut_shards(db: sql.Connection, plan: Path, schema: pa.Schema, size: str, wor
     target = total / shard_count(total, workers)
     batches = sql.stream(db, f"SELECT {', '.join(schema.names)} FROM work ORDER BY source_path", 65_536)
     tables = (pa.Table.from_batches([batch]).cast(schema) for batch in batches)
-    with pq.ParquetWriter(plan, schema, compression="zstd", write_page_checksum=True) as writer:
+    with sealed_writer(plan, schema, compression="zstd") as writer:
         for number, table in enumerate(_groups(tables, size, target)):
             writer.write_table(table, row_group_size=table.num_rows)
             yield Shard(number, table.num_rows, int(_sizes(table, size).sum()))
@@ -242,11 +245,22 @@ def read_shard(plan: Path, number: int) -> list[dict[str, Any]]:
     """Return the planned images of one shard.
 
     Raises:
-        DarkroomError: the plan is damaged.
+        DamagedError: the plan is damaged.
     """
     try:
+        if reason := footer_damage(plan) or _damage_once(plan, plan.stat().st_mtime_ns):
+            raise DamagedError(plan, reason, _NEXT_PLAN)
         with pq.ParquetFile(plan, page_checksum_verification=True) as file:
             rows: list[dict[str, Any]] = file.read_row_group(number).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise DarkroomError(f"{plan} can't be read ({error}). The next run makes a new plan.") from error
+        raise DamagedError(plan, str(error), _NEXT_PLAN) from error
     return rows
+
+
+_NEXT_PLAN = "The next run makes a new plan."
+
+
+@lru_cache(maxsize=1)
+def _damage_once(plan: Path, modified: int) -> str | None:  # noqa: ARG001 - it tells one plan from another
+    """Say what is wrong with a plan. A worker reads all of it once, and of each shard only what that needs."""
+    return damage(plan)

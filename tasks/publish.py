@@ -20,8 +20,19 @@ import pyarrow.parquet as pq
 from tasks import sql
 from tasks.destination import Workspace
 from tasks.durable import replace_durably
-from tasks.errors import DarkroomError
-from tasks.manifest import OUTPUT_KEPT, ROW_GROUP_ROWS, SCHEMA, RunRecord, footer, read_info, read_record, write_table
+from tasks.errors import DamagedError, DarkroomError
+from tasks.integrity import damage
+from tasks.manifest import (
+    OUTPUT_KEPT,
+    ROW_GROUP_ROWS,
+    SCHEMA,
+    RunRecord,
+    footer,
+    read_info,
+    read_record,
+    read_whole,
+    write_table,
+)
 from tasks.ranges import path_ranges
 from tasks.recipe import Job
 
@@ -42,8 +53,13 @@ def publish(
         delete: also drop the images of `workspace.deleted`; only a run that came to its end may.
         stopped: a guard ended the run before its time: its failures take the place of no output.
         work_seconds: how long shards ran in a run that was not interrupted.
+
+    Raises:
+        DamagedError: the former manifest is damaged, or what the run has written; nothing is published.
     """
     destination = workspace.destination
+    read_whole(destination.manifest)
+    _check_work([*workspace.journal_parts(), *([workspace.deleted] if delete else [])])
     run_file = destination.runs / job.run_file
     if delete or stopped:
         record = _record(workspace if delete else None, job, work_seconds)
@@ -60,6 +76,13 @@ def publish(
         db.execute(f"CREATE VIEW published AS FROM {sql.parquet(temporary)}")
         _note_obsolete(db, workspace.obsolete)
     replace_durably(temporary, destination.manifest)
+
+
+def _check_work(files: list[Path]) -> None:
+    """Make sure that what a run wrote down, maybe hours ago, is still what it was."""
+    for file in files:
+        if file.exists() and (reason := damage(file)):
+            raise DamagedError(file, reason, "The same command goes on from what is whole.")
 
 
 def _record(deleting: Workspace | None, job: Job, work_seconds: float | None) -> RunRecord:
@@ -147,9 +170,10 @@ def _merged(db: sql.Connection) -> Iterator[pa.RecordBatch]:
 
 def _note_obsolete(db: sql.Connection, obsolete: Path) -> None:
     """Write which outputs the new manifest no longer names, beside those that an interrupted try had noted."""
-    sql.view_if_there(db, "noted", obsolete, _OBSOLETE_SCHEMA)
+    noted = obsolete.exists() and not damage(obsolete)
+    sql.view_if_there(db, "noted", obsolete if noted else None, _OBSOLETE_SCHEMA)
     temporary = obsolete.with_suffix(".tmp")
-    sql.copy(
+    sql.copy_sealed(
         db,
         "SELECT file_name FROM (SELECT file_name FROM base UNION ALL FROM noted) ANTI JOIN published USING (file_name) "
         "WHERE file_name IS NOT NULL",

@@ -17,10 +17,9 @@ import pyarrow as pa
 from tasks import sql
 from tasks.destination import Destination
 from tasks.durable import replace_durably
-from tasks.errors import DarkroomError, ImageError
-from tasks.integrity import damage
+from tasks.errors import DamagedError, DarkroomError, ImageError
 from tasks.lease import hold_lease
-from tasks.manifest import OUTPUT_KEPT, ROW_GROUP_ROWS, footer_of, write_table
+from tasks.manifest import OUTPUT_KEPT, ROW_GROUP_ROWS, footer_of, read_record, read_whole, write_table
 from tasks.ranges import path_ranges
 from tasks.storage import LocalFolder
 
@@ -48,11 +47,12 @@ def rebuild_manifest(destination: Destination, run_id: str) -> Rebuilt | None:
     nothing, if the manifest is whole.
 
     Raises:
-        DarkroomError: there is no whole run file.
+        DarkroomError: there is no whole run file, or a file was written by another version of Darkroom.
+        SettingsError: this user may not read a file.
         LeaseError: a run is going on.
     """
     with hold_lease(destination, run_id) as lease:
-        if destination.manifest.exists() and damage(destination.manifest) is None:
+        if _is_whole(destination.manifest):
             return None
         whole, damaged = _sift(destination)
         scratch = destination.work / "rebuild"
@@ -71,12 +71,24 @@ def rebuild_manifest(destination: Destination, run_id: str) -> Rebuilt | None:
         return Rebuilt(counts["rows"], counts["left out"], tuple(file.name for file in damaged), kept)
 
 
+def _is_whole(manifest: Path) -> bool:
+    try:
+        return read_whole(manifest) is not None
+    except DamagedError:
+        return False
+
+
 def _sift(destination: Destination) -> tuple[list[Path], list[Path]]:
     """Return the run files that are whole, and those that aren't."""
     whole: list[Path] = []
     damaged: list[Path] = []
     for file in sorted(destination.runs.glob("*.parquet")):
-        (damaged if damage(file) else whole).append(file)
+        try:
+            read_record(file)
+            footer_of(file)
+            whole.append(file)
+        except DamagedError:
+            damaged.append(file)
     if not whole:
         raise DarkroomError(
             f"{destination.runs} holds no whole file of a run, so that there is nothing to make a manifest from. "

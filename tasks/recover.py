@@ -16,6 +16,7 @@ from tasks import sql
 from tasks.destination import Destination, Workspace
 from tasks.errors import DarkroomError
 from tasks.integrity import damage
+from tasks.journal import whole_parts
 from tasks.manifest import SCHEMA, read_info
 from tasks.publish import publish
 from tasks.recipe import Job
@@ -40,8 +41,9 @@ def recover(destination: Destination) -> Recovered:
     clear_verifications(destination)
     runs = images = damaged_parts = 0
     for workspace in destination.workspaces():
-        damaged_parts += _set_damaged_parts_aside(workspace)
-        parts = workspace.journal_parts()
+        found = workspace.journal_parts()
+        parts = whole_parts(found)
+        damaged_parts += len(found) - len(parts)
         # An interruption between a manifest's publication and the end of the run leaves a journal that
         # is published already; publishing it again changes nothing. Without its job, a working folder was
         # being removed.
@@ -54,14 +56,6 @@ def recover(destination: Destination) -> Recovered:
         close_workspace(workspace)
         runs += 1
     return Recovered(runs, images, damaged_parts)
-
-
-def _set_damaged_parts_aside(workspace: Workspace) -> int:
-    """Take the journal parts that can't be relied on out of the journal, and return how many they are."""
-    damaged = [part for part in workspace.journal_parts() if damage(part)]
-    for part in damaged:
-        os.replace(part, part.with_suffix(".damaged"))
-    return len(damaged)
 
 
 def _retract(workspace: Workspace) -> None:
@@ -96,7 +90,8 @@ def read_job(workspace: Workspace) -> Job:
 
 def close_workspace(workspace: Workspace) -> None:
     """Remove the outputs that a published run made obsolete, and then its working folder."""
-    if workspace.obsolete.exists():
+    # Without that list, what it names is foreign, which verifications find.
+    if workspace.obsolete.exists() and not damage(workspace.obsolete):
         outputs = LocalFolder(os.fsencode(workspace.destination.root))
         for batch in _obsolete(workspace):
             for file_name in batch.column(0).to_pylist():

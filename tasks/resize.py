@@ -15,7 +15,7 @@ from tasks.destination import Destination
 from tasks.durable import writing
 from tasks.errors import DarkroomError, DestinationError, ErrorCode
 from tasks.imaging import configure_codecs
-from tasks.journal import Journal, Row, finished_paths
+from tasks.journal import Journal, Row, finished_paths, whole_parts
 from tasks.lanes import Make, careful_lane, fast_lane
 from tasks.pipeline import Pipeline, worker_name
 from tasks.plan import read_shard
@@ -95,7 +95,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
             f"Worker {worker_name()} has other versions of the codec libraries than the flow. "
             "Install the same requirements.lock everywhere."
         )
-    done = finished_paths(workspace.journal_parts(shard.number))
+    done = finished_paths(whole_parts(workspace.journal_parts(shard.number)))
     planned = read_shard(workspace.plan, shard.number)
     rows = [row for row in planned if row["source_path"] not in done]
     journal = Journal(workspace, shard.number, attempt, sync=job.rules.sync_outputs)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tasks.errors import DarkroomError
+from tasks.integrity import sealed_writer
 
 if TYPE_CHECKING:
     import duckdb
@@ -47,6 +48,8 @@ def connect(scratch: Path) -> Iterator[Connection]:
         raise DarkroomError(f"A file of the destination can't be read or written: {error}") from error
     except duckdb.InvalidInputException as error:
         raise DarkroomError(f"A Parquet file of the destination is damaged: {error}") from error
+    except duckdb.Error as error:
+        raise DarkroomError(f"The destination's files can't be worked on: {type(error).__name__}: {error}") from error
 
 
 def text(value: object) -> str:
@@ -82,6 +85,14 @@ def rows(connection: Connection, query: str) -> list[dict[str, Any]]:
     result = connection.execute(query)
     names = [column[0] for column in result.description or []]
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def copy_sealed(connection: Connection, query: str, path: Path) -> None:
+    """Write a query's result as a Parquet file of which `tasks.integrity.damage` can tell whether it is whole."""
+    reader = connection.sql(query).to_arrow_reader(65_536)
+    with sealed_writer(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
 
 
 def copy(connection: Connection, query: str, path: Path) -> None:

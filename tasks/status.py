@@ -11,8 +11,9 @@ from pathlib import Path
 from tasks import sql
 from tasks.check import check_is_destination
 from tasks.destination import Destination
+from tasks.integrity import damage
 from tasks.lease import Lease, read_lease
-from tasks.manifest import ManifestInfo, read_info
+from tasks.manifest import ManifestInfo, read_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,9 @@ class Status:
     error_codes: dict[str, int] = field(default_factory=dict)
     output_bytes: int = 0
     last_run: LastRun | None = None
+    damaged_run: str = ""
+    """The file of the latest run and what is wrong with it, if it is damaged."""
+
     lease: Lease | None = None
     unfinished: int = 0
     """Runs that ended without publishing what they did; the next run adopts it."""
@@ -44,10 +48,10 @@ def read_status(destination: Destination) -> Status:
 
     Raises:
         SettingsError: it isn't a destination.
-        DarkroomError: its manifest can't be read.
+        DarkroomError: its manifest is damaged, or can't be read.
     """
     check_is_destination(destination)
-    info = read_info(destination.manifest)
+    info = read_whole(destination.manifest)
     lease = read_lease(destination)
     at_work = lease.run_id if lease and lease.is_live() else None
     unfinished = sum(workspace.run_id.partition(".")[0] != at_work for workspace in destination.workspaces())
@@ -60,16 +64,16 @@ def read_status(destination: Destination) -> Status:
             "SELECT error_code, count(*) FROM manifest WHERE error_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
         ).fetchall()
         [(output_bytes,)] = db.execute("SELECT coalesce(sum(output_bytes), 0)::BIGINT FROM manifest").fetchall()
-        last_run = _last_run(db, destination)
-    return Status(info, dict(statuses), dict(codes), output_bytes, last_run, lease, unfinished)
+        latest = max(destination.runs.glob("*.parquet"), key=os.path.getmtime, default=None)
+        reason = damage(latest) if latest else None
+        last_run = _last_run(db, latest) if latest and not reason else None
+    damaged_run = f"{latest} is damaged ({reason})" if reason else ""
+    return Status(info, dict(statuses), dict(codes), output_bytes, last_run, damaged_run, lease, unfinished)
 
 
-def _last_run(db: sql.Connection, destination: Destination) -> LastRun | None:
-    files = sorted(destination.runs.glob("*.parquet"), key=os.path.getmtime)
-    if not files:
-        return None
+def _last_run(db: sql.Connection, file: Path) -> LastRun:
     [row] = db.execute(
-        f"SELECT max(processed_at), count(*), count(*) FILTER (status = 'failed') FROM {sql.parquet(files[-1])}"
+        f"SELECT max(processed_at), count(*), count(*) FILTER (status = 'failed') FROM {sql.parquet(file)}"
     ).fetchall()
-    ended = row[0] or datetime.fromtimestamp(files[-1].stat().st_mtime, UTC)
-    return LastRun(files[-1].name.partition(".")[0], ended, images=row[1], failed=row[2])
+    ended = row[0] or datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    return LastRun(file.name.partition(".")[0], ended, images=row[1], failed=row[2])

@@ -175,9 +175,15 @@ def test_a_damaged_manifest_is_never_taken_for_an_empty_one(api: Api, folder: Pa
     refused = darkroom("run", folder, out, environment=api.environment)
 
     assert refused.code == 1
-    assert "manifest.parquet is damaged (could not verify page integrity" in refused.err
+    assert "manifest.parquet is damaged (it is not what was written" in refused.err
     assert f"'darkroom rebuild-manifest {out}'" in refused.err
     assert tree(out) == before | {"manifest.parquet": bytes(damaged)}
+    for command in ("status", "history", "verify"):
+        ended = darkroom(command, out, environment=api.environment)
+        assert (ended.code, "Traceback" in ended.err) == (1, False)
+        assert "manifest.parquet is damaged (" in ended.err
+        assert f"'darkroom rebuild-manifest {out}'" in ended.err
+        assert bool(ended.out) == (command == "history"), "no figures of a damaged manifest"
 
     rebuilt = darkroom("rebuild-manifest", out, environment=api.environment)
 

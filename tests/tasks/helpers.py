@@ -12,6 +12,7 @@ from PIL import Image
 from tasks.destination import Destination
 from tasks.discover import LISTING_SCHEMA, Listing, Skipped, discover
 from tasks.history import PastRun
+from tasks.integrity import sealed_writer
 from tasks.journal import Journal
 from tasks.manifest import run_file
 from tasks.naming import output_name, text_to_path
@@ -131,7 +132,9 @@ def write_journal(workspace, rows, *, shard=0, attempt="001-1-1"):
 
 
 def write_deleted(workspace, paths):
-    pq.write_table(pa.table({"source_path": pa.array(paths, pa.string())}), workspace.deleted)
+    table = pa.table({"source_path": pa.array(paths, pa.string())})
+    with sealed_writer(workspace.deleted, table.schema) as writer:
+        writer.write_table(table)
 
 
 def write_listing(workspace, entries, unreadable=()):

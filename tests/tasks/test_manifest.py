@@ -13,7 +13,7 @@ from tasks import publish as publish_module
 from tasks import ranges, sql
 from tasks.destination import Destination
 from tasks.errors import DarkroomError
-from tasks.manifest import SCHEMA, SCHEMA_VERSION, read_info, run_file
+from tasks.manifest import SCHEMA, SCHEMA_VERSION, read_info, read_whole, run_file, write_table
 from tasks.publish import publish
 from tasks.recipe import Recipe
 from tasks.recover import close_workspace
@@ -286,10 +286,10 @@ def test_a_damaged_manifest_is_refused_and_left(place, damage):
 @pytest.mark.parametrize(("version", "told"), [("2", "version 2"), (None, "version unknown")])
 def test_the_manifest_of_another_version_is_refused(place, version, told):
     place.root.mkdir()
-    schema = SCHEMA.with_metadata({"schema_version": version} if version else {})
-    pq.write_table(schema.empty_table(), place.manifest)
-    with pytest.raises(DarkroomError, match=rf"schema {told}.*Use the version of Darkroom that wrote it"):
-        read_info(place.manifest)
+    write_table(place.manifest, iter([]), {"schema_version": version} if version else {})
+    for read in (read_info, read_whole):
+        with pytest.raises(DarkroomError, match=rf"schema {told}.*Use the version of Darkroom that wrote it"):
+            read(place.manifest)
 
 
 def test_each_try_of_a_run_leaves_a_file(place):

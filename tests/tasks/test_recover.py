@@ -5,6 +5,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
+from tasks import sql
 from tasks.manifest import read_record
 from tasks.publish import publish
 from tasks.recover import Recovered, close_workspace, recover
@@ -197,7 +198,8 @@ def test_of_several_unfinished_runs_the_latest_has_the_last_word(place):
 def test_an_output_that_the_manifest_names_is_never_removed(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
     workspace = open_workspace(place, make_job(place, run_id="second"))
-    pq.write_table(pq.read_table(place.manifest, columns=["file_name"]), workspace.obsolete)
+    with sql.connect(workspace.root) as db:
+        sql.copy_sealed(db, f"SELECT file_name FROM {sql.parquet(place.manifest)}", workspace.obsolete)
     write_output(place, "images/c.jpg")
     close_workspace(workspace)
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks import sql
+from tasks.errors import DarkroomError
+from tasks.integrity import damage
 
 ODD_FOLDERS = ["[a]*?'", "a*", "a?", "[ab]", "{a,b}", 'quote"', "back\\slash", "per%cent;--", "é\n", "status=ok", "~"]
 
@@ -53,3 +55,18 @@ def test_times_are_utc(tmp_path):
     with sql.connect(tmp_path) as db:
         [(text,)] = db.execute("SELECT (TIMESTAMPTZ '2026-01-01 00:00:00+00')::VARCHAR").fetchall()
     assert text == "2026-01-01 00:00:00+00"
+
+
+@pytest.mark.parametrize("query", ["SELECT y FROM {}", "SELECT x::DATE FROM {}", "SELECT error('x') FROM {}"])
+def test_what_duckdb_cannot_do_is_told_as_one_of_the_problems_that_are_foreseen(tmp_path, query):
+    pq.write_table(pa.table({"x": ["a"]}), tmp_path / "t.parquet")
+    with pytest.raises(DarkroomError, match=r"The destination's files|is damaged"), sql.connect(tmp_path) as db:
+        db.execute(query.format(sql.parquet(tmp_path / "t.parquet"))).fetchall()
+
+
+def test_a_sealed_copy_is_whole_even_without_rows(tmp_path):
+    for rows in (0, 200_000):
+        with sql.connect(tmp_path) as db:
+            sql.copy_sealed(db, f"SELECT i FROM range({rows}) AS t(i) ORDER BY i", tmp_path / "t.parquet")
+        assert damage(tmp_path / "t.parquet") is None
+        assert pq.read_table(tmp_path / "t.parquet")["i"].to_pylist() == list(range(rows))
