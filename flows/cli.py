@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 from typing import Annotated, Any
 
 import typer
@@ -36,6 +37,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+LEAVE_SECONDS = 60.0
+"""When all is said and done, the process is gone within so long."""
+
 
 def main() -> None:
     """Run the command line."""
@@ -43,6 +47,10 @@ def main() -> None:
     # Registered first, it runs last: after what the libraries do at the end of a process.
     atexit.register(leaving)
     leaving.code = _exit_code()
+    # Libraries wait at the end for threads and processes, of which one may hang in storage that does not answer.
+    overdue = threading.Timer(LEAVE_SECONDS, leaving)
+    overdue.daemon = True
+    overdue.start()
     sys.exit(leaving.code)
 
 

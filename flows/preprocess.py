@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +15,10 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
 from flows.cluster import count_workers, dask_runner
-from flows.progress import Progress, Watcher, shown
+from flows.progress import Progress, shown, ticker
 from flows.served import data_of, failed, run_name, served_flow
 from flows.signals import interruptible
+from flows.watchdog import ends_for_sure, patience, watched
 from flows.window import ShardFailure, run_shards
 from tasks.artifacts import publish_artifacts
 from tasks.check import check_compute, check_locations, check_manifest, check_recipe
@@ -28,7 +29,7 @@ from tasks.durable import write_durably, writing
 from tasks.errors import DarkroomError, GuardError, SettingsError
 from tasks.figures import read_figures
 from tasks.history import read_history
-from tasks.lease import hold_lease
+from tasks.lease import HeldLease, hold_lease
 from tasks.manifest import run_file
 from tasks.plan import Plan, make_plan
 from tasks.publish import publish
@@ -36,7 +37,7 @@ from tasks.recipe import Compute, Job, Recipe, Rules
 from tasks.recover import close_workspace, recover
 from tasks.report import RunReport, enough
 from tasks.resize import resize_shard
-from tasks.shard import shard_refs
+from tasks.shard import ShardRef, shard_refs
 from tasks.storage import local_folder
 
 EARLY_STOP_IMAGES = 200
@@ -61,18 +62,19 @@ def preprocess(
         compute: Where the work is done.
     """
     report = RunReport(source=_absolute(source), destination=_absolute(destination), run_id=str(flow_run.id or uuid4()))
-    try:
-        with interruptible():
-            sheets = _bring_up_to_date(report, recipe, rules, compute)
-    except DarkroomError as error:
-        report.problems.append(str(error))
-        _tell(report)
-        return failed(DarkroomError(report.failure()))
-    except Exception as error:
-        report.problems.append(f"Unexpected {type(error).__name__}: {error}")
-        _tell(report)
-        raise
-    _tell(report, sheets)
+    with ends_for_sure():
+        try:
+            with interruptible():
+                sheets = _bring_up_to_date(report, recipe, rules, compute)
+        except DarkroomError as error:
+            report.problems.append(str(error))
+            _tell(report)
+            return failed(DarkroomError(report.failure()))
+        except Exception as error:
+            report.problems.append(f"Unexpected {type(error).__name__}: {error}")
+            _tell(report)
+            raise
+        _tell(report, sheets)
     if report.problems:
         return failed(RunFailedError(report))
     return Completed(message=report.headline(), data=report)
@@ -136,7 +138,8 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
         with _workspace(place, job) as workspace:
             plan = _look(workspace, job, workers, report)
             if plan.shards:
-                _work(workspace, plan, job, compute, report)
+                shards = shard_refs(workspace, [shard.images for shard in plan.shards])
+                _work(shards, job, compute, lease, report)
             if not plan.nothing_to_do:
                 lease.check()
                 stopped = report.stopped
@@ -211,13 +214,17 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
         )
 
 
-def _work(workspace: Workspace, plan: Plan, job: Job, compute: Compute, report: RunReport) -> None:
+def _work(shards: Sequence[ShardRef], job: Job, compute: Compute, lease: HeldLease, report: RunReport) -> None:
     """Work through all shards, keeping everyone informed; what can't be done is noted in the report."""
-    shards = shard_refs(workspace, [shard.images for shard in plan.shards])
-    with dask_runner(compute) as runner, shown(job.destination) as show:
-        progress = Progress(plan.images)
+    progress = Progress(sum(shard.images for shard in shards))
+    with (
+        dask_runner(compute) as runner,
+        shown(job.destination) as show,
+        watched(progress, patience(job.rules)) as watchdog,
+    ):
+        checks = (lease.check_noted, watchdog.check, _early_stop(progress, job.rules))
         try:
-            for outcome in run_shards(runner, resize_shard, shards, progress.hear, _ticker(progress, show, job.rules)):
+            for outcome in run_shards(runner, resize_shard, shards, progress.hear, ticker(progress, show, *checks)):
                 if isinstance(outcome, ShardFailure):
                     report.problems.append(f"{outcome.shard.label.capitalize()} could not be worked: {outcome.reason}")
                 else:
@@ -232,12 +239,11 @@ class EarlyStopError(DarkroomError):
     """Every image fails."""
 
 
-def _ticker(progress: Progress, show: Watcher, rules: Rules) -> Callable[[], None]:
-    """Return what tells who wants to know how far the run is, and ends a run in which all fails."""
+def _early_stop(progress: Progress, rules: Rules) -> Callable[[], None]:
+    """Return what ends a run in which all fails."""
     limit = EARLY_STOP_IMAGES if rules.max_failure_ratio < 1 else math.inf
 
-    def tick() -> None:
-        show(progress)
+    def check() -> None:
         if progress.done >= limit and progress.failed == progress.done:
             raise EarlyStopError(
                 f"Stopped early: the first {progress.done:,} of {progress.images:,} images all failed. A run stops "
@@ -245,4 +251,4 @@ def _ticker(progress: Progress, show: Watcher, rules: Rules) -> Callable[[], Non
                 "was deleted, and what was there before is kept; the next run goes on with the rest."
             )
 
-    return tick
+    return check

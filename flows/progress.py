@@ -47,17 +47,22 @@ class Progress:
     """What is said of an image with which something is wrong."""
 
     started: float = field(default_factory=time.monotonic)
+    moves: int = 0
+    """Goes up whenever a shard tells that it moves, or ends."""
+
     finished_done: int = 0
     finished_failed: int = 0
     running: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By shard: images done, and those of them that failed."""
 
-    def hear(self, message: dict[str, int]) -> None:
+    def hear(self, message: dict[str, Any]) -> None:
         """Take in what a worker tells of a shard that it works on."""
+        self.moves += 1
         self.running[message["shard"]] = (message["done"], message["failed"])
 
     def finish(self, result: Result) -> None:
         """Take in the result of a shard."""
+        self.moves += 1
         self.running.pop(result.number, None)
         self.finished_done += result.done
         self.finished_failed += result.failed
@@ -97,6 +102,17 @@ Watcher: TypeAlias = Callable[[Progress], None]
 
 watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 """Who, beside Prefect, is told about progress: the command line sets it around its call of the flow."""
+
+
+def ticker(progress: Progress, show: Watcher, *checks: Callable[[], None]) -> Callable[[], None]:
+    """Return what is called all the time: it tells who wants to know how far the run is, and makes sure of things."""
+
+    def tick() -> None:
+        show(progress)
+        for check in checks:
+            check()
+
+    return tick
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -13,19 +13,20 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
 from flows.cluster import count_workers, dask_runner
-from flows.progress import Progress, shown
+from flows.progress import Progress, shown, ticker
 from flows.served import data_of, failed, run_name, served_flow
 from flows.signals import interruptible
+from flows.watchdog import ends_for_sure, watched
 from flows.window import ShardFailure, run_shards
 from tasks.check import check_compute, check_kept_destination, check_sample
 from tasks.destination import Destination, Workspace
 from tasks.errors import DarkroomError
-from tasks.lease import hold_lease
+from tasks.lease import HeldLease, hold_lease
 from tasks.recipe import Compute
 from tasks.recover import clear_verifications
 from tasks.repair import repair as repair_outputs
-from tasks.shard import shard_refs
-from tasks.survey import Survey, check_settled, survey
+from tasks.shard import ShardRef, shard_refs
+from tasks.survey import check_settled, survey
 from tasks.verify import verify_shard
 from tasks.verify_report import VerifyReport, publish_artifacts
 
@@ -53,7 +54,7 @@ def verify(
         compute: Where the work is done.
     """
     try:
-        with interruptible():
+        with ends_for_sure(), interruptible():
             report = _compare(destination, sample, repair, compute)
     except DarkroomError as error:
         return failed(error)
@@ -94,7 +95,8 @@ def _compare(destination: str, sample: float, repair: bool, compute: Compute) ->
             found = survey(workspace, sample, workers)
             report.outputs = found.outputs
             if found.shards:
-                _read_again(workspace, found, compute, report)
+                shards = shard_refs(workspace, [shard.images for shard in found.shards])
+                _read_again(shards, compute, lease, report)
             # Whoever took the lease over may have changed outputs while they were read.
             lease.check()
             findings = report.take_findings(workspace)
@@ -120,12 +122,16 @@ def _workspace(place: Destination, run_id: str) -> Iterator[Workspace]:
         shutil.rmtree(workspace.root, ignore_errors=True)
 
 
-def _read_again(workspace: Workspace, found: Survey, compute: Compute, report: VerifyReport) -> None:
+def _read_again(shards: Sequence[ShardRef], compute: Compute, lease: HeldLease, report: VerifyReport) -> None:
     """Work through all shards, keeping everyone informed; what can't be done is noted in the report."""
-    shards = shard_refs(workspace, [shard.images for shard in found.shards])
-    with dask_runner(compute) as runner, shown(report.destination, "verify-progress") as show:
-        progress = Progress(found.reread, failure="not as they should be")
-        for outcome in run_shards(runner, verify_shard, shards, progress.hear, lambda: show(progress)):
+    progress = Progress(sum(shard.images for shard in shards), failure="not as they should be")
+    with (
+        dask_runner(compute) as runner,
+        shown(report.destination, "verify-progress") as show,
+        watched(progress) as watchdog,
+    ):
+        tick = ticker(progress, show, lease.check_noted, watchdog.check)
+        for outcome in run_shards(runner, verify_shard, shards, progress.hear, tick):
             if isinstance(outcome, ShardFailure):
                 report.problems.append(f"{outcome.shard.label.capitalize()} could not be verified: {outcome.reason}")
             else:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from logging import getLogger
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prefect import get_run_logger
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     import distributed
     from prefect import Task
+    from prefect.states import State
     from prefect_dask import DaskTaskRunner
     from prefect_dask.task_runners import PrefectDaskFuture
 
@@ -29,6 +31,10 @@ R = TypeVar("R")
 
 SHARDS_PER_THREAD_IN_FLIGHT = 2
 TICK_SECONDS = 0.5
+FETCH_SECONDS = 10
+CONNECTION_LOST = "scheduler-connection-lost"
+"""Why Dask's client cancels all futures when its scheduler is gone."""
+
 NO_WORKER_SECONDS = 600
 
 MAX_FRUITLESS_ATTEMPTS = 3
@@ -53,7 +59,7 @@ def run_shards(
     runner: DaskTaskRunner,
     task: Task[[ShardRef], R],
     shards: Sequence[ShardRef],
-    hear: Callable[[dict[str, int]], None],
+    hear: Callable[[dict[str, Any]], None],
     tick: Callable[[], None],
 ) -> Iterator[R | ShardFailure]:
     """Run a task for every shard, a few per worker at a time, and yield what came of it as it ends.
@@ -73,7 +79,13 @@ def run_shards(
         tick: called several times a second; what it raises ends the run.
     """
     client: Any = runner.client
-    client.subscribe_topic(PROGRESS_TOPIC, lambda event: hear(event[1]))
+    runs = {shard.run_id for shard in shards}
+
+    def hear_ours(event: tuple[float, dict[str, Any]]) -> None:
+        if event[1]["run"] in runs:  # of a cluster that is shared, one hears of others', too
+            hear(event[1])
+
+    client.subscribe_topic(PROGRESS_TOPIC, hear_ours)
     window = _Window(runner, task, deque(shards))
     try:
         while window.waiting or window.running:
@@ -116,7 +128,10 @@ class _Window(Generic[R]):
         Raises:
             ClusterError: it has had no worker for long.
         """
-        threads = count_threads(self.runner.client)
+        try:
+            threads = count_threads(self.runner.client)
+        except OSError as error:
+            raise _scheduler_lost() from error
         now = time.monotonic()
         if threads:
             self.worker_seen = now
@@ -137,37 +152,41 @@ class _Window(Generic[R]):
     def collect(self) -> Iterator[R | ShardFailure]:
         """Yield what came of the shards that have ended, after waiting a tick for the first of them."""
         for done in _ended(self.runner.client, list(self.running)):
+            end = _end_of(done)
+            if end is None:
+                continue
             shard, future = self.running.pop(done)
-            outcome = self._outcome(shard, future)
+            outcome = self._outcome(shard, future.task_run_id, end)
             # While a result is held, Dask would compute it again if the worker that has it died.
             done.release()
-            if outcome:
+            if outcome is not None:
                 yield outcome
 
-    def _outcome(self, shard: ShardRef, future: PrefectDaskFuture[R]) -> R | ShardFailure | None:
+    def _outcome(self, shard: ShardRef, task_run_id: UUID, end: State[R] | Exception) -> R | ShardFailure | None:
         """Return what came of a task that has ended; None if its shard waits for another attempt."""
         import distributed
 
-        try:
-            state = future.wrapped_future.result()
-        except distributed.KilledWorker as error:
-            return self._lost(shard, future.task_run_id, error.last_worker.address)
-        except Exception as error:  # noqa: BLE001 - whatever a worker says that could not even load the task
-            return ShardFailure(
-                shard,
-                f"a worker could not load the task ({type(error).__name__}: {error}). Install the same Darkroom, "
-                "from the same requirements.lock, on the scheduler and every worker.",
-            )
+        if isinstance(end, distributed.KilledWorker):
+            reason = "its workers were lost, and not by an image: most often it is memory that they lack"
+            return self._lost(shard, task_run_id, f"its worker {end.last_worker.address} was lost", reason)
+        if isinstance(end, distributed.CancelledError):
+            what = f"it was cancelled on the Dask cluster ({getattr(end, 'reason', 'unknown')})"
+            return self._lost(shard, task_run_id, what, f"{what}, as if somebody kept restarting that")
+        if isinstance(end, Exception):
+            # Not raised by the task, which ends in a state whatever it raises.
+            reason = _why_not_run(end)
+            self.untold += _tell_crashed([(task_run_id, reason)])
+            return self._again(shard, reason)
         self.lost_unbegun.clear()
-        if state.is_completed():
-            result: R = state.result(_sync=True)
+        if end.is_completed():
+            result: R = end.result(_sync=True)  # type: ignore[call-overload]
             return result
-        if isinstance(problem := data_of(state), DestinationError):
+        if isinstance(problem := data_of(end), DestinationError):
             raise problem  # it stands in the way of every other shard, too
-        return self._again(shard, state.message or state.name)
+        return self._again(shard, end.message or end.name or "")
 
-    def _lost(self, shard: ShardRef, task_run_id: UUID, worker: str) -> ShardFailure | None:
-        message = f"{shard.label.capitalize()}: its worker {worker} was lost"
+    def _lost(self, shard: ShardRef, task_run_id: UUID, what: str, reason: str) -> ShardFailure | None:
+        message = f"{shard.label.capitalize()}: {what}"
         get_run_logger().warning(message)
         self.untold += _tell_crashed([(task_run_id, message)])
         if not shard.was_begun() and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
@@ -175,7 +194,6 @@ class _Window(Generic[R]):
             self.waiting.appendleft(shard)
             return None
         self.lost_unbegun.clear()
-        reason = "its workers were lost, and not by an image: most often it is memory that they lack"
         return self._again(shard, reason)
 
     def _again(self, shard: ShardRef, reason: str) -> ShardFailure | None:
@@ -198,9 +216,39 @@ def _ended(client: distributed.Client, futures: list[distributed.Future[Any]]) -
         except TimeoutError:
             return []
         except distributed.client.FuturesCancelledError as error:
-            raise ClusterError(
-                "The Dask scheduler was lost. What a run has finished is kept: the same command goes on from there."
-            ) from error
+            if any(group.reason == CONNECTION_LOST for group in error.error_groups):
+                raise _scheduler_lost() from error
+            return [future for future in futures if future.done()]
+
+
+def _scheduler_lost() -> ClusterError:
+    return ClusterError(
+        "The Dask scheduler was lost. What a run has finished is kept: the same command goes on from there."
+    )
+
+
+def _end_of(future: distributed.Future[Any]) -> State[Any] | Exception | None:
+    """Return the state in which a task has ended, or what came instead; None if it can't be had just now.
+
+    The worker that has it may have died, and Dask do the task again; or it does not answer.
+    """
+    try:
+        state: State[Any] = future.result(timeout=FETCH_SECONDS)
+    except OSError as error:  # which is what a timeout is, too
+        return error if future.status == "error" else None
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is about this shard
+        return error
+    return state
+
+
+def _why_not_run(error: Exception) -> str:
+    what = f"({type(error).__name__}: {error})"
+    if isinstance(error, ImportError | AttributeError | UnpicklingError):
+        return (
+            f"a worker could not load the task {what}. Install the same Darkroom, from the same requirements.lock, on "
+            "the scheduler and every worker."
+        )
+    return f"a worker could not run the task {what}. See what its log says, and whether it reaches the Prefect server."
 
 
 def _tell_crashed(lost: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:

@@ -41,6 +41,13 @@ ENVIRONMENT = {
 }
 
 
+def longest_seconds(rules: Rules) -> float:
+    """Return for how many seconds, by the clock, the careful lane may be at an image: two children."""
+    orders = Orders(recipe=Recipe(), max_pixels=rules.max_pixels, seconds=rules.max_image_seconds, memory=None)
+    image = PATIENCE * (orders.seconds + orders.seconds_for(rules.max_pixels))
+    return 2 * (START_SECONDS + image + END_SECONDS)
+
+
 class Isolated:
     """Transforms images in a child process, which is started when it is first needed and after each downfall.
 

@@ -11,9 +11,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from tasks.destination import Destination
 from tasks.durable import write_durably
@@ -21,7 +24,12 @@ from tasks.errors import LeaseError
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
-"""A lease whose heartbeat is older belongs to a run that died, and may be taken over."""
+"""A lease whose heartbeat stands still for so long belongs to a run that died, and may be taken over."""
+
+LOOKS = 20
+"""So often, in that time, it is looked whether a heartbeat stands still."""
+
+Seconds: TypeAlias = Annotated[float, Field(ge=0, lt=253_402_300_800)]  # no calendar goes beyond the year 9999
 
 logger = logging.getLogger(__name__)
 
@@ -34,17 +42,22 @@ class Lease:
     host: str
     pid: int
     process: str
-    since: float
-    heartbeat: float
+    since: Seconds
+    heartbeat: Seconds
 
     def is_live(self) -> bool:
-        """Say whether the holder is still at work.
+        """Say whether the holder is still at work, as far as one look tells.
 
-        Of a process on this machine that is known at once, of any other by its heartbeat.
+        Of a process on this machine that is certain. Of any other it is not: its machine's clock may be wrong, or
+        this one's.
         """
-        if _machine(self.process) == _machine(_process_identity(os.getpid())):
+        if self.is_near():
             return _process_identity(self.pid) == self.process
-        return time.time() - self.heartbeat < STALE_SECONDS
+        return 0 <= time.time() - self.heartbeat < STALE_SECONDS
+
+    def is_near(self) -> bool:
+        """Say whether the holder is, or was, a process on this machine."""
+        return _machine(self.process) == _machine(_process_identity(os.getpid()))
 
     def describe(self) -> str:
         """Say in a few words who holds the destination."""
@@ -52,12 +65,14 @@ class Lease:
         return f"run {self.run_id} on {self.host} (process {self.pid}) since {since}"
 
 
+_LEASE = TypeAdapter(Lease)
+
+
 def read_lease(destination: Destination) -> Lease | None:
     """Return the lease that lies in a destination, live or not; what isn't a lease is none."""
     try:
-        values = json.loads(_lease_path(destination).read_bytes())
-        return Lease(**{field.name: values[field.name] for field in fields(Lease)})
-    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return _LEASE.validate_json(_lease_path(destination).read_bytes(), strict=True)
+    except (FileNotFoundError, ValidationError):
         return None
 
 
@@ -67,6 +82,20 @@ class HeldLease:
     def __init__(self, destination: Destination, lease: Lease) -> None:
         self.destination = destination
         self.lease = lease
+        self._lost: LeaseError | None = None
+
+    def lose(self, loss: LeaseError) -> None:
+        """Note that the lease is lost; `check_noted` raises it."""
+        self._lost = loss
+
+    def check_noted(self) -> None:
+        """Make sure, while work goes on, that no heartbeat has found the lease lost; looks at no file.
+
+        Raises:
+            LeaseError: one has, with what `check` says.
+        """
+        if self._lost:
+            raise LeaseError(str(self._lost))
 
     def check(self) -> None:
         """Make sure, before something is published, that nobody took the lease over.
@@ -91,6 +120,8 @@ class HeldLease:
 def hold_lease(destination: Destination, run_id: str) -> Iterator[HeldLease]:
     """Hold the destination for a run; a lease whose holder died is taken over.
 
+    Of a holder on another machine that is known only after `STALE_SECONDS` in which its heartbeat has stood still.
+
     Raises:
         LeaseError: another run holds it.
     """
@@ -110,15 +141,39 @@ def _acquire(destination: Destination, run_id: str) -> Lease:
     now = time.time()
     pid = os.getpid()
     lease = Lease(run_id, socket.gethostname(), pid, _process_identity(pid) or "", since=now, heartbeat=now)
+    silent: Lease | None = None
+    while holder := _take(destination, lease, silent):
+        if holder.is_live() or (silent := _watch(destination, holder)) not in {holder, None}:
+            raise LeaseError(
+                f"{destination.root} is in use by {holder.describe()}. Wait for it to end, or use another destination. "
+                f"If that run is dead, its lease can be taken over {STALE_SECONDS:.0f} s after its last heartbeat."
+            )
+        lease = replace(lease, heartbeat=time.time())
+    return lease
+
+
+def _take(destination: Destination, lease: Lease, silent: Lease | None) -> Lease | None:
+    """Take the lease unless somebody has it; return who that is, if it isn't who is known to be silent."""
     with _exclusive(destination):
         holder = read_lease(destination)
-        if holder and holder.is_live():
-            raise LeaseError(
-                f"{destination.root} is in use by {holder.describe()}. Wait for it to end, or use another "
-                f"destination. If that run is dead, its lease ends by itself within {STALE_SECONDS:.0f} s."
-            )
+        if holder and holder != silent and (holder.is_live() or not holder.is_near()):
+            return holder
         _write(destination, lease)
-    return lease
+    return None
+
+
+def _watch(destination: Destination, holder: Lease) -> Lease | None:
+    """Watch the lease of a holder on another machine; return what it has become, or itself if it stands still.
+
+    Counted in looks: when all of this was stopped for an hour, the holder has not had an hour.
+    """
+    logger.warning("Watching for %.0f s whether %s is still at work.", STALE_SECONDS, holder.describe())
+    seen: Lease | None = holder
+    for _ in range(LOOKS):
+        time.sleep(STALE_SECONDS / LOOKS)
+        if (seen := read_lease(destination)) != holder:
+            break
+    return seen
 
 
 def _beat(held: HeldLease, stopped: threading.Event) -> None:
@@ -127,8 +182,9 @@ def _beat(held: HeldLease, stopped: threading.Event) -> None:
             with _exclusive(held.destination):
                 held.check()
                 _write(held.destination, replace(held.lease, heartbeat=time.time()))
-        except LeaseError:
+        except LeaseError as loss:
             logger.exception("The lease is lost.")
+            held.lose(loss)
             return
         except OSError:
             logger.warning("The lease's heartbeat could not be written.", exc_info=True)

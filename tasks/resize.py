@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.destination import Destination
 from tasks.durable import writing
 from tasks.errors import DarkroomError, DestinationError, ErrorCode
-from tasks.imaging import configure_codecs
+from tasks.imaging import Transformed, configure_codecs
 from tasks.journal import Journal, Row, finished_paths, whole_parts
 from tasks.lanes import Make, careful_lane, fast_lane
 from tasks.pipeline import Pipeline, worker_name
@@ -84,6 +84,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
         DestinationError: nothing can be written to the destination any more.
         DarkroomError: this worker's libraries would make other pixels than the run's recipe says.
     """
+    tell(shard)  # before anything is touched that may hang
     configure_codecs()
     workspace = shard.workspace
     with writing(workspace.destination.root):
@@ -102,7 +103,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
     tally = _Tally(shard, len(planned) - len(rows), careful)
     try:
         with _lane(job, careful) as make:
-            for row in Pipeline(job, shard.number, make).run(rows):
+            for row in Pipeline(job, shard.number, tally.moving(make)).run(rows):
                 journal.add(row)
                 tally.add(row)
                 if tally.unwritable >= UNWRITABLE_IMAGES:
@@ -170,9 +171,23 @@ class _Tally:
             self._codes[row["error_code"]] += 1
         self._source_bytes += row["source_size"] or 0
         self._output_bytes += row.get("output_bytes") or 0
+        self._tell()
+
+    def moving(self, make: Make) -> Make:
+        """Say after each image, too, that the shard moves: rows come in batches, and images may be slow."""
+
+        def made(data: bytes) -> Transformed:
+            try:
+                return make(data)
+            finally:
+                self._tell()
+
+        return made
+
+    def _tell(self) -> None:
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
             self._told_at = time.monotonic()
-            tell({"shard": self._shard.number, "done": self._status.total(), "failed": self._status["failed"]})
+            tell(self._shard, self._status.total(), self._status["failed"])
 
     def result(self) -> ShardResult:
         return ShardResult(

@@ -74,9 +74,13 @@ def task_run_name() -> str:
     return ShardRef.model_validate(task_run.parameters["shard"]).label
 
 
-def tell(progress: dict[str, int]) -> None:
-    """Send progress to whoever listens to `PROGRESS_TOPIC`; outside a Dask worker nobody does."""
+def tell(shard: ShardRef, done: int = 0, failed: int = 0) -> None:
+    """Say that an attempt at a shard moves, and how far it is, to who listens to `PROGRESS_TOPIC`.
+
+    Outside a Dask worker nobody does. On a cluster that is shared, so do other runs: hence the run's id.
+    """
     from distributed import get_worker
 
     with suppress(ValueError):
-        get_worker().log_event(PROGRESS_TOPIC, progress)
+        message = {"run": shard.run_id, "shard": shard.number, "done": done, "failed": failed}
+        get_worker().log_event(PROGRESS_TOPIC, message)

@@ -62,6 +62,7 @@ def check_shard(shard: ShardRef) -> VerifyResult:
 
     What is found is written at the end: another attempt at a shard begins it again, and finds the same.
     """
+    tell(shard)  # before anything is touched that may hang
     configure_codecs()
     started = time.monotonic()
     workspace = shard.workspace
@@ -86,7 +87,7 @@ def _check_all(workspace: Workspace, shard: ShardRef, rows: list[Row]) -> Iterat
                     yield finding
                 if time.monotonic() - told_at >= PROGRESS_SECONDS:
                     told_at = time.monotonic()
-                    tell({"shard": shard.number, "done": done, "failed": failed})
+                    tell(shard, done, failed)
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
 

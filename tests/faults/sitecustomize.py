@@ -1,6 +1,7 @@
 """A file system whose files fail by their names. Python imports this as it starts where this folder is on PYTHONPATH.
 
-`eio-2.jpg` can't be read the first two times, `hang.jpg` never: the read does not return.
+`eio-2.jpg` can't be read the first two times, `hang.jpg` never: the read does not return. Nor does the write of
+`hang-write.jpg`.
 """
 
 import collections
@@ -14,6 +15,7 @@ import tasks.storage
 HOURS = 10_000
 failed = collections.Counter()
 read_all = tasks.storage._read_all
+replace_file = tasks.storage.replace_file
 
 
 def faulty_read_all(descriptor, size):
@@ -27,3 +29,12 @@ def faulty_read_all(descriptor, size):
 
 
 tasks.storage._read_all = faulty_read_all
+
+
+def faulty_replace_file(folder, name, data):
+    if name == b"hang-write.jpg":
+        time.sleep(HOURS)
+    replace_file(folder, name, data)
+
+
+tasks.storage.replace_file = faulty_replace_file

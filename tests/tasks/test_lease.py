@@ -115,18 +115,84 @@ def test_a_process_that_got_the_number_of_a_dead_holder_does_not_hold(place):
     assert not impostor.is_live()
 
 
-@pytest.mark.parametrize("process", ["other-boot|1|2", "far-away:4711:99", ""])
-@pytest.mark.parametrize(("age", "live"), [(0, True), (STALE_SECONDS - 5, True), (STALE_SECONDS + 1, False)])
-def test_a_holder_on_another_machine_lives_as_long_as_its_heartbeat_is_fresh(place, process, age, live):
+@pytest.fixture
+def hasty(monkeypatch):
+    """A heartbeat that stands still for a moment stands still."""
+    monkeypatch.setattr(lease_module, "STALE_SECONDS", 0.4)
+
+
+ELSEWHERE = ["other-boot|1|2", "far-away:4711:99", ""]
+
+
+@pytest.mark.parametrize("process", ELSEWHERE)
+@pytest.mark.parametrize("age", [0, STALE_SECONDS - 5])
+def test_a_holder_on_another_machine_whose_heartbeat_is_fresh_keeps_others_out_at_once(place, process, age):
     theirs = elsewhere(age, process=process)
     put(place, theirs)
-    assert theirs.is_live() is live
-    if live:
-        with pytest.raises(LeaseError, match="far-away"):
-            try_to_hold(place)
-        assert read_lease(place) == theirs
-    else:
-        assert try_to_hold(place).run_id == "mine"
+    assert theirs.is_live()
+    with pytest.raises(LeaseError, match="far-away"):
+        try_to_hold(place)
+    assert read_lease(place) == theirs
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("process", ELSEWHERE)
+@pytest.mark.parametrize("age", [STALE_SECONDS + 1, -3600])
+def test_a_heartbeat_elsewhere_that_stands_still_is_taken_over_whatever_the_clocks_say(place, process, age):
+    theirs = elsewhere(age, process=process)
+    put(place, theirs)
+    assert not theirs.is_live()
+    assert try_to_hold(place).run_id == "mine"
+
+
+@pytest.mark.parametrize("age", [7200, -7200])
+def test_a_live_holder_whose_clock_is_wrong_is_never_taken_over(place, age, monkeypatch):
+    monkeypatch.setattr(lease_module, "STALE_SECONDS", 6)  # it is not watched for longer than to the next beat
+    theirs = elsewhere(age)
+    put(place, theirs)
+    ended = threading.Event()
+
+    def beat():
+        heartbeat = theirs.heartbeat
+        while not ended.wait(0.05):
+            heartbeat += 0.05
+            with lease_module._exclusive(place):  # which nobody who watches holds
+                lease_module._write(place, replace(theirs, heartbeat=heartbeat))
+
+    holder = threading.Thread(target=beat)
+    holder.start()
+    try:
+        for _ in range(3):
+            with pytest.raises(LeaseError, match="in use by run theirs on far-away"):
+                try_to_hold(place)
+    finally:
+        ended.set()
+        holder.join()
+    assert lease_module._LEASE.validate_json((place.work / "lease.json").read_bytes()).run_id == "theirs"
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_lease_that_is_given_back_while_it_is_watched_is_free(place):
+    put(place, elsewhere(age=7200))
+    giving_back = threading.Timer(0.1, (place.work / "lease.json").unlink)
+    giving_back.start()
+    assert try_to_hold(place).run_id == "mine"
+    giving_back.join()
+
+
+def test_what_is_no_lease_is_none(place):
+    lease = asdict(elsewhere())
+    place.work.mkdir(parents=True)
+    for nonsense in (
+        b"", b"[]", b"null", b"7", b'"x"', b"{}", b"{", b"\xff\xfe", json.dumps(lease).encode("utf-16"),
+        *(json.dumps(lease | change).encode() for change in (
+            {"pid": "7"}, {"pid": None}, {"host": 7}, {"run_id": []}, {"process": None}, {"since": "long ago"},
+            {"heartbeat": None}, {"heartbeat": float("nan")}, {"since": 1e300}, {"since": float("inf")}, {"since": -1},
+        )),
+    ):  # fmt: skip
+        (place.work / "lease.json").write_bytes(nonsense)
+        assert read_lease(place) is None, nonsense
+    assert try_to_hold(place).run_id == "mine"
 
 
 def test_the_heartbeat_is_written_and_changes_nothing_else(place, monkeypatch):
@@ -162,9 +228,12 @@ def test_a_run_whose_lease_was_taken_over_notices_and_leaves_it_alone(place, cap
         put(place, theirs)
         with pytest.raises(LeaseError, match=r"taken over by run theirs on far-away.*journal, which the next run"):
             held.check()
+        held.check_noted()
         with caplog.at_level(logging.ERROR):
             lease_module._beat(held, NeverStopped())
         assert "The lease is lost" in caplog.text
+        with pytest.raises(LeaseError, match=r"taken over by run theirs on far-away.*journal, which the next run"):
+            held.check_noted()
         assert read_lease(place) == theirs
     assert read_lease(place) == theirs
 
@@ -204,6 +273,7 @@ RACERS, ROUNDS = 4, 40
 def race(root, barrier, wins):
     """Try for the lease in every round, at the same time as the others; note the rounds that were won."""
     place = Destination(Path(root))
+    lease_module.STALE_SECONDS = 0.05
     for number in range(ROUNDS):
         if number % 2 and barrier.wait() == 0:
             put(place, elsewhere(age=2 * STALE_SECONDS))  # something to take over

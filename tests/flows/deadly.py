@@ -1,0 +1,125 @@
+"""A flow whose tasks really bring their workers down: `python -m tests.flows.deadly FOLDER`.
+
+Three windows of shards, one after the other, on a cluster of one worker. In the folder of each, `outcomes` says what
+became of its shards, as JSON, and `worked` has a line for each time that a worker came to one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from distributed import Client, get_worker
+from prefect import flow, task
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import task_run
+from prefect_dask import DaskTaskRunner
+
+from flows import window
+from flows.cluster import dask_runner
+from flows.window import ShardFailure, run_shards
+from tasks.destination import Destination
+from tasks.recipe import Compute
+from tasks.shard import ShardRef, shard_refs, task_run_name
+
+KINDS = ("fine", "fine", "killed once", "killed", "fine", "restarted once", "fine")
+"""What happens to the shards of the first window."""
+
+
+@task(task_run_name=task_run_name)
+def work(shard: ShardRef) -> int:
+    folder = Path(shard.destination)
+    note(folder, shard)
+    shard.begin()
+    kind = KINDS[shard.number]
+    if kind == "killed once" and shard.attempt == 1:
+        while len(read_outcomes(folder)) < 2:  # until others' results are there that nobody is to compute again
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "killed":
+        wait_until_known()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "restarted once" and shard.attempt == 1:
+        wait_until_known()
+        with Client(get_worker().scheduler.address, set_as_default=False) as somebody:
+            somebody.restart(wait_for_workers=False)
+        time.sleep(60)
+    return shard.number
+
+
+@task(task_run_name=task_run_name)
+def never_begin(shard: ShardRef) -> int:
+    note(Path(shard.destination), shard)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return shard.number
+
+
+def wait_until_known() -> None:
+    """Wait until the server has heard that this task run is under way: it hears of that some time after."""
+    with get_client(sync_client=True) as client:
+        while True:
+            with suppress(ObjectNotFound):
+                if client.read_task_run(task_run.id).name == task_run.name:
+                    return
+            time.sleep(0.05)
+
+
+def fail_to_name() -> str:
+    """Fail where Prefect's engine is at work, and not the task."""
+    raise RuntimeError("out of the blue")
+
+
+@task(task_run_name=fail_to_name)
+def never_run(shard: ShardRef) -> int:
+    return shard.number
+
+
+def note(folder: Path, shard: ShardRef) -> None:
+    with (folder / "worked").open("a") as log:
+        log.write(f"{shard.number} {shard.attempt}\n")
+
+
+def read_outcomes(folder: Path) -> dict[str, str]:
+    """Return what became of the shards, by number, in order."""
+    return json.loads((folder / "outcomes").read_text())
+
+
+def write_outcomes(folder: Path, outcomes: dict[int, str]) -> None:
+    (folder / "outcomes.new").write_text(json.dumps(outcomes))
+    (folder / "outcomes.new").rename(folder / "outcomes")
+
+
+def run(runner: DaskTaskRunner, kind: Callable[[ShardRef], int], folder: Path, shards: int) -> None:
+    """Run a task for shards of one image each."""
+    workspace = Destination(folder).workspace(folder.name)
+    workspace.create()
+    outcomes: dict[int, str] = {}
+    write_outcomes(folder, outcomes)
+    for outcome in run_shards(runner, kind, shard_refs(workspace, [1] * shards), lambda _: None, lambda: None):
+        if isinstance(outcome, ShardFailure):
+            outcomes[outcome.shard.number] = outcome.reason
+        else:
+            outcomes[outcome] = "done"
+        write_outcomes(folder, outcomes)
+
+
+@flow(flow_run_name="deadly")
+def deadly(folder: Path) -> None:
+    with dask_runner(Compute(workers=1)) as runner:
+        run(runner, work, folder / "mixed", len(KINDS))
+
+        window.MAX_LOST_UNBEGUN, window.MAX_FRUITLESS_ATTEMPTS = 1, 1
+        run(runner, never_begin, folder / "unbegun", 1)
+
+        run(runner, never_run, folder / "unrunnable", 1)
+
+
+if __name__ == "__main__":
+    deadly(Path(sys.argv[1]))
