@@ -1,4 +1,4 @@
-# `make` lists the targets. `make run ARGS="--width 256"` passes options on to the command it runs.
+# `make` lists the targets. `make run ARGS="--rebuild --width 256"` passes options on to the command it runs.
 # `make PYTHON=/path/to/python …` builds .venv with that Python instead of looking for one.
 
 VENV_PYTHON := .venv/bin/python

@@ -19,7 +19,11 @@ HEARTBEAT_SECONDS = 30
 
 MISSED_HEARTBEATS = 3
 
+START_SECONDS = 180
+"""So long a worker may take to start a flow run's process."""
+
 ZOMBIES = "darkroom: runs that died are marked Crashed"
+UNSTARTED = "darkroom: runs that never began are marked Crashed"
 NOTIFICATION = "darkroom: somebody is told of runs that failed or crashed"
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -50,6 +54,34 @@ def zombies() -> AutomationCore:
                 state=StateType.CRASHED,
                 message=f"Its process died: no heartbeat for {MISSED_HEARTBEATS * HEARTBEAT_SECONDS} s. What is "
                 "finished is kept: the next run, or a retry of this one, goes on from there.",
+            )
+        ],
+    )
+
+
+def unstarted() -> AutomationCore:
+    """Return the automation that marks a run as Crashed that its worker took, and that never began.
+
+    So it is when a worker's machine dies, or the worker is stopped, just then. Such a run keeps its deployment's only
+    place.
+    """
+    return AutomationCore(
+        name=UNSTARTED,
+        description=f"A run that is Pending for {START_SECONDS} s was lost. Kept up to date by `make deploy`.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.Pending"},
+            expect={"prefect.flow-run.Running"} | ENDS,
+            match=FLOW_RUNS,
+            match_related=TAGGED,
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=START_SECONDS),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"It did not begin within {START_SECONDS} s after a worker had taken it. Nothing was done.",
             )
         ],
     )

@@ -64,8 +64,9 @@ def deploy() -> Iterator[str]:
         _put_deployments()
         for one in wanted:
             yield _put_schedules(client, one, was_unready=one.full_name in unready)
-        automations.put(client, automations.zombies())
-        yield f"automation  {automations.ZOMBIES}"
+        for automation in (automations.zombies(), automations.unstarted()):
+            automations.put(client, automation)
+            yield f"automation  {automation.name}"
         if block:
             automations.put(client, automations.notification(block[0], str(get_current_settings().ui_url)))
             yield f"automation  {automations.NOTIFICATION}: by {block[1]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ import typer
 from flows import terminal
 from flows.options import parse, with_settings
 from flows.session import session
+from flows.signals import ENDING, deferred
 from tasks.check import (
     check_compute,
     check_is_destination,
@@ -37,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-LEAVE_SECONDS = 60.0
+LEAVE_SECONDS = 20.0
 """When all is said and done, the process is gone within so long."""
 
 
@@ -47,6 +49,8 @@ def main() -> None:
     # Registered first, it runs last: after what the libraries do at the end of a process.
     atexit.register(leaving)
     leaving.code = _exit_code()
+    for number in ENDING:  # who asks a second time doesn't want to wait
+        signal.signal(number, lambda _number, _frame: leaving())
     # Libraries wait at the end for threads and processes, of which one may hang in storage that does not answer.
     overdue = threading.Timer(LEAVE_SECONDS, leaving)
     overdue.daemon = True
@@ -71,6 +75,8 @@ def _exit_code() -> int:
             app()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     return 0
 
 
@@ -179,7 +185,8 @@ def _prepare(source: str, destination: str, recipe: Recipe, rules: Rules, comput
         check_recipe(place, recipe, rules)
         if not place.manifest.exists():
             started.start_cluster()
-        from flows.preprocess import preprocess, report_of
+        with deferred():
+            from flows.preprocess import preprocess, report_of
 
         state = started.run(
             lambda: preprocess(source, destination, recipe, rules, compute, return_state=True),
@@ -197,7 +204,8 @@ def _verify(destination: str, sample: float, repair: bool, compute: Compute) -> 
     check_compute(compute)
     with session(compute) as started:
         started.start_cluster()
-        from flows.verify import report_of, verify
+        with deferred():
+            from flows.verify import report_of, verify
 
         state = started.run(
             lambda: verify(destination, sample, repair, compute, return_state=True),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows.environment import environment
 from flows.server import light_tls
+from flows.signals import deferred, unheard_by_children
 from tasks.errors import ClusterError
 from tasks.recipe import Compute
 
@@ -97,7 +98,7 @@ def warm_up() -> None:
     """
     if sys.platform == "linux":
         # PYTHONSAFEPATH: a folder named flows where the user happens to be is not ours.
-        with environment({**WORKER_ENVIRONMENT, "PYTHONSAFEPATH": "1"}):
+        with environment({**WORKER_ENVIRONMENT, "PYTHONSAFEPATH": "1"}), unheard_by_children():
             multiprocessing.set_forkserver_preload([WORKER_MODULE])
             multiprocessing.forkserver.ensure_running()
 
@@ -115,7 +116,8 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
     Raises:
         ClusterError: the cluster can't be started or reached.
     """
-    from prefect_dask import DaskTaskRunner
+    with deferred():
+        from prefect_dask import DaskTaskRunner
 
     with ExitStack() as stack:
         stack.enter_context(_only_errors("distributed"))

@@ -16,7 +16,7 @@ from prefect.states import Completed, State
 
 from flows.cluster import count_workers, dask_runner
 from flows.progress import Progress, shown, ticker
-from flows.served import data_of, failed, run_name, served_flow
+from flows.served import data_of, failed, run_name, served_flow, tell_dead
 from flows.signals import interruptible
 from flows.watchdog import ends_for_sure, patience, watched
 from flows.window import ShardFailure, run_shards
@@ -27,7 +27,7 @@ from tasks.destination import Destination, Workspace
 from tasks.discover import Listing, discover
 from tasks.durable import write_durably, writing
 from tasks.errors import DarkroomError, GuardError, SettingsError
-from tasks.figures import read_figures
+from tasks.figures import read_failures, read_figures
 from tasks.history import read_history
 from tasks.lease import HeldLease, hold_lease
 from tasks.manifest import run_file
@@ -35,7 +35,7 @@ from tasks.plan import Plan, make_plan
 from tasks.publish import publish
 from tasks.recipe import Compute, Job, Recipe, Rules
 from tasks.recover import close_workspace, recover
-from tasks.report import RunReport, enough
+from tasks.report import Failures, RunReport, enough
 from tasks.resize import resize_shard
 from tasks.shard import ShardRef, shard_refs
 from tasks.storage import local_folder
@@ -120,7 +120,10 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
     sheets = ContactSheets()
     with writing(place.root), hold_lease(place, report.run_id) as lease:
         check_manifest(place)
+        dead = {workspace.run_id.partition(".")[0] for workspace in place.workspaces()}
         recovered = recover(place)
+        if dead:
+            tell_dead(dead, report.run_id)
         report.adopted, report.damaged_parts = recovered.images, recovered.damaged_parts
         if recovered.damaged_parts:
             get_run_logger().warning(report.describe_damage())
@@ -145,10 +148,17 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
                 stopped = report.stopped
                 publish(workspace, job, delete=not stopped, stopped=stopped, work_seconds=report.work_seconds)
                 read_figures(report, workspace, job)
-                report.check_failures(rules.max_failure_ratio)
                 sheets = _contact_sheets(workspace, job)
+            report.check_failures(_failures(place, report), rules.max_failure_ratio)
     report.seconds = time.monotonic() - started
     return sheets
+
+
+def _failures(place: Destination, report: RunReport) -> Failures:
+    """Return what is judged: a retry that finds nothing left to do has not mended what failed before."""
+    if (flow_run.run_count or 1) > 1:
+        return read_failures(place, report.run_id)
+    return Failures(report.attempted, report.error_codes)
 
 
 def _contact_sheets(workspace: Workspace, job: Job) -> ContactSheets:

@@ -38,6 +38,40 @@ def sigterm_exits() -> Iterator[None]:
 
 
 @contextmanager
+def deferred() -> Iterator[None]:
+    """Have signals wait until the end: one that interrupts an import leaves behind a lock that others wait for."""
+    if not _in_main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in ENDING}
+    heard = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in heard:
+        signal.signal(number, lambda number, _frame: waiting.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in heard.items():
+            signal.signal(number, handler)
+        for waited in waiting:
+            signal.raise_signal(waited)
+
+
+@contextmanager
+def unheard_by_children() -> Iterator[None]:
+    """Have processes that are started within ignore what is sent to all of a terminal's: this one ends them."""
+    if not _in_main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
     """Let through what a signal's handler raises, also where a library has made another exception of it.
 

@@ -179,8 +179,8 @@ def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:
     if rebuilt.damaged_runs:
         print(f"damaged   {', '.join(rebuilt.damaged_runs)} of runs/ could not be used")
     if rebuilt.left_out:
-        print(f"left out  {rebuilt.left_out:,} images whose output is missing or not what was written down")
-    print("Now run 'darkroom run' as ever: it makes again what was left out.")
+        print(f"left out  {rebuilt.left_out:,} images deleted since, or without the output that was written down")
+    print("Now run 'darkroom run' as ever: it makes again what the source still has of them.")
 
 
 def print_history(history: History) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from tasks import sql
-from tasks.destination import Workspace
+from tasks.destination import Destination, Workspace
 from tasks.recipe import Job
-from tasks.report import FailedImage, RunReport, SlowImage, StageTimes
+from tasks.report import FailedImage, Failures, RunReport, SlowImage, StageTimes
 
 FAILURES_SHOWN = 300
 SLOWEST_SHOWN = 10
@@ -62,6 +64,21 @@ def read_figures(report: RunReport, workspace: Workspace, job: Job) -> None:
                 f"FROM run WHERE status = 'ok' ORDER BY ms DESC LIMIT {SLOWEST_SHOWN}",
             )
         ]
+
+
+def read_failures(destination: Destination, run_id: str) -> Failures:
+    """Return how the images of a run came out that was maybe tried more than once: each try leaves a file."""
+    files = sorted(destination.runs.glob(f"{run_id}*.parquet"))
+    if not files:
+        return Failures(0, {})
+    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
+        ends = db.execute(
+            "SELECT error_code, count(*) FROM ("
+            f"    SELECT source_path, arg_max({{'code': error_code}}, processed_at).code AS error_code "
+            f"    FROM {sql.parquet(*files)} GROUP BY 1"
+            ") GROUP BY 1 ORDER BY 2 DESC, 1"
+        ).fetchall()
+    return Failures(sum(images for _, images in ends), {code: images for code, images in ends if code})
 
 
 def _times(db: sql.Connection, stage: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import NamedTuple
 
 from pydantic import BaseModel
 
@@ -40,6 +41,13 @@ class SlowImage(BaseModel):
     ms: float
     source_bytes: int
     megapixels: float
+
+
+class Failures(NamedTuple):
+    """How many images a run has attempted, retries included, and how many of them failed in the end, by code."""
+
+    attempted: int
+    codes: dict[str, int]
 
 
 class Counted:
@@ -124,15 +132,16 @@ class RunReport(BaseModel, Counted):
         """Say in a sentence what of an interrupted run's work was lost."""
         return f"{self.damaged_parts:,} journal part(s) of an interrupted run are damaged; their images are made again."
 
-    def check_failures(self, max_failure_ratio: float) -> None:
+    def check_failures(self, failures: Failures, max_failure_ratio: float) -> None:
         """Note as a problem that more of the attempted images failed than may."""
-        if self.attempted and self.failed / self.attempted > max_failure_ratio:
-            codes = ", ".join(f"{count:,} × {code}" for code, count in self.error_codes.items())
+        failed = sum(failures.codes.values())
+        if failed and failed / failures.attempted > max_failure_ratio:
+            codes = ", ".join(f"{count:,} × {code}" for code, count in failures.codes.items())
             self.problems.append(
-                f"{self.failed:,} of {self.attempted:,} attempted images failed ({codes}), which is more than "
+                f"{failed:,} of {failures.attempted:,} attempted images failed ({codes}), which is more than "
                 f"max_failure_ratio = {max_failure_ratio:g} allows. The manifest is published; its rows with "
                 "status 'failed' tell each image's reason. If so many are to be expected, set a max_failure_ratio of "
-                f"{enough(self.failed / self.attempted)}."
+                f"{enough(failed / failures.attempted)}."
             )
 
     def headline(self) -> str:

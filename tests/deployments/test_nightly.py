@@ -21,7 +21,7 @@ from PIL import Image
 from prefect.states import Cancelling
 
 from benchmarks.server import prefect_server
-from deployments.automations import HEARTBEAT_SECONDS, NOTIFICATION, ZOMBIES
+from deployments.automations import HEARTBEAT_SECONDS, NOTIFICATION, UNSTARTED, ZOMBIES
 from tasks.destination import Destination
 from tasks.lease import read_lease
 
@@ -116,7 +116,7 @@ def test_the_server_has_what_the_file_says(nightly: Installation, receiver: Rece
     }
     assert weekly["schedules"][0]["schedule"]["cron"] == "0 6 * * 0"
     assert not thumbnails["schedules"][0]["active"], "it lacks DARKROOM_THUMBNAILS"
-    assert set(automations(nightly.api)) == {ZOMBIES, NOTIFICATION}
+    assert set(automations(nightly.api)) == {ZOMBIES, UNSTARTED, NOTIFICATION}
     said = nightly.log.with_name("deployed.txt").read_text()
     assert "preprocess/nightly: 0 2 * * * UTC" in said
     assert "paused; DARKROOM_THUMBNAILS not set" in said

@@ -156,8 +156,9 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     out, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
-    started = start("run", large_folder, out, environment=clean_environment(tmp_path))
+    started = start("run", large_folder, out, environment=api.environment)
     processes = at_work(started, out, parts=2)
+    [killed] = [path.parent.name for path in out.glob(".darkroom/runs/*/journal")]
 
     started.process.kill()
     started.process.communicate()
@@ -168,6 +169,8 @@ def test_a_run_killed_outright_is_continued_by_the_next(
 
     ended = darkroom("run", large_folder, out, environment=api.environment)
     assert ended.code == 0, ended.err
+    assert api.flow_run(killed)["state_type"] == "CRASHED"
+    assert f"adopted by flow run {run_id_of(out)}" in api.flow_run(killed)["state"]["message"]
     told = "1 journal part(s) of an interrupted run are damaged; their images are made again."
     assert f"damaged   {told}" in ended.out
     assert told in api.latest_summary(out)

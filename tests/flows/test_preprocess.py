@@ -249,6 +249,17 @@ def test_too_many_failures_fail_the_run_and_keep_its_work(api: Api, folder: Path
     assert api.latest_summary(out).startswith("# Failed: 2 of 26 attempted images failed (1 × decode.")
 
 
+def test_a_retry_does_not_make_a_failed_night_a_good_one(api: Api, folder: Path, tmp_path: Path):
+    retries = {"PREFECT_FLOWS_DEFAULT_RETRIES": "1"}
+
+    ended = darkroom("run", folder, tmp_path / "out", "--max-failure-ratio", "0", environment=api.environment | retries)
+
+    assert ended.code == 1
+    assert "2 of 26 attempted images failed" in ended.err
+    run = api.flow_run(run_id_of(tmp_path / "out"))
+    assert (run["run_count"], run["state_type"]) == (2, "FAILED")
+
+
 def test_a_run_in_which_everything_fails_stops_early(api: Api, tmp_path: Path):
     source = tmp_path / "pages"
     source.mkdir()

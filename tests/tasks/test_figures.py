@@ -1,11 +1,13 @@
 import pytest
 
 from tasks.destination import Destination
-from tasks.figures import FAILURES_SHOWN, read_figures
+from tasks.figures import FAILURES_SHOWN, read_failures, read_figures
+from tasks.manifest import run_file
 from tasks.publish import publish
+from tasks.recover import close_workspace
 from tasks.report import RunReport
 from tasks.summary import summary_markdown
-from tests.tasks.helpers import failed_row, make_job, open_workspace, publish_rows, row, write_journal
+from tests.tasks.helpers import after, failed_row, make_job, open_workspace, publish_rows, row, write_journal
 
 
 def report():
@@ -40,6 +42,22 @@ def test_figures_are_those_of_the_run_and_the_manifest(tmp_path, name):
     assert (figures.slowest[0].ms, figures.slowest[0].megapixels) == (113.0, 0.0012)
     assert [(times.stage, times.p50, times.max) for times in figures.stages][1] == ("decode", 2.0, 100.0)
     summary_markdown(figures)
+
+
+def test_a_run_that_was_tried_again_is_judged_by_how_its_images_came_out_in_the_end(place):
+    assert read_failures(place, "run") == (0, {})
+    for rows in (
+        [row("a.jpg"), failed_row("b.jpg", "source.denied"), failed_row("c.jpg", "decode.corrupt")],
+        [row("b.jpg", processed_at=after(9))],
+    ):
+        job = make_job(place)
+        job = job.model_copy(update={"run_file": run_file(place, job.run_id)})
+        workspace = open_workspace(place, job)
+        write_journal(workspace, rows)
+        publish(workspace, job, delete=True)
+        close_workspace(workspace)
+    assert len(list(place.runs.iterdir())) == 2
+    assert read_failures(place, "run") == (3, {"decode.corrupt": 1})
 
 
 def test_failures_without_a_message_and_more_than_can_be_shown(place):

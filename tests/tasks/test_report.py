@@ -2,7 +2,7 @@ import pytest
 
 from tasks.discover import Listing, Skipped
 from tasks.plan import Plan, Shard
-from tasks.report import PROBLEMS_TOLD, RunReport, enough, first_sentence
+from tasks.report import PROBLEMS_TOLD, Failures, RunReport, enough, first_sentence
 
 
 def report(**figures):
@@ -19,15 +19,16 @@ def test_a_run_with_nothing_to_do_says_so():
     [(1, 9, 0.1, False), (2, 9, 0.1, True), (0, 0, 0.0, False), (1, 1000, 0.0, True), (5, 0, 1.0, False)],
 )
 def test_too_many_failures_are_a_problem(failed, ok, ratio, problem):
-    checked = report(failed=failed, ok=ok, error_codes={"decode.corrupt": failed})
-    checked.check_failures(ratio)
+    checked = report()
+    failures = Failures(ok + failed, {"decode.corrupt": failed})
+    checked.check_failures(failures, ratio)
     assert bool(checked.problems) is problem
     if problem:
         assert f"{failed} × decode.corrupt" in checked.problems[0]
         assert f"max_failure_ratio = {ratio:g}" in checked.problems[0]
         said = float(checked.problems[0].partition("max_failure_ratio of ")[2].partition(" ")[0])
         checked.problems.clear()
-        checked.check_failures(said)
+        checked.check_failures(failures, said)
         assert not checked.problems, "what the message says must be enough"
 
 
