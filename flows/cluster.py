@@ -185,7 +185,8 @@ def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "worker_dashboard_address": "127.0.0.1:0",
-        "silence_logs": logging.ERROR,
+        # What a worker says of connections that close as its cluster ends is no news; the run tells what is.
+        "silence_logs": logging.CRITICAL,
     }
     config = dict(WORKER_CONFIG)
     if sys.platform == "linux":

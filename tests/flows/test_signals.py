@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, model_serializer
 
-from flows.signals import interruptible, sigterm_exits
+from flows.signals import deferred, interruptible, sigterm_exits
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """No signal is ignored, as SIGHUP would be below `nohup`."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Interrupted(BaseModel):
@@ -51,3 +61,11 @@ def test_what_is_ignored_stays_ignored():
 def test_other_exceptions_are_left_alone():
     with pytest.raises(ZeroDivisionError), interruptible():
         _ = 1 / 0
+
+
+def test_signals_wait_while_they_are_deferred():
+    reached = []
+    with sigterm_exits(), pytest.raises(SystemExit), deferred():
+        signal.raise_signal(signal.SIGTERM)
+        reached.append(True)
+    assert reached
