@@ -9,7 +9,7 @@ from chaos import VICTIMS, Chaos, chaos
 from harness import Api
 
 SURVIVED = {"workers", "server"}
-"""Without these a run goes on: it gets others (a worker may be killed while its cluster starts, which then ends the run)."""
+"""Without these a run goes on. A single worker may be killed while its cluster starts, which then ends the run."""
 
 
 @pytest.fixture(scope="module")
