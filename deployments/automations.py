@@ -36,26 +36,16 @@ TAGGED = ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}", "pr
 
 def zombies() -> AutomationCore:
     """Return the automation that marks a run as Crashed when its heartbeat stops and it has not ended."""
+    seconds = MISSED_HEARTBEATS * HEARTBEAT_SECONDS
+    message = (
+        f"Its process died: no heartbeat for {seconds} s. What is finished is kept: the next run, or a retry of this "
+        "one, goes on from there."
+    )
     return AutomationCore(
         name=ZOMBIES,
         description=f"A run that misses {MISSED_HEARTBEATS} heartbeats has died. Kept up to date by `make deploy`.",
-        trigger=EventTrigger(
-            after={HEARTBEAT},
-            expect={HEARTBEAT} | ENDS,
-            match=FLOW_RUNS,
-            match_related=TAGGED,
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=MISSED_HEARTBEATS * HEARTBEAT_SECONDS),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"Its process died: no heartbeat for {MISSED_HEARTBEATS * HEARTBEAT_SECONDS} s. What is "
-                "finished is kept: the next run, or a retry of this one, goes on from there.",
-            )
-        ],
+        trigger=_nothing_after(HEARTBEAT, {HEARTBEAT} | ENDS, seconds),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
     )
 
 
@@ -65,25 +55,26 @@ def unstarted() -> AutomationCore:
     So it is when a worker's machine dies, or the worker is stopped, just then. Such a run keeps its deployment's only
     place.
     """
+    message = f"It did not begin within {START_SECONDS} s after a worker had taken it. Nothing was done."
     return AutomationCore(
         name=UNSTARTED,
         description=f"A run that is Pending for {START_SECONDS} s was lost. Kept up to date by `make deploy`.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.Pending"},
-            expect={"prefect.flow-run.Running"} | ENDS,
-            match=FLOW_RUNS,
-            match_related=TAGGED,
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=START_SECONDS),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"It did not begin within {START_SECONDS} s after a worker had taken it. Nothing was done.",
-            )
-        ],
+        trigger=_nothing_after("prefect.flow-run.Pending", {"prefect.flow-run.Running"} | ENDS, START_SECONDS),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
+    )
+
+
+def _nothing_after(event: str, expected: set[str], seconds: int) -> EventTrigger:
+    """Return what fires when a run that is looked after sends none of the expected events for so long after another."""
+    return EventTrigger(
+        after={event},
+        expect=expected,
+        match=FLOW_RUNS,
+        match_related=TAGGED,
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=timedelta(seconds=seconds),
     )
 
 

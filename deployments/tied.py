@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
 
-from tasks.child import PR_SET_PDEATHSIG
+from tasks.orphan import end_with_parent
 
 
 def main() -> None:
     """Become the module."""
     parent, *command = sys.argv[1:]
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != int(parent):
         sys.exit(1)  # it has died meanwhile
     os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606 - this interpreter

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import psutil
 
-from flows.signals import sigterm_exits
+from flows.signals import ENDING, sigterm_exits
 
 POOL = "darkroom"
 RUN_SECONDS = 60.0
@@ -43,7 +43,7 @@ def main() -> None:
 def _end(worker: subprocess.Popen[bytes]) -> None:
     """End a worker's flow runs, and then the worker; none of it is left when this returns."""
     # Who asks a second time is answered already.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     while runs := _flow_runs(worker.pid):
         print(f"Telling {len(runs)} flow run(s) to end; what is finished is kept.", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -21,54 +21,33 @@ def sigterm_exits() -> Iterator[None]:
 
     One that is ignored, as by `nohup`, stays so.
     """
-    if not _in_main_thread():
-        yield
-        return
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, leave) for number in heard}
-    try:
+    with _handled(heard, leave):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
     """Have signals wait until the end: one that interrupts an import leaves behind a lock that others wait for."""
-    if not _in_main_thread():
-        yield
-        return
     waiting: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in ENDING}
-    heard = {number: handler for number, handler in handlers.items() if callable(handler)}
-    for number in heard:
-        signal.signal(number, lambda number, _frame: waiting.append(number))
+    heard = [number for number in ENDING if callable(signal.getsignal(number))]
     try:
-        yield
+        with _handled(heard, lambda number, _frame: waiting.append(number)):
+            yield
     finally:
-        for number, handler in heard.items():
-            signal.signal(number, handler)
-        for waited in waiting:
-            signal.raise_signal(waited)
+        for number in waiting:
+            signal.raise_signal(number)
 
 
 @contextmanager
 def unheard_by_children() -> Iterator[None]:
     """Have processes that are started within ignore what is sent to all of a terminal's: this one ends them."""
-    if not _in_main_thread():
+    with _handled((signal.SIGINT, signal.SIGHUP), signal.SIG_IGN):
         yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -102,6 +81,22 @@ def interruptible() -> Iterator[Callable[[], None]]:
         signal.set_wakeup_fd(before)
         os.close(reader)
         os.close(writer)
+
+
+@contextmanager
+def _handled(
+    numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], object] | signal.Handlers
+) -> Iterator[None]:
+    """Have signals handled by something else for a while; in another thread than the main one, nothing changes."""
+    if not _in_main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def _in_main_thread() -> bool:

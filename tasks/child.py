@@ -5,7 +5,6 @@ What an image may take is decided by what its header promises, and enforced by t
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import resource
@@ -24,6 +23,7 @@ from pydantic import BaseModel, FiniteFloat
 from tasks.errors import ErrorCode, as_image_error
 from tasks.imaging import SourceFacts, configure_codecs, limits, probe, transform
 from tasks.imaging.geometry import plan_geometry
+from tasks.orphan import end_with_parent
 from tasks.recipe import Recipe
 
 PIXELS_PER_TURN = 25_000_000
@@ -35,8 +35,6 @@ BYTES_PER_PIXEL = 2 * limits.BYTES_PER_PIXEL
 BYTES_PER_BYTE = limits.BYTES_PER_SOURCE_BYTE
 """Memory that an image may take: some in any case, some for each pixel of itself or its output, and some for each byte
 of its file. It is more than `tasks.imaging.limits` states, because the kernel also counts what is only reserved."""
-
-PR_SET_PDEATHSIG = 1
 
 HEAD = struct.Struct("!QQ")
 """Before each message: the lengths of its JSON and of the bytes that follow."""
@@ -158,8 +156,8 @@ def _be_expendable() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     _limit(resource.RLIMIT_CORE, 0)
+    end_with_parent(signal.SIGKILL)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
 

@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.errors import SettingsError
+from tasks.errors import DamagedError, SettingsError
 
 SEAL = "darkroom.sha256"
 """The key. Its value is 64 hexadecimal digits for the file and 64 for the footer."""
@@ -76,6 +76,18 @@ def damage(file: Path) -> str | None:
         FileNotFoundError: there is none.
     """
     return _damage(file, footer_only=False)
+
+
+def check_whole(file: Path, remedy: str) -> None:
+    """Make sure that a file of `sealed_writer` is what was written; it need not be there.
+
+    Raises:
+        SettingsError: this user may not read it.
+        DamagedError: it is not; has the remedy.
+    """
+    with suppress(FileNotFoundError):
+        if reason := damage(file):
+            raise DamagedError(file, reason, remedy)
 
 
 def footer_damage(file: Path) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.destination import Destination
 from tasks.durable import replace_durably, unused_name
 from tasks.errors import DamagedError, DarkroomError
-from tasks.integrity import damage, footer_damage, sealed_writer
+from tasks.integrity import check_whole, footer_damage, sealed_writer
 from tasks.recipe import Job, Recipe
 
 SCHEMA_VERSION = 1
@@ -134,7 +133,7 @@ def read_whole(manifest: Path) -> ManifestInfo | None:
         DamagedError: it is damaged.
         DarkroomError: it was written by another version of Darkroom.
     """
-    _check(manifest, way_out(manifest))
+    check_whole(manifest, way_out(manifest))
     return read_info(manifest)
 
 
@@ -144,12 +143,6 @@ def way_out(manifest: Path) -> str:
         f"It was left as it is. 'darkroom rebuild-manifest {manifest.parent}' makes it again from the outputs and the "
         "files of the runs."
     )
-
-
-def _check(file: Path, remedy: str) -> None:
-    with suppress(FileNotFoundError):
-        if reason := damage(file):
-            raise DamagedError(file, reason, remedy)
 
 
 def _read_info(file: Path, remedy: str) -> ManifestInfo | None:
@@ -177,7 +170,7 @@ def read_record(file: Path) -> tuple[str, RunRecord] | None:
         DamagedError: it is damaged, in whatever part.
         DarkroomError: it was written by another version of Darkroom.
     """
-    _check(file, _WITHOUT_A_RUN_FILE)
+    check_whole(file, _WITHOUT_A_RUN_FILE)
     footer = _read_footer(file, _WITHOUT_A_RUN_FILE)
     if footer is None:
         return None

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from tasks import sql
 from tasks.destination import Workspace
 from tasks.durable import replace_durably
-from tasks.errors import DamagedError, DarkroomError
-from tasks.integrity import damage
+from tasks.errors import DarkroomError
+from tasks.integrity import check_whole, damage
 from tasks.manifest import (
     OUTPUT_KEPT,
     ROW_GROUP_ROWS,
@@ -59,10 +59,11 @@ def publish(
     """
     destination = workspace.destination
     read_whole(destination.manifest)
-    _check_work([*workspace.journal_parts(), *([workspace.deleted] if delete else [])])
+    for file in [*workspace.journal_parts(), *([workspace.deleted] if delete else [])]:
+        check_whole(file, "The same command goes on from what is whole.")
     run_file = destination.runs / job.run_file
     if delete or stopped:
-        record = _record(workspace if delete else None, job, work_seconds)
+        record = _record(job, work_seconds, workspace.deleted if delete else None)
     else:
         record = _record_of_interrupted(workspace, job)
     temporary = destination.manifest.with_name(f".{destination.manifest.name}.tmp")
@@ -78,19 +79,12 @@ def publish(
     replace_durably(temporary, destination.manifest)
 
 
-def _check_work(files: list[Path]) -> None:
-    """Make sure that what a run wrote down, maybe hours ago, is still what it was."""
-    for file in files:
-        if file.exists() and (reason := damage(file)):
-            raise DamagedError(file, reason, "The same command goes on from what is whole.")
-
-
-def _record(deleting: Workspace | None, job: Job, work_seconds: float | None) -> RunRecord:
+def _record(job: Job, work_seconds: float | None, deleted: Path | None) -> RunRecord:
     return RunRecord(
         started_at=job.started_at,
         seconds=max(0.0, (datetime.now(UTC) - job.started_at).total_seconds()),
         work_seconds=work_seconds,
-        deleted=pq.read_metadata(deleting.deleted).num_rows if deleting and deleting.deleted.exists() else 0,
+        deleted=pq.read_metadata(deleted).num_rows if deleted and deleted.exists() else 0,
     )
 
 
@@ -146,12 +140,13 @@ def _part_groups(parts: list[Path]) -> Iterator[list[Path]]:
 _MERGED_SQL = f"""
     WITH
         old AS (FROM base WHERE {{within}}),
-        new AS (FROM journal WHERE {{within}}),
-        kept AS (FROM new WHERE list_contains(warnings, {sql.text(OUTPUT_KEPT)}))
+        new AS (
+            FROM journal WHERE {{within}} AND NOT coalesce(list_contains(warnings, {sql.text(OUTPUT_KEPT)}), false)
+        )
     FROM (
-        FROM new ANTI JOIN kept USING (source_path) WHERE status <> 'unchanged'
+        FROM new WHERE status <> 'unchanged'
         UNION ALL BY NAME
-        FROM old ANTI JOIN (FROM new ANTI JOIN kept USING (source_path)) USING (source_path)
+        FROM old ANTI JOIN new USING (source_path)
         UNION ALL BY NAME
         SELECT old.* REPLACE (
             new.source_size AS source_size, new.source_mtime AS source_mtime, new.source_etag AS source_etag
