@@ -6,9 +6,9 @@ import logging
 import multiprocessing
 import multiprocessing.forkserver
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ WORKER_MODULE = "flows.worker"
 """Imported once by the process that workers are forked from; it must start no thread and open no client."""
 
 CONNECT_SECONDS = 10
+
+START_TRIES = 3
+"""Dask gives up a cluster of which a worker dies before it is ready."""
 
 _early_cluster: ContextVar[_EarlyCluster | None] = ContextVar("early_cluster", default=None)
 
@@ -135,7 +138,7 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
                 runner = DaskTaskRunner(early.cluster())
             stack.enter_context(runner)
             _ = runner.client
-        except (OSError, TimeoutError, TypeError, ValueError) as error:
+        except (OSError, RuntimeError, TimeoutError, TypeError, ValueError) as error:
             raise ClusterError(f"The Dask cluster could not be started or reached: {error}") from error
         yield runner
 
@@ -195,9 +198,16 @@ def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
     with (
         _only_errors("distributed"),
         _dask_config(config),
-        LocalCluster(**arguments | compute.cluster_kwargs) as cluster,
+        _started(lambda: LocalCluster(**arguments | compute.cluster_kwargs)) as cluster,
     ):
         yield cluster
+
+
+def _started(start: Callable[[], LocalCluster]) -> LocalCluster:
+    for _ in range(START_TRIES - 1):
+        with suppress(RuntimeError):  # what Dask raises then
+            return start()
+    return start()
 
 
 @contextmanager

@@ -42,17 +42,18 @@ ENVIRONMENT = {
 
 
 def longest_seconds(rules: Rules) -> float:
-    """Return for how many seconds, by the clock, the careful lane may be at an image: two children."""
+    """Return for how many seconds, by the clock, the careful lane may be at an image: three children."""
     orders = Orders(recipe=Recipe(), max_pixels=rules.max_pixels, seconds=rules.max_image_seconds, memory=None)
     image = PATIENCE * (orders.seconds + orders.seconds_for(rules.max_pixels))
-    return 2 * (START_SECONDS + image + END_SECONDS)
+    return 3 * (START_SECONDS + image + END_SECONDS)
 
 
 class Isolated:
     """Transforms images in a child process, which is started when it is first needed and after each downfall.
 
     Only a fresh child is believed: an image that brings down one that has served others before is tried again,
-    because they may have broken it. So a bad image costs two children at most.
+    because they may have broken it. So it is once more after a fresh child was killed from outside: a machine that
+    runs out of memory kills whom it likes. A bad image costs three children at most.
 
     Args:
         recipe: what happens to the pixels.
@@ -74,6 +75,7 @@ class Isolated:
                 brings a child down.
             DarkroomError: no child can be started.
         """
+        killed = False
         while True:
             fresh = self._child is None
             child = self._child or self._start()
@@ -83,8 +85,9 @@ class Isolated:
                 if error.code not in _DOWNFALLS:
                     raise
                 self.close()
-                if fresh or error.code is ErrorCode.DECODE_TIMEOUT:
+                if error.code is ErrorCode.DECODE_TIMEOUT or (fresh and (killed or not isinstance(error, _Killed))):
                     raise
+                killed = fresh
             except BaseException:
                 self.close()
                 raise
@@ -109,6 +112,13 @@ class Isolated:
 
 _DOWNFALLS = frozenset({ErrorCode.DECODE_CRASH, ErrorCode.DECODE_TIMEOUT, ErrorCode.DECODE_MEMORY})
 _TRANSFORMED = TypeAdapter(Transformed)
+
+
+class _Killed(ImageError):  # noqa: N818 - an end, and not always the image's fault
+    """A child was killed by somebody else; most likely by the kernel, which needed memory."""
+
+    def __init__(self) -> None:
+        super().__init__(ErrorCode.DECODE_MEMORY, "the decoder's process was killed, most likely for its memory")
 
 
 class _Child:
@@ -191,7 +201,7 @@ class _Child:
         if code == -signal.SIGXCPU:
             return self._too_long()
         if code == -signal.SIGKILL:
-            return ImageError(ErrorCode.DECODE_MEMORY, "the decoder's process was killed, most likely for its memory")
+            return _Killed()
         how = next((known.name for known in signal.Signals if known == -code), f"exit code {code}")
         return ImageError(ErrorCode.DECODE_CRASH, f"the decoder crashed ({how})")
 

@@ -73,11 +73,20 @@ class _Image:
 
 
 class Pipeline:
-    """Reads ahead and writes behind in threads while one image at a time goes through its lane."""
+    """Reads ahead and writes behind in threads while one image at a time goes through its lane.
 
-    def __init__(self, job: Job, shard: int, make: Make) -> None:
+    Args:
+        job: what the run is to do.
+        shard: the shard's number.
+        make: the lane.
+        wanted: says whether the run still is; asked before outputs are written, because by then another may write
+            outputs of the same names.
+    """
+
+    def __init__(self, job: Job, shard: int, make: Make, wanted: Callable[[], bool]) -> None:
         self._job = job
         self._make = make
+        self._wanted = wanted
         self._source = LocalFolder(os.fsencode(job.source), confined=not job.rules.follow_symlinks)
         destination = Destination(Path(job.destination))
         self._destination = LocalFolder(os.fsencode(destination.root))
@@ -90,7 +99,11 @@ class Pipeline:
         }
 
     def run(self, planned: list[Row]) -> Iterator[Row]:
-        """Yield a finished row for every planned one, in the same order."""
+        """Yield a finished row for every planned one, in the same order.
+
+        Raises:
+            DarkroomError: the run has ended meanwhile, or an image could not be tried.
+        """
         behind: deque[tuple[int, Future[list[Row]]]] = deque()
         held = 0
         with (
@@ -178,6 +191,8 @@ class Pipeline:
         image.data = b""  # it would be held until its batch is written
 
     def _finish_batch(self, batch: list[_Image]) -> list[Row]:
+        if not self._wanted():
+            raise DarkroomError(f"Run {self._job.run_id} has ended; what it had finished, another has adopted.")
         return [self._finish(image) for image in batch]
 
     def _finish(self, image: _Image) -> Row:

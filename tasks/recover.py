@@ -96,8 +96,9 @@ def close_workspace(workspace: Workspace) -> None:
         for batch in _obsolete(workspace):
             for file_name in batch.column(0).to_pylist():
                 outputs.delete(file_name)
+    # By this, a worker elsewhere that is still at a shard knows that its run has ended. It may just be writing to the
+    # folder: what it leaves, the next run removes.
     workspace.job.unlink(missing_ok=True)
-    # A worker elsewhere that is still at a shard may be writing to it: what it leaves, the next run removes.
     shutil.rmtree(workspace.root, ignore_errors=True)
 
 

@@ -82,7 +82,8 @@ def work_shard(shard: ShardRef) -> ShardResult:
 
     Raises:
         DestinationError: nothing can be written to the destination any more.
-        DarkroomError: this worker's libraries would make other pixels than the run's recipe says.
+        DarkroomError: this worker's libraries would make other pixels than the run's recipe says; or the run has
+            ended, as one may whose flow was cancelled while workers of a cluster of its user's were at their shards.
     """
     tell(shard)  # before anything is touched that may hang
     configure_codecs()
@@ -103,13 +104,14 @@ def work_shard(shard: ShardRef) -> ShardResult:
     tally = _Tally(shard, len(planned) - len(rows), careful)
     try:
         with _lane(job, careful) as make:
-            for row in Pipeline(job, shard.number, tally.moving(make)).run(rows):
+            for row in Pipeline(job, shard.number, tally.moving(make), workspace.job.exists).run(rows):
                 journal.add(row)
                 tally.add(row)
                 if tally.unwritable >= UNWRITABLE_IMAGES:
                     _check_writable(workspace.destination, row)
     finally:
-        journal.flush()
+        if workspace.job.exists():
+            journal.flush()
     return tally.result()
 
 

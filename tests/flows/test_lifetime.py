@@ -217,6 +217,20 @@ def test_a_lost_worker_costs_its_shard_another_attempt(
     assert sorted(manifest_rows(out)) == sorted(path.name for path in large_folder.iterdir())
 
 
+def test_a_worker_that_is_lost_while_its_cluster_starts_is_replaced(
+    api: Api, start: Callable[..., Started], folder: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    started = start("run", folder, out, "--workers", "1", "--max-failure-ratio", "1", environment=api.environment)
+    eventually(lambda: workers(started.process))
+
+    workers(started.process)[0].kill()
+
+    _, errors = started.process.communicate(timeout=120)
+    assert started.process.returncode == 0, errors
+    assert manifest_rows(out).keys() == tree(folder).keys() - {"notes.txt", ".hidden.jpg"}
+
+
 def test_a_second_run_is_told_who_holds_the_destination(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):

@@ -39,6 +39,18 @@ def leave():
     os._exit(3)
 
 
+def fall():
+    """End as the kernel's choice does when memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fall_once():
+    """End so in one process, and come out well in the next."""
+    with open(LOG) as log:
+        if log.read().count("fall_once ") == 1:
+            fall()
+
+
 def spin():
     """An endless loop in C that never lets go of the interpreter's lock."""
     sum(itertools.repeat(0))
@@ -81,7 +93,7 @@ def break_later():
     tasks.imaging.broken = True
 
 
-POISON = (crash, abort, leave, spin, grind, sleep, eat, overflow, babble, break_later)
+POISON = (crash, abort, leave, fall, fall_once, spin, grind, sleep, eat, overflow, babble, break_later)
 KINDS = {each.__name__.encode(): each for each in POISON}
 decode = tasks.imaging.transform
 

@@ -107,6 +107,18 @@ def test_only_a_fresh_child_is_believed(isolated, log):
     assert len(set(children)) == len(children) == 2
 
 
+def test_a_child_that_is_killed_from_outside_is_believed_the_second_time(isolated, log):
+    isolated(GOOD)
+    assert isolated(poison("fall_once")).data == transform(poison("fall_once"), SMALL, QUICK.max_pixels).data
+    error = failure(isolated, poison("fall"))
+    assert (error.code, error.message) == (
+        ErrorCode.DECODE_MEMORY,
+        "the decoder's process was killed, most likely for its memory",
+    )
+    children = {kind: [pid for what, _, pid in met(log) if what == kind] for kind in ("fall", "fall_once")}
+    assert {kind: len(set(pids)) for kind, pids in children.items()} == {"fall": 3, "fall_once": 2}
+
+
 def test_what_an_image_may_take_depends_on_what_its_header_promises(log):
     orders = Orders(recipe=SMALL, max_pixels=10**9, seconds=60, memory=None)
     assert [orders.seconds_for(pixels) for pixels in (0, 25_000_000, 250_000_000)] == [60, 60, 600]

@@ -274,6 +274,27 @@ def test_an_output_outlives_a_failure_that_may_pass(source, place):
     assert manifest_rows(place)["a.jpg"]["run_id"] == "third"
 
 
+def test_a_worker_whose_run_has_ended_writes_no_more(source, place, monkeypatch):
+    for number in range(100):
+        write_image(source / f"{number:03d}.jpg", seed=number)
+    workspace, _, plan = prepare(source, place)
+    made = []
+    transform = lanes.transform
+
+    def made_until_the_run_ends(*arguments):
+        made.append(arguments)
+        if len(made) == 50:
+            close_workspace(workspace)
+        return transform(*arguments)
+
+    monkeypatch.setattr(lanes, "transform", made_until_the_run_ends)
+    with pytest.raises(DarkroomError, match="Run run has ended"):
+        work_shard(shard_of(place, plan))
+    assert len(made) < 100
+    assert len(files(place.images)) < 56, "no more than the batch that was worked on then"
+    assert not workspace.root.exists()
+
+
 def test_retries_of_later_runs_are_counted(source, place):
     write_image(source / "real.jpg")
     (source / "a.jpg").symlink_to("gone.jpg")
