@@ -74,7 +74,7 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     if not planned.nothing_to_do:
         _run("journal", destination, run_id)
         with step.timed("publish"):
-            publish(workspace, job, delete=True)
+            publish(workspace, job, ended=True)
         with step.timed("report"):
             read_figures(RunReport(source="", destination="", run_id=run_id), workspace, job)
     with step.timed("close"):

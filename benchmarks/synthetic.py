@@ -168,7 +168,7 @@ def write_prepared(source: Path, destination: Path) -> None:
     listing = discover(source, workspace.listing)
     make_plan(workspace, run, listing, 2)
     write_journal(workspace, output_bytes=listing.bytes // listing.images)
-    publish(workspace, run, delete=True)
+    publish(workspace, run, ended=True)
     close_workspace(workspace)
     write_tree(destination / "images", listing.images)
 

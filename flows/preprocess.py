@@ -145,8 +145,9 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
                 _work(shards, job, compute, lease, report)
             if not plan.nothing_to_do:
                 lease.check()
-                stopped = report.stopped
-                publish(workspace, job, delete=not stopped, stopped=stopped, work_seconds=report.work_seconds)
+                if report.stopped:
+                    write_durably(workspace.stopped, "")
+                publish(workspace, job, ended=True, work_seconds=report.work_seconds)
                 read_figures(report, workspace, job)
                 sheets = _contact_sheets(workspace, job)
             report.check_failures(_failures(place, report), rules.max_failure_ratio)

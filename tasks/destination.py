@@ -98,6 +98,11 @@ class Workspace:
         return self.root / "deleted.parquet"
 
     @property
+    def stopped(self) -> Path:
+        """There if a guard has stopped the run: what it is to leave alone, it is even if another finishes it."""
+        return self.root / "stopped"
+
+    @property
     def obsolete(self) -> Path:
         """The outputs that the manifest no longer names, once it is published."""
         return self.root / "obsolete.parquet"

@@ -40,9 +40,7 @@ _DELETED_SCHEMA = pa.schema([pa.field("source_path", pa.string())])
 _OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])
 
 
-def publish(
-    workspace: Workspace, job: Job, *, delete: bool, stopped: bool = False, work_seconds: float | None = None
-) -> None:
+def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float | None = None) -> None:
     """Make what a run's journal holds part of the manifest, and note which outputs that makes obsolete.
 
     Can be repeated after an interruption anywhere, with the same end.
@@ -50,19 +48,21 @@ def publish(
     Args:
         workspace: the run's working folder; it is not removed.
         job: what the run was to do.
-        delete: also drop the images of `workspace.deleted`; only a run that came to its end may.
-        stopped: a guard ended the run before its time: its failures take the place of no output.
+        ended: the run came to its end: the images of `workspace.deleted` are dropped, too. Not if a guard has stopped
+            it, of which `workspace.stopped` tells: nothing is, and its failures take the place of no output.
         work_seconds: how long shards ran in a run that was not interrupted.
 
     Raises:
         DamagedError: the former manifest is damaged, or what the run has written; nothing is published.
     """
     destination = workspace.destination
+    stopped = workspace.stopped.exists()
+    delete = ended and not stopped
     read_whole(destination.manifest)
     for file in [*workspace.journal_parts(), *([workspace.deleted] if delete else [])]:
         check_whole(file, "The same command goes on from what is whole.")
     run_file = destination.runs / job.run_file
-    if delete or stopped:
+    if ended:
         record = _record(job, work_seconds, workspace.deleted if delete else None)
     else:
         record = _record_of_interrupted(workspace, job)

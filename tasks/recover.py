@@ -49,7 +49,7 @@ def recover(destination: Destination) -> Recovered:
         # being removed.
         if parts and workspace.job.exists():
             job = read_job(workspace)
-            publish(workspace, job, delete=False)
+            publish(workspace, job, ended=False)
             images += sum(pq.read_metadata(part).num_rows for part in parts)
         elif workspace.job.exists():
             _retract(workspace)

@@ -161,7 +161,7 @@ def publish_rows(place, rows, *, run_id="run", recipe=SMALL):
     job = make_job(place, run_id=run_id, recipe=recipe)
     workspace = open_workspace(place, job)
     write_journal(workspace, [each | {"run_id": run_id} for each in rows])
-    publish(workspace, job, delete=False)
+    publish(workspace, job, ended=False)
     close_workspace(workspace)
     for each in rows:
         if each["file_name"]:

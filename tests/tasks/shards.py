@@ -30,5 +30,5 @@ def run(source, place, **options):
     workspace, job, plan = prepare(source, place, **options)
     for shard in plan.shards:
         work_shard(shard_of(place, plan, shard.number, run_id=workspace.run_id))
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     close_workspace(workspace)

@@ -32,7 +32,7 @@ def night(source, place, recipe):
     for shard in plan.shards:
         ref = {"destination": str(place.root), "run_id": job.run_id, "of": len(plan.shards)}
         work_shard(ShardRef(number=shard.number, images=shard.images, **ref))
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     return workspace, job
 
 
@@ -180,7 +180,7 @@ def test_what_was_too_much_for_a_decoder_is_never_given_to_another(source, place
     for code in ErrorCode:
         plain(source / f"{code}.png", (10, 10), (0, 0, 0))
     write_journal(workspace, [failed_row(f"{code}.png", code.value) for code in sorted(ErrorCode)])
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     given = []
     monkeypatch.setattr(contact_sheet, "FAILURES_SHOWN", 100)
     monkeypatch.setattr(contact_sheet, "preview", lambda data, _side, _seconds: given.append(data))
@@ -196,7 +196,7 @@ def test_previews_end_when_their_time_is_up(source, place, monkeypatch):
     for number in range(5):
         (source / f"{number}.jpg").write_bytes(b"x")
     write_journal(workspace, [failed_row(f"{number}.jpg", "decode.corrupt") for number in range(5)])
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     seconds = iter([0.0, 0.0, 1.0, 4.5, 5.9, 6.1])
     given = []
     monkeypatch.setattr(contact_sheet, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
@@ -211,7 +211,7 @@ def test_of_many_failures_every_kind_is_shown(source, place):
     many = [failed_row(f"a/{number:03d}.jpg", "source.denied") for number in range(100)]
     rare = [failed_row("z.jpg", "write.failed"), failed_row("y.jpg", "decode.corrupt")]
     write_journal(workspace, many + rare)
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     tiles = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contact_sheet, "draw_sheet", lambda drawn, _max_bytes: tiles.extend(drawn) or b"")
@@ -225,7 +225,7 @@ def test_of_many_failures_every_kind_is_shown(source, place):
 def test_a_run_that_attempted_nothing_has_no_pictures(place):
     job = make_job(place)
     workspace = open_workspace(place, job)
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     assert make_contact_sheets(workspace, job) == ContactSheets()
 
 
@@ -233,5 +233,5 @@ def test_images_that_were_only_touched_are_not_shown(place):
     job = make_job(place)
     workspace = open_workspace(place, job)
     write_journal(workspace, [row("a.jpg", status="unchanged", file_name=None, width=None, height=None)])
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     assert make_contact_sheets(workspace, job) == ContactSheets()

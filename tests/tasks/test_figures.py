@@ -29,7 +29,7 @@ def test_figures_are_those_of_the_run_and_the_manifest(tmp_path, name):
         failed_row("f3.jpg", "source.denied", source_size=None),
     ]
     write_journal(workspace, rows)
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     figures = report()
     read_figures(figures, workspace, job)
     assert figures.published
@@ -54,7 +54,7 @@ def test_a_run_that_was_tried_again_is_judged_by_how_its_images_came_out_in_the_
         job = job.model_copy(update={"run_file": run_file(place, job.run_id)})
         workspace = open_workspace(place, job)
         write_journal(workspace, rows)
-        publish(workspace, job, delete=True)
+        publish(workspace, job, ended=True)
         close_workspace(workspace)
     assert len(list(place.runs.iterdir())) == 2
     assert read_failures(place, "run") == (3, {"decode.corrupt": 1})
@@ -65,7 +65,7 @@ def test_failures_without_a_message_and_more_than_can_be_shown(place):
     workspace = open_workspace(place, job)
     codes = [failed_row(f"{number}.jpg", "decode.corrupt", error_message=None) for number in range(FAILURES_SHOWN + 5)]
     write_journal(workspace, codes)
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     figures = report()
     read_figures(figures, workspace, job)
     assert (len(figures.failures), figures.failed, figures.stages) == (FAILURES_SHOWN, FAILURES_SHOWN + 5, [])

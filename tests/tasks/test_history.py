@@ -34,7 +34,7 @@ def night(place, run_id, rows, *, deleted=(), started=NOON, work_seconds=4.0):
         write_journal(workspace, [each | {"run_id": run_id} for each in rows])
     if deleted:
         write_deleted(workspace, deleted)
-    publish(workspace, job, delete=True, work_seconds=work_seconds)
+    publish(workspace, job, ended=True, work_seconds=work_seconds)
     close_workspace(workspace)
     return place.runs / job.run_file
 

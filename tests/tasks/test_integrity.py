@@ -55,7 +55,7 @@ def whole(tmp_path_factory):
         write_image(source / f"{number}.jpg", seed=number)
     workspace, job, _ = prepare(source, place, run_id="next", workers=2)
     write_journal(workspace, [row("0.jpg"), failed_row("1.jpg", "decode.corrupt")])
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     parts = (place.manifest, place.runs / "run.parquet", workspace.journal_parts()[0])
     return dict(zip(KINDS, (*parts, workspace.plan, workspace.deleted, workspace.obsolete), strict=True))
 
@@ -173,7 +173,7 @@ def test_images_of_a_damaged_journal_part_are_made_again_by_the_next_attempt(sou
     result = work_shard(shard_of(place, plan, attempt=2))
 
     assert (result.ok, result.resumed) == (4, 0)
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     assert sorted(manifest_rows(place)) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
 
 
@@ -191,7 +191,7 @@ def test_what_was_damaged_since_is_not_published(place, kind):
     before = files(place.root)
 
     with pytest.raises(DamagedError, match=rf"{file.name} is damaged \(it is not what was written"):
-        publish(workspace, job, delete=True)
+        publish(workspace, job, ended=True)
 
     assert files(place.root) == before
     if kind == "manifest":
@@ -206,7 +206,7 @@ def test_nothing_is_removed_by_a_damaged_list_of_what_is_obsolete(place):
     job = make_job(place, run_id="next")
     workspace = open_workspace(place, job)
     write_deleted(workspace, ["gone.jpg"])
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     data = workspace.obsolete.read_bytes()
     workspace.obsolete.write_bytes(data.replace(b"gone.jpg", b"a.jpg\0\0\0"))
     assert damage(workspace.obsolete)

@@ -43,12 +43,12 @@ COLUMNS = [
 """As the design names them, in its order."""
 
 
-def publish_run(place, rows=(), *, run_id="next", deleted=(), delete=True, recipe=SMALL):
+def publish_run(place, rows=(), *, run_id="next", deleted=(), ended=True, recipe=SMALL):
     job = make_job(place, run_id=run_id, recipe=recipe)
     workspace = open_workspace(place, job)
     write_journal(workspace, [each | {"run_id": run_id} for each in rows])
     write_deleted(workspace, list(deleted))
-    publish(workspace, job, delete=delete)
+    publish(workspace, job, ended=ended)
     return workspace, job
 
 
@@ -166,7 +166,7 @@ def test_of_several_rows_of_a_run_the_latest_counts(place):
     late = row("a.jpg", processed_at=after(2), attempts=2)
     write_journal(workspace, [late], attempt="001-1-1")
     write_journal(workspace, [early], attempt="002-1-1")
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     for file in (place.manifest, place.runs / "run.parquet"):
         assert [each["status"] for each in pq.read_table(file).to_pylist()] == ["ok"]
 
@@ -195,7 +195,7 @@ def test_deleted_images_lose_row_and_output(place):
 
 def test_deletions_wait_if_they_are_not_wanted_yet(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
-    workspace, _ = publish_run(place, deleted=["b.jpg"], delete=False)
+    workspace, _ = publish_run(place, deleted=["b.jpg"], ended=False)
     assert list(manifest_rows(place)) == ["a.jpg", "b.jpg"]
     assert obsolete(workspace) == set()
 
@@ -222,8 +222,8 @@ def test_publishing_again_changes_nothing(place):
     workspace, job = publish_run(place, rows, deleted=["d.jpg"])
     first, noted = manifest_rows(place), obsolete(workspace)
     told = pq.read_table(place.runs / job.run_file)
-    for delete in (True, False):
-        publish(workspace, job, delete=delete)
+    for ended in (True, False):
+        publish(workspace, job, ended=ended)
         assert manifest_rows(place) == first
         assert obsolete(workspace) == noted == {"images/b.jpg", "images/d.jpg"}
         assert pq.read_table(place.runs / job.run_file).equals(told)
@@ -319,7 +319,7 @@ def test_a_reader_never_sees_half_a_manifest(place, monkeypatch):
 
     monkeypatch.setattr(os, "replace", fail_on_manifest)
     with pytest.raises(OSError, match="No space"):
-        publish(workspace, job, delete=True)
+        publish(workspace, job, ended=True)
     assert place.manifest.read_bytes() == before
 
 
@@ -364,7 +364,7 @@ def test_a_manifest_is_the_same_bytes_for_the_same_rows(place, tmp_path):
     workspace = open_workspace(other, job)
     for number in range(5):
         write_journal(workspace, rows[::-1][number * 10 : number * 10 + 10], shard=number)
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     assert other.manifest.read_bytes() == place.manifest.read_bytes()
 
 

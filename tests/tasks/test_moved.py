@@ -88,7 +88,7 @@ def test_an_output_that_was_damaged_since_planning_is_not_copied(source, place, 
 
     for shard in plan.shards:
         work_shard(shard_of(place, plan, shard.number, run_id="next"))
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     close_workspace(workspace)
 
     assert len(transformed) == 1

@@ -45,7 +45,7 @@ def begin(place):
 
 
 def finish(workspace, job):
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     close_workspace(workspace)
 
 
@@ -124,7 +124,7 @@ def die_everywhere(tmp_path, prepared, action):
             except Killed:
                 yield place
             else:
-                assert deaths > 12
+                assert deaths > 10
                 return
 
 
@@ -137,10 +137,25 @@ def test_wherever_the_end_of_a_run_is_interrupted_the_next_run_ends_in_the_same_
 
 def test_wherever_a_recovery_is_interrupted_the_next_one_ends_in_the_same_state(tmp_path, place, undisturbed):
     workspace, job = begin(place)
-    publish(workspace, job, delete=True)  # and died
+    publish(workspace, job, ended=True)  # and died
     for left in die_everywhere(tmp_path, place, recover):
         next_run(left)
         assert state(left) == undisturbed, left
+
+
+def test_what_a_stopped_run_leaves_alone_is_left_alone_wherever_it_is_interrupted(tmp_path, place):
+    publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="first")
+    rows, images = manifest_rows(place), files(place.images)
+    job = make_job(place, run_id="second")
+    workspace = open_workspace(place, job)
+    write_journal(workspace, [failed_row("a.jpg", "decode.corrupt", run_id="second")])
+    write_deleted(workspace, ["b.jpg"])
+    workspace.stopped.touch()
+    for left in die_everywhere(tmp_path, place, lambda copy: finish(copy.workspace("second"), job)):
+        recover(left)
+        assert (manifest_rows(left), files(left.images)) == (rows, images)
+        [told] = pq.read_table(left.runs / "second.parquet").to_pylist()
+        assert (told["status"], told["warnings"]) == ("failed", ["output_kept"])
 
 
 def deletions_told(place):
@@ -151,7 +166,7 @@ def deletions_told(place):
 def test_wherever_a_run_is_interrupted_each_deletion_is_told_once(tmp_path, place, recovered):
     workspace, job = begin(place)
     if recovered:
-        publish(workspace, job, delete=True)  # and died
+        publish(workspace, job, ended=True)  # and died
     action = recover if recovered else lambda copy: finish(copy.workspace("second"), job)
     for left in die_everywhere(tmp_path, place, action):
         next_run(left)
@@ -167,7 +182,7 @@ def test_a_run_that_was_only_to_delete_and_did_not_come_to_it_tells_nothing(plac
     write_deleted(workspace, ["a.jpg"])
     with monkeypatch.context() as patch, pytest.raises(Killed):
         Killer(patch, 2, *CHANGES)
-        publish(workspace, job, delete=True)
+        publish(workspace, job, ended=True)
     assert read_record(place.runs / "second.parquet")[1].deleted == 1
     recover(place)
     assert [path.name for path in place.runs.iterdir()] == ["first.parquet"]
@@ -179,7 +194,7 @@ def test_a_run_that_deleted_and_was_interrupted_then_goes_on_to_tell_it(place):
     job = make_job(place, run_id="second")
     workspace = open_workspace(place, job)
     write_deleted(workspace, ["a.jpg"])
-    publish(workspace, job, delete=True)  # and died
+    publish(workspace, job, ended=True)  # and died
     recover(place)
     assert deletions_told(place) == 1
 

@@ -107,7 +107,7 @@ def test_a_touched_file_is_read_but_not_made_again(source, place):
         "b.jpg": "ok",
     }
     assert (result.ok, result.unchanged) == (1, 1)
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     after = (place.images / "a.jpg").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     row = manifest_rows(place)["a.jpg"]
@@ -255,7 +255,7 @@ def test_an_output_outlives_a_failure_that_may_pass(source, place):
     workspace, job, plan = prepare(source, place, run_id="next")
     (source / "a.jpg").unlink()  # since it was listed
     work_shard(shard_of(place, plan, run_id="next"))
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     close_workspace(workspace)
 
     told = {row["source_path"]: row for row in pq.read_table(place.runs / job.run_file).to_pylist()}

@@ -70,7 +70,7 @@ def test_a_run_that_only_deleted_ended_when_its_file_was_written(place):
     job = make_job(place, run_id="r2")
     workspace = open_workspace(place, job)
     write_deleted(workspace, ["b.jpg"])
-    publish(workspace, job, delete=True)
+    publish(workspace, job, ended=True)
     close_workspace(workspace)
     os.utime(place.runs / "r1.parquet", (0, 0))
     os.utime(place.runs / "r2.parquet", (NOON.timestamp(), NOON.timestamp()))

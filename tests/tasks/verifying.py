@@ -20,7 +20,7 @@ def make(source, place, *, run_id="run", recipe=SMALL):
     for shard in plan.shards:
         work_shard(ref(place, shard, plan.shards, run_id=run_id))
     if not plan.nothing_to_do:
-        publish(workspace, job, delete=True)
+        publish(workspace, job, ended=True)
     close_workspace(workspace)
     return plan.reasons
 
