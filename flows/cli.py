@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -78,6 +79,21 @@ def _exit_code() -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"darkroom {version('darkroom')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which Darkroom this is.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -158,10 +174,13 @@ def history(
     Exit codes: 0 all is well, 1 the manifest is damaged or missing, 2 wrong usage.
     """
     from tasks.history import read_history
+    from tasks.lease import read_lease
+    from tasks.status import count_unfinished
 
     place = Destination(local_folder(destination, "destination"))
     check_is_destination(place)
     terminal.print_history(read_history(place, last))
+    terminal.print_unfinished(count_unfinished(place, read_lease(place)))
     check_manifest(place)
 
 

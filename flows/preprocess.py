@@ -120,7 +120,7 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
     sheets = ContactSheets()
     with writing(place.root), hold_lease(place, report.run_id) as lease:
         check_manifest(place)
-        dead = {workspace.run_id.partition(".")[0] for workspace in place.workspaces()}
+        dead = {workspace.flow_run_id for workspace in place.workspaces()}
         recovered = recover(place)
         if dead:
             tell_dead(dead, report.run_id)

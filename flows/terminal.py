@@ -164,8 +164,13 @@ def print_status(status: Status) -> None:
         print("lease     free")
     else:
         print(f"lease     {'held' if status.lease.is_live() else 'left behind'} by {status.lease.describe()}")
-    if status.unfinished:
-        print(f"resume    {status.unfinished} unfinished run(s), whose work the next run adopts")
+    print_unfinished(status.unfinished)
+
+
+def print_unfinished(runs: int) -> None:
+    """Print how many runs did not come to their end, if any."""
+    if runs:
+        print(f"resume    {runs} unfinished run(s), whose work the next run adopts")
 
 
 def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:
@@ -188,7 +193,7 @@ def print_history(history: History) -> None:
     from tasks.history import COLUMNS, bar_heights
 
     if not history.runs and not history.unreadable:
-        print("No run has worked on an image yet.")
+        print("No run has published an image yet.")
     elif history.runs:
         bars = [_bar_of(height) for height in bar_heights(run.attempted for run in history.runs)]
         rows = [

@@ -68,6 +68,11 @@ class Workspace:
     kind: WorkKind = "runs"
 
     @property
+    def flow_run_id(self) -> str:
+        """Of the run, whichever try of it this is of."""
+        return self.run_id.partition(".")[0]
+
+    @property
     def root(self) -> Path:
         """The folder itself."""
         return self.destination.work / self.kind / self.run_id

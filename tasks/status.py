@@ -53,8 +53,7 @@ def read_status(destination: Destination) -> Status:
     check_is_destination(destination)
     info = read_whole(destination.manifest)
     lease = read_lease(destination)
-    at_work = lease.run_id if lease and lease.is_live() else None
-    unfinished = sum(workspace.run_id.partition(".")[0] != at_work for workspace in destination.workspaces())
+    unfinished = count_unfinished(destination, lease)
     if info is None:
         return Status(None, lease=lease, unfinished=unfinished)
     with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
@@ -69,6 +68,12 @@ def read_status(destination: Destination) -> Status:
         last_run = _last_run(db, latest) if latest and not reason else None
     damaged_run = f"{latest} is damaged ({reason})" if reason else ""
     return Status(info, dict(statuses), dict(codes), output_bytes, last_run, damaged_run, lease, unfinished)
+
+
+def count_unfinished(destination: Destination, lease: Lease | None) -> int:
+    """Return how many runs ended without publishing what they did, but for one that holds the lease."""
+    at_work = lease.run_id if lease and lease.is_live() else None
+    return sum(workspace.flow_run_id != at_work for workspace in destination.workspaces())
 
 
 def _last_run(db: sql.Connection, file: Path) -> LastRun:

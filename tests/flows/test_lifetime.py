@@ -164,6 +164,8 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     started.process.communicate()
     eventually(lambda: gone(processes), 30)
     assert "left behind" in darkroom("status", out, environment=api.environment).out
+    told = darkroom("history", out, environment=api.environment)
+    assert "No run has published an image yet.\nresume    1 unfinished run(s)" in told.out
     damaged = journalled(out)[0]
     damaged.write_bytes(damaged.read_bytes()[:-10])
 
