@@ -35,7 +35,7 @@ from tasks.plan import Plan, make_plan
 from tasks.publish import publish
 from tasks.recipe import Compute, Job, Recipe, Rules
 from tasks.recover import close_workspace, recover
-from tasks.report import Failures, RunReport, enough
+from tasks.report import RunReport, enough
 from tasks.resize import resize_shard
 from tasks.shard import ShardRef, shard_refs
 from tasks.storage import local_folder
@@ -150,16 +150,9 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
                 publish(workspace, job, ended=True, work_seconds=report.work_seconds)
                 read_figures(report, workspace, job)
                 sheets = _contact_sheets(workspace, job)
-            report.check_failures(_failures(place, report), rules.max_failure_ratio)
+            report.check_failures(read_failures(place, report.run_id), rules.max_failure_ratio)
     report.seconds = time.monotonic() - started
     return sheets
-
-
-def _failures(place: Destination, report: RunReport) -> Failures:
-    """Return what is judged: a retry that finds nothing left to do has not mended what failed before."""
-    if (flow_run.run_count or 1) > 1:
-        return read_failures(place, report.run_id)
-    return Failures(report.attempted, report.error_codes)
 
 
 def _contact_sheets(workspace: Workspace, job: Job) -> ContactSheets:
@@ -233,7 +226,8 @@ def _work(shards: Sequence[ShardRef], job: Job, compute: Compute, lease: HeldLea
         shown(job.destination) as show,
         watched(progress, patience(job.rules)) as watchdog,
     ):
-        checks = (lease.check_noted, watchdog.check, _early_stop(progress, job.rules))
+        early_stop = _early_stop(progress, job.rules, retried=report.reasons.get("retry", 0))
+        checks = (lease.check_noted, watchdog.check, early_stop)
         try:
             for outcome in run_shards(runner, resize_shard, shards, progress.hear, ticker(progress, show, *checks)):
                 if isinstance(outcome, ShardFailure):
@@ -250,9 +244,9 @@ class EarlyStopError(DarkroomError):
     """Every image fails."""
 
 
-def _early_stop(progress: Progress, rules: Rules) -> Callable[[], None]:
-    """Return what ends a run in which all fails."""
-    limit = EARLY_STOP_IMAGES if rules.max_failure_ratio < 1 else math.inf
+def _early_stop(progress: Progress, rules: Rules, retried: int) -> Callable[[], None]:
+    """Return what ends a run in which all fails, also what had not failed before."""
+    limit = EARLY_STOP_IMAGES + retried if rules.max_failure_ratio < 1 else math.inf
 
     def check() -> None:
         if progress.done >= limit and progress.failed == progress.done:

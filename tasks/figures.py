@@ -67,18 +67,32 @@ def read_figures(report: RunReport, workspace: Workspace, job: Job) -> None:
 
 
 def read_failures(destination: Destination, run_id: str) -> Failures:
-    """Return how the images of a run came out that was maybe tried more than once: each try leaves a file."""
+    """Return how the images of a run came out that was maybe tried more than once: each try leaves a file.
+
+    An image whose first attempt in the run was not its first had failed in an earlier one.
+    """
     files = sorted(destination.runs.glob(f"{run_id}*.parquet"))
     if not files:
         return Failures(0, {})
+    tries = sql.parquet(*files)
     with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
         ends = db.execute(
-            "SELECT error_code, count(*) FROM ("
-            f"    SELECT source_path, arg_max({{'code': error_code}}, processed_at).code AS error_code "
-            f"    FROM {sql.parquet(*files)} GROUP BY 1"
-            ") GROUP BY 1 ORDER BY 2 DESC, 1"
+            f"FROM ({(_ONE_TRY_SQL if len(files) == 1 else _TRIES_SQL).format(tries=tries)}) "
+            "SELECT error_code, error_code IS NOT NULL AND tried_before AS again, count(*) AS images "
+            "GROUP BY ALL ORDER BY images DESC, error_code"
         ).fetchall()
-    return Failures(sum(images for _, images in ends), {code: images for code, images in ends if code})
+    return Failures(
+        attempted=sum(images for _, again, images in ends if not again),
+        codes={code: images for code, again, images in ends if code and not again},
+        again=sum(images for _, again, images in ends if again),
+    )
+
+
+_ONE_TRY_SQL = "SELECT error_code, attempts > 1 AS tried_before FROM {tries}"
+_TRIES_SQL = """
+    SELECT arg_max({{'code': error_code}}, processed_at).code AS error_code, min(attempts) > 1 AS tried_before
+    FROM {tries} GROUP BY source_path
+"""
 
 
 def _times(db: sql.Connection, stage: str) -> dict[str, Any]:

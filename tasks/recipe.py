@@ -127,7 +127,8 @@ class Rules(Settings):
         ge=0,
         le=1,
         description="End as Failed, with the manifest published, if more than this part of the attempted "
-        "images failed. 1 allows any number, also that the first 200 all fail, which stops a run otherwise.",
+        "images failed, or of the known images those that had failed before. 1 allows any number, also that the "
+        "first 200 all fail, which stops a run otherwise.",
     )
 
 

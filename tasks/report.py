@@ -44,10 +44,16 @@ class SlowImage(BaseModel):
 
 
 class Failures(NamedTuple):
-    """How many images a run has attempted, retries included, and how many of them failed in the end, by code."""
+    """How the images came out in the end that a run has attempted, its own retries included."""
 
     attempted: int
+    """Without those that failed again."""
+
     codes: dict[str, int]
+    """How many of these failed, by code."""
+
+    again: int = 0
+    """How many failed that had failed in an earlier run, too."""
 
 
 class Counted:
@@ -133,16 +139,22 @@ class RunReport(BaseModel, Counted):
         return f"{self.damaged_parts:,} journal part(s) of an interrupted run are damaged; their images are made again."
 
     def check_failures(self, failures: Failures, max_failure_ratio: float) -> None:
-        """Note as a problem that more of the attempted images failed than may."""
-        failed = sum(failures.codes.values())
-        if failed and failed / failures.attempted > max_failure_ratio:
-            codes = ", ".join(f"{count:,} × {code}" for code, count in failures.codes.items())
-            self.problems.append(
-                f"{failed:,} of {failures.attempted:,} attempted images failed ({codes}), which is more than "
-                f"max_failure_ratio = {max_failure_ratio:g} allows. The manifest is published; its rows with "
-                "status 'failed' tell each image's reason. If so many are to be expected, set a max_failure_ratio of "
-                f"{enough(failed / failures.attempted)}."
-            )
+        """Note as a problem that more of the attempted images failed than may.
+
+        Those that fail night after night, for want of a permission, say, are held against all that are known: else
+        one of them would fail every night in which little else is to do.
+        """
+        codes = ", ".join(f"{count:,} × {code}" for code, count in failures.codes.items())
+        for failed, of, what in (
+            (sum(failures.codes.values()), failures.attempted, f"attempted images failed ({codes})"),
+            (failures.again, self.known, "known images failed again, as in an earlier run"),
+        ):
+            if failed and failed / of > max_failure_ratio:
+                self.problems.append(
+                    f"{failed:,} of {of:,} {what}, which is more than max_failure_ratio = {max_failure_ratio:g} "
+                    "allows. The manifest is published; its rows with status 'failed' tell each image's reason. If so "
+                    f"many are to be expected, set a max_failure_ratio of {enough(failed / of)}."
+                )
 
     def headline(self) -> str:
         """Say in a line what the run did."""

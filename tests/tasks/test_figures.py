@@ -45,10 +45,20 @@ def test_figures_are_those_of_the_run_and_the_manifest(tmp_path, name):
 
 
 def test_a_run_that_was_tried_again_is_judged_by_how_its_images_came_out_in_the_end(place):
-    assert read_failures(place, "run") == (0, {})
+    assert read_failures(place, "run") == (0, {}, 0)
     for rows in (
-        [row("a.jpg"), failed_row("b.jpg", "source.denied"), failed_row("c.jpg", "decode.corrupt")],
-        [row("b.jpg", processed_at=after(9))],
+        [
+            row("a.jpg", attempts=2),
+            failed_row("b.jpg", "source.denied"),
+            failed_row("c.jpg", "decode.corrupt"),
+            failed_row("d.jpg", "source.denied", attempts=1),
+            failed_row("e.jpg", "source.denied", attempts=2),
+        ],
+        [
+            row("b.jpg", processed_at=after(9)),
+            failed_row("d.jpg", "source.denied", attempts=2, processed_at=after(9)),
+            failed_row("e.jpg", "source.denied", attempts=3, processed_at=after(9)),
+        ],
     ):
         job = make_job(place)
         job = job.model_copy(update={"run_file": run_file(place, job.run_id)})
@@ -57,7 +67,16 @@ def test_a_run_that_was_tried_again_is_judged_by_how_its_images_came_out_in_the_
         publish(workspace, job, ended=True)
         close_workspace(workspace)
     assert len(list(place.runs.iterdir())) == 2
-    assert read_failures(place, "run") == (3, {"decode.corrupt": 1})
+    assert read_failures(place, "run") == (4, {"decode.corrupt": 1, "source.denied": 1}, 1)
+
+
+def test_what_failed_in_an_earlier_run_too_is_counted_apart(place):
+    job = make_job(place)
+    workspace = open_workspace(place, job)
+    again = [failed_row(f"{number}.jpg", "source.denied", attempts=3) for number in range(2)]
+    write_journal(workspace, [*again, row("a.jpg", attempts=2), failed_row("b.jpg", "source.denied", attempts=1)])
+    publish(workspace, job, ended=True)
+    assert read_failures(place, "run") == (2, {"source.denied": 1}, 2)
 
 
 def test_failures_without_a_message_and_more_than_can_be_shown(place):

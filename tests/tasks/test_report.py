@@ -32,6 +32,15 @@ def test_too_many_failures_are_a_problem(failed, ok, ratio, problem):
         assert not checked.problems, "what the message says must be enough"
 
 
+@pytest.mark.parametrize(("again", "problem"), [(10, False), (11, True)])
+def test_what_fails_night_after_night_is_held_against_all_that_is_known(again, problem):
+    checked = report(known=100)
+    checked.check_failures(Failures(3, {}, again), 0.1)
+    assert bool(checked.problems) is problem
+    if problem:
+        assert checked.problems[0].startswith("11 of 100 known images failed again")
+
+
 @pytest.mark.parametrize(
     ("ratio", "said"),
     [(20 / 26, "0.77 or more"), (0.29, "0.29 or more"), (0.2001, "0.21 or more"), (0.999, "1"), (1, "1")],
