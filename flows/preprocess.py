@@ -15,8 +15,9 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
 from flows.cluster import count_workers, dask_runner
+from flows.crashed import tell_dead
 from flows.progress import Progress, shown, ticker
-from flows.served import data_of, failed, run_name, served_flow, tell_dead
+from flows.served import data_of, failed, run_name, served_flow
 from flows.signals import interruptible
 from flows.watchdog import ends_for_sure, patience, watched
 from flows.window import ShardFailure, run_shards
@@ -120,10 +121,8 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
     sheets = ContactSheets()
     with writing(place.root), hold_lease(place, report.run_id) as lease:
         check_manifest(place)
-        dead = {workspace.flow_run_id for workspace in place.workspaces()}
+        tell_dead(place, lease)
         recovered = recover(place)
-        if dead:
-            tell_dead(dead, report.run_id)
         report.adopted, report.damaged_parts = recovered.images, recovered.damaged_parts
         if recovered.damaged_parts:
             get_run_logger().warning(report.describe_damage())

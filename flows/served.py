@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
-from uuid import UUID
 
-import httpx
 from prefect import Flow
-from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound
 from prefect.results import ResultRecord
 from prefect.runtime import flow_run
-from prefect.states import Crashed, Failed, State
+from prefect.states import Failed, State
 
 from flows.server import api
 from tasks.errors import DarkroomError
@@ -70,22 +65,6 @@ def _without_traceback(record: logging.LogRecord) -> bool:
     if record.exc_info and isinstance(record.exc_info[1], DarkroomError):
         record.exc_info = None
     return True
-
-
-def tell_dead(run_ids: Iterable[str], by: str) -> None:
-    """Mark flow runs as Crashed that the server takes for running, and whose work another run has adopted.
-
-    Args:
-        run_ids: of runs that died; those that this server doesn't know are left out.
-        by: the id of the run that adopted their work.
-    """
-    with get_client(sync_client=True) as client:
-        for run_id in run_ids:
-            with suppress(ObjectNotFound, httpx.HTTPError, ValueError):
-                dead = client.read_flow_run(UUID(run_id))
-                if run_id != by and dead.state and dead.state.is_running():
-                    message = f"Its process died. What it had finished was adopted by flow run {by}."
-                    client.set_flow_run_state(dead.id, Crashed(message=message), force=True)
 
 
 def data_of(state: State[Any]) -> Any:

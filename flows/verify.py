@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
 from flows.cluster import count_workers, dask_runner
+from flows.crashed import tell_dead
 from flows.progress import Progress, shown, ticker
 from flows.served import data_of, failed, run_name, served_flow
 from flows.signals import interruptible
@@ -88,6 +89,7 @@ def _compare(destination: str, sample: float, repair: bool, compute: Compute) ->
     run_id = str(flow_run.id or uuid4())
     report = VerifyReport(destination=str(place.root), run_id=run_id, repair=repair, sample=sample)
     with hold_lease(place, run_id) as lease:
+        tell_dead(place, lease)
         clear_verifications(place)
         info = check_settled(place)
         report.rebuild_needed = info.recipe_id != info.recipe.recipe_id

@@ -6,14 +6,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from logging import getLogger
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prefect import get_run_logger
 
 from flows.cluster import count_threads
+from flows.crashed import tell_crashed
 from flows.served import data_of
 from tasks.errors import ClusterError, DestinationError
 from tasks.shard import PROGRESS_TOPIC, ShardRef
@@ -43,8 +42,6 @@ first: what is left is trouble of the workers' own."""
 
 MAX_LOST_UNBEGUN = 5
 """So often a shard may be lost in the queues of workers that die, while no other comes any further."""
-
-logger = getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +92,12 @@ def run_shards(
     finally:
         client.cancel(list(window.running), force=True)
         client.unsubscribe_topic(PROGRESS_TOPIC)
-        if window.untold:
-            _tell_crashed(window.untold)
+        ended = [
+            (future.task_run_id, f"{shard.label.capitalize()}: the run ended before it")
+            for shard, future in window.running.values()
+        ]
+        if untold := window.untold + ended:
+            tell_crashed(untold)
 
 
 @dataclass(slots=True)
@@ -175,7 +176,7 @@ class _Window(Generic[R]):
         if isinstance(end, Exception):
             # Not raised by the task, which ends in a state whatever it raises.
             reason = _why_not_run(end)
-            self.untold += _tell_crashed([(task_run_id, reason)])
+            self.untold += tell_crashed([(task_run_id, reason)])
             return self._again(shard, reason)
         self.lost_unbegun.clear()
         if end.is_completed():
@@ -188,7 +189,7 @@ class _Window(Generic[R]):
     def _lost(self, shard: ShardRef, task_run_id: UUID, what: str, reason: str) -> ShardFailure | None:
         message = f"{shard.label.capitalize()}: {what}"
         get_run_logger().warning(message)
-        self.untold += _tell_crashed([(task_run_id, message)])
+        self.untold += tell_crashed([(task_run_id, message)])
         if not shard.was_begun() and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
             self.lost_unbegun[shard.number] += 1
             self.waiting.appendleft(shard)
@@ -249,29 +250,3 @@ def _why_not_run(error: Exception) -> str:
             "the scheduler and every worker."
         )
     return f"a worker could not run the task {what}. See what its log says, and whether it reaches the Prefect server."
-
-
-def _tell_crashed(lost: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
-    """Tell Prefect that task runs are dead, and why; return those that it has taken no note of.
-
-    Nobody else tells it, and they would stay Running in the UI. The server hears of task runs by events: of one
-    that has just begun it may not have heard yet, of one that never began it never will.
-    """
-    import httpx
-    from prefect.client.orchestration import get_client
-    from prefect.exceptions import PrefectHTTPStatusError
-    from prefect.states import Crashed
-
-    untold = []
-    with get_client(sync_client=True) as client:
-        for number, (task_run_id, message) in enumerate(lost):
-            try:
-                client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
-            except PrefectHTTPStatusError as error:
-                untold.append((task_run_id, message))
-                if error.response.status_code != HTTPStatus.NOT_FOUND:
-                    logger.warning("Prefect could not be told: %s", message, exc_info=True)
-            except httpx.HTTPError:
-                logger.warning("Prefect could not be told: %s", message, exc_info=True)
-                return untold + lost[number:]
-    return untold

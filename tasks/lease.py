@@ -79,9 +79,12 @@ def read_lease(destination: Destination) -> Lease | None:
 class HeldLease:
     """A lease that this process holds, as far as it knows."""
 
-    def __init__(self, destination: Destination, lease: Lease) -> None:
+    def __init__(self, destination: Destination, lease: Lease, taken_from: Lease | None = None) -> None:
         self.destination = destination
         self.lease = lease
+        self.taken_from = taken_from
+        """The lease of a holder that died, if it was taken over."""
+
         self._lost: LeaseError | None = None
 
     def lose(self, loss: LeaseError) -> None:
@@ -125,7 +128,7 @@ def hold_lease(destination: Destination, run_id: str) -> Iterator[HeldLease]:
     Raises:
         LeaseError: another run holds it.
     """
-    held = HeldLease(destination, _acquire(destination, run_id))
+    held = _acquire(destination, run_id)
     stopped = threading.Event()
     beat = threading.Thread(target=_beat, args=(held, stopped), name="lease", daemon=True)
     beat.start()
@@ -137,29 +140,29 @@ def hold_lease(destination: Destination, run_id: str) -> Iterator[HeldLease]:
         _release(held)
 
 
-def _acquire(destination: Destination, run_id: str) -> Lease:
+def _acquire(destination: Destination, run_id: str) -> HeldLease:
     now = time.time()
     pid = os.getpid()
     lease = Lease(run_id, socket.gethostname(), pid, _process_identity(pid) or "", since=now, heartbeat=now)
     silent: Lease | None = None
-    while holder := _take(destination, lease, silent):
-        if holder.is_live() or (silent := _watch(destination, holder)) not in {holder, None}:
+    while isinstance(taken := _take(destination, lease, silent), Lease):
+        if taken.is_live() or (silent := _watch(destination, taken)) not in {taken, None}:
             raise LeaseError(
-                f"{destination.root} is in use by {holder.describe()}. Wait for it to end, or use another destination. "
+                f"{destination.root} is in use by {taken.describe()}. Wait for it to end, or use another destination. "
                 f"If that run is dead, its lease can be taken over {STALE_SECONDS:.0f} s after its last heartbeat."
             )
         lease = replace(lease, heartbeat=time.time())
-    return lease
+    return taken
 
 
-def _take(destination: Destination, lease: Lease, silent: Lease | None) -> Lease | None:
-    """Take the lease unless somebody has it; return who that is, if it isn't who is known to be silent."""
+def _take(destination: Destination, lease: Lease, silent: Lease | None) -> HeldLease | Lease:
+    """Take the lease, or return that of who has it, if it isn't who is known to be silent."""
     with _exclusive(destination):
         holder = read_lease(destination)
         if holder and holder != silent and (holder.is_live() or not holder.is_near()):
             return holder
         _write(destination, lease)
-    return None
+    return HeldLease(destination, lease, taken_from=holder)
 
 
 def _watch(destination: Destination, holder: Lease) -> Lease | None:

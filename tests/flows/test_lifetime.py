@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -100,6 +101,16 @@ def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
     eventually(lambda: gone(processes), 10)
     assert read_lease(Destination(out)) is None
     assert journalled(out)
+    [run_id] = [path.parent.name for path in out.glob(".darkroom/runs/*/journal")]
+    states = {task["state_type"] for task in api.task_runs(run_id)} if with_server else stored_task_states(tmp_path)
+    assert states
+    assert states <= {"COMPLETED", "CRASHED"}, "none is Running for ever"
+
+
+def stored_task_states(home: Path) -> set[str]:
+    """The states of all task runs that the server of a run without one has stored."""
+    with closing(sqlite3.connect(home / ".prefect/prefect.db")) as history:
+        return {state for (state,) in history.execute("SELECT state_type FROM task_run")}
 
 
 def test_a_server_that_is_lost_costs_no_work(
@@ -172,7 +183,8 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     ended = darkroom("run", large_folder, out, environment=api.environment)
     assert ended.code == 0, ended.err
     assert api.flow_run(killed)["state_type"] == "CRASHED"
-    assert f"adopted by flow run {run_id_of(out)}" in api.flow_run(killed)["state"]["message"]
+    assert f"taken over by flow run {run_id_of(out)}" in api.flow_run(killed)["state"]["message"]
+    assert {task["state_type"] for task in api.task_runs(killed)} <= {"COMPLETED", "CRASHED"}
     told = "1 journal part(s) of an interrupted run are damaged; their images are made again."
     assert f"damaged   {told}" in ended.out
     assert told in api.latest_summary(out)

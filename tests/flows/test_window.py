@@ -13,7 +13,8 @@ import pytest
 from harness import Api
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.window import MAX_FRUITLESS_ATTEMPTS, _tell_crashed
+from flows.crashed import tell_crashed
+from flows.window import MAX_FRUITLESS_ATTEMPTS
 from tests.flows.deadly import KINDS, read_outcomes
 
 
@@ -98,11 +99,11 @@ def test_a_death_of_which_the_server_takes_no_note_yet_is_told_again(api: Api):
     api.post("task_runs/", task_run | {"id": str(known)})
     lost = [(early, "its worker was lost"), (known, "so was its")]
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert _tell_crashed(lost) == lost
+        assert tell_crashed(lost) == lost
     with temporary_settings({PREFECT_API_URL: api.url}):
-        assert _tell_crashed(lost) == lost[:1]
+        assert tell_crashed(lost) == lost[:1]
         api.post("task_runs/", task_run | {"id": str(early), "dynamic_key": "1"})
-        assert _tell_crashed(lost[:1]) == []
+        assert tell_crashed(lost[:1]) == []
     runs = api.post("task_runs/filter", {"task_runs": {"id": {"any_": [str(early), str(known)]}}})
     assert {run["id"]: (run["state_type"], run["state"]["message"]) for run in runs} == {
         str(task_run_id): ("CRASHED", message) for task_run_id, message in lost
