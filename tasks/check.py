@@ -23,6 +23,7 @@ def check_locations(source: str, destination: str) -> tuple[Path, Destination]:
     _check_source(source_path)
     _check_destination(destination_path)
     _check_links(Destination(destination_path))
+    _check_unused(Destination(destination_path))
     real_source, real_destination = source_path.resolve(), destination_path.resolve()
     if real_source == real_destination:
         raise SettingsError(f"source and destination are the same folder, {source_path}. Use another destination.")
@@ -67,6 +68,26 @@ def _check_links(destination: Destination) -> None:
                 f"destination: {folder} is a symbolic link, and what it leads to would be written to and deleted from. "
                 "Replace it by a folder, or make the destination itself the link."
             )
+
+
+def _check_unused(destination: Destination) -> None:
+    """Make sure that what lies where outputs go was made by runs."""
+    if destination.work.exists() or destination.manifest.exists() or any(destination.runs.glob("*.parquet")):
+        return
+    if used := next((path for path in (destination.images, destination.runs) if _holds_anything(path)), None):
+        raise SettingsError(
+            f"destination: {used} holds something that no run of Darkroom has made, and would be written to. Use "
+            "another destination, or move that away."
+        )
+
+
+def _holds_anything(path: Path) -> bool:
+    try:
+        return next(path.iterdir(), None) is not None
+    except FileNotFoundError:
+        return False
+    except OSError:  # not a folder, or not this user's
+        return True
 
 
 def check_kept_destination(destination: str) -> Destination:

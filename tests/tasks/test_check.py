@@ -57,6 +57,26 @@ def test_a_source_below_a_folder_that_may_not_be_entered(open_path):
         assert refusal(open_path / "secret/source", open_path / "dest").startswith("source: ")
 
 
+@pytest.mark.parametrize("name", ["images/mine/a.jpg", "runs/notes.txt", "images", "runs"])
+def test_a_folder_that_somebody_else_has_filled_is_no_destination(source, tmp_path, name):
+    path = tmp_path / "project" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    used = tmp_path / "project" / name.partition("/")[0]
+    message = refusal(source, tmp_path / "project")
+    assert message.startswith(f"destination: {used} holds something that no run of Darkroom has made")
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("trace", [".darkroom", "manifest.parquet", "runs/1.parquet"])
+def test_a_folder_that_runs_have_filled_is_a_destination(source, place, trace):
+    for path in (place.images / "a.jpg", place.root / trace / "x" if trace == ".darkroom" else place.root / trace):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (place.root / "notes.txt").touch()
+    check_locations(str(source), str(place.root))
+
+
 def test_a_destination_that_is_a_file(source, tmp_path):
     (tmp_path / "file").touch()
     assert refusal(source, tmp_path / "file") == (
