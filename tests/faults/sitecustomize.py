@@ -1,7 +1,7 @@
 """A file system whose files fail by their names. Python imports this as it starts where this folder is on PYTHONPATH.
 
-`eio-2.jpg` can't be read the first two times, `hang.jpg` never: the read does not return. Nor does the write of
-`hang-write.jpg`.
+`eio-2.jpg` can't be read the first two times, `slow.jpg` takes a second, `hang.jpg` for ever: the read does not return.
+Nor does the write of `hang-write.jpg`.
 """
 
 import collections
@@ -13,6 +13,7 @@ import time
 import tasks.storage
 
 HOURS = 10_000
+PAUSES = {"slow.jpg": 1, "hang.jpg": HOURS}
 failed = collections.Counter()
 read_all = tasks.storage._read_all
 replace_file = tasks.storage.replace_file
@@ -20,8 +21,8 @@ replace_file = tasks.storage.replace_file
 
 def faulty_read_all(descriptor, size):
     name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
-    if name == "hang.jpg":
-        time.sleep(HOURS)
+    if name in PAUSES:
+        time.sleep(PAUSES[name])
     if (fails := re.match(r"eio-(\d+)", name)) and failed[name] < int(fails[1]):
         failed[name] += 1
         raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -90,7 +90,7 @@ def test_a_disk_that_turns_read_only_ends_the_run(
 
 def test_reads_that_fail_are_tried_again_and_those_that_hang_are_given_up(api: Api, tmp_path: Path):
     source, out = tmp_path / "photos", tmp_path / "out"
-    names = ["a.jpg", "eio-2.jpg", "eio-99.jpg", "hang.jpg", *(f"z{number}.jpg" for number in range(20))]
+    names = ["a.jpg", "eio-2.jpg", "eio-99.jpg", "slow.jpg", "hang.jpg", *(f"z{number}.jpg" for number in range(20))]
     for seed, name in enumerate(names):
         save(source / name, photo(160, 120, seed=seed), quality=90)
     paths = [CHECKOUT / "tests/faults", api.environment["PYTHONPATH"]]
@@ -104,9 +104,10 @@ def test_reads_that_fail_are_tried_again_and_those_that_hang_are_given_up(api: A
         "eio-99.jpg": "source.failed",
         "hang.jpg": "source.timeout",
     }
+    assert rows["slow.jpg"]["read_ms"] >= 1000
     assert rows["hang.jpg"]["error_message"] == "reading did not end within max_read_seconds = 3"
     assert len(rows) == len(names)
 
     ended = darkroom("run", source, out, environment=api.environment)
 
-    assert "2 made, 0 failed, 22 unchanged" in ended.out
+    assert "2 made, 0 failed, 23 unchanged" in ended.out
