@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -29,7 +29,7 @@ from tasks.discover import Listing, discover
 from tasks.durable import write_durably, writing
 from tasks.errors import DarkroomError, GuardError, SettingsError
 from tasks.figures import read_failures, read_figures
-from tasks.history import read_history
+from tasks.history import History, read_history
 from tasks.lease import HeldLease, hold_lease
 from tasks.manifest import run_file
 from tasks.plan import Plan, make_plan
@@ -107,8 +107,11 @@ def _absolute(location: str) -> str:
 
 def _tell(report: RunReport, sheets: ContactSheets = ContactSheets()) -> None:  # noqa: B008 - frozen
     """Put on the flow run's page what came of it; that it can't be told changes nothing of it."""
+    history = History()
     try:
-        publish_artifacts(report, sheets, read_history(Destination(Path(report.destination))))
+        with suppress(SettingsError):  # it may be what the run has failed for
+            history = read_history(Destination(Path(report.destination)))
+        publish_artifacts(report, sheets, history)
     except Exception:  # noqa: BLE001 - what is published is published, whether or not the server can be told
         get_run_logger().warning("The summary could not be stored.", exc_info=True)
 

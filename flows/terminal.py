@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -39,6 +40,13 @@ FINDINGS_PRINTED = 10
 def error(message: str) -> None:
     """Print what went wrong, on standard error."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]darkroom:[/red] {escape(message)}")
+
+
+def last_word(message: str) -> None:
+    """Print a line on standard error, whatever else is being printed just now, and leave the terminal as it was."""
+    shown_cursor = "\r\x1b[2K\x1b[?25h" if sys.stderr.isatty() else ""
+    with suppress(OSError):
+        os.write(sys.stderr.fileno(), f"{shown_cursor}{message}\n".encode())
 
 
 @contextmanager
@@ -192,7 +200,7 @@ def print_history(history: History) -> None:
     """Print a line for each of the last runs, the newest first."""
     from tasks.history import COLUMNS, bar_heights
 
-    if not history.runs and not history.unreadable:
+    if not (history.runs or history.unreadable or history.denied):
         print("No run has published an image yet.")
     elif history.runs:
         bars = [_bar_of(height) for height in bar_heights(run.attempted for run in history.runs)]
@@ -203,6 +211,8 @@ def print_history(history: History) -> None:
         _print_aligned([(*COLUMNS, "", "run"), *rows], len(COLUMNS))
     if history.unreadable:
         print(f"left out  {', '.join(history.unreadable)}: damaged, or of another version", file=sys.stderr)
+    if history.denied:
+        print(f"left out  {', '.join(history.denied)}: this user may not read them", file=sys.stderr)
 
 
 def _bar_of(height: float) -> str:

@@ -21,6 +21,7 @@ from flows.watchdog import ends_for_sure, watched
 from flows.window import ShardFailure, run_shards
 from tasks.check import check_compute, check_kept_destination, check_sample
 from tasks.destination import Destination, Workspace
+from tasks.durable import writing
 from tasks.errors import DarkroomError
 from tasks.lease import HeldLease, hold_lease
 from tasks.recipe import Compute
@@ -88,7 +89,7 @@ def _compare(destination: str, sample: float, repair: bool, compute: Compute) ->
     workers = count_workers(compute)
     run_id = str(flow_run.id or uuid4())
     report = VerifyReport(destination=str(place.root), run_id=run_id, repair=repair, sample=sample)
-    with hold_lease(place, run_id) as lease:
+    with writing(place.root), hold_lease(place, run_id) as lease:
         tell_dead(place, lease)
         clear_verifications(place)
         info = check_settled(place)

@@ -160,7 +160,7 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
     if rules.rebuild:
         return
     known: list[ManifestInfo | Job] = [info] if info else []
-    known += [read_job(workspace) for workspace in destination.workspaces() if workspace.job.exists()]
+    known += [read_job(workspace) for workspace in destination.unfinished()]
     other = next((one for one in known if one.recipe_id != recipe.recipe_id), None)
     if other is None:
         return
@@ -194,5 +194,5 @@ def _published(destination: Destination) -> set[str]:
     """Return the names of the files of runs that came to publish a manifest."""
     from tasks.recover import read_job
 
-    unfinished = {read_job(each).run_file for each in destination.workspaces() if each.job.exists()}
-    return {file.name for file in destination.runs.glob("*.parquet")} - unfinished
+    unfinished = {read_job(each).run_file for each in destination.unfinished()}
+    return {file.name for file in destination.run_files()} - unfinished

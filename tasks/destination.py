@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+from tasks.durable import reading
 
 WorkKind: TypeAlias = Literal["runs", "verify"]
 """What a working folder is for: a run's is adopted by the next one, a verification's is only thrown away."""
@@ -51,10 +55,39 @@ class Destination:
         return Workspace(self, run_id, kind)
 
     def workspaces(self, kind: WorkKind = "runs") -> list[Workspace]:
-        """Return the working folders that exist, oldest first: those of runs that have not ended."""
-        folder = self.work / kind
-        found = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-        return [Workspace(self, path.name, kind) for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+        """Return the working folders that exist, oldest first: those of runs that have not ended.
+
+        Raises:
+            SettingsError: this user may not list them, or there is a file in the place of their folder.
+        """
+        times: dict[str, int] = {}
+        with reading():
+            for path in _listed(self.work / kind):
+                with suppress(FileNotFoundError):  # its run has just ended
+                    status = path.stat()
+                    if stat.S_ISDIR(status.st_mode):
+                        times[path.name] = status.st_mtime_ns
+        return [Workspace(self, name, kind) for name in sorted(times, key=lambda name: times[name])]
+
+    def unfinished(self) -> list[Workspace]:
+        """Return the working folders whose work the next run adopts, oldest first.
+
+        One that doesn't say what its run was to do was being removed.
+
+        Raises:
+            SettingsError: this user may not look into them, or there is a file in the place of their folder.
+        """
+        with reading():
+            return [workspace for workspace in self.workspaces() if workspace.job.exists()]
+
+    def run_files(self) -> list[Path]:
+        """Return the files of `runs/`, sorted by name.
+
+        Raises:
+            SettingsError: this user may not list them, or `runs/` is no folder.
+        """
+        with reading():
+            return sorted(path for path in _listed(self.runs) if path.suffix == ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +151,15 @@ class Workspace:
         return self.root / "journal"
 
     def journal_parts(self, shard: int | None = None) -> list[Path]:
-        """Return the finished journal parts, of one shard or of all."""
-        pattern = "*.parquet" if shard is None else f"{shard:06d}-*.parquet"
-        return sorted(self.journal.glob(pattern))
+        """Return the finished journal parts, of one shard or of all.
+
+        Raises:
+            SettingsError: this user may not list them.
+        """
+        prefix = "" if shard is None else f"{shard:06d}-"
+        with reading():
+            parts = [path for path in _listed(self.journal) if path.suffix == ".parquet"]
+        return sorted(path for path in parts if path.name.startswith(prefix))
 
     def mark_of(self, shard: int, attempt: str) -> Path:
         """Return the file that a worker leaves as it begins with an attempt, whose name begins with its number."""
@@ -134,3 +173,11 @@ class Workspace:
     def create(self) -> None:
         """Make the folder."""
         self.journal.mkdir(parents=True, exist_ok=True)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Return what is in a folder, which need not be there: unlike `glob`, not nothing of one that can't be listed."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []

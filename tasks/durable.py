@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import DestinationError
+from tasks.errors import DestinationError, SettingsError
 
 
 @contextmanager
@@ -20,6 +20,7 @@ def writing(destination: Path) -> Iterator[None]:
     """Tell what keeps a destination's working state from being written for what it is.
 
     Raises:
+        SettingsError: something stands in the way that is not Darkroom's.
         DestinationError: the disk is full, read-only, out of order, or closed to this user.
     """
     try:
@@ -27,7 +28,48 @@ def writing(destination: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        raise DestinationError(destination, os.strerror(error.errno)) from error
+        _refuse_obstacle(error)
+        # Space is short for all of it, but permissions are those of a file.
+        closed = _met_at(error) if isinstance(error, PermissionError) else None
+        raise DestinationError(closed or destination, os.strerror(error.errno)) from error
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Tell what keeps a destination's files from being looked at for what it is; that one isn't there, it leaves.
+
+    Raises:
+        SettingsError: this user may not read one, or something stands in its place that is not Darkroom's.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise SettingsError(f"{_met_at(error)} can't be read. Grant this user permission to read it.") from error
+    except (NotADirectoryError, IsADirectoryError) as error:
+        _refuse_obstacle(error)
+        raise
+
+
+def _refuse_obstacle(error: OSError) -> None:
+    """Name what is a file where a folder belongs, or the reverse, if that is what is wrong.
+
+    Raises:
+        SettingsError: it is.
+    """
+    obstacle = _met_at(error)
+    if obstacle is None or not isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError):
+        return
+    kind = "is a folder where Darkroom has a file" if obstacle.is_dir() else "is a file where Darkroom has a folder"
+    raise SettingsError(f"{obstacle} {kind}. Move it away, and give the same command again.") from error
+
+
+def _met_at(error: OSError) -> Path | None:
+    """Return how far on the way to a file an error was met, as far as it tells: of a rename, to what was replaced."""
+    name = error.filename2 or error.filename
+    if not isinstance(name, str | bytes):
+        return None
+    path = Path(os.fsdecode(name))
+    return next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
 
 
 def sync_file(path: Path) -> None:

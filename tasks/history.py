@@ -12,7 +12,8 @@ from statistics import median
 
 from tasks import sql
 from tasks.destination import Destination
-from tasks.errors import DarkroomError
+from tasks.durable import reading
+from tasks.errors import DarkroomError, SettingsError
 from tasks.figures import COUNTS, STAGES
 from tasks.manifest import read_record
 from tasks.report import Counted
@@ -75,33 +76,42 @@ class History:
     unreadable: tuple[str, ...] = ()
     """Names of run files that are damaged, or were written by another version of Darkroom."""
 
+    denied: tuple[str, ...] = ()
+    """Names of run files that this user may not read."""
+
 
 def read_history(destination: Destination, last: int = RUNS_SHOWN) -> History:
     """Return what the newest run files of a destination tell.
 
     A run with nothing to do leaves no file, so that it isn't among them.
+
+    Raises:
+        SettingsError: this user may not list them.
     """
     import duckdb
 
     runs: list[PastRun] = []
     unreadable: list[str] = []
-    files = _newest(destination.runs, last)
+    denied: list[str] = []
+    files = _newest(destination, last)
     if not files:
         return History()
     with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
         for file in files:
             try:
                 runs.append(_read(db, file))
+            except SettingsError:
+                denied.append(file.name)
             except (DarkroomError, duckdb.Error, FileNotFoundError):
                 unreadable.append(file.name)
-    return History(tuple(sorted(runs, key=lambda run: run.started, reverse=True)), tuple(unreadable))
+    return History(tuple(sorted(runs, key=lambda run: run.started, reverse=True)), tuple(unreadable), tuple(denied))
 
 
-def _newest(folder: Path, last: int) -> list[Path]:
+def _newest(destination: Destination, last: int) -> list[Path]:
     """Return the files that were written last, without opening any."""
     times: dict[Path, int] = {}
-    for file in folder.glob("*.parquet"):
-        with suppress(FileNotFoundError):
+    for file in destination.run_files():
+        with reading(), suppress(FileNotFoundError):
             times[file] = file.stat().st_mtime_ns
     return sorted(times, key=lambda file: times[file], reverse=True)[:last]
 

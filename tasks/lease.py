@@ -19,8 +19,8 @@ from typing import Annotated, TypeAlias
 from pydantic import Field, TypeAdapter, ValidationError
 
 from tasks.destination import Destination
-from tasks.durable import write_durably
-from tasks.errors import LeaseError
+from tasks.durable import reading, write_durably, writing
+from tasks.errors import LeaseError, SettingsError
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -69,9 +69,14 @@ _LEASE = TypeAdapter(Lease)
 
 
 def read_lease(destination: Destination) -> Lease | None:
-    """Return the lease that lies in a destination, live or not; what isn't a lease is none."""
+    """Return the lease that lies in a destination, live or not; what isn't a lease is none.
+
+    Raises:
+        SettingsError: this user may not read it, or a folder is in its place.
+    """
     try:
-        return _LEASE.validate_json(_lease_path(destination).read_bytes(), strict=True)
+        with reading():
+            return _LEASE.validate_json(_lease_path(destination).read_bytes(), strict=True)
     except (FileNotFoundError, ValidationError):
         return None
 
@@ -127,8 +132,11 @@ def hold_lease(destination: Destination, run_id: str) -> Iterator[HeldLease]:
 
     Raises:
         LeaseError: another run holds it.
+        SettingsError: it can't be told who does.
+        DestinationError: the lease can't be written.
     """
-    held = _acquire(destination, run_id)
+    with writing(destination.root):
+        held = _acquire(destination, run_id)
     stopped = threading.Event()
     beat = threading.Thread(target=_beat, args=(held, stopped), name="lease", daemon=True)
     beat.start()
@@ -189,7 +197,7 @@ def _beat(held: HeldLease, stopped: threading.Event) -> None:
             logger.exception("The lease is lost.")
             held.lose(loss)
             return
-        except OSError:
+        except (OSError, SettingsError):
             logger.warning("The lease's heartbeat could not be written.", exc_info=True)
 
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from tasks import sql
 from tasks.destination import Destination
-from tasks.durable import replace_durably
-from tasks.errors import DamagedError, DarkroomError, ImageError
+from tasks.durable import replace_durably, writing
+from tasks.errors import DamagedError, DarkroomError, ErrorCode, ImageError, SettingsError
 from tasks.lease import hold_lease
 from tasks.manifest import OUTPUT_KEPT, ROW_GROUP_ROWS, footer_of, read_record, read_whole, write_table
 from tasks.ranges import path_ranges
@@ -49,9 +49,10 @@ def rebuild_manifest(destination: Destination, run_id: str) -> Rebuilt | None:
     Raises:
         DarkroomError: there is no whole run file, or a file was written by another version of Darkroom.
         SettingsError: this user may not read a file.
+        DestinationError: the destination can't be written to.
         LeaseError: a run is going on.
     """
-    with hold_lease(destination, run_id) as lease:
+    with writing(destination.root), hold_lease(destination, run_id) as lease:
         if _is_whole(destination.manifest):
             return None
         whole, damaged = _sift(destination)
@@ -82,13 +83,19 @@ def _sift(destination: Destination) -> tuple[list[Path], list[Path]]:
     """Return the run files that are whole, and those that aren't."""
     whole: list[Path] = []
     damaged: list[Path] = []
-    for file in sorted(destination.runs.glob("*.parquet")):
+    for file in destination.run_files():
         try:
             read_record(file)
             footer_of(file)
             whole.append(file)
         except DamagedError:
             damaged.append(file)
+    if not (whole or damaged or destination.manifest.exists()):
+        adopts = "adopts what an interrupted run has finished, and " if destination.unfinished() else ""
+        raise DarkroomError(
+            f"{destination.root} holds no manifest that could be damaged, and no file of a run that a lost one could "
+            f"be made from. Start 'darkroom run': it {adopts}makes what is left."
+        )
     if not whole:
         raise DarkroomError(
             f"{destination.runs} holds no whole file of a run, so that there is nothing to make a manifest from. "
@@ -144,12 +151,19 @@ def _sound_rows(
 
 
 def _is_sound(outputs: LocalFolder, file_name: str | None, sha256: str | None) -> bool:
-    """Say whether an output is there, byte for byte; an image that failed has none."""
+    """Say whether an output is there, byte for byte; an image that failed has none.
+
+    Raises:
+        SettingsError: this user may not look.
+    """
     if file_name is None:
         return True
     try:
         data, _ = outputs.read(file_name)
-    except ImageError:
+    except ImageError as error:
+        if error.code == ErrorCode.SOURCE_DENIED:
+            path = os.fsdecode(outputs.locate(file_name))
+            raise SettingsError(f"{path} can't be read. Grant this user permission to read all outputs.") from error
         return False
     return hashlib.sha256(data).hexdigest() == sha256
 

@@ -9,12 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from tasks import sql
 from tasks.destination import Destination, Workspace
-from tasks.errors import DarkroomError
+from tasks.durable import reading
+from tasks.errors import RETRIED_NEXT_RUN, DarkroomError
 from tasks.integrity import damage
 from tasks.journal import whole_parts
 from tasks.manifest import SCHEMA, read_info
@@ -29,6 +29,8 @@ class Recovered:
 
     runs: int = 0
     images: int = 0
+    """Not those that failed for what may have passed by now: they are tried again."""
+
     damaged_parts: int = 0
     """Journal parts that could not be read; their images are made again."""
 
@@ -50,12 +52,23 @@ def recover(destination: Destination) -> Recovered:
         if parts and workspace.job.exists():
             job = read_job(workspace)
             publish(workspace, job, ended=False)
-            images += sum(pq.read_metadata(part).num_rows for part in parts)
+            images += _finished(workspace, job)
         elif workspace.job.exists():
             _retract(workspace)
         close_workspace(workspace)
         runs += 1
     return Recovered(runs, images, damaged_parts)
+
+
+def _finished(workspace: Workspace, job: Job) -> int:
+    """Return how many images a published run has done with."""
+    retried = ", ".join(sql.text(code) for code in sorted(RETRIED_NEXT_RUN))
+    told = sql.parquet(workspace.destination.runs / job.run_file)
+    with sql.connect(workspace.root) as db:
+        [(count,)] = db.execute(
+            f"SELECT count(*) FROM {told} WHERE coalesce(error_code NOT IN ({retried}), true)"
+        ).fetchall()
+    return int(count)
 
 
 def _retract(workspace: Workspace) -> None:
@@ -77,10 +90,12 @@ def read_job(workspace: Workspace) -> Job:
     """Return what an unfinished run was to do.
 
     Raises:
-        DarkroomError: the file that says so is damaged.
+        SettingsError: this user may not read the file that says so.
+        DarkroomError: it is damaged.
     """
     try:
-        return Job.model_validate_json(workspace.job.read_bytes())
+        with reading():
+            return Job.model_validate_json(workspace.job.read_bytes())
     except ValidationError as error:
         raise DarkroomError(
             f"{workspace.job} is damaged, so that the work of an interrupted run can't be adopted. Remove the folder "

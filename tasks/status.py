@@ -47,7 +47,7 @@ def read_status(destination: Destination) -> Status:
     """Return what a destination holds.
 
     Raises:
-        SettingsError: it isn't a destination.
+        SettingsError: it isn't a destination, or this user may not read what it holds.
         DarkroomError: its manifest is damaged, or can't be read.
     """
     check_is_destination(destination)
@@ -63,7 +63,7 @@ def read_status(destination: Destination) -> Status:
             "SELECT error_code, count(*) FROM manifest WHERE error_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
         ).fetchall()
         [(output_bytes,)] = db.execute("SELECT coalesce(sum(output_bytes), 0)::BIGINT FROM manifest").fetchall()
-        latest = max(destination.runs.glob("*.parquet"), key=os.path.getmtime, default=None)
+        latest = max(destination.run_files(), key=os.path.getmtime, default=None)
         reason = damage(latest) if latest else None
         last_run = _last_run(db, latest) if latest and not reason else None
     damaged_run = f"{latest} is damaged ({reason})" if reason else ""
@@ -71,9 +71,13 @@ def read_status(destination: Destination) -> Status:
 
 
 def count_unfinished(destination: Destination, lease: Lease | None) -> int:
-    """Return how many runs ended without publishing what they did, but for one that holds the lease."""
+    """Return how many runs ended without publishing what they did, but for one that holds the lease.
+
+    Raises:
+        SettingsError: this user may not look for them.
+    """
     at_work = lease.run_id if lease and lease.is_live() else None
-    return sum(workspace.flow_run_id != at_work for workspace in destination.workspaces())
+    return sum(workspace.flow_run_id != at_work for workspace in destination.unfinished())
 
 
 def _last_run(db: sql.Connection, file: Path) -> LastRun:

@@ -47,7 +47,7 @@ def check_settled(destination: Destination) -> ManifestInfo:
     Raises:
         DarkroomError: there is no manifest, it is damaged, or a run that did not end has left work to adopt.
     """
-    if unfinished := destination.workspaces():
+    if unfinished := destination.unfinished():
         raise DarkroomError(
             f"Run {unfinished[-1].run_id} did not end, and what it made is not in the manifest of {destination.root} "
             "yet. Start 'darkroom run', which adopts and finishes that, and verify then."

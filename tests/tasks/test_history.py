@@ -7,20 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.terminal import print_history
 from tasks.chart import draw_chart
+from tasks.errors import SettingsError
 from tasks.history import History, bar_heights, read_history
 from tasks.manifest import RunRecord, footer, write_table
 from tasks.publish import publish
 from tasks.recover import close_workspace, recover
+from tasks.status import read_status
 from tasks.text import duration
 from tests.tasks.helpers import (
     NOON,
     after,
+    destination_in,
     failed_row,
     make_job,
     open_workspace,
     past_run,
     row,
+    unprivileged,
     write_deleted,
     write_journal,
 )
@@ -189,3 +194,25 @@ def test_a_chart_of_nothing_but_zeros_has_no_bars():
 )
 def test_durations(seconds, shown):
     assert duration(seconds) == shown
+
+
+def test_what_may_not_be_read_is_not_told_as_damaged_or_as_nothing(open_path, capsys):
+    place = destination_in(open_path)
+    night(place, "first", [row("a.jpg")])
+    night(place, "second", [row("b.jpg")], started=after(60)).chmod(0)
+    with unprivileged():
+        history = read_history(place)
+    assert ([run.run_id for run in history.runs], history.denied, history.unreadable) == (
+        ["first"],
+        ("second.parquet",),
+        (),
+    )
+    print_history(history)
+    assert capsys.readouterr().err == "left out  second.parquet: this user may not read them\n"
+    print_history(History(denied=("second.parquet",)))
+    assert "No run" not in capsys.readouterr().out
+    place.runs.chmod(0o111)
+    with unprivileged(), pytest.raises(SettingsError, match=f"{place.runs} can't be read. Grant"):
+        read_history(place)
+    with unprivileged(), pytest.raises(SettingsError, match=f"{place.runs} can't be read. Grant"):
+        read_status(place)

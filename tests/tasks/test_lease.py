@@ -2,6 +2,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,8 +17,9 @@ import pytest
 
 from tasks import lease as lease_module
 from tasks.destination import Destination
-from tasks.errors import LeaseError
+from tasks.errors import LeaseError, SettingsError
 from tasks.lease import STALE_SECONDS, Lease, hold_lease, read_lease
+from tests.tasks.helpers import unprivileged
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -303,3 +305,26 @@ def test_of_runs_that_start_together_exactly_one_gets_the_lease(place):
     wins.close()
     assert sorted(won) == list(range(ROUNDS))
     assert read_lease(place) is None
+
+
+def test_a_lease_that_can_not_be_read_is_not_taken_for_none(open_path):
+    place = Destination(open_path / "dest")
+    put(place, elsewhere())
+    (place.work / "lease.json").chmod(0)
+    with unprivileged(), pytest.raises(SettingsError, match=r"lease\.json can't be read\. Grant this user"):
+        read_lease(place)
+    place.work.chmod(0)
+    with unprivileged(), pytest.raises(SettingsError, match=r"\.darkroom can't be read\. Grant this user"):
+        read_lease(place)
+
+
+def test_what_is_in_the_place_of_a_lease_is_named(place):
+    (place.work / "lease.json").mkdir(parents=True)
+    for look in (read_lease, try_to_hold):
+        with pytest.raises(SettingsError, match=r"lease\.json is a folder where Darkroom has a file\. Move it away"):
+            look(place)
+    shutil.rmtree(place.work)
+    place.work.touch()
+    for look in (read_lease, try_to_hold):
+        with pytest.raises(SettingsError, match=r"\.darkroom is a file where Darkroom has a folder\. Move it away"):
+            look(place)

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pyarrow.parquet as pq
 import pytest
 
 from tasks import ranges
 from tasks.check import check_manifest
-from tasks.errors import DarkroomError, LeaseError
+from tasks.errors import DarkroomError, DestinationError, LeaseError, SettingsError
 from tasks.integrity import SEAL
 from tasks.lease import hold_lease
 from tasks.manifest import SCHEMA_VERSION, write_table
 from tasks.rebuild import rebuild_manifest
 from tasks.recipe import Recipe, Rules
-from tests.tasks.helpers import files, make_job, manifest_rows, open_workspace, row, write_image, write_journal
+from tests.tasks.helpers import (
+    NOBODY,
+    destination_in,
+    files,
+    make_job,
+    manifest_rows,
+    open_workspace,
+    row,
+    unprivileged,
+    write_image,
+    write_journal,
+)
 from tests.tasks.shards import run
 
 
@@ -169,3 +181,33 @@ def test_a_first_run_that_was_killed_as_it_published_has_no_manifest_to_miss(pla
     place.runs.mkdir()
     (place.runs / job.run_file).write_bytes(b"")
     check_manifest(place)
+
+
+def test_a_first_run_that_did_not_end_is_for_the_next_run_to_adopt(place):
+    workspace = open_workspace(place, make_job(place))
+    write_journal(workspace, [row("a.jpg")])
+    with pytest.raises(DarkroomError, match="Start 'darkroom run': it adopts what an interrupted run has finished"):
+        rebuild_manifest(place, "rescue")
+    workspace.job.unlink()
+    with pytest.raises(DarkroomError, match="Start 'darkroom run': it makes what is left"):
+        rebuild_manifest(place, "rescue")
+
+
+def test_outputs_that_may_not_be_read_are_not_left_out(two_nights, open_path):
+    place = destination_in(open_path)
+    shutil.copytree(two_nights.root, place.root)
+    shutil.chown(place.root, NOBODY) if os.getuid() == 0 else None
+    shutil.rmtree(place.work)
+    place.manifest.unlink()
+    (place.images / "a.jpg").chmod(0)
+    with unprivileged(), pytest.raises(SettingsError, match=r"images/a\.jpg can't be read"):
+        rebuild_manifest(place, "rescue")
+    assert not place.manifest.exists()
+
+
+def test_who_may_not_write_to_a_destination_can_not_rebuild_it(open_path):
+    place = destination_in(open_path)
+    place.work.mkdir(parents=True)
+    place.work.chmod(0o555)
+    with unprivileged(), pytest.raises(DestinationError, match=r"/\.darkroom can't be written to: Permission denied"):
+        rebuild_manifest(place, "rescue")

@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks import sql
+from tasks.errors import SettingsError
 from tasks.manifest import read_record
 from tasks.publish import publish
 from tasks.recover import Recovered, close_workspace, recover
@@ -21,6 +22,7 @@ from tests.tasks.helpers import (
     open_workspace,
     publish_rows,
     row,
+    unprivileged,
     write_deleted,
     write_journal,
     write_output,
@@ -234,3 +236,22 @@ def test_a_damaged_journal_part_costs_only_its_own_images(place):
     assert rows["a/a.jpg"]["run_id"] == "first"
     assert rows["b/b.jpg"]["status"] == "failed"
     assert place.workspaces() == []
+
+
+def test_images_that_are_tried_again_are_not_told_as_finished(place):
+    workspace = open_workspace(place, make_job(place))
+    mine = {"run_id": "run"}
+    again = [failed_row("b.jpg", "write.no_space", **mine), failed_row("c.jpg", "source.denied", **mine)]
+    write_journal(workspace, [row("a.jpg", **mine), *again, failed_row("d.jpg", "decode.corrupt", **mine)])
+    write_journal(workspace, [row("a.jpg", **mine, processed_at=after(1))], attempt="002-1-1")
+    assert recover(place) == Recovered(runs=1, images=2)
+
+
+def test_a_job_that_may_not_be_read_is_no_reason_for_a_traceback(open_path):
+    place = destination_in(open_path)
+    workspace = open_workspace(place, make_job(place))
+    write_journal(workspace, [row("a.jpg")])
+    workspace.job.chmod(0)
+    with unprivileged(), pytest.raises(SettingsError, match=r"job\.json can't be read\. Grant"):
+        recover(place)
+    assert workspace.journal_parts()

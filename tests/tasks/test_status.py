@@ -4,21 +4,25 @@ from datetime import UTC, datetime
 import pytest
 
 from tasks.destination import Destination
+from tasks.durable import writing
 from tasks.errors import DarkroomError, SettingsError
 from tasks.lease import hold_lease
 from tasks.publish import publish
 from tasks.recover import close_workspace
-from tasks.status import LastRun, read_status
+from tasks.status import LastRun, count_unfinished, read_status
 from tests.tasks.helpers import (
     NOON,
     after,
+    destination_in,
     failed_row,
     files,
     make_job,
     open_workspace,
     publish_rows,
     row,
+    unprivileged,
     write_deleted,
+    write_journal,
 )
 
 
@@ -84,3 +88,32 @@ def test_a_damaged_manifest_is_said_to_be(place):
     place.manifest.write_bytes(b"x" * 100)
     with pytest.raises(DarkroomError, match="damaged"):
         read_status(place)
+
+
+def test_only_what_the_next_run_adopts_is_unfinished(place):
+    workspace = open_workspace(place, make_job(place))
+    write_journal(workspace, [row("a.jpg")])
+    (place.work / "runs" / "stray").mkdir()
+    (place.work / "runs" / "stray file").touch()
+    assert count_unfinished(place, None) == 1
+    workspace.job.unlink()
+    assert count_unfinished(place, None) == 0
+
+
+def test_a_file_that_stands_in_the_way_of_working_folders_is_named(place):
+    place.work.mkdir(parents=True)
+    (place.work / "runs").touch()
+    workspace = place.workspace("run")
+    with pytest.raises(SettingsError, match=r"\.darkroom/runs is a file where Darkroom has a folder\. Move it away"):
+        read_status(place)
+    with pytest.raises(SettingsError, match=r"\.darkroom/runs is a file"), writing(place.root):
+        workspace.create()
+
+
+def test_working_folders_that_may_not_be_listed_are_not_taken_for_none(open_path):
+    place = destination_in(open_path)
+    open_workspace(place, make_job(place))
+    for closed in (place.workspace("run").root, place.work / "runs"):
+        closed.chmod(0)
+        with unprivileged(), pytest.raises(SettingsError, match=rf"{closed} can't be read\. Grant this user"):
+            count_unfinished(place, None)
