@@ -19,7 +19,7 @@ import typer
 from flows import terminal
 from flows.options import parse, with_settings
 from flows.session import session
-from flows.signals import ENDING, deferred
+from flows.signals import ENDING, Interruption, deferred
 from tasks.check import (
     check_compute,
     check_is_destination,
@@ -49,6 +49,8 @@ def main() -> None:
     leaving = _Leaving()
     # Registered first, it runs last: after what the libraries do at the end of a process.
     atexit.register(leaving)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # it may be ignored
+        signal.signal(signal.SIGINT, Interruption(_leave_at_once))
     leaving.code = _exit_code()
     for number in ENDING:  # who asks a second time doesn't want to wait
         signal.signal(number, lambda _number, _frame: leaving())
@@ -68,6 +70,12 @@ class _Leaving:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.code)
+
+
+def _leave_at_once() -> None:
+    """End the process in the middle of whatever it does: what is finished is kept, and its children follow it."""
+    terminal.last_word("darkroom: Interrupted again, and ended at once. The same command can be given again.")
+    os._exit(128 + signal.SIGINT)
 
 
 def _exit_code() -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -100,6 +102,10 @@ def warm_up() -> None:
     Only on Linux: elsewhere forking after imports isn't safe, and workers are spawned.
     """
     if sys.platform == "linux":
+        # It removes the semaphores of a process that was ended at once, which is no news to its user.
+        ignored = filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"))
+        with environment({"PYTHONWARNINGS": ",".join(ignored)}), unheard_by_children():
+            multiprocessing.resource_tracker.ensure_running()
         # PYTHONSAFEPATH: a folder named flows where the user happens to be is not ours.
         with environment({**WORKER_ENVIRONMENT, "PYTHONSAFEPATH": "1"}), unheard_by_children():
             multiprocessing.set_forkserver_preload([WORKER_MODULE])

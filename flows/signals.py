@@ -15,6 +15,25 @@ NOTED_BYTES = 64
 """A signal is noted as a byte; who is told to end so often has been told."""
 
 
+class Interruption:
+    """The handler of Ctrl-C: the first raises KeyboardInterrupt, and who asks again doesn't want to wait.
+
+    Args:
+        leave: ends the process at once.
+    """
+
+    def __init__(self, leave: Callable[[], object]) -> None:
+        self.leave = leave
+        self._asked = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Interrupt what is done, or all of it."""
+        if self._asked:
+            self.leave()
+        self._asked = True
+        raise KeyboardInterrupt
+
+
 @contextmanager
 def sigterm_exits() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into an orderly exit: with the default handler no `finally` would run.
@@ -35,8 +54,15 @@ def deferred() -> Iterator[None]:
     """Have signals wait until the end: one that interrupts an import leaves behind a lock that others wait for."""
     waiting: list[int] = []
     heard = [number for number in ENDING if callable(signal.getsignal(number))]
+    interruption = signal.getsignal(signal.SIGINT)
+
+    def wait(number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in waiting and isinstance(interruption, Interruption):
+            interruption.leave()
+        waiting.append(number)
+
     try:
-        with _handled(heard, lambda number, _frame: waiting.append(number)):
+        with _handled(heard, wait):
             yield
     finally:
         for number in waiting:

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -111,6 +112,31 @@ def stored_task_states(home: Path) -> set[str]:
     """The states of all task runs that the server of a run without one has stored."""
     with closing(sqlite3.connect(home / ".prefect/prefect.db")) as history:
         return {state for (state,) in history.execute("SELECT state_type FROM task_run")}
+
+
+@pytest.mark.parametrize("with_server", [False, True])
+def test_who_interrupts_twice_does_not_wait_and_loses_nothing(
+    with_server: bool, api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+):
+    out = tmp_path / "out"
+    environment = api.environment if with_server else clean_environment(tmp_path)
+    started = start("run", large_folder, out, environment=environment)
+    processes = at_work(started, out)
+
+    started.signal_all(signal.SIGINT)
+    time.sleep(0.3)  # or the two would be one
+    started.signal_all(signal.SIGINT)
+
+    _, errors = started.process.communicate(timeout=30)
+    assert started.process.returncode == 130, errors
+    told = {line for line in errors.splitlines() if not re.match(r"\d+ of 200 images", line)}
+    assert told
+    assert told <= {
+        "darkroom: Interrupted. What is finished is kept: the same command goes on from there.",
+        "darkroom: Interrupted again, and ended at once. The same command can be given again.",
+    }
+    eventually(lambda: gone(processes), 30)
+    assert journalled(out)
 
 
 def test_a_server_that_is_lost_costs_no_work(
