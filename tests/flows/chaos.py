@@ -1,109 +1,99 @@
 """Kill what a run consists of, at random moments, and look at what the next run makes of it: `make chaos`.
 
-Each trial starts `darkroom run` on a fresh destination, kills one victim with SIGKILL after a random part of the time
-that an undisturbed run takes, waits for what is left to end, runs once more, and compares destination and manifest
-with those of the undisturbed run: all but timings, run ids and hosts has to be the same, to the byte. What the journal
-had when the victim died must not have been made again: the work that is repeated is that of the time between two of its
-parts.
+Each trial starts `darkroom run` on a fresh destination, kills one victim with SIGKILL at a random moment, mostly of the
+work, waits for what is left to end, runs once more, and compares destination and manifest with those of an undisturbed
+run: all but timings, run ids and hosts has to be the same, to the byte. What the journal had when the victim died must
+not have been made again, and nothing that had been there for longer than the journal can take: the work that is
+repeated is that of the time between two of its parts. Nothing is left behind: no process, no file, no folder, and no
+run in Prefect's UI that isn't over.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import psutil
-import pyarrow.parquet as pq
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest does
+sys.path.insert(0, str(Path(__file__).parent))
 
-from harness import CHECKOUT, DARKROOM, clean_environment, darkroom, eventually, journalled, lasting
+from destination_state import State, Written, difference, outputs_journalled, outputs_of
+from harness import CHECKOUT, DARKROOM, Api, clean_environment
+from moments import END_SECONDS, Moment, Pace
+from victims import OWN_SERVER, SURVIVED, VICTIMS, dask_cluster, names, started, strike
 
-from data.photos import write_corpus
+from data.photos import photo, write_corpus
 from flows.server import LocalServer
 from tasks.journal import FLUSH_SECONDS
 
 WORKERS = 2
-OPTIONS = ("--width", "300", "--height", "300")
-END_SECONDS = 240.0
-"""After so long a run that lost something has to have ended, one way or the other."""
-
-VICTIMS = ("worker", "workers", "flow", "group", "server", "scheduler")
+OPTIONS = ("--width", "300", "--height", "300", "--max-failure-ratio", "1")
+"""A rerun may find little left but broken images."""
 
 
-@dataclass(frozen=True)
-class State:
-    """A destination, but for what differs between any two runs."""
+REPEATED_SECONDS = 3 * FLUSH_SECONDS
+"""An output that was written longer before the kill must not be made again. A part of the journal is due every
+`FLUSH_SECONDS`, and as much again is allowed twice: for what is in flight (an image is journalled with its batch, once
+the next one is handed on, a second or two later), and for the part itself, which waits until the disk has all."""
 
-    outputs: dict[str, str]
-    """Hash of every file that people see, runs/ aside, by name."""
+DRAWS = 5
+"""So many moments are tried until one is found at which there is something to kill."""
 
-    rows: dict[str, dict[str, Any]]
-    paths: list[str]
-    """Of the rows, in the manifest's order."""
+LEAVE_SECONDS = 10.0
+"""So long what an undisturbed run has started may take to end after it."""
 
-    working: frozenset[str]
-    """Files of the working state."""
+TOLD_SECONDS = 30.0
+"""So long it may take the server to take note of what it is told of task runs."""
 
-    @classmethod
-    def of(cls, destination: Path) -> State:
-        files = [path for path in destination.rglob("*") if path.is_file()]
-        names = {str(path.relative_to(destination)): path for path in files}
-        table = pq.read_table(destination / "manifest.parquet")
-        rows = [lasting(row) for row in table.to_pylist()]
-        return cls(
-            {
-                name: hashlib.sha256(path.read_bytes()).hexdigest()
-                for name, path in names.items()
-                if name.startswith("images/")
-            },
-            {row["source_path"]: row for row in rows},
-            [row["source_path"] for row in rows],
-            frozenset(name for name in names if not name.startswith(("images/", "runs/"))),
-        )
+OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
-
-def difference(found: State, expected: State) -> str:
-    """Say what of a destination isn't as it should be; nothing if all is."""
-    problems = []
-    for what in ("outputs", "rows"):
-        one, other = getattr(found, what), getattr(expected, what)
-        wrong = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
-        if wrong:
-            problems.append(f"{len(wrong)} {what} differ, such as {wrong[0]}")
-    if found.paths != expected.paths:
-        problems.append("rows are in another order, or doubled")
-    if found.working != expected.working:
-        problems.append(f"left over or missing: {sorted(found.working ^ expected.working)}")
-    return "; ".join(problems)
+SLOW_AFTER = 5
+SLOW_KINDS = 4
 
 
 @dataclass(frozen=True)
 class Disturbed:
-    """How a disturbed run ended, and what it had by when it was disturbed."""
+    """A run that was disturbed, and what it had by then."""
+
+    destination: Path
+    moment: Moment
+    after: float
+    """Seconds from its start to the kill."""
+
+    struck: int
+    """Processes that were killed; none if there was none, or the run was over."""
+
+    at: float
+    """When, in seconds since the epoch."""
 
     code: int | None
+    """How it ended; None if it did not."""
+
     seconds: float
     """From the kill to its end."""
 
-    outputs: dict[str, int]
-    """Inodes of the outputs that were there, by name; an output that is made again gets another."""
+    outputs: dict[str, Written]
+    """Those that were there."""
 
     journalled: frozenset[str]
     """Those of them that the journal had."""
+
+    alive: str
+    """Processes of it that did not end."""
+
+    @property
+    def unfinished(self) -> frozenset[str]:
+        """The flow runs whose working folder is left: those that the next run knows to have died."""
+        return frozenset(path.name for path in self.destination.glob(".darkroom/runs/*"))
 
 
 @dataclass(frozen=True)
@@ -111,88 +101,14 @@ class Outcome:
     """What came of one trial."""
 
     victim: str
-    after: float
-    """Seconds from the start of the run to the kill."""
-
-    code: int | None
-    """How the disturbed run ended."""
-
-    seconds: float
-    """From the kill to the end of the disturbed run."""
-
-    repeated: int
+    run: Disturbed
+    repeated: int = 0
     """Images whose output was there when the victim died, and was made again."""
 
-    problem: str
-    """What was wrong in the end; nothing if all was right."""
+    oldest: float = 0.0
+    """How many seconds before the kill the first of them was written."""
 
-
-def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    try:
-        return psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def is_command(process: psutil.Process, word: str) -> bool:
-    try:
-        return any(word in argument for argument in process.cmdline())
-    except psutil.Error:
-        return False
-
-
-def dask_workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The Dask workers of a run: what its fork server has forked."""
-    return [
-        child
-        for parent in children(process)
-        if is_command(parent, "multiprocessing.forkserver")
-        for child in _children_of(parent)
-    ]
-
-
-def _children_of(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children()
-    except psutil.NoSuchProcess:
-        return []
-
-
-def kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        try:
-            process.send_signal(signal.SIGKILL)
-        except psutil.NoSuchProcess:
-            continue
-
-
-@contextmanager
-def dask_cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A Dask scheduler and its workers, as somebody else would run them, with Dask's default settings."""
-    file = folder / "scheduler.json"
-    file.unlink(missing_ok=True)
-    common = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file)]
-    commands = [["dask_scheduler", "--port", "0"], *[["dask_worker", "--nthreads", "1"]] * WORKERS]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:], *common],
-            env=clean_environment(folder),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for command in commands
-    ]
-    try:
-        eventually(lambda: file.exists() and file.read_text().rstrip().endswith("}"))
-        yield json.loads(file.read_text())["address"], processes
-    finally:
-        for process in processes:
-            kill([*children(process), *_alive(process)])
-            process.wait()
-
-
-def _alive(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    return [psutil.Process(process.pid)] if process.poll() is None else []
+    problems: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -201,124 +117,147 @@ class Chaos:
 
     folder: Path
     source: Path
-    api_url: str
+    api: Api
     random: random.Random
     expected: State
-    seconds: float
-    """What an undisturbed run takes."""
+    pace: Pace
 
     trials: int = 0
 
-    @property
-    def environment(self) -> dict[str, str]:
-        return clean_environment(self.folder) | {"PREFECT_API_URL": self.api_url}
+    def trial(self, victim: str, moment: Moment | None = None) -> Outcome:
+        """Disturb one run, at some moment or this one, run again, and compare."""
+        for _ in range(DRAWS):
+            self.trials += 1
+            destination = self.folder / f"trial-{self.trials}"
+            run = self._disturbed(victim, destination, moment or Moment.drawn(self.random, self.pace))
+            if run.struck:
+                return self._outcome(victim, run)
+        return Outcome(victim, run, problems=["there was nothing to kill"])
 
-    def trial(self, victim: str) -> Outcome:
-        """Disturb one run, run again, and compare."""
-        self.trials += 1
-        destination = self.folder / f"trial-{self.trials}"
-        after = self.random.uniform(0.1, 1.0) * self.seconds
-        if victim == "scheduler":
-            with dask_cluster(self.folder) as (address, processes):
-                scheduler = processes[0]
-                place = ("--scheduler", address)
-                run = self._disturb(destination, after, lambda _: kill(_alive(scheduler)), self.environment, place)
-        else:
-            environment = self.environment
-            if victim == "server":
-                environment = clean_environment(self.folder)  # the run starts its own
-            place = ("--workers", f"{WORKERS}")
-            run = self._disturb(destination, after, lambda run: kill(self._victims(run, victim)), environment, place)
-        problem = self._rerun(destination)
-        repeated = {name for name, inode in run.outputs.items() if (destination / name).stat().st_ino != inode}
-        if not problem and repeated & run.journalled:
-            problem = f"{len(repeated & run.journalled)} images that the journal had were made again"
-        return Outcome(victim, after, run.code, run.seconds, len(repeated), problem)
+    def _outcome(self, victim: str, run: Disturbed) -> Outcome:
+        """Run again, and look at what there is then."""
+        problems = []
+        if run.code is None:
+            problems.append(f"it was not over after {END_SECONDS:g} s")
+        elif victim in SURVIVED and run.code:
+            problems.append(f"it ended with {run.code}, though others can take the place of what was killed")
+        if run.alive:
+            problems.append(f"it left {run.alive}")
+        unfinished = run.unfinished
+        with started(self._command(run.destination), self._environment(victim)) as again:
+            if code := again.ended(END_SECONDS):
+                problems.append(f"the rerun ended with {code}: {again.last_words()}")
+            elif code is None:
+                problems.append(f"the rerun was not over after {END_SECONDS:g} s")
+            elif left := names(again.survivors(LEAVE_SECONDS)):
+                problems.append(f"the rerun left {left}")
+            if code != 0:
+                return Outcome(victim, run, problems=problems)
+        problems += difference(State.of(run.destination), self.expected)
+        there = outputs_of(run.destination)
+        repeated = {name for name, written in run.outputs.items() if there.get(name) != written}
+        oldest = max((run.outputs[name].age(run.at) for name in repeated), default=0.0)
+        if known := len(repeated & run.journalled):
+            problems.append(f"{known} images that the journal had were made again")
+        if oldest > REPEATED_SECONDS:
+            problems.append(f"an image was made again that had been there for {oldest:.1f} s")
+        if victim not in OWN_SERVER:
+            problems += self._untold(run, unfinished)
+        return Outcome(victim, run, len(repeated), oldest, problems)
 
-    def _victims(self, run: subprocess.Popen[bytes], victim: str) -> list[psutil.Process]:
-        if victim in ("worker", "workers"):
-            workers = dask_workers(run)
-            return self.random.sample(workers, min(1, len(workers))) if victim == "worker" else workers
-        if victim == "server":
-            return [child for child in children(run) if is_command(child, "flows.server")]
-        return [*(children(run) if victim == "group" else []), *_alive(run)]
+    def _untold(self, run: Disturbed, unfinished: frozenset[str]) -> list[str]:
+        """Return which flow runs on a destination, and task runs of theirs, Prefect still takes for going on.
 
-    def _disturb(
-        self,
-        destination: Path,
-        after: float,
-        strike: Callable[[subprocess.Popen[bytes]], None],
-        environment: dict[str, str],
-        place: tuple[str, ...],
-    ) -> Disturbed:
+        Of a flow that was killed before it had a working folder, or after that was removed, the next can't know.
+        """
+        of_its_name = {"flow_runs": {"name": {"like_": f"{run.destination.name} "}}, "sort": "START_TIME_DESC"}
+        found = self.api.post("flow_runs/filter", of_its_name)
+        flows = [flow["id"] for flow in found if flow["parameters"]["destination"] == str(run.destination)]
+        if run.code is None or run.code < 0:
+            flows = [flow for flow in flows if flow == flows[0] or flow in unfinished]
+        deadline = time.monotonic() + TOLD_SECONDS
+        while (wrong := self._going_on(flows)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return [f"Prefect has {', '.join(wrong)}"] if wrong else []
+
+    def _going_on(self, flows: list[str]) -> list[str]:
+        runs = [("flow run", self.api.flow_run(flow)) for flow in flows]
+        runs += [("task run", task) for flow in flows for task in self.api.task_runs(flow)]
+        return [f"{kind} {each['name']} {each['state_type']}" for kind, each in runs if each["state_type"] not in OVER]
+
+    def _environment(self, victim: str) -> dict[str, str]:
+        """Return the environment of a run: that of a user who has no server, or one with a server."""
+        if victim in OWN_SERVER:
+            return clean_environment(self.folder / "own")
+        return self.api.environment
+
+    def _command(self, destination: Path, *place: str) -> tuple[str | Path, ...]:
+        return run_command(self.source, destination, *(place or ("--workers", str(WORKERS))))
+
+    def _disturbed(self, victim: str, destination: Path, moment: Moment) -> Disturbed:
         """Run, and strike."""
-        command = [*DARKROOM, "run", self.source, destination, *OPTIONS, *place]
-        with tempfile.TemporaryFile() as said:
-            run = subprocess.Popen(
-                list(map(str, command)),
-                env=environment,
-                stdout=said,
-                stderr=said,
-                start_new_session=True,
-                cwd=self.folder,
-            )
-            try:
-                time.sleep(after)
-                family = children(run)
-                noted = _outputs_journalled(destination)
-                strike(run)
-                there = {str(path.relative_to(destination)): path.stat().st_ino for path in _outputs(destination)}
-                struck = time.monotonic()
-                code = run.wait(END_SECONDS)
-                # What the dead can't end ends by itself.
-                psutil.wait_procs(family, timeout=END_SECONDS)
-            except subprocess.TimeoutExpired:
-                kill([*children(run), *_alive(run)])
-                code = None
-        return Disturbed(code, time.monotonic() - struck, there, noted)
-
-    def _rerun(self, destination: Path) -> str:
-        """Run once more and say what is wrong after that."""
-        command = ("run", self.source, destination, *OPTIONS, "--workers", str(WORKERS))
-        ended = darkroom(*command, environment=self.environment, seconds=END_SECONDS)
-        if ended.code != 0:
-            return f"the rerun ended with {ended.code}: {ended.err.strip()[-300:]}"
-        return difference(State.of(destination), self.expected)
-
-
-def _outputs_journalled(destination: Path) -> frozenset[str]:
-    names: set[str] = set()
-    for part in journalled(destination):
-        with suppress(FileNotFoundError):  # the run has just published it
-            names.update(name for name in pq.read_table(part)["file_name"].to_pylist() if name)
-    return frozenset(names)
-
-
-def _outputs(destination: Path) -> list[Path]:
-    images = destination / "images"
-    return [path for path in images.rglob("*.jpg") if path.is_file()]
+        place: tuple[str, ...] = ()
+        scheduler = None
+        with ExitStack() as stack:
+            if victim == "scheduler":
+                address, scheduler = stack.enter_context(dask_cluster(self.folder, WORKERS))
+                place = ("--scheduler", address)
+            began = time.monotonic()
+            run = stack.enter_context(started(self._command(destination, *place), self._environment(victim)))
+            moment.wait(run.process, destination, len(self.expected.outputs))
+            after = time.monotonic() - began
+            journalled = outputs_journalled(destination)
+            at = time.time()
+            struck = strike(victim, run, scheduler, self.random)
+            outputs = outputs_of(destination)
+            code = run.ended(END_SECONDS)
+            seconds = time.time() - at
+            # What the dead can't end ends by itself.
+            alive = names(run.survivors(END_SECONDS if code is not None else 0))
+            return Disturbed(destination, moment, after, struck, at, code, seconds, outputs, journalled, alive)
 
 
 @contextmanager
-def chaos(folder: Path, images: int, seed: int, api_url: str) -> Iterator[Chaos]:
-    """Prepare trials: a source of so many images, and what an undisturbed run makes of it."""
+def chaos(folder: Path, images: int, slow: int, seed: int, api: Api) -> Iterator[Chaos]:
+    """Prepare trials: a source of so many images, and so many slow ones among them, and an undisturbed run on it."""
     source, calm = folder / "photos", folder / "calm"
-    write_corpus(source, images, (500, 375))
+    write_source(source, images, slow)
+    (folder / "own").mkdir()
+    with started(run_command(source, calm, "--workers", str(WORKERS)), api.environment) as run:
+        pace = Pace.measured(run.process, calm)
+        if run.process.returncode:
+            raise SystemExit(f"the undisturbed run ended with {run.process.returncode}: {run.last_words()}")
+    yield Chaos(folder, source, api, random.Random(seed), State.of(calm), pace)
+
+
+def run_command(source: Path, destination: Path, *place: str) -> tuple[str | Path, ...]:
+    """Return what starts a run, on some workers or another."""
+    return (*DARKROOM, "run", source, destination, *OPTIONS, *place)
+
+
+def write_source(source: Path, images: int, slow: int) -> None:
+    """Write so many images, a few of them broken, and links to a few that are small files, but slow to decode.
+
+    Shards are cut by bytes: those that the slow ones are in go on for several parts of the journal.
+    """
+    photos = write_corpus(source, images - slow, (200, 150))
     for number in range(0, images, 97):
         (source / f"broken {number}.jpg").write_bytes(b"no image")
-    environment = clean_environment(folder) | {"PREFECT_API_URL": api_url}
-    started = time.monotonic()
-    ended = darkroom("run", source, calm, *OPTIONS, "--workers", str(WORKERS), environment=environment, seconds=600)
-    if ended.code != 0:
-        raise SystemExit(f"the undisturbed run failed: {ended.err}")
-    yield Chaos(folder, source, api_url, random.Random(seed), State.of(calm), time.monotonic() - started)
+    kinds = [source / f"slow {seed}.webp" for seed in range(min(SLOW_KINDS, slow))]
+    for seed, kind in enumerate(kinds):
+        blocks = Image.fromarray(photo(16, 12, seed)).resize((4000, 3000), Image.Resampling.NEAREST)
+        blocks.save(kind, lossless=True, method=0)
+    for number in range(len(kinds), slow):
+        before = photos[min(number * SLOW_AFTER, len(photos) - 1)]
+        os.link(kinds[number % SLOW_KINDS], before.with_name(f"{before.stem} slow {number}.webp"))
 
 
 def main() -> None:
     """Run trials of every victim, and print what came of them."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--images", type=int, default=3_000, help="images of the source (default: 3,000)")
-    parser.add_argument("--trials", type=int, default=20, help="trials of each victim (default: 20)")
+    parser.add_argument("--slow", type=int, default=240, help="of which so many are slow to decode (default: 240)")
+    parser.add_argument("--trials", type=int, default=10, help="trials of each victim (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="decides the moments (default: 0)")
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="what is killed (default: all)")
     options = parser.parse_args()
@@ -328,7 +267,7 @@ def main() -> None:
         server = LocalServer()
         server.wait_until_healthy()
         try:
-            with chaos(folder, options.images, options.seed, server.api_url) as trials:
+            with chaos(folder, options.images, options.slow, options.seed, Api(server.api_url, folder)) as trials:
                 wrong = _print_trials(trials, options.victims, options.trials)
         finally:
             server.stop()
@@ -336,23 +275,34 @@ def main() -> None:
 
 
 def _print_trials(trials: Chaos, victims: list[str], count: int) -> int:
+    pace = trials.pace
     print(
-        f"{len(trials.expected.rows):,} images, {trials.seconds:.1f} s undisturbed; "
-        f"a part of the journal every {FLUSH_SECONDS:g} s"
+        f"{len(trials.expected.rows):,} images; undisturbed: {pace.start:.1f} s until work begins, {pace.work:.1f} s "
+        f"of work, {pace.end:.1f} s until the end; a part of the journal every {FLUSH_SECONDS:g} s"
     )
-    print(f"{'killed':10} {'after':>7} {'exit':>5} {'ended in':>9} {'repeated':>9}  after the rerun", flush=True)
+    print(
+        f"{'killed':10}{'struck':>7}{'in':>9}{'after':>8}{'journalled':>12}{'exit':>6}{'ended in':>10}{'repeated':>10}"
+        f"{'oldest':>8}  after the rerun",
+        flush=True,
+    )
     wrong = 0
     for _ in range(count):
         for victim in victims:
             outcome = trials.trial(victim)
-            wrong += bool(outcome.problem)
-            print(
-                f"{outcome.victim:10} {outcome.after:6.1f}s {outcome.code if outcome.code is not None else '–':>5} "
-                f"{outcome.seconds:8.1f}s {outcome.repeated:9,}  {outcome.problem or 'as undisturbed'}",
-                flush=True,
-            )
+            wrong += bool(outcome.problems)
+            print(_line(outcome), flush=True)
     print(f"{count * len(victims)} trials, {wrong} of them wrong")
     return wrong
+
+
+def _line(outcome: Outcome) -> str:
+    run = outcome.run
+    code = "–" if run.code is None else run.code
+    return (
+        f"{outcome.victim:10}{run.struck:7}{run.moment.phase:>9}{run.after:7.1f}s{len(run.journalled):12,}{code:>6}"
+        f"{run.seconds:9.1f}s{outcome.repeated:10,}{outcome.oldest:7.1f}s  "
+        f"{'; '.join(outcome.problems) or 'as undisturbed'}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import errno
 import os
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,7 +8,7 @@ import pytest
 
 from tasks import journal as journal_module
 from tasks.errors import DestinationError
-from tasks.journal import Journal, finished_paths
+from tasks.journal import FLUSH_SECONDS, Journal, finished_paths
 from tasks.manifest import SCHEMA
 from tests.tasks.helpers import failed_row, journal_rows, make_job, open_workspace, row, write_journal
 
@@ -44,6 +45,21 @@ def test_a_part_is_written_when_it_is_time_to(workspace, monkeypatch):
         "000003-001-9-9-000001.parquet",
     ]
     assert [each["source_path"] for each in journal_rows(workspace)] == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_no_row_waits_for_longer_than_the_interval(workspace, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(journal_module, "time", SimpleNamespace(monotonic=lambda: now))
+    journal = Journal(workspace, 0, "001-1-1")
+    added = {}
+    pauses = [FLUSH_SECONDS / 8] * 24 + [10 * FLUSH_SECONDS] * 2 + [0.0] * 3 + [FLUSH_SECONDS / 2] * 4
+    for number, pause in enumerate(pauses):
+        now += pause
+        journal.add(row(f"{number:02}.jpg"))
+        added[f"{number:02}.jpg"] = now
+        overdue = {path for path, at in added.items() if now - at >= FLUSH_SECONDS}
+        assert overdue <= finished_paths(workspace.journal_parts())
+    assert len(workspace.journal_parts()) == 3 + 2 + 2, "not more parts than it takes"
 
 
 def test_without_rows_nothing_is_written(workspace):

@@ -1,0 +1,113 @@
+"""What a destination holds, but for what differs between any two runs, and what of that is not as it should be."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from harness import journalled, lasting
+
+RUN_FILE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.parquet")
+
+
+@dataclass(frozen=True)
+class State:
+    """A destination between two runs."""
+
+    outputs: dict[str, str]
+    """Hash of every file below images/, by name."""
+
+    rows: dict[str, dict[str, Any]]
+    paths: list[str]
+    """Of the rows, in the manifest's order."""
+
+    working: frozenset[str]
+    """Files of the working state."""
+
+    folders: frozenset[str]
+    """None of them is called after a run: such are only there while one has not ended."""
+
+    runs: frozenset[str]
+    """Files below runs/."""
+
+    attempted: Counter[str]
+    """How often runs/ tells of each image."""
+
+    @classmethod
+    def of(cls, destination: Path) -> State:
+        found = list(destination.rglob("*"))
+        names = {str(path.relative_to(destination)): path for path in found if path.is_file()}
+        rows = [lasting(row) for row in pq.read_table(destination / "manifest.parquet").to_pylist()]
+        runs = frozenset(name.removeprefix("runs/") for name in names if name.startswith("runs/"))
+        return cls(
+            outputs={
+                name: hashlib.sha256(path.read_bytes()).hexdigest()
+                for name, path in names.items()
+                if name.startswith("images/")
+            },
+            rows={row["source_path"]: row for row in rows},
+            paths=[row["source_path"] for row in rows],
+            working=frozenset(name for name in names if not name.startswith(("images/", "runs/"))),
+            folders=frozenset(str(path.relative_to(destination)) for path in found if path.is_dir()),
+            runs=runs,
+            attempted=Counter(
+                path
+                for name in runs
+                if RUN_FILE.fullmatch(name)
+                for path in pq.read_table(destination / "runs" / name)["source_path"].to_pylist()
+            ),
+        )
+
+
+def difference(found: State, expected: State) -> list[str]:
+    """Say what of a destination isn't as an undisturbed run leaves it."""
+    problems = []
+    for what in ("outputs", "rows", "attempted"):
+        one, other = getattr(found, what), getattr(expected, what)
+        if wrong := sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name)):
+            where = "images told of in runs/" if what == "attempted" else what
+            problems.append(f"{len(wrong)} {where} differ, such as {wrong[0]}")
+    if found.paths != expected.paths:
+        problems.append("rows are in another order, or doubled")
+    # Whose file below runs/ that is differs, and whether there are one or two.
+    strange = {f"runs/{name}" for name in found.runs if not RUN_FILE.fullmatch(name)}
+    if wrong := sorted(strange | (found.working ^ expected.working) | (found.folders ^ expected.folders)):
+        problems.append(f"left over or missing: {', '.join(wrong)}")
+    return problems
+
+
+@dataclass(frozen=True)
+class Written:
+    """An output as it lies there: one that is made again differs, whatever its bytes."""
+
+    inode: int
+    mtime_ns: int
+
+    def age(self, now: float) -> float:
+        """Return how many seconds before a time (since the epoch) it was written."""
+        return now - self.mtime_ns / 1e9
+
+
+def outputs_of(destination: Path) -> dict[str, Written]:
+    """Return the outputs that are there, by name."""
+    written = {}
+    for path in (destination / "images").rglob("*.jpg"):
+        with suppress(FileNotFoundError):  # a run that goes on may be replacing it
+            status = path.stat()
+            written[str(path.relative_to(destination))] = Written(status.st_ino, status.st_mtime_ns)
+    return written
+
+
+def outputs_journalled(destination: Path) -> frozenset[str]:
+    """Return the names of the outputs that journals of runs that have not ended tell of."""
+    names: set[str] = set()
+    for part in journalled(destination):
+        with suppress(FileNotFoundError):  # the run has just published it
+            names.update(name for name in pq.read_table(part)["file_name"].to_pylist() if name)
+    return frozenset(names)

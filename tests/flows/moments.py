@@ -1,0 +1,88 @@
+"""When a run is struck: at some moment of its work mostly, or else as it starts or as it ends."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from destination_state import outputs_of
+from harness import journalled
+
+Phase: TypeAlias = Literal["start", "work", "journal", "end"]
+"""From the start of the process; from when the first worker begins with a shard; from the first part of the journal;
+from when all outputs are there."""
+
+WORK_SHARE = 0.75
+"""Of the moments; of the others, half are before the work and half after it."""
+
+LOOK_SECONDS = 0.02
+
+END_SECONDS = 240.0
+"""After so long any run has to have ended, one that has lost something, too."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What an undisturbed run takes for each of its phases, in seconds."""
+
+    start: float
+    work: float
+    end: float
+
+    @classmethod
+    def measured(cls, run: subprocess.Popen[bytes], destination: Path) -> Pace:
+        """Look on while a run goes on that has just been started, until it has ended."""
+        started = time.time()
+        wait_for("work", run, destination, 0)
+        began = time.time()
+        run.wait(END_SECONDS)
+        ended = time.time()
+        worked = max((output.mtime_ns / 1e9 for output in outputs_of(destination).values()), default=began)
+        return cls(began - started, worked - began, ended - worked)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """So many seconds after a phase has begun."""
+
+    phase: Phase
+    seconds: float = 0.0
+
+    @classmethod
+    def drawn(cls, chance: random.Random, pace: Pace) -> Moment:
+        """Return a random moment."""
+        if chance.random() < WORK_SHARE:
+            return cls("work", chance.uniform(0, pace.work))
+        if chance.random() < 0.5:
+            return cls("start", chance.uniform(0.1, 1) * pace.start)
+        return cls("end", chance.uniform(0, pace.end))
+
+    def wait(self, run: subprocess.Popen[bytes], destination: Path, outputs: int) -> None:
+        """Wait for this moment of a run that has just been started and makes so many outputs, or for its end."""
+        wait_for(self.phase, run, destination, outputs)
+        with suppress(subprocess.TimeoutExpired):
+            run.wait(self.seconds)
+
+
+def wait_for(phase: Phase, run: subprocess.Popen[bytes], destination: Path, outputs: int) -> None:
+    """Wait until a phase of a run begins, or until the run ends or should have."""
+    deadline = time.monotonic() + END_SECONDS
+    while run.poll() is None and not _has_begun(phase, destination, outputs) and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)
+
+
+def _has_begun(phase: Phase, destination: Path, outputs: int) -> bool:
+    match phase:
+        case "start":
+            return True
+        case "work":
+            return any(destination.glob(".darkroom/runs/*/journal/*.begun"))
+        case "journal":
+            return bool(journalled(destination))
+        case "end":
+            return len(outputs_of(destination)) == outputs
