@@ -118,6 +118,19 @@ def count_threads(client: distributed.Client) -> int:
     return sum(threads.values())
 
 
+def replace_lost_workers(client: distributed.Client) -> None:
+    """Have a cluster that was started here start workers in the place of those that Dask has given up.
+
+    It does so with one that isn't there `distributed.deploy.lost-worker-timeout` after it was lost, even if it was
+    back meanwhile, and is only just being started again.
+    """
+    from distributed import SpecCluster
+
+    cluster = client.cluster
+    if isinstance(cluster, SpecCluster) and len(cluster.workers) < len(cluster.worker_spec):
+        cluster.scale(len(cluster.worker_spec))
+
+
 @contextmanager
 def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
     """Provide the task runner that the compute settings ask for, connected to its cluster.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prefect import get_run_logger
 
-from flows.cluster import count_threads
+from flows.cluster import count_threads, replace_lost_workers
 from flows.crashed import tell_crashed
 from flows.served import data_of
 from tasks.errors import ClusterError, DestinationError
@@ -124,12 +124,13 @@ class _Window(Generic[R]):
     """When the cluster last had a worker."""
 
     def count_threads(self) -> int:
-        """Return how many shards the cluster works on at a time.
+        """Return how many shards the cluster works on at a time, and see that its lost workers are replaced.
 
         Raises:
             ClusterError: it has had no worker for long.
         """
         try:
+            replace_lost_workers(self.runner.client)
             threads = count_threads(self.runner.client)
         except OSError as error:
             raise _scheduler_lost() from error

@@ -276,6 +276,23 @@ def test_a_worker_that_is_lost_while_its_cluster_starts_is_replaced(
     assert manifest_rows(out).keys() == tree(folder).keys() - {"notes.txt", ".hidden.jpg"}
 
 
+def test_a_worker_that_dask_gives_up_is_replaced(
+    api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+):
+    """Dask gives one up that is lost and not back in time; also if the time was that of one that was lost before."""
+    out = tmp_path / "out"
+    environment = api.environment | {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1ms"}
+    started = start("run", large_folder, out, "--workers", "1", environment=environment)
+    at_work(started, out)
+
+    workers(started.process)[0].kill()
+
+    _, errors = started.process.communicate(timeout=120)
+    assert started.process.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert len(manifest_rows(out)) == 200
+
+
 def test_a_second_run_is_told_who_holds_the_destination(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
