@@ -13,14 +13,17 @@ from victims import VICTIMS
 STRUCK_ONCE_JOURNALLED = {"worker", "flow", "group"}
 """In the middle of a shard, of which a part is in the journal; the others at a random moment."""
 
+KILLED = [victim for victim in VICTIMS if victim != "workers"]
+"""All of them is what one is where a run has one, as `test_lifetime.py` has it."""
+
 
 @pytest.fixture(scope="module")
 def trials(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
-    with chaos(tmp_path_factory.mktemp("chaos"), images=450, slow=75, seed=1, api=api) as prepared:
+    with chaos(tmp_path_factory.mktemp("chaos"), images=450, slow=60, seed=1, api=api) as prepared:
         yield prepared
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("victim", KILLED)
 def test_after_a_kill_the_next_run_ends_as_an_undisturbed_one(trials: Chaos, victim: str):
     once_journalled = victim in STRUCK_ONCE_JOURNALLED
 
