@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from flows.environment import environment
@@ -96,6 +97,7 @@ def is_local(compute: Compute) -> bool:
     return not (compute.scheduler or compute.cluster_class)
 
 
+@cache  # the environment must not change again when other threads read it
 def warm_up() -> None:
     """Begin, in a process beside this one, to import what workers need, so that they start at once.
 
