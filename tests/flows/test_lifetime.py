@@ -77,8 +77,7 @@ def test_a_run_without_a_server_starts_one_keeps_its_history_and_leaves_nothing(
     history.close()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("with_server", [False, True])
+@pytest.mark.parametrize(("number", "code", "with_server"), [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, True)])
 def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
     number: signal.Signals,
     code: int,
@@ -114,13 +113,11 @@ def stored_task_states(home: Path) -> set[str]:
         return {state for (state,) in history.execute("SELECT state_type FROM task_run")}
 
 
-@pytest.mark.parametrize("with_server", [False, True])
 def test_who_interrupts_twice_does_not_wait_and_loses_nothing(
-    with_server: bool, api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+    start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
-    environment = api.environment if with_server else clean_environment(tmp_path)
-    started = start("run", large_folder, out, environment=environment)
+    started = start("run", large_folder, out, environment=clean_environment(tmp_path))
     processes = at_work(started, out)
 
     started.signal_all(signal.SIGINT)
@@ -169,7 +166,9 @@ def test_a_server_that_is_lost_costs_no_work(
     assert "Nothing to do" in again.out
 
 
-def test_a_run_that_raises_leaves_nothing_behind(start: Callable[..., Started], large_folder: Path, tmp_path: Path):
+def test_a_run_that_raises_leaves_nothing_behind(
+    api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+):
     script = """
 import sys
 import flows.preprocess
@@ -182,7 +181,7 @@ if __name__ == "__main__":
     flows.preprocess.preprocess(sys.argv[1], sys.argv[2])
 """
     out = tmp_path / "out"
-    started = start(large_folder, out, environment=clean_environment(tmp_path), code=script)
+    started = start(large_folder, out, environment=api.environment, code=script)
     processes = at_work(started, out)
 
     _, errors = started.process.communicate(timeout=120)
