@@ -19,7 +19,7 @@ import typer
 from flows import terminal
 from flows.options import parse, with_settings
 from flows.session import session
-from flows.signals import ENDING, Interruption, deferred
+from flows.signals import ENDING, Ending, deferred
 from tasks.check import (
     check_compute,
     check_is_destination,
@@ -50,7 +50,7 @@ def main() -> None:
     # Registered first, it runs last: after what the libraries do at the end of a process.
     atexit.register(leaving)
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # it may be ignored
-        signal.signal(signal.SIGINT, Interruption(_leave_at_once))
+        signal.signal(signal.SIGINT, Ending(_leave_at_once))
     leaving.code = _exit_code()
     for number in ENDING:  # who asks a second time doesn't want to wait
         signal.signal(number, lambda _number, _frame: leaving())

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import multiprocessing.forkserver
-import multiprocessing.resource_tracker
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -104,6 +101,10 @@ def warm_up() -> None:
     Only on Linux: elsewhere forking after imports isn't safe, and workers are spawned.
     """
     if sys.platform == "linux":
+        # Not before the command line runs, of which the end would come before what this cleans up at the end.
+        import multiprocessing.forkserver
+        import multiprocessing.resource_tracker
+
         # It removes the semaphores of a process that was ended at once, which is no news to its user.
         ignored = filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"))
         with environment({"PYTHONWARNINGS": ",".join(ignored)}), unheard_by_children():

@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import IO
 
 from flows.environment import environment
@@ -32,6 +33,8 @@ RESTARTS = 3
 
 STOP_SECONDS = 10.0
 CONNECT_SECONDS = 10.0
+
+NOBODY = Path(__file__).with_name("nobody.pem")
 
 _SERVER_ENVIRONMENT = {
     "PREFECT__SERVER_FINAL": "1",
@@ -205,25 +208,16 @@ def light_tls() -> Iterator[None]:
     """Spare the HTTP clients of a plain-http API from reading all of the world's certificates.
 
     Prefect makes several clients a task run, and each reads them for 25 ms, or ten times that in a worker
-    that has just been forked. With an https API nothing changes.
+    that has just been forked. With an https API nothing changes. Only for workers of this machine: the setting goes
+    with the task runs, and the file is not where others have theirs.
     """
     from prefect.settings import PREFECT_API_SSL_CERT_FILE, get_current_settings, temporary_settings
 
     if not str(get_current_settings().api.url).startswith("http://"):
         yield
         return
-    with tempfile.NamedTemporaryFile("w", prefix="darkroom-", suffix=".pem") as file:
-        file.write(_one_certificate())
-        file.flush()
-        with temporary_settings({PREFECT_API_SSL_CERT_FILE: file.name}):
-            yield
-
-
-def _one_certificate() -> str:
-    import certifi
-
-    certificate, end, _ = certifi.contents().partition("-----END CERTIFICATE-----")
-    return f"{certificate}{end}\n"
+    with temporary_settings({PREFECT_API_SSL_CERT_FILE: str(NOBODY)}):
+        yield
 
 
 def _send_what_is_queued() -> None:

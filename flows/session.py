@@ -44,7 +44,8 @@ class Session:
             self._stack.enter_context(unwatched())
         else:
             check_api()
-        self._stack.enter_context(light_tls())
+        if is_local(self._compute):
+            self._stack.enter_context(light_tls())
         import httpx
 
         try:

@@ -8,8 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -47,11 +48,27 @@ def at_work(started: Started, out: Path, parts: int = 1) -> list[psutil.Process]
     return family(started.process)
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files, of which the name is short enough for the sockets that are among them."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def left_in(temporary: Path) -> set[str]:
+    """The temporary files that are left, but for the locks of Dask, which stay for the next to take."""
+    return {str(path.relative_to(temporary)) for path in temporary.rglob("*")} - {
+        "dask-scratch-space",
+        "dask-scratch-space/global.lock",
+        "dask-scratch-space/purge.lock",
+    }
+
+
 def test_a_run_without_a_server_starts_one_keeps_its_history_and_leaves_nothing(
-    start: Callable[..., Started], large_folder: Path, tmp_path: Path
+    start: Callable[..., Started], large_folder: Path, temporary: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
-    started = start("run", large_folder, out, environment=clean_environment(tmp_path))
+    started = start("run", large_folder, out, environment=clean_environment(tmp_path) | {"TMPDIR": str(temporary)})
     processes = at_work(started, out)
 
     assert len(servers(processes)) == 1, "one server, for the flow and all its workers"
@@ -68,6 +85,7 @@ def test_a_run_without_a_server_starts_one_keeps_its_history_and_leaves_nothing(
     assert "telemetry" not in errors
     assert "Traceback" not in errors
     eventually(lambda: gone(processes), 10)
+    assert not left_in(temporary)
     assert read_lease(Destination(out)) is None
     with sqlite3.connect(tmp_path / ".prefect/prefect.db") as history:
         assert history.execute("SELECT state_type FROM flow_run").fetchall() == [("COMPLETED",)]
@@ -85,10 +103,11 @@ def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
     api: Api,
     start: Callable[..., Started],
     large_folder: Path,
+    temporary: Path,
     tmp_path: Path,
 ):
     out = tmp_path / "out"
-    environment = api.environment if with_server else clean_environment(tmp_path)
+    environment = (api.environment if with_server else clean_environment(tmp_path)) | {"TMPDIR": str(temporary)}
     started = start("run", large_folder, out, environment=environment)
     processes = at_work(started, out)
 
@@ -99,6 +118,7 @@ def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
     assert "the same command goes on from there" in errors
     assert "Traceback" not in errors
     eventually(lambda: gone(processes), 10)
+    assert not left_in(temporary)
     assert read_lease(Destination(out)) is None
     assert journalled(out)
     [run_id] = [path.parent.name for path in out.glob(".darkroom/runs/*/journal")]
