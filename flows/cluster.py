@@ -20,7 +20,7 @@ from tasks.recipe import Compute
 
 if TYPE_CHECKING:
     import distributed
-    from distributed import LocalCluster
+    from distributed import LocalCluster, SpecCluster
     from prefect_dask import DaskTaskRunner
 
 WORKER_MODULE = "flows.worker"
@@ -124,13 +124,23 @@ def count_threads(client: distributed.Client) -> int:
 def replace_lost_workers(client: distributed.Client) -> None:
     """Have a cluster that was started here start workers in the place of those that Dask has given up.
 
-    It does so with one that isn't there `distributed.deploy.lost-worker-timeout` after it was lost, even if it was
-    back meanwhile, and is only just being started again.
+    Those are the ones of which a nanny could not start a process, and, on a cluster that is not of this machine, those
+    that are not there `distributed.deploy.lost-worker-timeout` after they were lost.
     """
     from distributed import SpecCluster
 
     cluster = client.cluster
-    if isinstance(cluster, SpecCluster) and len(cluster.workers) < len(cluster.worker_spec):
+    if isinstance(cluster, SpecCluster) and cluster.loop:
+        cluster.loop.add_callback(_replace_lost_workers, cluster)
+
+
+def _replace_lost_workers(cluster: SpecCluster) -> None:
+    from distributed.core import Status
+
+    ended = [name for name, worker in cluster.workers.items() if worker.status in (Status.closed, Status.failed)]
+    for name in ended:
+        del cluster.workers[name]
+    if len(cluster.workers) < len(cluster.worker_spec):
         cluster.scale(len(cluster.worker_spec))
 
 
@@ -213,7 +223,9 @@ def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
         # What a worker says of connections that close as its cluster ends is no news; the run tells what is.
         "silence_logs": logging.CRITICAL,
     }
-    config = dict(WORKER_CONFIG)
+    # Nannies replace what is lost. Dask would give one up also while it does so, if another was lost just before, and
+    # a second one of its name is refused for as long as it ends.
+    config = WORKER_CONFIG | {"distributed.deploy.lost-worker-timeout": "1000 days"}
     if sys.platform == "linux":
         warm_up()
         config["distributed.worker.multiprocessing-method"] = "forkserver"

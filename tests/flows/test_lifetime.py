@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -298,17 +299,39 @@ def test_a_worker_that_is_lost_while_its_cluster_starts_is_replaced(
 def test_a_worker_that_dask_gives_up_is_replaced(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
-    """Dask gives one up that is lost and not back in time; also if the time was that of one that was lost before."""
-    out = tmp_path / "out"
-    environment = api.environment | {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1ms"}
-    started = start("run", large_folder, out, "--workers", "1", environment=environment)
+    """Dask gives one up of which a process can't be started."""
+    out, no_room, preload = tmp_path / "out", tmp_path / "no-room", tmp_path / "preload.py"
+    preload.write_text(f"from pathlib import Path\nif Path({str(no_room)!r}).exists(): raise OSError('no room')\n")
+    options = ["--cluster-kwargs", json.dumps({"n_workers": 1, "preload": [str(preload)]})]
+    started = start("run", large_folder, out, *options, environment=api.environment)
     at_work(started, out)
 
+    no_room.touch()
     workers(started.process)[0].kill()
+    eventually(lambda: not workers(started.process))
+    time.sleep(3)  # for some that can't be started
+    no_room.unlink()
 
     _, errors = started.process.communicate(timeout=120)
     assert started.process.returncode == 0, errors
     assert "Traceback" not in errors
+    assert len(manifest_rows(out)) == 200
+
+
+def test_workers_that_are_slow_to_come_back_are_not_given_up_for_good(
+    api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
+):
+    """On a cluster of another class, Dask gives up those that are not back in time, here at once."""
+    out = tmp_path / "out"
+    environment = api.environment | {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1ms"}
+    cluster = ["--cluster-class", "distributed.LocalCluster", "--cluster-kwargs", json.dumps({"n_workers": 1})]
+    started = start("run", large_folder, out, *cluster, environment=environment)
+    [worker] = [process for process in at_work(started, out) if "spawn_main" in " ".join(process.cmdline())]
+
+    worker.kill()
+
+    _, errors = started.process.communicate(timeout=120)
+    assert started.process.returncode == 0, errors
     assert len(manifest_rows(out)) == 200
 
 
