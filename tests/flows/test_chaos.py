@@ -8,13 +8,12 @@ import pytest
 from chaos import Chaos, chaos
 from harness import Api
 from moments import Moment
-from victims import VICTIMS
 
-STRUCK_ONCE_JOURNALLED = {"worker", "flow"}
+STRUCK_ONCE_JOURNALLED = {"flow"}
 """In the middle of a shard, of which a part is in the journal; the others at a random moment."""
 
-KILLED = [victim for victim in VICTIMS if victim not in ("workers", "group")]
-"""Of a run that has one, that is all workers, as `test_lifetime.py` has it; and a flow takes its group with it."""
+KILLED = ["flow", "server", "scheduler"]
+"""Workers are lost in `test_lifetime.py`, `test_window.py` and `test_poison.py`; and a flow takes its group with it."""
 
 
 @pytest.fixture(scope="module")
