@@ -38,18 +38,24 @@ class RunningServer:
 
 
 @contextmanager
-def prefect_server(env: Mapping[str, str], log: Path) -> Iterator[RunningServer]:
-    """Run `prefect server start` on a free port of the loopback interface, and end it however this ends.
+def prefect_server(env: Mapping[str, str], log: Path, module: str = "prefect server start") -> Iterator[RunningServer]:
+    """Run a Prefect server on a free port of the loopback interface, and end it however this ends.
+
+    Args:
+        env: its environment.
+        log: the file for what it writes.
+        module: what `python -m` is told to run, and its first arguments.
 
     Raises:
         CommandError: it does not answer; has what it wrote to `log`.
     """
     port = _free_port()
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", *module.split(), "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
             env=env,
+            cwd=Path(__file__).parents[1],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -59,7 +65,7 @@ def prefect_server(env: Mapping[str, str], log: Path) -> Iterator[RunningServer]
     try:
         api_url = f"http://127.0.0.1:{port}/api"
         if not _becomes_healthy(process, api_url):
-            raise CommandError(f"prefect server start does not answer:\n{log.read_text(errors='replace')}")
+            raise CommandError(f"{module} does not answer:\n{log.read_text(errors='replace')}")
         yield RunningServer(api_url, process.pid)
     finally:
         _stop(process)

@@ -57,12 +57,14 @@ def every_image_is_whole(out: Path) -> None:
 @pytest.fixture(scope="module")
 def server(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A Prefect server to which everything is deployed, as `deployed.txt` says."""
-    with prefect_server(installation.environment, tmp_path_factory.mktemp("server") / "log") as running:
+    log = tmp_path_factory.mktemp("server") / "log"
+    with prefect_server(installation.environment, log, "deployments.server") as running:
         installation.environment["PREFECT_API_URL"] = running.api_url
         deployed = installation.python("-m", "deployments.deploy")
         assert deployed.code == 0, deployed.err
         installation.log.with_name("deployed.txt").write_text(deployed.out)
         yield installation
+    assert not any(Path(installation.environment["PREFECT_HOME"]).glob("dlq/*")), "it dropped events: nobody is told"
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation
 
 def test_when_a_piece_dies_the_rest_is_stopped(installation: Installation):
     with installation.piece("deployments.stack", "UI http") as stack:
-        for process in installation.processes("prefect server start"):
+        for process in installation.processes("deployments.server"):
             process.kill()
 
         assert stack.wait(60) == 1
