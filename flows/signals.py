@@ -17,7 +17,6 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NOTED_BYTES = 64
 """A signal is noted as a byte; who is told to end so often has been told."""
 
-
 ECHO_SECONDS = 0.1
 """`timeout` and others signal a process and then its whole group: what comes so soon after another is the same."""
 
@@ -55,7 +54,7 @@ class Ending:
         return True
 
     def forget(self) -> None:
-        """Take the next signal for the first: that what came was not lost is seen to by whoever calls this."""
+        """Take the next signal for the first one, as when that was lost on the way or is told once more."""
         self._at = None
 
 
