@@ -101,7 +101,8 @@ def warm_up() -> None:
     Only on Linux: elsewhere forking after imports isn't safe, and workers are spawned.
     """
     if sys.platform == "linux":
-        # Not before the command line runs, of which the end would come before what this cleans up at the end.
+        # Not at the top: what these clean up at exit is to be registered after the command line's own exit handler,
+        # which runs last and ends the process.
         import multiprocessing.forkserver
         import multiprocessing.resource_tracker
 

@@ -253,10 +253,13 @@ def test_a_link_that_leads_nowhere_does_not_fail_every_night(api: Api, tmp_path:
     write_corpus(source, 20, (40, 30))
     (source / "link.jpg").symlink_to("nowhere.jpg")
     nights = [darkroom("run", source, out, environment=api.environment) for _ in range(2)]
+    (source / "another.jpg").symlink_to("nowhere.jpg")
+    nights.append(darkroom("run", source, out, environment=api.environment))
 
-    assert [night.code for night in nights] == [0, 0], [night.err for night in nights]
+    assert [night.code for night in nights] == [0, 0, 1], [night.err for night in nights]
     assert "0 made, 1 failed, 20 unchanged" in nights[1].out
-    assert manifest_rows(out)["link.jpg"]["attempts"] == 2
+    assert "1 of 1 attempted images failed (1 × source.not_found)" in nights[2].err
+    assert manifest_rows(out)["link.jpg"]["attempts"] == 3
 
 
 def test_a_retry_does_not_make_a_failed_night_a_good_one(api: Api, folder: Path, tmp_path: Path):
