@@ -86,6 +86,7 @@ def run_shards(
     window = _Window(runner, task, deque(shards))
     try:
         while window.waiting or window.running:
+            replace_lost_workers(client)
             window.fill(window.count_threads())
             yield from window.collect()
             tick()
@@ -124,13 +125,12 @@ class _Window(Generic[R]):
     """When the cluster last had a worker."""
 
     def count_threads(self) -> int:
-        """Return how many shards the cluster works on at a time, and see that its lost workers are replaced.
+        """Return how many shards the cluster works on at a time.
 
         Raises:
             ClusterError: it has had no worker for long.
         """
         try:
-            replace_lost_workers(self.runner.client)
             threads = count_threads(self.runner.client)
         except OSError as error:
             raise _scheduler_lost() from error
