@@ -20,8 +20,9 @@ from PIL import Image
 
 from benchmarks.measure import ROOT
 from data.photos import encoded, photo
-from tasks.imaging import configure_codecs, transform
+from tasks.imaging.codecs import configure_codecs
 from tasks.imaging.limits import BYTES_PER_PIXEL, memory_bound
+from tasks.imaging.transform import transform
 from tasks.recipe import Recipe
 
 SIZES = ("600×600", "as large")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from flows.cluster import local_workers
 from tasks.errors import ImageError
-from tasks.imaging import configure_codecs, transform
+from tasks.imaging.codecs import configure_codecs
+from tasks.imaging.transform import transform
 from tasks.naming import output_name
 from tasks.recipe import Compute, Recipe, Rules
-from tasks.storage import LocalFolder
 
 CHUNK_IMAGES = 8
 """Images that a process is handed at a time."""
@@ -29,28 +29,31 @@ CHUNK_IMAGES = 8
 class Maker:
     """Makes the outputs of one source."""
 
-    source: LocalFolder
-    outputs: LocalFolder
+    source: Path
+    outputs: Path
     recipe: Recipe
     rules: Rules
 
     def __call__(self, name: str) -> tuple[str, str] | None:
         """Make one output and return the hashes of image and output; None if the image is a bad one."""
         try:
-            data, _version = self.source.read(name)
+            data = (self.source / name).read_bytes()
             source_sha256 = hashlib.sha256(data).hexdigest()
             made = transform(data, self.recipe, self.rules.max_pixels)
-            self.outputs.write(output_name(name, self.recipe.format), made.data)
         except ImageError:
             return None
+        output = self.outputs / output_name(name, self.recipe.format)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary = output.with_name(f".{output.name}.{os.getpid()}")
+        temporary.write_bytes(made.data)
+        temporary.replace(output)
         return source_sha256, hashlib.sha256(made.data).hexdigest()
 
 
 def work(source: Path, destination: Path) -> int:
     """Make the outputs of all images of a folder, and return how many came out."""
     names = sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
-    outputs = LocalFolder(os.fsencode(destination / "images"))
-    maker = Maker(LocalFolder(os.fsencode(source)), outputs, Recipe(), Rules())
+    maker = Maker(source, destination / "images", Recipe(), Rules())
     with ProcessPoolExecutor(local_workers(Compute()), initializer=configure_codecs) as executor:
         return sum(hashes is not None for hashes in executor.map(maker, names, chunksize=CHUNK_IMAGES))
 

@@ -40,6 +40,7 @@ from tasks.report import RunReport, enough
 from tasks.resize import resize_shard
 from tasks.shard import ShardRef, shard_refs
 from tasks.storage import local_folder
+from tasks.worker.codec import start_server
 
 EARLY_STOP_IMAGES = 200
 """When so many images have failed and none has come out, something else is wrong than the images."""
@@ -222,6 +223,7 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
 
 def _work(shards: Sequence[ShardRef], job: Job, compute: Compute, lease: HeldLease, report: RunReport) -> None:
     """Work through all shards, keeping everyone informed; what can't be done is noted in the report."""
+    start_server()  # so that it is ready when the contact sheets are drawn
     progress = Progress(sum(shard.images for shard in shards))
     with (
         dask_runner(compute) as runner,

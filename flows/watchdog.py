@@ -15,9 +15,9 @@ from prefect.runtime import flow_run
 from flows import terminal
 from flows.progress import Progress
 from tasks.errors import DarkroomError
-from tasks.isolate import longest_seconds
-from tasks.pipeline import BATCH_IMAGES
 from tasks.recipe import Rules
+from tasks.worker.codec import longest_seconds
+from tasks.worker.shared_batch import IMAGES
 
 STALL_SECONDS = 1800.0
 """A run of which nothing has moved for so long hangs, unless its rules let one image take longer."""
@@ -42,7 +42,7 @@ def patience(rules: Rules) -> float:
 
     The longest that is allowed is a batch whose reads are given up one by one, and then the slowest image.
     """
-    return max(STALL_SECONDS, (BATCH_IMAGES + 1) * rules.max_read_seconds + longest_seconds(rules))
+    return max(STALL_SECONDS, (IMAGES + 1) * rules.max_read_seconds + longest_seconds(rules))
 
 
 @contextmanager

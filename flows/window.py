@@ -37,8 +37,8 @@ CONNECTION_LOST = "scheduler-connection-lost"
 NO_WORKER_SECONDS = 600
 
 MAX_FRUITLESS_ATTEMPTS = 3
-"""A shard is given up after so many attempts in a row that finished no image. No image brings down more than the
-first: what is left is trouble of the workers' own."""
+"""A shard is given up after so many attempts in a row that finished no image. No image brings down a worker: this is
+trouble of the workers' own."""
 
 MAX_LOST_UNBEGUN = 5
 """So often a shard may be lost in the queues of workers that die, while no other comes any further."""
@@ -78,12 +78,15 @@ def run_shards(
     client: Any = runner.client
     runs = {shard.run_id for shard in shards}
 
+    window = _Window(runner, task, deque(shards))
+
     def hear_ours(event: tuple[float, dict[str, Any]]) -> None:
-        if event[1]["run"] in runs:  # of a cluster that is shared, one hears of others', too
-            hear(event[1])
+        message = event[1]
+        if message["run"] in runs:  # of a cluster that is shared, one hears of others', too
+            window.begun.add((message["shard"], message["attempt"]))
+            hear(message)
 
     client.subscribe_topic(PROGRESS_TOPIC, hear_ours)
-    window = _Window(runner, task, deque(shards))
     try:
         while window.waiting or window.running:
             replace_lost_workers(client)
@@ -109,6 +112,9 @@ class _Window(Generic[R]):
     task: Task[[ShardRef], R]
     waiting: deque[ShardRef]
     running: dict[distributed.Future[Any], tuple[ShardRef, PrefectDaskFuture[R]]] = field(default_factory=dict)
+    begun: set[tuple[int, int]] = field(default_factory=set)
+    """Shards and attempts at them with which a worker has begun."""
+
     lost_unbegun: Counter[int] = field(default_factory=Counter)
     """By shard: how often it was lost in the queue of a worker that died of something else, since any came further."""
 
@@ -169,7 +175,7 @@ class _Window(Generic[R]):
         import distributed
 
         if isinstance(end, distributed.KilledWorker):
-            reason = "its workers were lost, and not by an image: most often it is memory that they lack"
+            reason = "its workers were lost: most often it is memory that they lack"
             return self._lost(shard, task_run_id, f"its worker {end.last_worker.address} was lost", reason)
         if isinstance(end, distributed.CancelledError):
             what = f"it was cancelled on the Dask cluster ({getattr(end, 'reason', 'unknown')})"
@@ -191,7 +197,7 @@ class _Window(Generic[R]):
         message = f"{shard.label.capitalize()}: {what}"
         get_run_logger().warning(message)
         self.untold += tell_crashed([(task_run_id, message)])
-        if not shard.was_begun() and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
+        if (shard.number, shard.attempt) not in self.begun and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
             self.lost_unbegun[shard.number] += 1
             self.waiting.appendleft(shard)
             return None

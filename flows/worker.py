@@ -2,6 +2,11 @@
 
 import signal
 
+from tasks.worker.codec import start_server
+
+# Beside the imports below: it has imports of its own. Workers that are forked from this process share it.
+start_server()
+
 import distributed.nanny
 import distributed.worker
 import prefect.task_engine

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import os
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from tasks import sql
 from tasks.destination import Workspace
 from tasks.errors import ErrorCode, ImageError
+from tasks.imaging.tiles import SIDE, Sheet, Tile
 from tasks.journal import Row
-from tasks.preview import preview
-from tasks.recipe import Job
+from tasks.recipe import Job, Recipe
 from tasks.storage import LocalFolder
-from tasks.tiles import SIDE, Tile, draw_sheet
+from tasks.worker.codec import Answer, Codec, Picture
+from tasks.worker.orders import Orders
+from tasks.worker.shared_batch import Operation
 
 OUTPUTS_SHOWN = 24
 FAILURES_SHOWN = 12
@@ -32,9 +32,16 @@ MAX_PIXELS = 60_000_000
 """Pixels of outputs that are decoded, about a second's work: the larger they are, the fewer are shown."""
 
 MAX_SOURCE_BYTES = 64 << 20
+MAX_PREVIEWED_PIXELS = 50_000_000
 PREVIEW_SECONDS = 3.0
 PREVIEWS_SECONDS = 6.0
 """What one broken image may take to decode, and all of them."""
+
+PREVIEW_BYTES = 1 << 30
+"""Memory that a broken image may take."""
+
+SHEET_SECONDS = 60.0
+"""What one output may take to decode, and a picture to draw."""
 
 PREVIEWED = frozenset(
     {
@@ -74,15 +81,26 @@ def make_contact_sheets(workspace: Workspace, job: Job) -> ContactSheets:
         run_file = workspace.destination.runs / job.run_file
         db.execute(f"CREATE VIEW run AS FROM {sql.parquet(run_file, numbered=True)}")
         made, failed = _sample(db), _sample_of_failures(db)
-    return ContactSheets(_sheet(_output_tiles(workspace, job, made)), _sheet(_failure_tiles(job, failed)))
+    with closing(Codec()) as codec:
+        return ContactSheets(
+            _draw(codec, _output_tiles(codec, workspace, job, made)), _draw(codec, _failure_tiles(codec, job, failed))
+        )
 
 
-def _sheet(tiles: Sequence[Tile]) -> ContactSheet | None:
-    return ContactSheet(draw_sheet(tiles, MAX_BYTES), len(tiles)) if tiles else None
+def _draw(codec: Codec, tiles: Sequence[Tile]) -> ContactSheet | None:
+    if not tiles:
+        return None
+    sheet = Sheet(tiles=tuple(tiles), max_bytes=MAX_BYTES).model_dump_json().encode()
+    orders = Orders(max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS)
+    [drawn] = codec.run(Operation.SHEET, orders, [sheet])
+    if isinstance(drawn, ImageError):
+        raise drawn
+    assert isinstance(drawn, bytes)  # noqa: S101 - what the codec process was asked for
+    return ContactSheet(drawn, len(tiles))
 
 
 _SAMPLE_SQL = """
-    SELECT source_path, file_name, width, height, output_bytes FROM run
+    SELECT source_path, file_name, width, height, output_sha256 FROM run
     WHERE file_row_number IN (
         SELECT file_row_number FROM (
             SELECT file_row_number, row_number() OVER (ORDER BY file_row_number) - 1 AS rank
@@ -118,65 +136,57 @@ def _sample_of_failures(db: sql.Connection) -> list[Row]:
     )
 
 
-def _output_tiles(workspace: Workspace, job: Job, images: Sequence[Row]) -> list[Tile]:
+def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence[Row]) -> list[Tile]:
     outputs = LocalFolder(os.fsencode(workspace.destination.root))
-    tiles = []
+    recipe = Recipe(background=job.recipe.background)
+    orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=SIDE)
     decoded = 0
+    tiles = []
     for image in images:
         pixels = image["width"] * image["height"]
         if pixels <= MAX_PIXELS and decoded + pixels <= 2 * MAX_PIXELS:
             decoded += pixels
-            tiles.append(_output_tile(outputs, image, job.recipe.background_rgb))
+            tiles.append(_output_tile(codec, orders, outputs, image))
         else:
-            tiles.append(Tile(image["source_path"], None, "too large to show here"))
+            tiles.append(Tile(caption=image["source_path"], alarm="too large to show here"))
     return tiles
 
 
-def _output_tile(outputs: LocalFolder, image: Row, background: tuple[int, int, int]) -> Tile:
+def _output_tile(codec: Codec, orders: Orders, outputs: LocalFolder, image: Row) -> Tile:
     try:
-        data, _ = outputs.read(image["file_name"], MAX_OUTPUT_BYTES)
-        return Tile(image["source_path"], _thumbnail(data, image, background))
+        data = outputs.read(image["file_name"], MAX_OUTPUT_BYTES)
     except ImageError as error:
         wrong = "missing" if error.code is ErrorCode.SOURCE_NOT_FOUND else "can't be read"
-    except Exception:  # noqa: BLE001 - whatever lies there instead of the output
-        wrong = "damaged"
-    return Tile(image["source_path"], None, wrong)
+        return Tile(caption=image["source_path"], alarm=wrong)
+    if hashlib.sha256(data).hexdigest() == image["output_sha256"]:
+        [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
+        if isinstance(shown, Picture):
+            return _tile(image["source_path"], shown)
+    return Tile(caption=image["source_path"], alarm="damaged")
 
 
-def _thumbnail(data: bytes, image: Row, background: tuple[int, int, int]) -> np.ndarray:
-    """Return an output as RGB pixels of at most `SIDE` a side; very small ones are enlarged by whole pixels."""
-    if len(data) != image["output_bytes"]:
-        raise ValueError("another size")
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as opened:
-        if opened.size != (image["width"], image["height"]):
-            raise ValueError("other dimensions")
-        opened.thumbnail((SIDE, SIDE))
-        picture = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
-    if picture.mode == "RGBA":
-        ground = Image.new("RGBA", picture.size, background)
-        picture = Image.alpha_composite(ground, picture).convert("RGB")
-    times = SIDE // max(picture.size)
-    return np.asarray(picture).repeat(times, axis=0).repeat(times, axis=1)
+def _tile(caption: str, shown: Answer | None, alarm: str = "") -> Tile:
+    if not isinstance(shown, Picture):
+        return Tile(caption=caption, alarm=alarm)
+    return Tile(caption=caption, alarm=alarm, width=shown.width, height=shown.height, pixels=shown.pixels)
 
 
-def _failure_tiles(job: Job, images: Sequence[Row]) -> list[Tile]:
+def _failure_tiles(codec: Codec, job: Job, images: Sequence[Row]) -> list[Tile]:
     source = LocalFolder(os.fsencode(Path(job.source)))
     deadline = time.monotonic() + PREVIEWS_SECONDS
     tiles = []
     for image in images:
         seconds = min(PREVIEW_SECONDS, deadline - time.monotonic())
-        shown = _preview(source, image, seconds) if image["error_code"] in PREVIEWED and seconds > 0 else None
-        tiles.append(Tile(image["source_path"], shown, image["error_code"]))
+        shown = _preview(codec, source, image, seconds) if image["error_code"] in PREVIEWED and seconds > 0 else None
+        tiles.append(_tile(image["source_path"], shown, image["error_code"]))
     return tiles
 
 
-def _preview(source: LocalFolder, image: Row, seconds: float) -> np.ndarray | None:
+def _preview(codec: Codec, source: LocalFolder, image: Row, seconds: float) -> Answer | None:
     try:
-        data, _ = source.read(image["source_path"], MAX_SOURCE_BYTES)
+        data = source.read(image["source_path"], MAX_SOURCE_BYTES)
     except ImageError:
         return None
-    found = preview(data, SIDE, seconds)
-    if found is None:
-        return None
-    width, height, pixels = found
-    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+    orders = Orders(max_pixels=MAX_PREVIEWED_PIXELS, max_image_seconds=seconds, memory=PREVIEW_BYTES, side=SIDE)
+    [shown] = codec.run(Operation.PREVIEW, orders, [data])
+    return shown

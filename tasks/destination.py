@@ -161,15 +161,6 @@ class Workspace:
             parts = [path for path in _listed(self.journal) if path.suffix == ".parquet"]
         return sorted(path for path in parts if path.name.startswith(prefix))
 
-    def mark_of(self, shard: int, attempt: str) -> Path:
-        """Return the file that a worker leaves as it begins with an attempt, whose name begins with its number."""
-        return self.journal / f"{shard:06d}-{attempt}.begun"
-
-    def begun(self, shard: int | None = None, attempt: int | None = None) -> list[Path]:
-        """Return the files that workers leave as they begin: with an attempt at a shard, with a shard, or with any."""
-        pattern = "*" if shard is None else f"{shard:06d}-*" if attempt is None else f"{shard:06d}-{attempt:03d}-*"
-        return list(self.journal.glob(f"{pattern}.begun"))
-
     def create(self) -> None:
         """Make the folder."""
         self.journal.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from tasks import sql
 from tasks.errors import ImageError
 from tasks.imaging import SourceFacts, Transformed
 from tasks.manifest import SCHEMA
-from tasks.storage import LocalFolder
+from tasks.storage import LocalFolder, Place
 
 _FACTS = ("source_format", "source_mode", "source_width", "source_height", "orientation", "frames")
 _OUTPUT = ("format", "width", "height", "channels", "scale_x", "scale_y", "offset_x", "offset_y", "warnings")
@@ -52,13 +52,16 @@ def find_moved(db: sql.Connection, *, recipe_id: str, forced: bool) -> None:
     db.execute(_FIND_SQL.format(recipe_id=sql.text(recipe_id), forced=forced, columns=columns))
 
 
-def former_output(former: dict[str, Any], source_sha256: str, destination: LocalFolder) -> Transformed | None:
+def former_output(
+    former: dict[str, Any], source_sha256: str, destination: LocalFolder, place: Place
+) -> Transformed | None:
     """Return the output that was made of the same bytes under another name.
 
     Args:
         former: a value of `FORMER_TYPE`.
         source_sha256: hash of the bytes that the image has now.
         destination: the destination's root.
+        place: returns memory for it.
 
     Returns:
         None if the bytes are others, or the output is no longer what the manifest says.
@@ -66,7 +69,7 @@ def former_output(former: dict[str, Any], source_sha256: str, destination: Local
     if former["source_sha256"] != source_sha256:
         return None
     try:
-        data, _ = destination.read(former["file_name"])
+        data, _ = destination.read_into(former["file_name"], place)
     except ImageError:
         return None
     if hashlib.sha256(data).hexdigest() != former["output_sha256"]:

@@ -159,7 +159,7 @@ def _is_sound(outputs: LocalFolder, file_name: str | None, sha256: str | None) -
     if file_name is None:
         return True
     try:
-        data, _ = outputs.read(file_name)
+        data = outputs.read(file_name)
     except ImageError as error:
         if error.code == ErrorCode.SOURCE_DENIED:
             path = os.fsdecode(outputs.locate(file_name))

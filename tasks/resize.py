@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from prefect import get_run_logger, task
@@ -14,21 +13,18 @@ from prefect.cache_policies import NO_CACHE
 from tasks.destination import Destination
 from tasks.durable import writing
 from tasks.errors import DarkroomError, DestinationError, ErrorCode
-from tasks.imaging import Transformed, configure_codecs
 from tasks.journal import Journal, Row, finished_paths, whole_parts
-from tasks.lanes import Make, careful_lane, fast_lane
-from tasks.pipeline import Pipeline, worker_name
 from tasks.plan import read_shard
 from tasks.recipe import Job
 from tasks.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
+from tasks.worker.codec import thread_codec
+from tasks.worker.pipeline import Pipeline, Waits
+from tasks.worker.transforming import Transforming, worker_name
 
 UNWRITABLE_IMAGES = 20
 """When so many outputs in a row can't be written, it may not be for them."""
 
 _UNWRITABLE = {ErrorCode.WRITE_NO_SPACE, ErrorCode.WRITE_DENIED}
-
-CAREFUL_AFTER_LOSSES = 8
-"""When shards have been lost so often in a run, something is wrong with many images: the rest goes the careful way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +38,8 @@ class ShardResult:
     resumed: int = 0
     """Images that a former attempt had finished already."""
 
-    careful: bool = False
-    """Whether images were transformed in a process of their own."""
+    waits: Waits = field(default_factory=Waits)
+    """How often the codec process waited for images."""
 
     seconds: float = 0.0
     source_bytes: int = 0
@@ -62,7 +58,7 @@ class ShardResult:
         return (
             f"{self.ok} made, {self.failed} failed{f' ({codes})' if codes else ''}, {self.unchanged} unchanged, "
             f"{self.resumed} done before; {self.source_bytes / 1e6:.1f} MB in, {self.output_bytes / 1e6:.1f} MB "
-            f"out, {self.seconds:.1f} s, {rate:.1f} images/s{', in the careful lane' if self.careful else ''}"
+            f"out, {self.seconds:.1f} s, {rate:.1f} images/s"
         )
 
 
@@ -77,20 +73,16 @@ def resize_shard(shard: ShardRef) -> ShardResult:
 def work_shard(shard: ShardRef) -> ShardResult:
     """Do what `resize_shard` does, without Prefect.
 
-    A worker that an image brings down loses its shard. That goes on in the careful lane, where no image can: so
-    a run loses at most one worker for each shard that holds such images, and few beyond `CAREFUL_AFTER_LOSSES`.
-
     Raises:
         DestinationError: nothing can be written to the destination any more.
-        DarkroomError: this worker's libraries would make other pixels than the run's recipe says; or the run has
-            ended, as one may whose flow was cancelled while workers of a cluster of its user's were at their shards.
+        DarkroomError: this worker's libraries would make other pixels than the run's recipe says; no codec process can
+            be started; or the run has ended, as one may whose flow was cancelled while workers of a cluster of its
+            user's were at their shards.
     """
     tell(shard)  # before anything is touched that may hang
-    configure_codecs()
+    codec = thread_codec()
+    codec.start()  # it imports its libraries meanwhile
     workspace = shard.workspace
-    with writing(workspace.destination.root):
-        attempt = shard.begin()
-    careful = _needs_care(shard)
     job = Job.model_validate_json(workspace.job.read_bytes())
     if job.recipe.recipe_id != job.recipe_id:
         raise DarkroomError(
@@ -100,19 +92,20 @@ def work_shard(shard: ShardRef) -> ShardResult:
     done = finished_paths(whole_parts(workspace.journal_parts(shard.number)))
     planned = read_shard(workspace.plan, shard.number)
     rows = [row for row in planned if row["source_path"] not in done]
-    journal = Journal(workspace, shard.number, attempt, sync=job.rules.sync_outputs)
-    tally = _Tally(shard, len(planned) - len(rows), careful)
+    journal = Journal(workspace, shard.number, shard.new_attempt(), sync=job.rules.sync_outputs)
+    tally = _Tally(shard, len(planned) - len(rows))
+    stage = Transforming(job, shard.number, _memory_share(), workspace.job.exists)
+    pipeline = Pipeline(stage, codec, tally.tell)
     try:
-        with _lane(job, careful) as make:
-            for row in Pipeline(job, shard.number, tally.moving(make), workspace.job.exists).run(rows):
-                journal.add(row)
-                tally.add(row)
-                if tally.unwritable >= UNWRITABLE_IMAGES:
-                    _check_writable(workspace.destination, row)
+        for row in pipeline.run(rows):
+            journal.add(row)
+            tally.add(row)
+            if tally.unwritable >= UNWRITABLE_IMAGES:
+                _check_writable(workspace.destination, row)
     finally:
         if workspace.job.exists():
             journal.flush()
-    return tally.result()
+    return tally.result(pipeline.waits)
 
 
 def _check_writable(destination: Destination, row: Row) -> None:
@@ -125,17 +118,6 @@ def _check_writable(destination: Destination, row: Row) -> None:
         raise DestinationError(destination.root, "no space is left on the device")
     with writing(destination.root), tempfile.NamedTemporaryFile(dir=destination.work):
         pass
-
-
-def _needs_care(shard: ShardRef) -> bool:
-    """Say whether a worker that begins with a shard had better be careful: not the first, or after many losses."""
-    begun = Counter(path.name.partition("-")[0] for path in shard.workspace.begun())
-    again = begun[f"{shard.number:06d}"] > 1 or shard.attempt > 1
-    return again or begun.total() - len(begun) >= CAREFUL_AFTER_LOSSES
-
-
-def _lane(job: Job, careful: bool) -> AbstractContextManager[Make]:
-    return careful_lane(job, _memory_share()) if careful else fast_lane(job)
 
 
 def _memory_share() -> int | None:
@@ -153,10 +135,9 @@ def _memory_share() -> int | None:
 class _Tally:
     """Counts rows, and says every now and then how far a shard is."""
 
-    def __init__(self, shard: ShardRef, resumed: int, careful: bool) -> None:
+    def __init__(self, shard: ShardRef, resumed: int) -> None:
         self._shard = shard
         self._resumed = resumed
-        self._careful = careful
         self._started = time.monotonic()
         self._told_at = 0.0
         self._status: Counter[str] = Counter()
@@ -173,32 +154,22 @@ class _Tally:
             self._codes[row["error_code"]] += 1
         self._source_bytes += row["source_size"] or 0
         self._output_bytes += row.get("output_bytes") or 0
-        self._tell()
+        self.tell()
 
-    def moving(self, make: Make) -> Make:
-        """Say after each image, too, that the shard moves: rows come in batches, and images may be slow."""
-
-        def made(data: bytes) -> Transformed:
-            try:
-                return make(data)
-            finally:
-                self._tell()
-
-        return made
-
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Say that the shard moves, unless that was said just now: rows come in batches, and images may be slow."""
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
             self._told_at = time.monotonic()
             tell(self._shard, self._status.total(), self._status["failed"])
 
-    def result(self) -> ShardResult:
+    def result(self, waits: Waits) -> ShardResult:
         return ShardResult(
             number=self._shard.number,
             ok=self._status["ok"],
             failed=self._status["failed"],
             unchanged=self._status["unchanged"],
             resumed=self._resumed,
-            careful=self._careful,
+            waits=waits,
             seconds=time.monotonic() - self._started,
             source_bytes=self._source_bytes,
             output_bytes=self._output_bytes,

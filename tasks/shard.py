@@ -38,18 +38,9 @@ class ShardRef(BaseModel):
         """The run's working folder."""
         return Destination(Path(self.destination)).workspace(self.run_id, self.kind)
 
-    def begin(self) -> str:
-        """Note that a worker begins with this attempt; return a name for that which nothing else has.
-
-        Dask may give one attempt to several workers in turn, when it loses the first.
-        """
-        name = f"{self.attempt:03d}-{os.getpid()}-{time.time_ns()}"
-        self.workspace.mark_of(self.number, name).touch()
-        return name
-
-    def was_begun(self) -> bool:
-        """Say whether a worker has begun with this attempt."""
-        return bool(self.workspace.begun(self.number, self.attempt))
+    def new_attempt(self) -> str:
+        """Return a name that no other attempt at the shard has, though Dask may give one to several workers in turn."""
+        return f"{self.attempt:03d}-{os.getpid()}-{time.time_ns()}"
 
 
 def shard_refs(workspace: Workspace, images: list[int]) -> list[ShardRef]:
@@ -82,5 +73,11 @@ def tell(shard: ShardRef, done: int = 0, failed: int = 0) -> None:
     from distributed import get_worker
 
     with suppress(ValueError):
-        message = {"run": shard.run_id, "shard": shard.number, "done": done, "failed": failed}
+        message = {
+            "run": shard.run_id,
+            "shard": shard.number,
+            "attempt": shard.attempt,
+            "done": done,
+            "failed": failed,
+        }
         get_worker().log_event(PROGRESS_TOPIC, message)

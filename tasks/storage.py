@@ -11,15 +11,19 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 from tasks.errors import ErrorCode, ImageError, SettingsError
 from tasks.naming import text_to_path
+
+Place: TypeAlias = Callable[[int], memoryview]
+"""Returns memory of so many bytes to read a file into; what it returned before, it may return again."""
 
 TEMPORARY_PREFIX = ".darkroom-"
 """Names of files that are being written begin so; they are renamed when whole."""
@@ -81,8 +85,13 @@ class LocalFolder:
         """Return the local path of a file below the root."""
         return os.path.join(self.root, text_to_path(path))
 
-    def read(self, path: str, max_bytes: int = sys.maxsize) -> tuple[bytes, FileVersion]:
-        """Return a file's bytes and the version that was read.
+    def read(self, path: str, max_bytes: int = sys.maxsize) -> bytes:
+        """Return a file's bytes; raises what `read_into` does."""
+        data, _ = self.read_into(path, lambda size: memoryview(bytearray(size)), max_bytes)
+        return bytes(data)
+
+    def read_into(self, path: str, place: Place, max_bytes: int = sys.maxsize) -> tuple[memoryview, FileVersion]:
+        """Read a file into memory that `place` returns, and return its bytes there and the version that was read.
 
         Raises:
             ImageError: `source.*`; `source.changed` if it was written to in the meantime, `source.denied` if a link
@@ -99,16 +108,17 @@ class LocalFolder:
                     message = f"the file has {status.st_size:,} bytes, more than max_source_bytes = {max_bytes:,}"
                     raise ImageError(ErrorCode.DECODE_MEMORY, message)
                 before = version_of(status)
-                data = _read_all(descriptor, status.st_size)
+                view = place(status.st_size + 1)  # one more, to see whether the file has grown
+                size = _read_to_end(descriptor, view)
                 after = version_of(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
         except OSError as error:
             code = _READ_CODES.get(error.errno or 0, ErrorCode.SOURCE_FAILED)
             raise ImageError(code, f"reading failed: {os.strerror(error.errno or 0)}") from error
-        if before != after or len(data) != after.size:
+        if before != after or size != after.size:
             raise ImageError(ErrorCode.SOURCE_CHANGED, "the file was written to while it was read")
-        return data, after
+        return view[:size], after
 
     def _refuse_outside(self, descriptor: int, path: str) -> None:
         """Refuse a file to which a symbolic link leads that was put in place since the files were listed."""
@@ -118,7 +128,7 @@ class LocalFolder:
         ):
             raise ImageError(ErrorCode.SOURCE_DENIED, "a symbolic link leads outside the source")
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes | memoryview) -> None:
         """Write a file so that it is there either whole or not at all, making the folders it needs.
 
         Raises:
@@ -194,15 +204,12 @@ def _parents(target: bytes, root: bytes) -> Iterator[bytes]:
         folder = os.path.dirname(folder)
 
 
-def _read_all(descriptor: int, size: int) -> bytes:
-    """Read to the end of a file that is expected to hold `size` bytes, in one call where that is enough."""
-    data = os.read(descriptor, size + 1)
-    if len(data) == size:
-        return data
-    chunks = [data]
-    while chunk := os.read(descriptor, 1 << 20):
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _read_to_end(descriptor: int, view: memoryview) -> int:
+    """Read a file into memory until it ends or the memory is full; return how many bytes that are."""
+    size = 0
+    while size < len(view) and (read := os.readv(descriptor, [view[size:]])):
+        size += read
+    return size
 
 
 @lru_cache(maxsize=16)
@@ -240,7 +247,7 @@ def _open_folder(name: bytes, above: int, *, make: bool) -> int:
     return os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=above)
 
 
-def replace_file(folder: int, name: bytes, data: bytes) -> None:
+def replace_file(folder: int, name: bytes, data: bytes | memoryview) -> None:
     """Write data beside the file of that name in an open folder, and rename it.
 
     A folder in its place holds the stale outputs of sources that a file has since replaced, and is removed.
@@ -259,7 +266,7 @@ def replace_file(folder: int, name: bytes, data: bytes) -> None:
         raise
 
 
-def _write_new(folder: int, name: bytes, data: bytes) -> None:
+def _write_new(folder: int, name: bytes, data: bytes | memoryview) -> None:
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666, dir_fd=folder)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         view = memoryview(data)

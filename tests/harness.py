@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,8 +146,17 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the Dask workers of a run: what its fork server has forked."""
     for child in psutil.Process(process.pid).children():
         if any("multiprocessing.forkserver" in word for word in child.cmdline()):
-            return child.children()
+            return [forked for forked in child.children() if forked.cmdline() == child.cmdline()]
     return []
+
+
+def has_begun(started: Started) -> bool:
+    """Say whether a worker of a command has begun with a shard, for which it has a codec process, or has ended."""
+    found = 0
+    for process in family(started.process):
+        with suppress(psutil.Error):  # it has just ended
+            found += "tasks.worker.codec_server" in process.cmdline()
+    return found > 1 or started.process.poll() is not None  # they are forked from another one
 
 
 def gone(processes: list[psutil.Process]) -> bool:

@@ -20,5 +20,5 @@ def poisoned_environment(log):
 
 
 def met(log):
-    """What was met, by which sort of process and which one, in order."""
-    return [tuple(line.rsplit(" ", 2)) for line in log.read_text().splitlines()] if log.exists() else []
+    """What was met, and by which process, in order."""
+    return [tuple(line.rsplit(" ", 1)) for line in log.read_text().splitlines()] if log.exists() else []

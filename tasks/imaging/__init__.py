@@ -1,21 +1,12 @@
-"""Probe, decode, orient, convert, resize, encode: image bytes in, image bytes and facts out.
+"""Decode, orient, convert, resize, encode: image bytes in, image bytes and facts out.
 
-JPEG takes the fast lane (`jpeg`), every other format the general one (`general`); from there on both share
-the same geometry, filters and encoders. Nothing here reads or writes a file, or knows of Prefect or Dask.
+JPEG is decoded by `jpeg`, every other format by `general`; from there on both share the same geometry, filters and
+encoders. Nothing here reads or writes a file, or knows of Prefect or Dask.
+
+All of it runs in codec processes (`tasks.worker.codec`). Workers and flows use only the records that are exported
+here, and so never load a codec library: import functions from their own modules.
 """
 
-from tasks.imaging.codecs import configure_codecs
-from tasks.imaging.facts import SourceFacts, Transformed
-from tasks.imaging.inspect import Inspected, describe_bytes, inspect_image
-from tasks.imaging.transform import probe, transform
+from tasks.imaging.facts import Inspected, SourceFacts, Transformed
 
-__all__ = [
-    "Inspected",
-    "SourceFacts",
-    "Transformed",
-    "configure_codecs",
-    "describe_bytes",
-    "inspect_image",
-    "probe",
-    "transform",
-]
+__all__ = ["Inspected", "SourceFacts", "Transformed"]

@@ -1,4 +1,4 @@
-"""What files say before a decoder sees them, format by format: sizes, what is costly, missing ends, damage."""
+"""What files say before a decoder sees them, format by format: sizes, missing ends, damage."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tasks.errors import ErrorCode, ImageError
 from tasks.imaging.avif import avif_ends_in_zeros, avif_size, is_cut_avif
 from tasks.imaging.gif import gif_size
 from tasks.imaging.ico import ico_size, png_in_icon
-from tasks.imaging.jpeg2000 import lacks_tiles, refuse_costly_jpeg2000
+from tasks.imaging.jpeg2000 import lacks_tiles
 from tasks.imaging.png import is_complete_png, is_cut_in_pixels, png_for_decoding, png_size, refuse_damaged_png
-from tasks.imaging.tiff import lacks_parts, refuse_costly_tiff, refuse_damaged_parts
+from tasks.imaging.tiff import lacks_parts, refuse_damaged_parts, refuse_incomplete_tiff, tiff_size
 from tasks.imaging.webp import is_cut_webp, webp_ends_in_zeros, webp_size
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def declared_size(image_format: str, data: bytes) -> Size | None:
         "webp": webp_size,
         "avif": avif_size,
         "ico": ico_size,
+        "tiff": tiff_size,
     }
     try:
         return readers[image_format](data) if image_format in readers else None
@@ -39,12 +40,10 @@ def declared_size(image_format: str, data: bytes) -> Size | None:
         return None
 
 
-def refuse_costly(image_format: str, data: bytes, max_pixels: int) -> None:
-    """Raise `ImageError` for a file that would cost its decoder more than its pixels and bytes account for."""
+def refuse_incomplete(image_format: str, data: bytes) -> None:
+    """Raise `ImageError` for a file that lacks a part of its picture, where its reader would not notice."""
     if image_format == "tiff":
-        refuse_costly_tiff(data, max_pixels)
-    elif image_format == "jpeg2000":
-        refuse_costly_jpeg2000(data)
+        refuse_incomplete_tiff(data)
 
 
 def for_decoding(image_format: str, data: bytes) -> bytes:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
 
     Pixels = npt.NDArray[np.uint8]
     Samples = npt.NDArray[Any]
+
+Allow: TypeAlias = "Callable[[int], None]"
+"""Called with the number of pixels that an image will take, as soon as its header says so and before any is decoded."""
+
+
+def unlimited(_pixels: int) -> None:
+    """Allow an image of any number of pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,9 @@ class Transformed:
     output will see.
     """
 
-    data: bytes
+    __pydantic_config__: ClassVar = {"arbitrary_types_allowed": True}  # for the memoryview
+
+    data: bytes | memoryview
     facts: SourceFacts
     format: str
     width: int
@@ -77,3 +88,13 @@ class Transformed:
     decode_ms: float
     resize_ms: float
     encode_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What an image file turned out to be; sizes in pixels as stored."""
+
+    format: str
+    width: int
+    height: int
+    channels: int

@@ -13,8 +13,8 @@ from tasks.imaging.container import (
     declared_size,
     ends_early,
     for_decoding,
-    refuse_costly,
     refuse_damaged_pixels,
+    refuse_incomplete,
     refuse_wrong_checksums,
 )
 from tasks.imaging.exif import read_orientation
@@ -30,6 +30,8 @@ from tasks.imaging.tiff import HEIGHT, WIDTH, count_tiff_pages
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
+    from tasks.imaging.facts import Allow
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedImage:
@@ -41,8 +43,8 @@ class OpenedImage:
     warnings: tuple[str, ...]
 
 
-def open_image(image_format: str, data: bytes, max_pixels: int) -> OpenedImage:
-    """Read the header of a file in one of `READERS`' formats.
+def open_image(image_format: str, data: bytes, max_pixels: int, allow: Allow) -> OpenedImage:
+    """Read the header of a file in one of `READERS`' formats, of which some allocate a picture to do so.
 
     Raises `ImageError`: `decode.too_many_pixels` before a decoder allocates anything, or whatever the header
     is refused for.
@@ -51,8 +53,9 @@ def open_image(image_format: str, data: bytes, max_pixels: int) -> OpenedImage:
     facts = SourceFacts(image_format, "", *size) if size else None
     if facts:
         refuse_too_many_pixels(facts, max_pixels)
+        allow(facts.width * facts.height)
     try:
-        refuse_costly(image_format, data, max_pixels)
+        refuse_incomplete(image_format, data)
         image = READERS[image_format](io.BytesIO(for_decoding(image_format, data)))
         opened = _describe(image_format, data, image)
     except Exception as error:
@@ -68,7 +71,7 @@ def _describe(image_format: str, data: bytes, image: ImageFile.ImageFile) -> Ope
         width, height = image.tag_v2[WIDTH], image.tag_v2[HEIGHT]
     orientation = _orientation(image_format, data, image)
     warnings = ("exif_invalid",) if orientation is None else ()
-    frames = _count_frames(image_format, data, image)
+    frames = min(_count_frames(image_format, data, image), MAX_FRAMES)
     facts = SourceFacts(image_format, image.mode, width, height, orientation or 1, frames)
     return OpenedImage(data, image, facts, warnings)
 
@@ -87,7 +90,7 @@ def _count_frames(image_format: str, data: bytes, image: ImageFile.ImageFile) ->
         return count_tiff_pages(data)
     if image_format == "png":
         return count_png_frames(data)
-    return min(int(getattr(image, "n_frames", 1)), MAX_FRAMES) if image_format in {"webp", "avif"} else 1
+    return int(getattr(image, "n_frames", 1)) if image_format in {"webp", "avif"} else 1
 
 
 def decode_image(opened: OpenedImage, *, keep_truncated: bool) -> Decoded:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from tasks.imaging.limits import MAX_FRAMES, MAX_PARTS
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 IMAGE, EXTENSION, TRAILER = 0x2C, 0x21, 0x3B
-MAX_BLOCKS = 40 * MAX_PARTS
-"""Blocks of up to 255 bytes that are looked at when frames are counted."""
 
 
 def gif_size(data: bytes) -> tuple[int, int]:
@@ -26,18 +22,13 @@ def gif_size(data: bytes) -> tuple[int, int]:
 
 def count_gif_frames(data: bytes) -> int:
     """Count a GIF's frames by its blocks, without decoding; 1 where it is too damaged to say."""
-    frames = 0
-    for _ in _images(data):
-        frames += 1
-        if frames == MAX_FRAMES:
-            break
-    return max(frames, 1)
+    return max(sum(1 for _ in _images(data)), 1)
 
 
 def _images(data: bytes) -> Iterator[int]:
     """Yield where each image block begins; what is no block is skipped, as Pillow does."""
-    position, left = 13 + _color_table_size(data[10:11]), MAX_BLOCKS
-    while position < len(data) and left > 0:
+    position = 13 + _color_table_size(data[10:11])
+    while position < len(data):
         introducer = data[position]
         if introducer == IMAGE:
             yield position
@@ -48,11 +39,9 @@ def _images(data: bytes) -> Iterator[int]:
             return
         else:
             position += 1
-            left -= 1
             continue
-        while position < len(data) and data[position] and left > 0:
+        while position < len(data) and data[position]:
             position += 1 + data[position]
-            left -= 1
         position += 1
 
 

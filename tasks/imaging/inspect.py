@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tasks.errors import ImageError
 from tasks.imaging.container import declared_size
+from tasks.imaging.facts import Inspected, unlimited
 from tasks.imaging.failures import translate
 from tasks.imaging.general import decode_image, open_image
 from tasks.imaging.jpeg import decode_jpeg
 from tasks.imaging.jpeg_header import read_header
-from tasks.imaging.quiet import quiet
 from tasks.imaging.sniff import sniff_format
 from tasks.imaging.transform import recognise
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import Decoded, SourceFacts
+    from tasks.imaging.facts import Allow, Decoded, SourceFacts
 
 NO_LIMIT = 1 << 62
 """An output is as large as a recipe made it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inspected:
-    """What an image file turned out to be; sizes in pixels as stored."""
-
-    format: str
-    width: int
-    height: int
-    channels: int
-
-
-def inspect_image(data: bytes) -> Inspected:
+def inspect_image(data: bytes, allow: Allow = unlimited) -> Inspected:
     """Decode an image file to its last pixel, and return what it is; raises `ImageError`."""
     image_format = recognise(data)
     facts: SourceFacts | None = None
@@ -40,12 +29,12 @@ def inspect_image(data: bytes) -> Inspected:
         if image_format == "jpeg":
             header = read_header(data)
             facts = header.facts
+            allow(facts.width * facts.height)
             decoded = decode_jpeg(data, header, (header.width, header.height), gray=False, keep_truncated=False)
         else:
-            with quiet(NO_LIMIT):
-                opened = open_image(image_format, data, NO_LIMIT)
-                facts = opened.facts
-                decoded = decode_image(opened, keep_truncated=False)
+            opened = open_image(image_format, data, NO_LIMIT, allow)
+            facts = opened.facts
+            decoded = decode_image(opened, keep_truncated=False)
     except Exception as error:
         raise translate(error, facts) from error
     return _inspected(image_format, decoded)

@@ -11,7 +11,7 @@ import simplejpeg
 from tasks.errors import ErrorCode, ImageError
 from tasks.imaging.color import cmyk_to_rgb, to_srgb
 from tasks.imaging.facts import Decoded
-from tasks.imaging.jpeg_header import EOI, JpegHeader, normalise_header, read_header, refuse_many_scans
+from tasks.imaging.jpeg_header import EOI, JpegHeader, normalise_header, read_header
 
 if TYPE_CHECKING:
     from tasks.imaging.facts import Pixels
@@ -43,14 +43,13 @@ def reduced_size(width: int, height: int, min_width: int, min_height: int) -> tu
 
 
 def decode_jpeg(
-    data: bytes, header: JpegHeader, needed: tuple[int, int], *, gray: bool, keep_truncated: bool
+    data: bytes | memoryview, header: JpegHeader, needed: tuple[int, int], *, gray: bool, keep_truncated: bool
 ) -> Decoded:
     """Decode a JPEG to RGB or gray in sRGB, at the smallest N/8 that has the `needed` width and height.
 
     Pixels that the decoder is unsure of are refused with `decode.corrupt`, a missing end with
     `decode.truncated` unless it is to be kept; complaints about the header are mended.
     """
-    refuse_many_scans(data, header)
     eighths, width, height = reduced_size(header.width, header.height, *needed)
     space = _colorspace(header, gray)
     reader = _StrictReader(space, width, height, keep_truncated)
@@ -80,7 +79,6 @@ def refuse_damaged_jpeg(data: bytes, size: tuple[int, int]) -> None:
     if header.width > size[0] or header.height > size[1]:
         message = f"a part of {header.width} × {header.height} pixels where there is room for {size[0]} × {size[1]}"
         raise ImageError(ErrorCode.DECODE_CORRUPT, message)
-    refuse_many_scans(data, header)
     _StrictReader(_colorspace(header, gray=False), 1, 1, keep_truncated=False).read(data, header)
 
 
@@ -111,12 +109,13 @@ class _StrictReader:
         self.keep_truncated = keep_truncated
         self.warnings: list[str] = []
 
-    def read(self, data: bytes, header: JpegHeader) -> Pixels:
+    def read(self, data: bytes | memoryview, header: JpegHeader) -> Pixels:
         """Return (height, width, channels) pixels; raises `ImageError` or the codec's `ValueError`."""
         try:
             return self._decode(data)
         except ValueError as error:
             complaint = str(error)
+        data = bytes(data)
         if any(known in complaint for known in HEADER_COMPLAINTS):
             data = normalise_header(data, header)
             try:
@@ -128,7 +127,7 @@ class _StrictReader:
                 return pixels
         return self._forgive(data, header, complaint)
 
-    def _decode(self, data: bytes, strict: bool = True) -> Pixels:
+    def _decode(self, data: bytes | memoryview, strict: bool = True) -> Pixels:
         pixels: Pixels = simplejpeg.decode_jpeg(
             data, self.colorspace, min_width=self.width, min_height=self.height, strict=strict
         )

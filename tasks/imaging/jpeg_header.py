@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING
 
 from tasks.errors import ErrorCode, ImageError
 from tasks.imaging.exif import PREFIX, read_orientation
 from tasks.imaging.facts import SourceFacts
-from tasks.imaging.limits import MAX_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,15 +29,8 @@ FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {DHT, DAC, 0xC8}
 SEQUENTIAL = frozenset({0xC0, 0xC1})
 DECODABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
 """Baseline, extended, progressive; Huffman or arithmetic. The others are lossless or hierarchical."""
-PROGRESSIVE = frozenset({0xC2, 0xCA})
-MAX_SCANS = 100
-"""An encoder writes about ten; each costs a decoder a pass over the whole picture, even if nothing is in it."""
-
 STANDALONE = frozenset({0x01, SOI, *range(0xD0, 0xD8)})
 FILLERS = re.compile(rb"\xff+")
-MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")
-"""What is no entropy-coded data, in which zeros follow, or restarts."""
-
 ICC_PREFIX = b"ICC_PROFILE\x00"
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
@@ -73,15 +64,13 @@ class JpegHeader:
         return SourceFacts("jpeg", mode, self.width, self.height, self.orientation)
 
 
-def walk_segments(data: bytes) -> Iterator[Segment]:
+def walk_segments(data: bytes | memoryview) -> Iterator[Segment]:
     """Yield the segments of a JPEG up to and with the first scan's header; junk in between is skipped."""
     position, size = 2, len(data)
-    for number in count():
+    while True:
         fillers = FILLERS.search(data, position)
         if fillers is None or fillers.end() >= size:
             return
-        if number >= MAX_PARTS:
-            raise ImageError(ErrorCode.DECODE_CORRUPT, f"JPEG header of more than {MAX_PARTS} segments")
         position = fillers.end()
         marker = data[position]
         position += 1
@@ -98,7 +87,7 @@ def walk_segments(data: bytes) -> Iterator[Segment]:
         position += length
 
 
-def read_header(data: bytes) -> JpegHeader:
+def read_header(data: bytes | memoryview) -> JpegHeader:
     """Read a JPEG's header.
 
     Raises `ImageError`: `decode.truncated` if the file ends before its first scan, `decode.unsupported` for
@@ -109,11 +98,11 @@ def read_header(data: bytes) -> JpegHeader:
     icc_chunks: list[bytes] = []
     for marker, start, end in walk_segments(data):
         if marker in FRAME_HEADERS:
-            _read_frame(header, marker, data[start:end])
-        elif marker == APP1 and exif is None and data.startswith(PREFIX, start, end):
-            exif = data[start:end]
-        elif marker == APP2 and data.startswith(ICC_PREFIX, start, end):
-            icc_chunks.append(data[start + len(ICC_PREFIX) : end])
+            _read_frame(header, marker, bytes(data[start:end]))
+        elif marker == APP1 and exif is None and data[start : min(start + len(PREFIX), end)] == PREFIX:
+            exif = bytes(data[start:end])
+        elif marker == APP2 and data[start : min(start + len(ICC_PREFIX), end)] == ICC_PREFIX:
+            icc_chunks.append(bytes(data[start + len(ICC_PREFIX) : end]))
         elif marker == SOS and end < len(data):
             header.scan = start - 4
     if exif is not None:
@@ -168,24 +157,6 @@ def _refuse_undecodable(header: JpegHeader) -> None:
         )
     if not header.width or not header.height:
         raise ImageError(ErrorCode.DECODE_CORRUPT, f"JPEG of {header.width} × {header.height} pixels", facts)
-
-
-def refuse_many_scans(data: bytes, header: JpegHeader) -> None:
-    """Raise `decode.unsupported` for a JPEG of more than `MAX_SCANS` scans."""
-    if header.frame not in PROGRESSIVE and data[header.scan + 4] >= header.components:
-        return
-    if data.count(b"\xff\xda", header.scan) <= MAX_SCANS:
-        return  # what only looks like a scan counts here too, so that no more can there be
-    position, scans = header.scan, 0
-    for _ in range(MAX_PARTS):
-        marker = MARKER.search(data, position)
-        if marker is None or marker[1][0] == EOI:
-            return
-        scans += marker[1][0] == SOS
-        if scans > MAX_SCANS:
-            break
-        position = marker.end() + max(int.from_bytes(data[marker.end() : marker.end() + 2], "big"), 2)
-    raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"JPEG of more than {MAX_SCANS} scans", header.facts)
 
 
 def normalise_header(data: bytes, header: JpegHeader) -> bytes:

@@ -1,13 +1,7 @@
-"""What an image may ask for before anything is decoded, and what memory and time that bounds.
+"""What an image may take, decided by what its header promises.
 
-**Memory.** Beyond what its process held before, `transform` takes at most `BASE_BYTES`, `BYTES_PER_PIXEL` for
-each pixel that `max_pixels` allows, and `BYTES_PER_SOURCE_BYTE` for each byte of the file. Headers that ask for
-more are refused before a decoder sees them.
-
-**Time.** It grows with the number of pixels and of bytes, and with nothing else: what would let a small file
-keep a decoder busy (scans of a progressive JPEG, layers and code-blocks of a JPEG 2000, strips of a TIFF, the
-stages of a colour profile) is counted and bounded beforehand. What a decoder makes of damage can't be foreseen;
-that is for the careful lane's deadline.
+`max_pixels` is checked before anything is decoded. Memory and processor time are enforced by the kernel on the codec
+process, whatever a decoder does with the file; see `tasks.worker.codec_process`.
 """
 
 from __future__ import annotations
@@ -19,35 +13,37 @@ from tasks.errors import ErrorCode, ImageError
 if TYPE_CHECKING:
     from tasks.imaging.facts import SourceFacts
 
-BASE_BYTES = 64 << 20
-BYTES_PER_PIXEL = 32
+BASE_BYTES = 256 << 20
+BYTES_PER_PIXEL = 64
 BYTES_PER_SOURCE_BYTE = 4
+"""Memory that an image may take: some in any case, some for each pixel of itself or its output, and some for each byte
+of its file. Decoding touches at most half as much for each pixel; the kernel also counts what is only reserved."""
 
-MAX_SIDE = 1_000_000
-"""Longest side in pixels; readers of PNG have the same. Longer strips would take many bytes for each pixel."""
+PIXELS_PER_TURN = 25_000_000
+"""An image has `max_image_seconds` for each so many pixels of itself or its output. The slowest that was measured,
+WebP with transparency, enlarged, took 26 s of one core for so many."""
 
 RECORDABLE_SIDE = (1 << 31) - 1
-"""What the manifest has room for; a header can promise more."""
+"""Longest side in pixels that the manifest has room for; a header can promise more."""
 
 MAX_FRAMES = 100_000
-"""Counting stops here: more frames than this are reported as this many."""
-
-MAX_PARTS = 200_000
-"""Chunks, blocks or boxes of a file that are looked at; one of more is damaged, or meant to waste time."""
+"""More frames than this are recorded as this many."""
 
 
-def memory_bound(source_bytes: int, max_pixels: int) -> int:
-    """Return the bytes of memory that `transform` may take for a file of so many bytes."""
-    return BASE_BYTES + BYTES_PER_PIXEL * max_pixels + BYTES_PER_SOURCE_BYTE * source_bytes
+def memory_limit(pixels: int, source_bytes: int) -> int:
+    """Return how many bytes of memory an image of so many pixels, in a file of so many bytes, may take."""
+    return BASE_BYTES + BYTES_PER_PIXEL * pixels + BYTES_PER_SOURCE_BYTE * source_bytes
+
+
+def seconds_limit(pixels: int, max_image_seconds: float) -> float:
+    """Return how many seconds of processor time an image of so many pixels may take."""
+    return max_image_seconds * max(1.0, pixels / PIXELS_PER_TURN)
 
 
 def refuse_too_many_pixels(facts: SourceFacts, max_pixels: int) -> None:
-    """Raise `decode.too_many_pixels` if a header promises more than the limit, or a side of over `MAX_SIDE`."""
-    size, longest = f"{facts.width} × {facts.height} pixels", max(facts.width, facts.height)
-    if facts.width * facts.height > max_pixels:
-        message = f"{size} are over the limit of {max_pixels}"
-    elif longest > MAX_SIDE:
-        message = f"{size}: a side is longer than the {MAX_SIDE} that are read"
-    else:
+    """Raise `decode.too_many_pixels` if a header promises more pixels than the limit, or a side of over 2^31."""
+    recordable = max(facts.width, facts.height) <= RECORDABLE_SIDE
+    if recordable and facts.width * facts.height <= max_pixels:
         return
-    raise ImageError(ErrorCode.DECODE_TOO_MANY_PIXELS, message, facts if longest <= RECORDABLE_SIDE else None)
+    message = f"{facts.width} × {facts.height} pixels are over the limit of {max_pixels}"
+    raise ImageError(ErrorCode.DECODE_TOO_MANY_PIXELS, message, facts if recordable else None)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from tasks.errors import ErrorCode, ImageError
 from tasks.imaging.exif import PREFIX
-from tasks.imaging.limits import MAX_FRAMES, MAX_PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,15 +33,9 @@ def png_size(data: bytes, start: int = 0) -> tuple[int, int] | None:
 
 
 def png_chunks(data: bytes, start: int = 0) -> Iterator[Chunk]:
-    """Yield the chunks up to and with the last one, as far as they are complete.
-
-    Raises `ImageError`, `decode.corrupt`, if there are more than anybody writes.
-    """
-    position, left = start + len(SIGNATURE), MAX_PARTS
+    """Yield the chunks up to and with the last one, as far as they are complete."""
+    position = start + len(SIGNATURE)
     while position + 12 <= len(data):
-        left -= 1
-        if not left:
-            raise ImageError(ErrorCode.DECODE_CORRUPT, f"PNG of more than {MAX_PARTS} chunks")
         end = position + 8 + int.from_bytes(data[position : position + 4], "big")
         if end + 4 > len(data):
             return
@@ -98,7 +91,7 @@ def count_png_frames(data: bytes) -> int:
         if kind == b"acTL" and end - start >= 8:
             frames = int.from_bytes(data[start : start + 4], "big")
         is_frame = is_frame or kind == b"fcTL"
-    return min(frames + (not is_frame), MAX_FRAMES) if frames else 1
+    return frames + (not is_frame) if frames else 1
 
 
 def png_profile(data: bytes) -> bytes | None:

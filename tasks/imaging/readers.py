@@ -20,6 +20,9 @@ from PIL import (
 
 from tasks.imaging.netpbm import NetpbmReader
 
+# `max_pixels` counts, which is checked before a reader allocates anything.
+Image.MAX_IMAGE_PIXELS = None
+
 ORIENTATION, XMP = 274, 700
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 TURNS = {

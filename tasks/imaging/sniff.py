@@ -30,6 +30,9 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
 )
 """Some name formats that are recognised only so that the refusal can name them."""
 
+SNIFFED_BYTES = 4096
+"""More than that is not looked at."""
+
 BMP_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 PPM = re.compile(rb"P(?:[1-6]|y|0CMYK|yCMYK|7|F|f)[ \t\r\n#]")
 

@@ -1,4 +1,4 @@
-"""TIFF: its first directory, and whether what that asks of a decoder is there and can be afforded."""
+"""TIFF: its first directory, and whether what that asks of a decoder is there."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import zlib
 from dataclasses import dataclass
 
 from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.facts import SourceFacts
 from tasks.imaging.jpeg import refuse_damaged_jpeg
-from tasks.imaging.limits import MAX_FRAMES, refuse_too_many_pixels
 
 WIDTH, HEIGHT, COMPRESSION, STRIPS, SAMPLES, STRIP_ROWS, STRIP_BYTES = 256, 257, 259, 273, 277, 278, 279
 PLANES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, JPEG_TABLES = 284, 322, 323, 324, 325, 347
@@ -25,21 +23,6 @@ SEPARATE = 2
 
 TYPE_FORMATS = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q"}
 TYPE_SIZES = {kind: struct.calcsize(letter) for kind, letter in TYPE_FORMATS.items()} | {5: 8, 10: 8, 11: 4, 12: 8}
-BYTES_ONLY = frozenset({1, 2, 7})
-MAX_ENTRIES = 4096
-MAX_VALUES = 3 << 16
-"""Numbers in one tag. A colour map has as many."""
-
-UNPACKED = frozenset({*range(254, 342), 530, 700, 34675})
-"""The tags of whose values Pillow makes objects, and some."""
-
-MAX_STRIPS = 1 << 17
-"""Strips or tiles; of tiles of 64 × 64 pixels, 500 million pixels have fewer."""
-
-MAX_OVERLAP = 16
-"""How often on average each byte of a file may be part of a strip: empty tiles may be written only once."""
-
-MIN_TILE_PIXELS = 1 << 20
 MAX_PIXEL_BYTES = 32
 
 
@@ -62,8 +45,6 @@ class Directory:
         self.fields: dict[int, Field] = {}
         position = _first_directory(data)
         (count,) = struct.unpack_from(self._order + ("Q" if big else "H"), data, position)
-        if count > MAX_ENTRIES:
-            raise ImageError(ErrorCode.DECODE_CORRUPT, f"TIFF directory of {count} entries")
         position += 8 if big else 2
         for _ in range(count):
             tag, kind, values = struct.unpack_from(self._order + entry, data, position)
@@ -88,7 +69,7 @@ class Directory:
         field = self.fields.get(tag)
         if field is None:
             return default
-        values = self.values(tag) if field.count <= MAX_VALUES else ()
+        values = self.values(tag)
         if not values:
             raise ImageError(ErrorCode.DECODE_CORRUPT, f"TIFF tag {tag} holds no number")
         return values[0]
@@ -120,44 +101,35 @@ class Directory:
         return [(start, start + length) for start, length in zip(starts, lengths, strict=False)]
 
 
-def refuse_costly_tiff(data: bytes, max_pixels: int) -> None:
-    """Raise `ImageError` for what a decoder would not notice, or would spend memory and time on.
+def tiff_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height in pixels; None if the directory does not say."""
+    directory = Directory(data)
+    width, height = directory.values(WIDTH), directory.values(HEIGHT)
+    return (width[0], height[0]) if width and height else None
 
-    `decode.unsupported` for compressions that aren't read, `decode.too_many_pixels` for pictures and tiles over the
-    limit, `decode.corrupt` where parts of the picture are missing, or more numbers are given than it can need.
+
+def refuse_incomplete_tiff(data: bytes) -> None:
+    """Raise `ImageError` for what a decoder would not notice.
+
+    `decode.unsupported` for compressions that aren't read, `decode.corrupt` where parts of the picture are missing,
+    `decode.truncated` where the directory is.
     """
     try:
-        _refuse_costly(Directory(data), len(data), max_pixels)
+        _refuse_incomplete(Directory(data))
     except (struct.error, OverflowError) as error:
         raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends before what its directory names") from error
 
 
-def _refuse_costly(directory: Directory, size: int, max_pixels: int) -> None:
+def _refuse_incomplete(directory: Directory) -> None:
     if directory.compression not in COMPRESSIONS:
         message = f"TIFF compression {directory.compression} is not supported"
         raise ImageError(ErrorCode.DECODE_UNSUPPORTED, message)
     width, height = directory.value(WIDTH, 0), directory.value(HEIGHT, 0)
-    refuse_too_many_pixels(SourceFacts("tiff", "", width, height), max_pixels)
-    for tag in UNPACKED & directory.fields.keys():
-        field = directory.fields[tag]
-        if field.kind not in BYTES_ONLY and field.count > MAX_VALUES:
-            raise ImageError(ErrorCode.DECODE_CORRUPT, f"TIFF tag {tag} holds {field.count} values")
-    _refuse_missing_parts(directory, width, height, max_pixels)
-    if sum(min(end, size) - min(start, size) for start, end in directory.parts) > MAX_OVERLAP * size:
-        raise ImageError(ErrorCode.DECODE_CORRUPT, "the parts of the TIFF are the same bytes over and over")
-
-
-def _refuse_missing_parts(directory: Directory, width: int, height: int, max_pixels: int) -> None:
     across, down = directory.part_size
-    if across * down > max(max_pixels, MIN_TILE_PIXELS):
-        message = f"tiles of {across} × {down} pixels are over the limit of {max_pixels}"
-        raise ImageError(ErrorCode.DECODE_TOO_MANY_PIXELS, message)
     if min(across, down, width, height) <= 0:
         raise ImageError(ErrorCode.DECODE_CORRUPT, f"TIFF of {width} × {height} in parts of {across} × {down} pixels")
     planes = directory.value(SAMPLES, 1) if directory.value(PLANES, 1) == SEPARATE else 1
     wanted = -(-width // across) * -(-height // down) * planes
-    if wanted > MAX_STRIPS:
-        raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"TIFF of {wanted} strips or tiles")
     there = directory.fields.get(TILES if TILES in directory.fields and directory.is_tiled else STRIPS)
     # More than are wanted libtiff leaves alone, but Pillow lays the rest over the first ones.
     if there is not None and (there.count < wanted or (there.count > wanted and directory.compression == PLAIN)):
@@ -210,7 +182,7 @@ def count_tiff_pages(data: bytes) -> int:
     seen: set[int] = set()
     try:
         offset = _first_directory(data)
-        while offset and offset not in seen and len(seen) < MAX_FRAMES:
+        while offset and offset not in seen:
             (entries,) = struct.unpack_from(order + count_type, data, offset)
             seen.add(offset)
             after = offset + struct.calcsize(order + count_type) + entry_size * entries

@@ -13,40 +13,24 @@ from tasks.imaging.bands import bands
 from tasks.imaging.color import flatten, to_gray, to_rgb
 from tasks.imaging.encode import encode, refuse_oversized, visible_channels
 from tasks.imaging.exif import apply_orientation
-from tasks.imaging.facts import Transformed
+from tasks.imaging.facts import Transformed, unlimited
 from tasks.imaging.failures import translate, translate_encoding
 from tasks.imaging.general import decode_image, open_image
 from tasks.imaging.geometry import plan_geometry
 from tasks.imaging.jpeg import decode_jpeg
 from tasks.imaging.jpeg_header import read_header
 from tasks.imaging.limits import refuse_too_many_pixels
-from tasks.imaging.quiet import quiet
 from tasks.imaging.readers import READERS
 from tasks.imaging.resample import resize, resize_and_crop
-from tasks.imaging.sniff import sniff_format
+from tasks.imaging.sniff import SNIFFED_BYTES, sniff_format
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import Decoded, Pixels, SourceFacts
+    from tasks.imaging.facts import Allow, Decoded, Pixels, SourceFacts
     from tasks.imaging.geometry import Geometry
     from tasks.recipe import Recipe
 
 
-def probe(data: bytes, max_pixels: int) -> SourceFacts:
-    """Return what an image's header says, without decoding pixels.
-
-    Raises `ImageError` where `transform` would before it decodes anything: also for more than `max_pixels`, because
-    some readers allocate a picture to look at its header.
-    """
-    image_format = recognise(data)
-    if image_format == "jpeg":
-        facts = read_header(data).facts
-        refuse_too_many_pixels(facts, max_pixels)
-        return facts
-    with quiet(max_pixels):
-        return open_image(image_format, data, max_pixels).facts
-
-
-def transform(data: bytes, recipe: Recipe, max_pixels: int) -> Transformed:
+def transform(data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: Allow = unlimited) -> Transformed:
     """Turn an image file into an output file as the recipe says.
 
     The same bytes and recipe give the same output bytes. Transparency is flattened on the recipe's
@@ -54,15 +38,14 @@ def transform(data: bytes, recipe: Recipe, max_pixels: int) -> Transformed:
 
     Raises `ImageError`, and nothing else for any bytes: `source.empty`, one of the `decode` codes, or
     `encode.failed`. `max_pixels` limits the source, by its header and before anything is decoded, and what
-    `fit="outside"` may enlarge it to.
+    `fit="outside"` may enlarge it to. `allow` is called once the header was read.
     """
     started = perf_counter()
     image_format = recognise(data)
     if image_format == "jpeg":
-        facts, geometry, decoded = _decode_jpeg(data, recipe, max_pixels)
+        facts, geometry, decoded = _decode_jpeg(data, recipe, max_pixels, allow)
     else:
-        with quiet(max_pixels):
-            facts, geometry, decoded = _decode_general(image_format, data, recipe, max_pixels)
+        facts, geometry, decoded = _decode_general(image_format, bytes(data), recipe, max_pixels, allow)
     warnings = tuple(sorted(set(decoded.warnings)))
     decoded_at = perf_counter()
     try:
@@ -92,11 +75,11 @@ def transform(data: bytes, recipe: Recipe, max_pixels: int) -> Transformed:
     )
 
 
-def recognise(data: bytes) -> str:
+def recognise(data: bytes | memoryview) -> str:
     """Return the format of an image file that can be read here; raises `ImageError`."""
     if not data:
         raise ImageError(ErrorCode.SOURCE_EMPTY, "the file is empty")
-    image_format = sniff_format(data)
+    image_format = sniff_format(bytes(data[:SNIFFED_BYTES]))
     if image_format is None:
         raise ImageError(ErrorCode.DECODE_UNKNOWN_FORMAT, "not an image of any known format")
     if image_format != "jpeg" and image_format not in READERS:
@@ -104,11 +87,13 @@ def recognise(data: bytes) -> str:
     return image_format
 
 
-def _decode_jpeg(data: bytes, recipe: Recipe, max_pixels: int) -> tuple[SourceFacts, Geometry, Decoded]:
+def _decode_jpeg(
+    data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: Allow
+) -> tuple[SourceFacts, Geometry, Decoded]:
     header = read_header(data)
     facts = header.facts
     try:
-        geometry = _plan(facts, recipe, max_pixels)
+        geometry = _plan(facts, recipe, max_pixels, allow)
         # Nearest takes pixels as they are; a reduced picture has only averages.
         needed = (
             (facts.width, facts.height) if recipe.filter == "nearest" else _stored_size(geometry, facts.orientation)
@@ -122,16 +107,16 @@ def _decode_jpeg(data: bytes, recipe: Recipe, max_pixels: int) -> tuple[SourceFa
         )
         _refuse_empty_remainder(decoded)
     except Exception as error:
-        raise translate(error, facts, ends_early=data.find(b"\xff\xd9", header.scan) < 0) from error
+        raise translate(error, facts, ends_early=bytes(data).find(b"\xff\xd9", header.scan) < 0) from error
     return facts, geometry, decoded
 
 
 def _decode_general(
-    image_format: str, data: bytes, recipe: Recipe, max_pixels: int
+    image_format: str, data: bytes, recipe: Recipe, max_pixels: int, allow: Allow
 ) -> tuple[SourceFacts, Geometry, Decoded]:
-    opened = open_image(image_format, data, max_pixels)
+    opened = open_image(image_format, data, max_pixels, allow)
     try:
-        geometry = _plan(opened.facts, recipe, max_pixels)
+        geometry = _plan(opened.facts, recipe, max_pixels, allow)
         decoded = decode_image(opened, keep_truncated=recipe.truncated == "keep")
         _refuse_empty_remainder(decoded)
     except Exception as error:
@@ -148,10 +133,11 @@ def _refuse_empty_remainder(decoded: Decoded) -> None:
         raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends before any of its pixels")
 
 
-def _plan(facts: SourceFacts, recipe: Recipe, max_pixels: int) -> Geometry:
+def _plan(facts: SourceFacts, recipe: Recipe, max_pixels: int, allow: Allow) -> Geometry:
     refuse_too_many_pixels(facts, max_pixels)
     geometry = plan_geometry(*facts.oriented_size, recipe)
     refuse_oversized(geometry, recipe.format, max_pixels)
+    allow(max(facts.width * facts.height, geometry.width * geometry.height))
     return geometry
 
 

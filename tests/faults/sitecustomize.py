@@ -15,21 +15,21 @@ import tasks.storage
 HOURS = 10_000
 PAUSES = {"slow.jpg": 1, "hang.jpg": HOURS}
 failed = collections.Counter()
-read_all = tasks.storage._read_all
+read_to_end = tasks.storage._read_to_end
 replace_file = tasks.storage.replace_file
 
 
-def faulty_read_all(descriptor, size):
+def faulty_read_to_end(descriptor, view):
     name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
     if name in PAUSES:
         time.sleep(PAUSES[name])
     if (fails := re.match(r"eio-(\d+)", name)) and failed[name] < int(fails[1]):
         failed[name] += 1
         raise OSError(errno.EIO, os.strerror(errno.EIO))
-    return read_all(descriptor, size)
+    return read_to_end(descriptor, view)
 
 
-tasks.storage._read_all = faulty_read_all
+tasks.storage._read_to_end = faulty_read_to_end
 
 
 def faulty_replace_file(folder, name, data):

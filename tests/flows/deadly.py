@@ -27,7 +27,7 @@ from flows.cluster import dask_runner
 from flows.window import ShardFailure, run_shards
 from tasks.destination import Destination
 from tasks.recipe import Compute
-from tasks.shard import ShardRef, shard_refs, task_run_name
+from tasks.shard import ShardRef, shard_refs, task_run_name, tell
 
 KINDS = ("fine", "fine", "killed once", "killed", "fine", "restarted once", "fine")
 """What happens to the shards of the first window."""
@@ -37,7 +37,8 @@ KINDS = ("fine", "fine", "killed once", "killed", "fine", "restarted once", "fin
 def work(shard: ShardRef) -> int:
     folder = Path(shard.destination)
     note(folder, shard)
-    shard.begin()
+    tell(shard)
+    time.sleep(0.5)  # until the flow has heard of it
     kind = KINDS[shard.number]
     if kind == "killed once" and shard.attempt == 1:
         while len(read_outcomes(folder)) < 2:  # until others' results are there that nobody is to compute again

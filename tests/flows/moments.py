@@ -92,7 +92,7 @@ def _has_begun(phase: Phase, destination: Path, outputs: int) -> bool:
         case "start":
             return True
         case "work":
-            return any(destination.glob(".darkroom/runs/*/journal/*.begun"))
+            return count_outputs(destination) > 0
         case "journal":
             return bool(journalled(destination))
         case "end":

@@ -255,10 +255,9 @@ def stopped_within_a_shard(worker: psutil.Process, out: Path, api: Api) -> bool:
     """Stop a worker, and let it go on again unless it is in the middle of a shard that Prefect knows to run."""
     worker.suspend()
     [journal] = out.glob(".darkroom/runs/*/journal")
-    unfinished = {path.name[:6] for path in journal.glob("*.begun")} - {path.name[:6] for path in journalled(out)}
-    names = {f"shard {int(number) + 1} of" for number in unfinished}
+    finished = tuple(f"shard {int(path.name[:6]) + 1} of" for path in journalled(out))
     running = [task["name"] for task in api.task_runs(journal.parent.name) if task["state_type"] == "RUNNING"]
-    if any(task.startswith(tuple(names)) for task in running):
+    if any(not task.startswith(finished or "none") for task in running):
         return True
     worker.resume()
     return False

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from harness import Api, Ended, darkroom, manifest_rows, run_id_of, save
 
 from data.generate import photo
-from tasks.imaging import transform
+from tasks.imaging.transform import transform
 from tasks.recipe import Recipe, Rules
 
 IMAGES = int(os.environ.get("IMAGES", "400"))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from harness import Api, Started, eventually, manifest_rows, run_id_of, running_cluster, tree
+from harness import Api, Started, eventually, manifest_rows, run_id_of, running_cluster, tree, workers
 
-from tasks.imaging import transform
+from tasks.imaging.transform import transform
 from tasks.recipe import Recipe
 from tests.poisoned import met, poison, poisoned_environment
 from tests.tasks.reference import jpeg, picture
@@ -87,22 +88,23 @@ def test_poison_of_every_kind_costs_only_itself(
 
     started = start("run", source, out, "--workers", "2", *QUICK, *memory, environment=poisoned, code=START)
 
+    processes = set()
+    while started.process.poll() is None:
+        with suppress(psutil.NoSuchProcess):
+            processes |= {worker.pid for worker in workers(started.process)}
+        time.sleep(0.05)
     printed, errors = started.process.communicate(timeout=240)
     assert started.process.returncode == 0, errors
     assert "90 made, 6 failed" in printed
     assert "Traceback" not in errors
     check(source, out, {number: code for number, (_, code) in kinds.items()})
-    deadly = [(what, pid) for what, where, pid in met(tmp_path / "met") if where == "worker" and what != "overflow"]
-    assert sorted(what for what, _ in deadly) == ["crash", "eat", "sleep", "spin"], "at most one worker a shard"
     eventually(lambda: not left_of(started), 10)
     run_id = run_id_of(out)
     assert api.flow_run(run_id)["state_type"] == "COMPLETED"
-    # Of an attempt that died at once the server may not have heard, or not yet its name.
-    ended = {task["name"] for task in api.task_runs(run_id) if task["state_type"] == "COMPLETED"}
-    assert len(ended) == SHARDS
-    assert sum(name.endswith(" attempt 2") for name in ended) == 4, "only what was lost was begun again"
-    left = [task["state_type"] for task in api.task_runs(run_id) if task["name"] not in ended]
-    assert left == ["CRASHED"] * len(left)
+    assert len(processes) == 2, "no worker was lost"
+    tasks = api.task_runs(run_id)
+    assert {task["state_type"] for task in tasks} == {"COMPLETED"}
+    assert len(tasks) == SHARDS
 
 
 def test_on_a_cluster_with_dasks_defaults_too(
@@ -117,19 +119,21 @@ def test_on_a_cluster_with_dasks_defaults_too(
 
     assert started.process.returncode == 0, errors
     check(source, out, {number_in(0, 3): "decode.crash"})
-    assert [what for what, where, _ in met(tmp_path / "met") if where == "worker"] == ["crash"]
-    states = [task["state_type"] for task in api.task_runs(run_id_of(out))]
-    assert set(states) <= {"COMPLETED", "CRASHED"}
+    assert {what for what, _ in met(tmp_path / "met")} == {"crash"}
+    assert {task["state_type"] for task in api.task_runs(run_id_of(out))} == {"COMPLETED"}
 
 
 def test_a_cluster_that_loses_its_last_worker_is_not_waited_for_without_end(
     api: Api, poisoned: dict[str, str], start: Callable[..., Started], tmp_path: Path
 ):
     source, out = tmp_path / "source", tmp_path / "out"
-    write_source(source, {number_in(0, 3): "crash"})
+    write_source(source, {number_in(0, 3): "sleep"})
 
     with running_cluster(tmp_path, poisoned, "--nthreads", "1", "--no-nanny") as address:
         started = start("run", source, out, "--scheduler", address, environment=api.environment, code=IMPATIENT + START)
+        eventually(lambda: met(tmp_path / "met"))
+        [(_, pid)] = met(tmp_path / "met")
+        psutil.Process(int(pid)).parent().parent().kill()  # codec process, what it is forked from, worker
         _, errors = started.process.communicate(timeout=120)
 
     assert started.process.returncode == 1

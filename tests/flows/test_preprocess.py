@@ -24,7 +24,7 @@ from PIL import Image, ImageOps
 from data.generate import photo
 from data.photos import write_corpus
 from tasks.destination import Destination
-from tasks.imaging import transform
+from tasks.imaging.transform import transform
 from tasks.recipe import Recipe
 
 

@@ -24,6 +24,7 @@ from harness import (
     eventually,
     family,
     gone,
+    has_begun,
     manifest_rows,
     run_id_of,
     save,
@@ -231,18 +232,13 @@ def large_outputs(large_folder: Path, tmp_path: Path) -> Destination:
     return place
 
 
-def begun(place: Destination) -> list[Path]:
-    return list(place.work.glob("verify/*/journal/*.begun"))
-
-
 def stopped_within_a_shard(worker: psutil.Process, place: Destination, api: Api) -> bool:
     """Stop a worker, and let it go on again unless it is in the middle of a shard that Prefect knows to run."""
     worker.suspend()
-    journal = begun(place)[0].parent
-    unfinished = {path.name[:6] for path in begun(place)} - {path.name[:6] for path in journal.glob("*.parquet")}
-    names = tuple(f"shard {int(number) + 1} of" for number in unfinished)
+    [journal] = place.work.glob("verify/*/journal")
+    finished = tuple(f"shard {int(path.name[:6]) + 1} of" for path in journal.glob("0*.parquet"))
     running = [task["name"] for task in api.task_runs(journal.parent.name) if task["state_type"] == "RUNNING"]
-    if any(task.startswith(names) for task in running):
+    if any(not task.startswith(finished or "none") for task in running):
         return True
     worker.resume()
     return False
@@ -253,7 +249,7 @@ def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], lar
     for name in damaged:
         flip(large_outputs.images / name)
     started = start("verify", large_outputs.root, "--workers", "1", environment=api.environment)
-    eventually(lambda: started.process.poll() is not None or begun(large_outputs))
+    eventually(lambda: has_begun(started))
     [worker] = workers(started.process)
     eventually(lambda: stopped_within_a_shard(worker, large_outputs, api))
 
@@ -275,7 +271,7 @@ def test_an_interrupted_verification_leaves_nothing(
 ):
     before = tree(large_outputs.root)
     started = start("verify", large_outputs.root, "--repair", environment=api.environment)
-    eventually(lambda: started.process.poll() is not None or begun(large_outputs))
+    eventually(lambda: has_begun(started))
     processes = family(started.process)
 
     started.signal_all(signal.SIGINT)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import CHECKOUT, Api, Started, darkroom, eventually, family, gone, manifest_rows, save, workers
+from harness import CHECKOUT, Api, Started, darkroom, eventually, family, gone, has_begun, manifest_rows, save, workers
 
 from data.generate import photo
 from flows.watchdog import STALL_SECONDS, patience
@@ -49,9 +49,9 @@ def write_source(folder: Path, hangs: bool) -> None:
         save(folder / "hang-write.jpg", photo(160, 120, seed=99), quality=90)
 
 
-def begun(started: Started, out: Path, kind: str = "runs") -> list[psutil.Process]:
+def begun(started: Started) -> list[psutil.Process]:
     """Wait until a worker has begun with a shard, and return the run's processes."""
-    eventually(lambda: started.process.poll() is not None or list(out.glob(f".darkroom/{kind}/*/journal/*.begun")))
+    eventually(lambda: has_begun(started))
     assert started.process.poll() is None, started.process.communicate()
     return family(started.process)
 
@@ -73,7 +73,7 @@ def test_writes_that_hang_end_the_run_and_the_next_one_completes_it_until_its_ve
     source, out = tmp_path / "photos", tmp_path / "out"
     write_source(source, hangs=True)
     started = start("run", source, out, "--workers", "1", environment=hanging | {LIMITS: "2 120"}, code=HASTY)
-    processes = begun(started, out)
+    processes = begun(started)
 
     _, errors = started.process.communicate(timeout=60)
 
@@ -101,7 +101,7 @@ def test_workers_that_are_stopped_and_an_end_that_hangs_too_do_not_keep_the_proc
     out = tmp_path / "out"
     environment = api.environment | {LIMITS: "2 2"}
     started = start("run", large_folder, out, "--workers", "1", environment=environment, code=HASTY)
-    processes = begun(started, out)
+    processes = begun(started)
     with (out / ".darkroom/lease.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # so that the lease can't be given back
         for worker in workers(started.process):
@@ -127,7 +127,7 @@ def check_loss(api: Api, start: Callable[..., Started], out: Path, *command: str
     """Make sure that a run, or a verification, whose lease is taken over ends at once."""
     environment = api.environment | {LIMITS: "120 120"}
     started = start(*command, out, "--workers", "1", environment=environment, code=HASTY)
-    begun(started, out, "runs" if command[0] == "run" else "verify")
+    begun(started)
     for worker in workers(started.process) if command[0] == "verify" else []:
         worker.suspend()  # it would be done too soon
     taken = replace(read_lease(Destination(out)), process="elsewhere|1|1", since=1)

@@ -18,16 +18,17 @@ from uuid import uuid4
 import psutil
 from harness import clean_environment, eventually
 
-VICTIMS = ("worker", "workers", "flow", "group", "server", "scheduler")
+VICTIMS = ("worker", "workers", "codec", "flow", "group", "server", "scheduler")
 
-SURVIVED = {"worker", "workers", "server"}
+SURVIVED = {"worker", "workers", "codec", "server"}
 """Without these a run goes on: it gets others."""
 
 OWN_SERVER = {"group", "server"}
 """These die of a run that starts its own server."""
 
-MARK = "CHAOS_TRIAL"
-"""An environment variable by which all processes of a trial's run are known, however they were started."""
+MARK = "PYTHON_CHAOS_TRIAL"
+"""An environment variable by which all processes of a trial's run are known, however they were started. Codec
+processes get it for how it begins."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,9 @@ def strike(victim: str, run: Run, scheduler: Run | None, chance: random.Random) 
             struck = chance.sample(workers, min(1, len(workers)))
         case "workers":
             struck = run.workers()
+        case "codec":  # a process, or what they are all forked from
+            codecs = [process for process in run.family() if is_command(process, "tasks.worker.codec_server")]
+            struck = chance.sample(codecs, min(1, len(codecs)))
         case "server":
             struck = [process for process in run.family() if is_command(process, "flows.server")]
         case "scheduler" if scheduler:

@@ -11,16 +11,14 @@ import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import Queue
 
-from tests.fuzz.cases import Case, fixed_cases, random_case
-from tests.fuzz.runner import ROOT, Work, outcomes
-from tests.fuzz.trial import Outcome, attempt, slow
+from tests.fuzz.bombs import bombs
+from tests.fuzz.cases import Case, random_case
+from tests.fuzz.runner import outcomes
+from tests.fuzz.trial import Outcome, attempt
 
-FOUND = ROOT / ".fuzz"
+FOUND = Path(__file__).resolve().parents[2] / ".fuzz"
 SHOWN = 5
 
 
@@ -31,15 +29,18 @@ class Tally:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.slowest: list[Outcome] = []
         self.largest: list[Outcome] = []
-        self.found: list[tuple[Outcome, str]] = []
+        self.found: list[Outcome] = []
+        self.bombs: list[Outcome] = []
 
-    def add(self, outcome: Outcome, problem: str | None) -> None:
+    def add(self, outcome: Outcome) -> None:
         code = "ok-with-warnings" if outcome.code.startswith("ok ") else outcome.code
         self.counts[code, outcome.format] += 1
         self.slowest = sorted([*self.slowest, outcome], key=lambda each: -each.seconds)[:SHOWN]
         self.largest = sorted([*self.largest, outcome], key=lambda each: -each.peak)[:SHOWN]
-        if problem:
-            self.found.append((outcome, problem))
+        if outcome.problem:
+            self.found.append(outcome)
+        if outcome.name.removesuffix(", recipe 0") in bombs():
+            self.bombs.append(outcome)
 
     def table(self) -> str:
         """A row an outcome, a column a format."""
@@ -64,47 +65,18 @@ def main() -> int:
     started = time.monotonic()
     tally = Tally()
     print(f"seed {options.seed}, {options.seconds:.0f} s, {options.processes} processes", flush=True)
-    for work, outcome in _all_outcomes(options.seed, options.processes, started + options.seconds):
-        problem = outcome.problem or slow(outcome)
-        tally.add(outcome, problem)
-        if problem:
-            print(f"FOUND {outcome.name}: {problem}\n      {_keep(work, outcome)}", flush=True)
+    until = started + options.seconds
+    for seed in (None, options.seed):
+        for case, outcome in outcomes(seed, options.processes, until=until, with_corpus=True):
+            tally.add(outcome)
+            if outcome.problem:
+                print(f"FOUND {outcome.name}: {outcome.problem}\n      {_keep(case)}", flush=True)
     _report(tally, time.monotonic() - started)
     return 1 if tally.found else 0
 
 
-def _all_outcomes(seed: int, processes: int, until: float) -> Iterator[tuple[Work, Outcome]]:
-    """Yield what comes of the fixed cases, and then of a seed's random ones, from several processes at once."""
-    results: Queue[tuple[Work, Outcome] | None] = Queue()
-
-    def run(first: int) -> None:
-        try:
-            for chosen in (None, seed):
-                work = Work(chosen, first, step=processes, with_corpus=True)
-                for outcome in outcomes(work, until):
-                    results.put((work, outcome))
-        finally:
-            results.put(None)
-
-    with ThreadPoolExecutor(processes) as pool:
-        runs = [pool.submit(run, first) for first in range(processes)]
-        left = processes
-        while left:
-            result = results.get()
-            if result is None:
-                left -= 1
-            else:
-                yield result
-        for each in runs:
-            each.result()
-
-
-def _keep(work: Work, outcome: Outcome) -> Path:
+def _keep(case: Case) -> Path:
     """Write the file of a case, and return where it lies."""
-    if work.seed is None:
-        case = next(case for case in fixed_cases(work.with_corpus) if case.name == outcome.name)
-    else:
-        case = random_case(work.seed, outcome.number, work.with_corpus)
     FOUND.mkdir(exist_ok=True)
     path = FOUND / "".join(letter if letter.isalnum() else "-" for letter in case.name)[:150]
     path.write_bytes(case.data)
@@ -124,6 +96,10 @@ def _try_one(case: Case) -> int:
 
 
 def _report(tally: Tally, seconds: float) -> None:
+    print("\nbombs, with the processor time and the memory that each took (- where its process did not outlive it)")
+    for outcome in tally.bombs:
+        peak = _mega(outcome.peak) if outcome.peak else f"{'-':>8}"
+        print(f"  {outcome.seconds:6.2f} s {peak}  {outcome.code:32} {outcome.name.removesuffix(', recipe 0')}")
     print(f"\n{tally.counts.total()} cases in {seconds:.0f} s\n\n{tally.table()}\n\nslowest")
     for outcome in tally.slowest:
         print(f"  {outcome.seconds:6.2f} s  {outcome.code}  {outcome.name}")

@@ -1,35 +1,31 @@
-"""One case tried in this process: what came of it, what it cost, and whether that may be."""
+"""One case tried in a codec process: what came of it, what it cost, and whether that may be."""
 
 from __future__ import annotations
 
 import math
-import os
 import re
-import signal
 import time
-import traceback
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 
 from tasks.errors import MAX_MESSAGE_LENGTH, ErrorCode, ImageError
-from tasks.imaging import SourceFacts, Transformed, probe, transform
-from tasks.imaging.limits import memory_bound
+from tasks.imaging import SourceFacts, Transformed
+from tasks.imaging.transform import transform
+from tasks.worker.codec import Answer, start_server, thread_codec
+from tasks.worker.orders import Orders
+from tasks.worker.shared_batch import Operation
 from tests.fuzz.build import PNG_SIGNATURE
 from tests.fuzz.cases import MAX_PIXELS, RECIPES, Case
 
-CPU_SECONDS = 20
-"""A case that takes longer is killed, and so found out."""
-
+MAX_IMAGE_SECONDS = 5.0
 INT32 = 1 << 31
-CODES = {code for code in ErrorCode if code.stage in {"decode", "encode"}} - {
-    ErrorCode.DECODE_CRASH,
-    ErrorCode.DECODE_TIMEOUT,
-    ErrorCode.DECODE_MEMORY,
-}
-"""What may be said of a file; within the memory that is stated, none may fail for want of it."""
+CODES = {code for code in ErrorCode if code.stage in {"decode", "encode"}} | {ErrorCode.SOURCE_EMPTY}
+"""What may be said of a file."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +39,8 @@ class Outcome:
         size: bytes of the file.
         code: an error code, or `ok`, with warnings.
         problem: what must not be, if anything.
-        seconds: processor time.
-        peak: bytes of memory above what the process held before.
+        seconds: processor time; by the clock where the process did not outlive the case.
+        peak: bytes of memory above what the process held before; 0 where it did not outlive the case.
     """
 
     number: int
@@ -57,43 +53,35 @@ class Outcome:
     peak: int
 
 
-def slow(outcome: Outcome) -> str | None:
-    """Say so if a case took longer than its pixels and bytes account for; on a busy machine that may be chance."""
-    bound = 1 + 2e-6 * (MAX_PIXELS + outcome.size)
-    return f"{outcome.seconds:.1f} s, where {bound:.1f} s were to be expected" if outcome.seconds > bound else None
-
-
 def attempt(case: Case, number: int = 0) -> Outcome:
-    """Transform a case's file and judge what comes of it."""
-    before, sound = _memory("VmRSS"), _sound()
-    _forget_peak()
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
-    started = time.process_time()
-    code, problem = _judge(case)
-    seconds = time.process_time() - started
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    peak = _memory("VmHWM") - before
-    if problem is None and peak > memory_bound(len(case.data), MAX_PIXELS):
+    """Transform a case's file and judge what comes of it, and what it took."""
+    orders = Orders(recipe=RECIPES[case.recipe], max_pixels=MAX_PIXELS, max_image_seconds=MAX_IMAGE_SECONDS)
+    codec = thread_codec()
+    list(codec.run(Operation.DESCRIBE, orders, [b""]))  # so that there is a process
+    process = _codec_process()
+    before, began, started = _memory(process, "VmRSS"), _seconds(process), time.monotonic()
+    _forget_peak(process)
+    [answer] = codec.run(Operation.TRANSFORM, orders, [case.data])
+    code, problem = judge(answer, case)
+    try:
+        seconds, peak = _seconds(process) - began, _memory(process, "VmHWM") - before
+    except (OSError, psutil.NoSuchProcess):
+        seconds, peak = time.monotonic() - started, 0
+    if problem is None and peak > orders.memory_for(MAX_PIXELS, len(case.data)):
         problem = f"{peak / 1e6:.0f} MB of memory"
-    if problem is None and _sound() != sound:
-        problem = "something was printed"
     return Outcome(number, case.name, case.format, len(case.data), code, problem, seconds, peak)
 
 
-def _judge(case: Case) -> tuple[str, str | None]:
-    try:
-        result = transform(case.data, RECIPES[case.recipe], MAX_PIXELS)
-    except ImageError as error:
-        return error.code.value, _problem_of_error(error) or _problem_of_probe(case.data, None)
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is what is looked for
-        where = traceback.format_exception(error)[-3:]
-        return "escaped", f"{type(error).__name__}: {''.join(where)}"[:1500]
-    code = " ".join(("ok", *result.warnings))
-    return code, _problem_of_result(result, case) or _problem_of_probe(case.data, result.facts)
+def judge(answer: Answer, case: Case) -> tuple[str, str | None]:
+    """Return the code of an answer, and what is wrong with it, if anything."""
+    if isinstance(answer, ImageError):
+        return answer.code.value, _problem_of_error(answer)
+    assert isinstance(answer, Transformed)
+    return " ".join(("ok", *answer.warnings)), _problem_of_result(answer, case)
 
 
 def _problem_of_error(error: ImageError) -> str | None:
-    if error.code not in CODES and error.code is not ErrorCode.SOURCE_EMPTY:
+    if error.code not in CODES or error.message.startswith("unexpected "):
         return f"code {error.code}: {error.message}"
     if not 0 < len(error.message) <= MAX_MESSAGE_LENGTH or not error.message.isprintable():
         return f"message {error.message!r}"
@@ -106,16 +94,6 @@ def _problem_of_facts(facts: SourceFacts) -> str | None:
     good = 0 <= facts.width < INT32 and 0 <= facts.height < INT32
     good = good and 1 <= facts.orientation <= 8 and 1 <= facts.frames < INT32 and facts.mode.isprintable()
     return None if good else f"facts that no row can hold: {facts}"
-
-
-def _problem_of_probe(data: bytes, facts: SourceFacts | None) -> str | None:
-    try:
-        probed = probe(data, MAX_PIXELS)
-    except ImageError:
-        return "probe refuses what transform takes" if facts else None
-    except BaseException as error:  # noqa: BLE001 - as above
-        return f"probe: {type(error).__name__}: {error}"
-    return f"probe says {probed}, transform {facts}" if facts and probed != facts else _problem_of_facts(probed)
 
 
 def _problem_of_result(result: Transformed, case: Case) -> str | None:
@@ -134,7 +112,7 @@ def _silent_damage(result: Transformed, case: Case) -> str | None:
     if case.original is None:
         return None
     checked = case.cut or (case.data.startswith(PNG_SIGNATURE) and case.original.startswith(PNG_SIGNATURE))
-    if not checked or "truncated" in result.warnings or result.data == _undamaged(case.original, case.recipe):
+    if not checked or "truncated" in result.warnings or bytes(result.data) == _undamaged(case.original, case.recipe):
         return None
     return "pixels were lost, and nothing said so"
 
@@ -147,18 +125,27 @@ def _undamaged(data: bytes, recipe: int) -> bytes | None:
         return None
 
 
-def _memory(field: str) -> int:
-    """A figure of this process, in bytes."""
-    with open("/proc/self/status", encoding="ascii") as status:
-        line = next(line for line in status if line.startswith(field + ":"))
-    return int(line.split()[1]) << 10
+_known: list[psutil.Process] = []
 
 
-def _forget_peak() -> None:
-    with open("/proc/self/clear_refs", "w", encoding="ascii") as peak:
-        peak.write("5")
+def _codec_process() -> psutil.Process:
+    """The only codec process that this process has."""
+    if not _known or not _known[0].is_running():
+        children = psutil.Process(start_server().pid).children()
+        _known[:] = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return _known[0]
 
 
-def _sound() -> int:
-    """How much was printed to what are files, in the processes that try cases."""
-    return os.fstat(1).st_size + os.fstat(2).st_size
+def _memory(process: psutil.Process, field: str) -> int:
+    """A figure of a process, in bytes."""
+    lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(field + ":")).split()[1]) << 10
+
+
+def _seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def _forget_peak(process: psutil.Process) -> None:
+    Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")

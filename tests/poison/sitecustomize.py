@@ -9,21 +9,18 @@ import hashlib
 import itertools
 import os
 import signal
-import struct
 import sys
 import time
 
-import tasks.imaging
-
 MARK = b"poison:"
-LOG = os.environ.get("PYTHON_POISON_LOG")  # with a beginning that the careful lane's child is given
+LOG = os.environ.get("PYTHON_POISON_LOG")  # with a beginning that codec processes are given
+IS_CODEC_PROCESS = "tasks.worker.codec_server" in sys.orig_argv
 
 
 def note(what):
     if LOG:
-        where = "child" if "tasks.child" in sys.orig_argv else "worker"
         with open(LOG, "a") as log:
-            log.write(f"{what} {where} {os.getpid()}\n")
+            log.write(f"{what} {os.getpid()}\n")
 
 
 def crash():
@@ -66,6 +63,11 @@ def sleep():
     ctypes.PyDLL(None).pause()
 
 
+def nap():
+    """Take a second and a half, as a large image may."""
+    time.sleep(1.5)
+
+
 def eat():
     """Take memory, and touch it, as long as there is any."""
     eaten = []
@@ -85,27 +87,59 @@ def overflow():
 
 def babble():
     """Say what the worker does not expect, as a decoder might that an image has taken over."""
-    os.write(int(sys.argv[1]), struct.pack("!QQ", 1 << 60, 1 << 60))
+    os.write(codec_process.channel.fileno(), b"?")
+
+
+def lie():
+    """Answer what makes no sense."""
+    codec_process.MADE = b"?"
+
+
+def wander():
+    """Answer with an output that lies where there is no memory."""
+
+    def finish(self, image, output, answer):
+        finish_well(self, image, output, answer)
+        shared_batch._ENTRY.pack_into(self._view, shared_batch._entry_at(image), 0, 0, 0, 1 << 40, 1 << 41, 1 << 41, 0)
+
+    finish_well, shared_batch.SharedBatch.finish = shared_batch.SharedBatch.finish, finish
 
 
 def break_later():
     """Come out well, and leave the process such that the next image falls."""
-    tasks.imaging.broken = True
+    codec_process.broken = True
 
 
-POISON = (crash, abort, leave, fall, fall_once, spin, grind, sleep, eat, overflow, babble, break_later)
+def stumble():
+    """Meet a mistake of ours."""
+    raise ZeroDivisionError("a bug of ours")
+
+
+POISON = (crash, abort, leave, fall, fall_once, spin, grind, sleep, nap, eat, overflow)
+POISON += (babble, lie, wander, break_later, stumble)
 KINDS = {each.__name__.encode(): each for each in POISON}
-decode = tasks.imaging.transform
 
 
-def transform(data, recipe, max_pixels):
-    kind = data.rpartition(MARK)[2] if MARK in data[-32:] else b""
+def poisoned_transform(data, recipe, max_pixels, allow):
+    kind = bytes(data[-32:]).rpartition(MARK)[2] if MARK in bytes(data[-32:]) else b""
     if kind in KINDS:
+        allow(40 * 30)
         note(kind.decode())
         KINDS[kind]()
-    elif getattr(tasks.imaging, "broken", False):
+    elif getattr(codec_process, "broken", False):
         crash()
-    return decode(data, recipe, max_pixels)
+    return transform(data, recipe, max_pixels, allow)
 
 
-tasks.imaging.transform = transform
+def poisoned_serve(channel):
+    codec_process.channel = channel
+    serve(channel)
+
+
+if IS_CODEC_PROCESS:
+    from tasks.imaging.transform import transform
+    from tasks.worker import codec_process, shared_batch
+    from tasks.worker.codec_process import serve
+
+    codec_process.transform = poisoned_transform
+    codec_process.serve = poisoned_serve

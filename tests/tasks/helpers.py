@@ -233,3 +233,9 @@ class Killer:
             return action(*args, **kwargs)
 
         return act
+
+
+def read(folder, path, *limit):
+    """A file's bytes, and the version that was read."""
+    data, version = folder.read_into(path, lambda size: memoryview(bytearray(size)), *limit)
+    return bytes(data), version

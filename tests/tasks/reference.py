@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from tasks.errors import ErrorCode, ImageError
-from tasks.imaging import Transformed, transform
+from tasks.imaging import Transformed
+from tasks.imaging.transform import transform
 from tasks.recipe import Recipe
 
 LIMIT = 100_000_000
@@ -85,3 +86,11 @@ def failure(data, max_pixels=LIMIT, **recipe) -> tuple[ErrorCode, ImageError]:
     except ImageError as error:
         return error.code, error
     raise AssertionError("no ImageError was raised")
+
+
+def facts_of(data, max_pixels=LIMIT):
+    """What is known of a source once it was transformed, or could not be."""
+    try:
+        return run(data, max_pixels, width=1, height=1).facts
+    except ImageError as error:
+        return error.facts

@@ -9,10 +9,12 @@ from PIL import Image
 from tasks import contact_sheet
 from tasks.contact_sheet import FAILURES_SHOWN, MAX_BYTES, OUTPUTS_SHOWN, PREVIEWED, ContactSheets, make_contact_sheets
 from tasks.errors import ErrorCode
+from tasks.imaging.sheet import ALARM_GROUND, CAPTION_HEIGHT, COLUMNS, GAP, GROUND
+from tasks.imaging.tiles import SIDE, Sheet
 from tasks.publish import publish
 from tasks.recipe import Recipe
 from tasks.resize import ShardRef, work_shard
-from tasks.tiles import ALARM_GROUND, CAPTION_HEIGHT, COLUMNS, GAP, GROUND, SIDE
+from tasks.worker.shared_batch import Operation
 from tests.tasks.helpers import failed_row, make_job, open_workspace, prepare, row, write_journal
 
 
@@ -174,18 +176,16 @@ def test_what_failed_is_shown_as_far_as_it_goes(source, place):
         assert tile[56:72].min() < 120, "its code is written across it"
 
 
-def test_what_was_too_much_for_a_decoder_is_never_given_to_another(source, place, monkeypatch):
+def test_what_was_too_much_for_a_decoder_is_never_given_to_another(source, place, monkeypatch, submitted):
     job = make_job(place, source)
     workspace = open_workspace(place, job)
     for code in ErrorCode:
         plain(source / f"{code}.png", (10, 10), (0, 0, 0))
     write_journal(workspace, [failed_row(f"{code}.png", code.value) for code in sorted(ErrorCode)])
     publish(workspace, job, ended=True)
-    given = []
     monkeypatch.setattr(contact_sheet, "FAILURES_SHOWN", 100)
-    monkeypatch.setattr(contact_sheet, "preview", lambda data, _side, _seconds: given.append(data))
     assert make_contact_sheets(workspace, job).failed.images == len(ErrorCode)
-    assert len(given) == len(PREVIEWED)
+    assert [operation for operation, _ in submitted] == [Operation.PREVIEW] * len(PREVIEWED) + [Operation.SHEET]
     dangerous = {"decode.crash", "decode.timeout", "decode.memory", "decode.too_many_pixels", "decode.unsupported"}
     assert not PREVIEWED & dangerous
 
@@ -200,22 +200,21 @@ def test_previews_end_when_their_time_is_up(source, place, monkeypatch):
     seconds = iter([0.0, 0.0, 1.0, 4.5, 5.9, 6.1])
     given = []
     monkeypatch.setattr(contact_sheet, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    monkeypatch.setattr(contact_sheet, "preview", lambda _data, _side, left: given.append(round(left, 3)))
+    monkeypatch.setattr(contact_sheet, "_preview", lambda *arguments: given.append(round(arguments[-1], 3)))
     assert make_contact_sheets(workspace, job).failed.images == 5
     assert given == [3.0, 3.0, 1.5, 0.1]
 
 
-def test_of_many_failures_every_kind_is_shown(source, place):
+def test_of_many_failures_every_kind_is_shown(source, place, submitted):
     job = make_job(place, source)
     workspace = open_workspace(place, job)
     many = [failed_row(f"a/{number:03d}.jpg", "source.denied") for number in range(100)]
     rare = [failed_row("z.jpg", "write.failed"), failed_row("y.jpg", "decode.corrupt")]
     write_journal(workspace, many + rare)
     publish(workspace, job, ended=True)
-    tiles = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contact_sheet, "draw_sheet", lambda drawn, _max_bytes: tiles.extend(drawn) or b"")
-        make_contact_sheets(workspace, job)
+    submitted.clear()
+    make_contact_sheets(workspace, job)
+    tiles = Sheet.model_validate_json(submitted[-1][1]).tiles
     assert len(tiles) == FAILURES_SHOWN
     assert [tile.caption for tile in tiles] == [
         "y.jpg", *(f"a/{number:03d}.jpg" for number in range(FAILURES_SHOWN - 2)), "z.jpg",

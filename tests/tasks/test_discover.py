@@ -13,7 +13,7 @@ from tasks import discover as discover_module
 from tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover, list_outputs, survey_outputs
 from tasks.naming import path_to_text
 from tasks.storage import LocalFolder, version_of
-from tests.tasks.helpers import unprivileged
+from tests.tasks.helpers import read, unprivileged
 
 WEIRD = [
     b"new\nline.jpg",
@@ -68,7 +68,7 @@ def test_listing_and_reading_see_the_same_version(source, listing):
     touch(source / "a.jpg")
     os.utime(source / "a.jpg", ns=(0, 1_700_000_000_123_456_789))
     discover(source, listing)
-    _, version = LocalFolder(os.fsencode(source)).read("a.jpg")
+    _, version = read(LocalFolder(os.fsencode(source)), "a.jpg")
     row = listed(listing)["a.jpg"]
     assert (row["source_size"], row["source_mtime"], row["source_etag"]) == (version.size, version.mtime, version.etag)
 
@@ -91,7 +91,7 @@ def test_odd_names_are_listed_as_they_are(source, listing):
     expected = {path_to_text(name) for name in WEIRD} | {path_to_text(b"\xffolder\n/" + name) for name in WEIRD}
     assert set(listed(listing)) == expected
     folder = LocalFolder(raw_source)
-    assert {folder.read(path)[0] for path in expected} == set(WEIRD)
+    assert {folder.read(path) for path in expected} == set(WEIRD)
 
 
 def test_what_is_not_listed_is_counted_by_reason(source, listing):

@@ -10,13 +10,12 @@ import pytest
 from PIL import Image, ImageCms
 
 from tasks.errors import ErrorCode
-from tasks.imaging import probe
 from tasks.imaging.gif import count_gif_frames
 from tasks.imaging.tiff import count_tiff_pages
 from tests.tasks.reference import (
-    LIMIT,
     encoded,
     exif_with,
+    facts_of,
     failure,
     jpeg,
     lossless,
@@ -62,7 +61,7 @@ def rounded(samples, white=65535):
 def test_lossless_formats_give_their_pixels(name, options, expected):
     pixels = picture()
     data = encoded(pixels, name, **options)
-    facts = probe(data, LIMIT)
+    facts = facts_of(data)
     assert (facts.format, facts.mode, facts.width, facts.height, facts.frames) == (
         expected,
         "RGB",
@@ -76,13 +75,13 @@ def test_lossless_formats_give_their_pixels(name, options, expected):
 def test_avif_is_read():
     pixels = picture()
     data = encoded(pixels, "AVIF", quality=95, subsampling="4:4:4")
-    assert probe(data, LIMIT).format == "avif"
+    assert facts_of(data).format == "avif"
     assert mean_difference(lossless(data, **SIZE), pixels) < 3
 
 
 def test_ico_is_read_at_its_largest():
     data = encoded(picture(64, 64), "ICO", sizes=[(16, 16), (48, 48)])
-    facts = probe(data, LIMIT)
+    facts = facts_of(data)
     assert (facts.format, facts.width, facts.height) == ("ico", 48, 48)
     assert run(data, **SIZE).channels == 3
 
@@ -112,7 +111,7 @@ def test_exif_behind_the_pixels_of_a_png_is_found():
     exif = exif_with(8).removeprefix(b"Exif\0\0")
     chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
     data = body[:-12] + chunk + body[-12:]
-    assert probe(data, LIMIT).orientation == 8
+    assert facts_of(data).orientation == 8
     assert np.array_equal(lossless(data, **SIZE), picture())
 
 
@@ -129,7 +128,7 @@ def test_16_bit_color_png_is_rounded_not_cut(color_type, channels):
 def test_16_bit_gray_png_spans_black_to_white():
     samples = np.linspace(0, 65535, 80 * 120).astype(np.uint16).reshape(80, 120)
     data = encoded(samples, "PNG")
-    assert probe(data, LIMIT).mode == "I;16"
+    assert facts_of(data).mode == "I;16"
     assert np.array_equal(lossless(data, **SIZE, color="gray"), rounded(samples))
 
 
@@ -236,13 +235,13 @@ def test_profile_of_a_transparent_png_is_converted_and_alpha_left():
 def test_animation_gives_its_first_frame_and_the_count(name):
     frames = [Image.fromarray(np.full((80, 120, 3), level, np.uint8)) for level in (10, 100, 200, 250)]
     data = encoded(frames[0], name, save_all=True, append_images=frames[1:])
-    assert probe(data, LIMIT).frames == 4
+    assert facts_of(data).frames == 4
     assert np.abs(lossless(data, **SIZE)[:, :, :3].astype(int) - 10).max() <= 2
 
 
-def test_counting_frames_is_bounded_and_survives_loops():
+def test_counting_frames_survives_loops():
     frame = b"\x2c" + bytes(9) + b"\x02" + b"\x00"
-    assert count_gif_frames(b"GIF89a" + bytes(7) + frame * 200_000) == 100_000
+    assert count_gif_frames(b"GIF89a" + bytes(7) + frame * 200_000) == 200_000
     assert count_gif_frames(b"GIF89a") == 1
     looping = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", 0) + struct.pack("<I", 8)
     assert count_tiff_pages(looping) == 1

@@ -10,13 +10,12 @@ import simplejpeg
 from PIL import Image, ImageCms
 
 from tasks.errors import ErrorCode
-from tasks.imaging import probe
 from tasks.imaging.exif import read_orientation
 from tasks.imaging.jpeg import reduced_size
 from tests.tasks.reference import (
-    LIMIT,
     encoded,
     exif_with,
+    facts_of,
     failure,
     jpeg,
     lossless,
@@ -138,7 +137,7 @@ def test_the_default_recipe_is_the_bare_codec_calls():
 
 def test_gray_source_becomes_three_equal_channels():
     data = jpeg(picture()[:, :, 0])
-    assert probe(data, LIMIT).mode == "L"
+    assert facts_of(data).mode == "L"
     result = run(data, width=60, height=40)
     assert result.channels == 3 and pixels_of(result).shape == (40, 60, 3)
     out = lossless(data, width=60, height=40)
@@ -192,7 +191,7 @@ def test_profile_of_another_color_space_is_ignored():
 def test_cmyk_as_pillow_converts_it():
     image = Image.fromarray(picture(160, 120)).convert("CMYK")
     data = jpeg(image, subsampling=0)
-    assert probe(data, LIMIT).mode == "CMYK"
+    assert facts_of(data).mode == "CMYK"
     with Image.open(io.BytesIO(data)) as reopened:
         expected = np.array(reopened.convert("RGB"))
     assert mean_difference(lossless(data, width=160, height=120), expected) < 1

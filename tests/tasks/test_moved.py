@@ -6,7 +6,6 @@ import os
 
 import pytest
 
-from tasks import lanes
 from tasks.publish import publish
 from tasks.recover import close_workspace
 from tasks.resize import work_shard
@@ -14,37 +13,23 @@ from tests.tasks.helpers import files, manifest_rows, prepare, write_image
 from tests.tasks.shards import run, shard_of, work
 
 
-@pytest.fixture
-def transformed(monkeypatch):
-    """How many images have really been decoded."""
-    calls = []
-
-    def counted(data, *arguments):
-        calls.append(data)
-        return transform(data, *arguments)
-
-    transform = lanes.transform
-    monkeypatch.setattr(lanes, "transform", counted)
-    return calls
-
-
 def move(source, old, new):
     (source / new).parent.mkdir(parents=True, exist_ok=True)
     os.rename(source / old, source / new)
 
 
-def test_a_moved_image_keeps_its_output_under_its_new_name(source, place, transformed):
+def test_a_moved_image_keeps_its_output_under_its_new_name(source, place, submitted):
     write_image(source / "a.png", 80, 60, image_format="PNG")
     write_image(source / "stays.jpg", 50, 40, seed=1)
     run(source, place)
     first = manifest_rows(place)
     output = (place.images / "a.png.jpg").read_bytes()
     move(source, "a.png", "é/b.png")
-    transformed.clear()
+    submitted.clear()
 
     run(source, place, run_id="next")
 
-    assert transformed == []
+    assert submitted == []
     assert files(place.images) == {
         "é/b.png.jpg": output,
         "stays.jpg": (place.images / "stays.jpg").read_bytes(),
@@ -60,28 +45,28 @@ def test_a_moved_image_keeps_its_output_under_its_new_name(source, place, transf
     assert (new["decode_ms"], new["resize_ms"], new["encode_ms"]) == (0, 0, 0)
 
 
-def test_an_image_that_only_looks_moved_is_made(source, place, transformed):
+def test_an_image_that_only_looks_moved_is_made(source, place, submitted):
     write_image(source / "a.png", image_format="BMP", seed=1)
     run(source, place)
     times = (source / "a.png").stat()
     (source / "a.png").unlink()
     write_image(source / "b.png", image_format="BMP", seed=2)
     os.utime(source / "b.png", ns=(times.st_atime_ns, times.st_mtime_ns))
-    transformed.clear()
+    submitted.clear()
 
     run(source, place, run_id="next")
 
-    assert len(transformed) == 1
+    assert len(submitted) == 1
     assert manifest_rows(place)["b.png"]["source_format"] == "bmp"
 
 
 @pytest.mark.parametrize("harm", [lambda output: output.unlink(), lambda output: output.write_bytes(b"damaged")])
-def test_an_output_that_was_damaged_since_planning_is_not_copied(source, place, transformed, harm):
+def test_an_output_that_was_damaged_since_planning_is_not_copied(source, place, submitted, harm):
     write_image(source / "a.jpg", 80, 60)
     run(source, place)
     sound = (place.images / "a.jpg").read_bytes()
     move(source, "a.jpg", "b.jpg")
-    transformed.clear()
+    submitted.clear()
     workspace, job, plan = prepare(source, place, run_id="next")
     assert plan.reasons == {"moved": 1}
     harm(place.images / "a.jpg")
@@ -91,7 +76,7 @@ def test_an_output_that_was_damaged_since_planning_is_not_copied(source, place, 
     publish(workspace, job, ended=True)
     close_workspace(workspace)
 
-    assert len(transformed) == 1
+    assert len(submitted) == 1
     assert files(place.images) == {"b.jpg": sound}
 
 

@@ -1,19 +1,21 @@
+import itertools
 import os
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tasks import lanes
 from tasks import plan as plan_module
 from tasks.errors import DarkroomError
 from tasks.publish import publish
 from tasks.rebuild import rebuild_manifest
 from tasks.recipe import Rules
 from tasks.recover import close_workspace
-from tasks.resize import CAREFUL_AFTER_LOSSES, ShardResult, work_shard
+from tasks.resize import ShardResult, work_shard
 from tasks.shard import ShardRef
-from tests.poisoned import poison, poisoned_environment
+from tasks.worker import codec, pipeline
+from tasks.worker.codec import Codec
+from tests.poisoned import poison
 from tests.tasks.helpers import SMALL, destination_in, files, journal_rows, manifest_rows, prepare, write_image
 from tests.tasks.shards import run, shard_of, work
 
@@ -120,19 +122,30 @@ class KilledError(BaseException):
     """What no image can raise."""
 
 
+def call_before_each_image(monkeypatch, action):
+    """Call an action with the number of each image before it is handed over, one at a time."""
+    submit, numbers = Codec.submit, itertools.count(1)
+
+    def submit_one(codec, batch, orders):
+        action(next(numbers))
+        submit(codec, batch, orders)
+
+    monkeypatch.setattr(pipeline, "IMAGES", 1)
+    monkeypatch.setattr(Codec, "submit", submit_one)
+
+
 def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
     for number in range(6):
         write_image(source / f"{number}.jpg", seed=number)
     workspace, _, plan = prepare(source, place)
-    transform, calls = lanes.transform, []
+    numbers = []
 
-    def die_at_the_fourth(*arguments):
-        calls.append(arguments)
-        if len(calls) == 4:
+    def die_at_the_fourth(number):
+        numbers.append(number)
+        if number == 4:
             raise KilledError
-        return transform(*arguments)
 
-    monkeypatch.setattr(lanes, "transform", die_at_the_fourth)
+    call_before_each_image(monkeypatch, die_at_the_fourth)
     with pytest.raises(KilledError):
         work_shard(shard_of(place, plan))
     finished = len(journal_rows(workspace))
@@ -144,59 +157,43 @@ def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
     again = work_shard(shard_of(place, plan, attempt=3))
     assert (again.resumed, again.ok) == (6, 0)
     assert journal_rows(workspace) == rows
-    assert len(calls) == 4, "after a loss, images are not transformed in the worker"
+    assert len(numbers) == 4 + 6 - finished
 
 
-def test_a_shard_that_was_begun_before_is_worked_with_care_and_makes_the_same(source, place, tmp_path):
-    for number in range(4):
-        write_image(source / f"{number}.jpg", seed=number)
-    (source / "bad.jpg").write_text("no image")
-    _, [first] = work(source, place)
-    other = destination_in(tmp_path / "other")
-    workspace, _, plan = prepare(source, other)
-    # As Dask does by itself with what it has lost a worker under: the same attempt, once more.
-    workspace.mark_of(0, "001-1-1").touch()
-    second = work_shard(shard_of(other, plan))
-    assert (first.careful, second.careful) == (False, True)
-    assert first.describe().partition(";")[0] == second.describe().partition(";")[0]
-    assert second.describe().endswith(", in the careful lane")
-    assert files(other.images) == files(place.images)
-
-
-def test_after_many_losses_all_that_is_left_is_worked_with_care(source, place, monkeypatch):
-    for number in range(3):
-        write_image(source / f"{number}.jpg", seed=number)
-    many_shards(monkeypatch)
-    workspace, _, plan = prepare(source, place, workers=3)
-    assert len(plan.shards) == 3
-    for beginning in range(CAREFUL_AFTER_LOSSES):
-        workspace.mark_of(0, f"001-1-{beginning}").touch()
-    assert not work_shard(shard_of(place, plan, 1)).careful
-    workspace.mark_of(0, "002-1-1").touch()
-    assert work_shard(shard_of(place, plan, 2)).careful
-
-
-def test_an_image_in_the_careful_lane_that_is_brought_down_is_a_row(source, place, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("log")
+def test_an_image_that_brings_down_its_codec_process_is_a_row(source, place):
     write_image(source / "a.jpg")
     (source / "b.jpg").write_bytes(poison("crash"))
     write_image(source / "c.jpg")
-    for name, value in poisoned_environment(tmp_path / "met").items():
-        monkeypatch.setenv(name, value)
     workspace, _, plan = prepare(source, place)
-    result = work_shard(shard_of(place, plan, attempt=2))
+    result = work_shard(shard_of(place, plan))
     assert (result.ok, result.error_codes) == (2, {"decode.crash": 1})
     crashed = journal_rows(workspace)[1]
     assert (crashed["source_path"], crashed["status"], crashed["error_stage"]) == ("b.jpg", "failed", "decode")
     assert crashed["source_sha256"]
 
 
-def test_a_careful_lane_that_can_not_be_opened_makes_no_image_a_failure(source, place, monkeypatch):
+@pytest.mark.usefixtures("log")
+def test_that_no_codec_process_can_be_started_makes_no_image_a_failure(source, place, monkeypatch):
     write_image(source / "a.jpg")
     workspace, _, plan = prepare(source, place)
     monkeypatch.setattr("sys.executable", "/bin/false")
-    with pytest.raises(DarkroomError, match="careful lane"):
-        work_shard(shard_of(place, plan, attempt=2))
+    with pytest.raises(DarkroomError, match="No codec process"):
+        work_shard(shard_of(place, plan))
     assert journal_rows(workspace) == []
+
+
+@pytest.mark.usefixtures("log")
+def test_the_next_shard_has_the_same_codec_process(source, place, monkeypatch):
+    for number in range(8):
+        write_image(source / f"{number}.jpg", seed=number)
+    many_shards(monkeypatch)
+    started = []
+    fork = codec._fork
+    monkeypatch.setattr(codec, "_fork", lambda *sockets: started.append(sockets) or fork(*sockets))
+    _, results = work(source, place, workers=2)
+    assert len(results) > 3
+    assert len(started) == 1
 
 
 def test_of_a_former_attempts_journal_nothing_is_done_again(source, place):
@@ -279,19 +276,17 @@ def test_a_worker_whose_run_has_ended_writes_no_more(source, place, monkeypatch)
         write_image(source / f"{number:03d}.jpg", seed=number)
     workspace, _, plan = prepare(source, place)
     made = []
-    transform = lanes.transform
 
-    def made_until_the_run_ends(*arguments):
-        made.append(arguments)
-        if len(made) == 50:
+    def end_the_run_at_the_fiftieth(number):
+        made.append(number)
+        if number == 50:
             close_workspace(workspace)
-        return transform(*arguments)
 
-    monkeypatch.setattr(lanes, "transform", made_until_the_run_ends)
+    call_before_each_image(monkeypatch, end_the_run_at_the_fiftieth)
     with pytest.raises(DarkroomError, match="Run run has ended"):
         work_shard(shard_of(place, plan))
     assert len(made) < 100
-    assert len(files(place.images)) < 56, "no more than the batch that was worked on then"
+    assert len(files(place.images)) <= 50, "no more than what was finished then"
     assert not workspace.root.exists()
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tasks import storage
 from tasks.errors import ErrorCode, ImageError, SettingsError
 from tasks.storage import LocalFolder, local_folder, version_of
-from tests.tasks.helpers import files, unprivileged
+from tests.tasks.helpers import files, read, unprivileged
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def code_of(action, *arguments):
 def test_a_file_is_read_whole_with_its_version(folder, tmp_path, size):
     data = os.urandom(size)
     (tmp_path / "a.jpg").write_bytes(data)
-    read, version = folder.read("a.jpg")
-    assert read == data
+    found, version = read(folder, "a.jpg")
+    assert found == data
     assert version == version_of((tmp_path / "a.jpg").stat())
     assert version.size == size
 
@@ -69,14 +69,14 @@ def test_a_file_that_is_written_to_while_it_is_read_is_noticed(folder, tmp_path,
     path = tmp_path / "a.jpg"
     path.write_bytes(b"before!!")
     os.utime(path, ns=(0, 0))
-    read_all = storage._read_all
+    read_to_end = storage._read_to_end
 
-    def write_meanwhile(descriptor, size):
-        data = read_all(descriptor, size)
+    def write_meanwhile(descriptor, view):
+        size = read_to_end(descriptor, view)
         path.write_bytes(change)
-        return data
+        return size
 
-    monkeypatch.setattr(storage, "_read_all", write_meanwhile)
+    monkeypatch.setattr(storage, "_read_to_end", write_meanwhile)
     assert code_of(folder.read, "a.jpg") is ErrorCode.SOURCE_CHANGED
 
 
@@ -126,7 +126,7 @@ def test_a_moved_file_takes_the_folders_that_are_left_empty(folder, tmp_path):
 def test_odd_names_are_written_as_their_bytes(folder, tmp_path):
     folder.write("\uefff\n/é.jpg", b"data")
     assert os.listdir(os.fsencode(tmp_path)) == [b"\xff\n"]
-    assert folder.read("\uefff\n/é.jpg")[0] == b"data"
+    assert folder.read("\uefff\n/é.jpg") == b"data"
 
 
 def test_a_full_disk_leaves_nothing_behind(folder, tmp_path):
@@ -203,7 +203,7 @@ def test_failures_of_the_system_are_told_apart(folder, tmp_path, monkeypatch, nu
     def fail(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(storage, "_read_all", fail)
+    monkeypatch.setattr(storage, "_read_to_end", fail)
     assert code_of(folder.read, "a.jpg") is code
 
 

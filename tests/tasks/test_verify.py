@@ -13,21 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tasks import pipeline as pipeline_module
 from tasks import plan as plan_module
 from tasks import storage
-from tasks import verify as verify_module
 from tasks.destination import Destination
 from tasks.errors import DarkroomError, ErrorCode, ImageError
 from tasks.findings import FINDINGS_SCHEMA
-from tasks.imaging import describe_bytes, inspect_image
+from tasks.imaging.inspect import describe_bytes
 from tasks.manifest import SCHEMA, footer, write_table
-from tasks.pipeline import READ_TRIES
 from tasks.recipe import Recipe
 from tasks.recover import clear_verifications, recover
 from tasks.status import read_status
 from tasks.survey import check_settled
 from tasks.verify import check_shard
+from tasks.worker import codec, retries
+from tasks.worker.retries import TRIES
+from tasks.worker.shared_batch import Operation
 from tests.tasks.helpers import (
     SMALL,
     failed_row,
@@ -48,7 +48,7 @@ from tests.tasks.verifying import begin, flip, kinds, make, nine_images, read_ag
 def delays(monkeypatch):
     """The seconds that were waited between tries; none of them is."""
     waited = []
-    monkeypatch.setattr(pipeline_module.time, "sleep", waited.append)
+    monkeypatch.setattr(retries.time, "sleep", waited.append)
     return waited
 
 
@@ -148,13 +148,13 @@ def test_no_flipped_bit_is_missed(source, place):
     assert kinds(verify(place)[1]) == {f"{number:02}.jpg": "damaged" for number in range(1, 30)}
 
 
-def test_bytes_that_were_not_written_never_reach_a_decoder(nine, monkeypatch):
-    decoded = []
-    monkeypatch.setattr(verify_module, "inspect_image", lambda data: decoded.append(data) or inspect_image(data))
+def test_bytes_that_were_not_written_never_reach_a_decoder(nine, submitted):
+    submitted.clear()
     flip(nine.images / "0.jpg")
     (nine.images / "1.jpg").write_bytes(bytes(manifest_rows(nine)["1.jpg"]["output_bytes"]))
     _, found = verify(nine)
     assert found["1.jpg"] == ("damaged", "other bytes than were written: no image")
+    decoded = [data for operation, data in submitted if operation is not Operation.DESCRIBE]
     assert sorted(decoded) == sorted((nine.images / f"{number}.jpg").read_bytes() for number in range(2, 9))
 
 
@@ -249,18 +249,18 @@ def test_where_nothing_can_be_compared_with_a_manifest(nine):
 
 def failing_reads(monkeypatch, error, times):
     """Let each of the first reads fail."""
-    read_all, left = storage._read_all, iter(range(times))
+    read_to_end, left = storage._read_to_end, iter(range(times))
 
-    def read(descriptor, size):
+    def read(descriptor, view):
         if next(left, None) is not None:
             raise error
-        return read_all(descriptor, size)
+        return read_to_end(descriptor, view)
 
-    monkeypatch.setattr(storage, "_read_all", read)
+    monkeypatch.setattr(storage, "_read_to_end", read)
 
 
 def test_a_read_error_that_passes_is_no_finding(nine, monkeypatch, delays):
-    failing_reads(monkeypatch, OSError(errno.EIO, "x"), READ_TRIES - 1)
+    failing_reads(monkeypatch, OSError(errno.EIO, "x"), TRIES - 1)
     assert verify(nine)[1] == {}
     assert delays
 
@@ -270,25 +270,23 @@ def test_a_read_error_that_passes_is_no_finding(nine, monkeypatch, delays):
     [
         (OSError(errno.EIO, "x"), "reading failed: Input/output error"),
         (OSError(errno.ETIMEDOUT, "x"), "reading failed: Connection timed out"),
-        (MemoryError(), "the worker's memory did not suffice"),
+        (MemoryError(), "there was not enough memory"),
         (RuntimeError("x"), "unexpected RuntimeError"),
     ],
 )
 @pytest.mark.usefixtures("delays")
 def test_what_cannot_be_read_is_not_called_damaged(nine, monkeypatch, error, detail):
-    failing_reads(monkeypatch, error, 9 * READ_TRIES)
+    failing_reads(monkeypatch, error, 9 * TRIES)
     report, found = verify(nine)
     assert found == {f"{number}.jpg": ("unreadable", detail) for number in range(9)}
     assert "may be whole" in report.failure()
     assert "run" not in report.failure()
 
 
-def test_a_decoder_without_memory_proves_no_damage(nine, monkeypatch):
-    def decode(_data):
-        raise ImageError(ErrorCode.DECODE_MEMORY, "x")
-
-    monkeypatch.setattr(verify_module, "inspect_image", decode)
-    assert set(kinds(verify(nine)[1]).values()) == {"unreadable"}
+@pytest.mark.parametrize("code", [ErrorCode.DECODE_MEMORY, ErrorCode.DECODE_TIMEOUT])
+def test_a_decoder_without_memory_or_time_proves_no_damage(nine, monkeypatch, code):
+    monkeypatch.setattr(codec, "_read_answer", lambda *_: ImageError(code, "x"))
+    assert verify(nine)[1] == {f"{number}.jpg": ("unreadable", "x") for number in range(9)}
 
 
 def test_files_and_folders_that_may_not_be_read_are_not_called_damaged_or_missing(open_path):
@@ -409,9 +407,7 @@ def test_shards_are_read_one_by_one_and_an_attempt_may_be_repeated(nine, monkeyp
     parts = {path.name: path.read_bytes() for path in workspace.journal_parts()}
     assert len(parts) > 2
     again = ref(nine, found.shards[0], found.shards, run_id="check", kind="verify", attempt=2)
-    assert not again.was_begun()
     result = check_shard(again)
-    assert again.was_begun()
     assert asdict(result) | {"seconds": 0} == asdict(first[0]) | {"seconds": 0}
     assert {path.name: path.read_bytes() for path in workspace.journal_parts()} == parts
     assert (sum(each.done for each in first), sum(each.failed for each in first)) == (9, 3)

@@ -5,8 +5,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tasks.imaging.sheet import COLUMNS, GAP, draw_sheet
+from tasks.imaging.tiles import SIDE, Sheet, Tile
 from tasks.naming import path_to_text
-from tasks.tiles import COLUMNS, GAP, SIDE, Tile, draw_sheet
+
+
+def drawn(tiles, max_bytes=90_000):
+    return draw_sheet(Sheet(tiles=tuple(tiles), max_bytes=max_bytes).model_dump_json().encode())
 
 
 def size_of(jpeg):
@@ -22,13 +27,13 @@ def size_of(jpeg):
 @example("W" * 5000, "i" * 5000)
 @example("e" + "\u0301" * 500, "\u202e\u2066 x")
 def test_any_text_can_be_a_caption(caption, alarm):
-    sheet = draw_sheet([Tile(caption, None, alarm), Tile("", None)], 90_000)
+    sheet = drawn([Tile(caption=caption, alarm=alarm), Tile(caption="")])
     assert size_of(sheet)[0] == 2 * (SIDE + GAP) + GAP
 
 
 def test_long_captions_keep_their_end():
     def caption_of(text):
-        sheet = draw_sheet([Tile(text, None)], 90_000)
+        sheet = drawn([Tile(caption=text)])
         return np.asarray(Image.open(io.BytesIO(sheet)).convert("L")).astype(int)[GAP + SIDE :]
 
     same_end = np.abs(caption_of("a" * 200 + "/IMG_0139.jpg") - caption_of("b" * 200 + "/IMG_0139.jpg"))
@@ -39,16 +44,14 @@ def test_long_captions_keep_their_end():
 
 
 def test_a_sheet_has_no_more_columns_than_tiles_and_grows_in_rows():
-    widths = {
-        count: size_of(draw_sheet([Tile(str(count), None)] * count, 90_000)) for count in (1, COLUMNS, COLUMNS + 1)
-    }
+    widths = {count: size_of(drawn([Tile(caption=str(count))] * count)) for count in (1, COLUMNS, COLUMNS + 1)}
     assert widths[1][0] < widths[COLUMNS][0] == widths[COLUMNS + 1][0]
     assert widths[1][1] == widths[COLUMNS][1] < widths[COLUMNS + 1][1]
 
 
 def test_what_does_not_fit_in_the_worst_quality_is_made_smaller():
     noise = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
-    tiles = [Tile(str(number), noise) for number in range(24)]
-    large, small = draw_sheet(tiles, 500_000), draw_sheet(tiles, 40_000)
+    tiles = [Tile(caption=str(number), width=SIDE, height=SIDE, pixels=noise.tobytes()) for number in range(24)]
+    large, small = drawn(tiles, 500_000), drawn(tiles, 40_000)
     assert len(small) <= 40_000 < len(large) <= 500_000
     assert size_of(small)[0] < size_of(large)[0]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from tasks.imaging.tiles import SIDE, Sheet, Tile
 from tasks.text import printable
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import Pixels
-
-SIDE = 128
-"""Width and height of a picture in the grid, in pixels."""
+    from collections.abc import Sequence
 
 COLUMNS = 6
 GAP = 8
@@ -32,24 +28,14 @@ ALARM_GROUND = (250, 228, 228)
 ALARM_INK = (170, 30, 35)
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A place in the grid.
+def draw_sheet(data: bytes) -> bytes:
+    """Return the tiles of a `Sheet` in rows of `COLUMNS` as a JPEG, in the best quality that is small enough.
 
     Args:
-        caption: what is written below; its end is kept where it is too long.
-        pixels: RGB picture of at most `SIDE` pixels a side; None where there is none.
-        alarm: what is wrong with it, written across the place; empty if nothing is.
+        data: the `Sheet`, as JSON.
     """
-
-    caption: str
-    pixels: Pixels | None
-    alarm: str = ""
-
-
-def draw_sheet(tiles: Sequence[Tile], max_bytes: int) -> bytes:
-    """Return tiles in rows of `COLUMNS` as a JPEG, in the best quality of at most so many bytes."""
-    sheet = _grid(tiles)
+    wanted = Sheet.model_validate_json(data)
+    sheet = _grid(wanted.tiles)
     scale = 1.0
     while True:
         for quality in QUALITIES:
@@ -58,10 +44,10 @@ def draw_sheet(tiles: Sequence[Tile], max_bytes: int) -> bytes:
                 cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR),
                 [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1],
             )
-            if len(encoded) <= max_bytes:
+            if len(encoded) <= wanted.max_bytes:
                 return encoded.tobytes()
         scale *= 0.8
-        sheet = cv2.resize(_grid(tiles), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        sheet = cv2.resize(_grid(wanted.tiles), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _grid(tiles: Sequence[Tile]) -> np.ndarray:
@@ -80,12 +66,12 @@ def _grid(tiles: Sequence[Tile]) -> np.ndarray:
 def _place(tile: Tile) -> np.ndarray:
     """Return a tile's picture in the middle of its place, or across the place what is wrong with it."""
     place = np.full((SIDE, SIDE, 3), ALARM_GROUND if tile.alarm else GROUND, np.uint8)
-    if tile.pixels is not None:
-        height, width = tile.pixels.shape[:2]
-        top, left = (SIDE - height) // 2, (SIDE - width) // 2
-        place[top : top + height, left : left + width] = tile.pixels
+    if tile.pixels:
+        top, left = (SIDE - tile.height) // 2, (SIDE - tile.width) // 2
+        pixels = np.frombuffer(tile.pixels, np.uint8).reshape(tile.height, tile.width, 3)
+        place[top : top + tile.height, left : left + tile.width] = pixels
     if tile.alarm:
-        top = (SIDE - CAPTION_HEIGHT) // 2 if tile.pixels is None else SIDE - CAPTION_HEIGHT
+        top = SIDE - CAPTION_HEIGHT if tile.pixels else (SIDE - CAPTION_HEIGHT) // 2
         place[top : top + CAPTION_HEIGHT] = _line(tile.alarm, ALARM_INK, ALARM_GROUND)
     return place
 

@@ -3,7 +3,7 @@ import threading
 import pytest
 
 from tasks.errors import DarkroomError
-from tasks.readers import MAX_GIVEN_UP, Readers
+from tasks.worker.readers import MAX_GIVEN_UP, Readers
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
 import io
-import os
-import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from tasks.preview import preview
+from tasks.imaging import thumbnail
+from tasks.imaging.facts import unlimited
 
-SECONDS = 60.0
+MAX_PIXELS = 50_000_000
+
+
+def preview(data, side):
+    return thumbnail.preview(data, side, MAX_PIXELS, unlimited)
 
 
 def saved(pixels, image_format="JPEG", **options):
@@ -32,7 +35,7 @@ def test_the_upper_part_of_a_file_that_was_cut_is_shown(noise, image_format):
     noise = noise.copy()
     noise[:100] = (200, 30, 90)
     data = saved(noise, image_format)
-    found = shown(preview(data[: len(data) * 2 // 3], 100, SECONDS))
+    found = shown(preview(data[: len(data) * 2 // 3], 100))
     assert found.shape == (100, 67, 3)
     assert np.abs(found[:25].mean((0, 1)) - (200, 30, 90)).max() < 8
 
@@ -40,7 +43,7 @@ def test_the_upper_part_of_a_file_that_was_cut_is_shown(noise, image_format):
 def test_it_is_turned_upright(noise):
     exif = Image.Exif()
     exif[0x0112] = 6
-    width, height, _ = preview(saved(noise, exif=exif)[:-500], 60, SECONDS)
+    width, height, _ = preview(saved(noise, exif=exif)[:-500], 60)
     assert (width, height) == (60, 40)
 
 
@@ -56,16 +59,6 @@ def test_it_is_turned_upright(noise):
     ],
 )
 def test_where_nothing_is_to_be_seen_nothing_is_shown(data):
-    assert preview(data, 100, SECONDS) is None
-
-
-@pytest.mark.parametrize(
-    "script",
-    ["kill -SEGV $$", "exec sleep 60", "exit 3", "echo 5 5; echo too little", "echo '100000 1'", "echo '0 0'", "cat"],
-)
-def test_a_decoder_may_crash_hang_or_lie(tmp_path, monkeypatch, script):
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\n{script}\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", os.fspath(python))
-    assert preview(b"x" * 1_000_000, 100, 0.5 if "sleep" in script else SECONDS) is None
+    with pytest.raises(Exception):  # noqa: B017 - whatever Pillow says of what is no image
+        preview(data, 100)
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES

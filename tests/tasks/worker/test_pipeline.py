@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import os
 import random
 import shutil
@@ -10,14 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks import lanes, storage
-from tasks import pipeline as pipeline_module
+from tasks import storage
 from tasks.errors import ErrorCode, ImageError
-from tasks.imaging import SourceFacts, Transformed
-from tasks.pipeline import FIRST_BACKOFF_SECONDS, READ_TRIES
-from tasks.recipe import Recipe
+from tasks.imaging.transform import transform
+from tasks.recipe import Recipe, Rules
 from tasks.resize import work_shard
 from tasks.storage import LocalFolder
+from tasks.worker import pipeline as pipeline_module
+from tasks.worker import retries
+from tasks.worker.codec import Codec, thread_codec
+from tasks.worker.pipeline import READ_AHEAD, SUBMITTED, WRITTEN_BEHIND, Pipeline
+from tasks.worker.retries import FIRST_BACKOFF_SECONDS, TRIES
+from tasks.worker.shared_batch import IMAGES, SharedBatch
+from tasks.worker.transforming import Transforming
+from tests.poisoned import met, poison
 from tests.tasks.helpers import destination_in, journal_rows, plan_rows, prepare, unprivileged, write_image
 from tests.tasks.shards import shard_of, work
 
@@ -26,14 +33,14 @@ from tests.tasks.shards import shard_of, work
 def delays(monkeypatch):
     """The seconds that were waited between tries; none of them is."""
     waited = []
-    monkeypatch.setattr(pipeline_module.time, "sleep", waited.append)
+    monkeypatch.setattr(retries.time, "sleep", waited.append)
     return waited
 
 
 def test_hashes_are_those_of_the_files(source, place):
     write_image(source / "a.jpg")
     rows, _ = work(source, place)
-    sha256 = pipeline_module.hashlib.sha256
+    sha256 = hashlib.sha256
     assert rows["a.jpg"]["source_sha256"] == sha256((source / "a.jpg").read_bytes()).hexdigest()
     assert rows["a.jpg"]["output_sha256"] == sha256((place.images / "a.jpg").read_bytes()).hexdigest()
 
@@ -82,22 +89,22 @@ def test_an_image_that_may_not_be_read_is_denied_and_one_that_may_not_be_written
 
 def growing(path, times):
     """Reading as it is while something appends to the file: for so many reads, and then no more."""
-    read_all, left = storage._read_all, iter(range(times))
+    read_to_end, left = storage._read_to_end, iter(range(times))
 
-    def read_while_it_grows(descriptor, size):
-        data = read_all(descriptor, size)
+    def read_while_it_grows(descriptor, view):
+        size = read_to_end(descriptor, view)
         if next(left, None) is not None:
             with path.open("ab") as file:
                 file.write(b"\0")
-        return data
+        return size
 
     return read_while_it_grows
 
 
-@pytest.mark.parametrize("times", [1, READ_TRIES - 1])
+@pytest.mark.parametrize("times", [1, TRIES - 1])
 def test_a_file_that_is_being_written_is_read_again_with_backoff(source, place, monkeypatch, delays, times):
     write_image(source / "a.jpg")
-    monkeypatch.setattr(storage, "_read_all", growing(source / "a.jpg", times))
+    monkeypatch.setattr(storage, "_read_to_end", growing(source / "a.jpg", times))
     monkeypatch.setattr(random, "uniform", lambda *bounds: bounds[1])
     rows, _ = work(source, place)
     assert (rows["a.jpg"]["status"], rows["a.jpg"]["attempts"]) == ("ok", 1)
@@ -108,17 +115,17 @@ def test_a_file_that_is_being_written_is_read_again_with_backoff(source, place, 
 def test_delays_are_jittered(source, place, monkeypatch, delays):
     for number in range(8):
         write_image(source / f"{number}.jpg")
-    read_all = storage._read_all
+    read_to_end = storage._read_to_end
     seen = set()
 
-    def fail_once(descriptor, size):
+    def fail_once(descriptor, view):
         path = os.readlink(f"/proc/self/fd/{descriptor}")
         if path not in seen:
             seen.add(path)
             raise OSError(errno.EIO, "made up: there is no failing disk here")
-        return read_all(descriptor, size)
+        return read_to_end(descriptor, view)
 
-    monkeypatch.setattr(storage, "_read_all", fail_once)
+    monkeypatch.setattr(storage, "_read_to_end", fail_once)
     rows, _ = work(source, place)
     assert {row["status"] for row in rows.values()} == {"ok"}
     assert len(set(delays)) == 8
@@ -127,10 +134,10 @@ def test_delays_are_jittered(source, place, monkeypatch, delays):
 
 def test_a_file_that_never_holds_still_fails_and_is_worth_a_retry(source, place, monkeypatch, delays):
     write_image(source / "a.jpg")
-    monkeypatch.setattr(storage, "_read_all", growing(source / "a.jpg", 100))
+    monkeypatch.setattr(storage, "_read_to_end", growing(source / "a.jpg", 100))
     rows, _ = work(source, place)
     assert (rows["a.jpg"]["error_code"], rows["a.jpg"]["attempts"]) == ("source.changed", 1)
-    assert len(delays) == READ_TRIES - 1
+    assert len(delays) == TRIES - 1
 
 
 def test_a_write_that_may_pass_is_tried_again(source, place, monkeypatch, delays):
@@ -167,59 +174,61 @@ def test_rows_keep_the_order_of_the_plan_whatever_takes_long(source, place, monk
     assert [row["source_path"] for row in journal_rows(workspace)] == sorted(plan_rows(workspace))
 
 
-class Tracked(bytes):
-    """Bytes that tell when nobody holds them any more."""
-
-    def __del__(self):
-        self.let_go(-len(self))
-
-
-class Held:
-    """A source whose files are `size` bytes and exist only in memory; counts the bytes that are held."""
-
-    def __init__(self, size):
-        self.size = size
-        self.now = self.most = 0
-        self.lock = threading.Lock()
-
-    def count(self, change):
-        with self.lock:
-            self.now += change
-            self.most = max(self.most, self.now)
-
-    def read(self):
-        data = Tracked(self.size)
-        self.count(self.size)
-        data.let_go = self.count
-        return data, storage.FileVersion(self.size, pipeline_module.datetime.now(pipeline_module.UTC))
-
-
-@pytest.mark.parametrize(("slow", "limit"), [("transform", 4), ("write", 4), ("write", 64)])
-def test_source_bytes_in_flight_are_bounded_whatever_is_slow(source, place, monkeypatch, slow, limit):
+@pytest.mark.parametrize("limit", [1, 4, 64])
+def test_bytes_in_flight_are_bounded_whatever_is_slow(source, place, monkeypatch, limit):
     size = 1 << 10
     for number in range(60):
-        (source / f"{number:02d}.jpg").write_bytes(b"x" * size)
-    held = Held(size)
+        (source / f"{number:02d}.jpg").write_bytes(bytes(size))
+    recipe = Recipe(width=16, height=16)
+    each = size + 16 * 16
+    in_flight, memories = [], []
+    read, create = Pipeline._read, SharedBatch.create
 
-    def slowly(stage):
-        if stage == slow:
-            time.sleep(0.002)
+    def noted(self, *arguments):
+        read(self, *arguments)
+        in_flight.append(self._in_flight)
 
-    def transform(*_):
-        slowly("transform")
-        facts = SourceFacts("jpeg", "RGB", 1, 1)
-        return Transformed(b"out", facts, "jpeg", 1, 1, 3, 1.0, 1.0, 0.0, 0.0, (), 0.0, 0.0, 0.0)
-
-    monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", limit * size)
-    monkeypatch.setattr(storage.LocalFolder, "write", lambda *_: slowly("write"))
-    monkeypatch.setattr(storage.LocalFolder, "read", lambda *_: held.read())
-    monkeypatch.setattr(lanes, "transform", transform)
-    _, [result] = work(source, place)
+    monkeypatch.setattr(Pipeline, "_read", noted)
+    monkeypatch.setattr(SharedBatch, "create", lambda: memories.append(1) or create())
+    monkeypatch.setattr(Transforming, "_finish", lambda self, image: time.sleep(0.002) or self._row(image, status="ok"))
+    monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", limit * each)
+    thread_codec().close()
+    _, [result] = work(source, place, recipe=recipe)
     assert result.ok == 60
-    batch, batches = pipeline_module.BATCH_IMAGES, pipeline_module.IN_FLIGHT_BATCHES
-    ahead = min(max(limit, batch), batches * batch)
-    assert held.most <= (ahead + batch) * size, "what is read ahead, and the batch that is worked on"
-    assert held.now == 0
+    assert max(in_flight) <= max(limit, IMAGES) * each
+    assert len(memories) <= min(max(limit // IMAGES, 1), READ_AHEAD + SUBMITTED + WRITTEN_BEHIND)
+
+
+def test_what_a_read_that_hung_reads_at_last_reaches_no_other_image(source, place, monkeypatch):
+    for number in range(3 * IMAGES):
+        write_image(source / f"{number:02d}.jpg", seed=number)
+    goes_on, ended = threading.Event(), threading.Event()
+    read_to_end = storage._read_to_end
+
+    def hang(descriptor, view):
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("/03.jpg"):
+            goes_on.wait(60)
+            view[:] = b"x" * len(view)
+            ended.set()
+        return read_to_end(descriptor, view)
+
+    submitted = []
+    submit = Codec.submit
+
+    def submit_late(codec, batch, orders):
+        submitted.append(batch)
+        if len(submitted) == IMAGES:  # of the first batch, seven one by one; what follows is being read
+            goes_on.set()
+            assert ended.wait(60)
+        submit(codec, batch, orders)
+
+    monkeypatch.setattr(storage, "_read_to_end", hang)
+    monkeypatch.setattr(Codec, "submit", submit_late)
+    rows, _ = work(source, place, rules=Rules(max_read_seconds=0.3))
+    assert {path: row["error_code"] for path, row in rows.items() if row["error_code"]} == {"03.jpg": "source.timeout"}
+    for path in rows.keys() - {"03.jpg"}:
+        made = transform((source / path).read_bytes(), Recipe(width=8, height=6), 10**9)
+        assert (place.images / path).read_bytes() == made.data
 
 
 def test_one_image_larger_than_all_that_may_be_in_flight_is_worked_alone(source, place, monkeypatch):
@@ -247,7 +256,7 @@ def test_only_storage_errors_that_may_pass_are_tried_again(delays):
         raise ImageError(ErrorCode.SOURCE_DENIED, "no")
 
     with pytest.raises(ImageError):
-        pipeline_module.with_retries(fail)
+        retries.with_retries(fail)
     assert (len(calls), delays) == (1, [])
 
 
@@ -261,18 +270,11 @@ def test_outputs_get_ordinary_permissions(source, place):
     assert Path(place.images / "a.jpg").stat().st_mode & 0o777 == 0o640
 
 
-def test_what_nobody_has_thought_of_costs_one_image(source, place, monkeypatch):
+@pytest.mark.usefixtures("log")
+def test_what_nobody_has_thought_of_costs_one_image(source, place):
     for number in range(3):
         write_image(source / f"{number}.jpg", seed=number)
-    transform = lanes.transform
-    second = (source / "1.jpg").read_bytes()
-
-    def fail_on_the_second(data, *arguments):
-        if data == second:
-            raise ZeroDivisionError("a bug of ours")
-        return transform(data, *arguments)
-
-    monkeypatch.setattr(lanes, "transform", fail_on_the_second)
+    (source / "1.jpg").write_bytes(poison("stumble"))
     rows, _ = work(source, place)
     assert {name: row["error_code"] for name, row in rows.items()} == {
         "0.jpg": None,
@@ -292,19 +294,29 @@ def test_a_file_larger_than_memory_costs_only_itself(source, place):
     assert "max_source_bytes" in rows["huge.jpg"]["error_message"]
 
 
-@pytest.mark.parametrize("limit", ["BATCH_BYTES", "BATCH_SECONDS"])
-def test_large_or_slow_outputs_are_not_piled_up(source, place, monkeypatch, limit):
+@pytest.fixture
+def parts(monkeypatch):
+    """How many images were handed on at a time."""
+    sizes = []
+    finish = Transforming.finish
+    monkeypatch.setattr(Transforming, "finish", lambda self, items: sizes.append(len(items)) or finish(self, items))
+    return sizes
+
+
+def test_large_images_and_outputs_are_handed_over_by_themselves(source, place, monkeypatch, parts):
     for number in range(12):
         write_image(source / f"{number:02d}.jpg", seed=number)
-    waiting: list[int] = []
-    submit = pipeline_module.Pipeline._finish_batch
-    monkeypatch.setattr(pipeline_module, limit, 0)
-    monkeypatch.setattr(
-        pipeline_module.Pipeline, "_finish_batch", lambda self, batch: waiting.append(len(batch)) or submit(self, batch)
-    )
+    monkeypatch.setattr(pipeline_module, "BATCH_BYTES", 0)
     rows, _ = work(source, place)
-    assert len(rows) == 12
-    assert max(waiting) == 1, "each output larger than a batch is handed on by itself"
+    assert (len(rows), parts) == (12, [1] * 12)
+
+
+def test_what_slow_images_have_come_to_is_not_held_back(source, place, parts, log):
+    for number in range(3):
+        (source / f"{number}.jpg").write_bytes(poison("nap", number))
+    rows, _ = work(source, place)
+    assert (len(rows), parts) == (3, [1] * 3)
+    assert [what for what, _ in met(log)] == ["nap"] * 3
 
 
 def test_a_link_that_was_put_in_place_since_the_listing_leads_nowhere(source, place, tmp_path):

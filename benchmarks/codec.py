@@ -1,0 +1,228 @@
+"""Measure what the codec process costs: `python -m benchmarks.codec`.
+
+Compares, in turn and on the same images, (a) a loop in one process that reads, hashes, transforms and writes one image
+after the other, and (b) the pipeline of a worker with its codec process and its journal. First the processor time of
+all processes that take part, then the rate of two workers against two processes of the loop. Says how often a codec
+process had to wait for images, too. The loop gets the codec process's settings of the memory allocator, without which
+it is slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from statistics import median
+
+import psutil
+from PIL import Image
+
+from benchmarks.corpora import CACHE, Corpus
+from benchmarks.pool import Maker
+from data.photos import CORPUS_QUALITY, encoded, photo
+from tasks.destination import Destination
+from tasks.imaging.codecs import configure_codecs
+from tasks.journal import Journal, Row
+from tasks.recipe import Job, Recipe, Rules
+from tasks.worker.codec import ENVIRONMENT, thread_codec
+from tasks.worker.pipeline import Pipeline, Waits
+from tasks.worker.transforming import Transforming
+
+WARM_UP = 8
+"""Images that both work before they are measured."""
+
+WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Images of one format and size, how many different ones, and how many names for them."""
+
+    format: str
+    size: tuple[int, int]
+    different: int
+    images: int
+
+    def folder(self) -> Path:
+        """Return a folder of them."""
+        name = f"{self.format.lower()}-{self.size[0]}x{self.size[1]}"
+        corpus = Corpus(name, name, self._write, (self.images, self.images), str(self.different))
+        return corpus.folder(self.images)
+
+    def _write(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        options = {"quality": CORPUS_QUALITY} if self.format == "JPEG" else {}
+        for seed in range(self.different):
+            data = encoded(Image.fromarray(photo(*self.size, seed)), self.format, **options)
+            (folder / f"{seed:04}.{self.format.lower()}").write_bytes(data)
+
+
+KINDS = (
+    Kind("JPEG", (500, 375), 200, 1000),
+    Kind("PNG", (500, 375), 100, 400),
+    Kind("WEBP", (500, 375), 100, 400),
+    Kind("JPEG", (4000, 3000), 12, 192),
+)
+
+
+def loop(source: Path, destination: Path, names: Sequence[str]) -> Waits:
+    """Make outputs in a loop of this process."""
+    maker = Maker(source, destination / "images", Recipe(), Rules())
+    for name in names:
+        maker(name)
+    return Waits()
+
+
+def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
+    """Make outputs as a worker does."""
+    recipe = Recipe()
+    job = Job(
+        run_id="run",
+        source=str(source),
+        destination=str(destination),
+        recipe=recipe,
+        recipe_id=recipe.recipe_id,
+        rules=Rules(),
+        run_file="run.parquet",
+    )
+    workspace = Destination(destination).workspace("run")
+    workspace.create()
+    journal = Journal(workspace, 0, "001")
+    work = Pipeline(Transforming(job, 0, None, lambda: True), thread_codec(), lambda: None)
+    for row in work.run([_planned(source, name) for name in names]):
+        journal.add(row)
+    journal.flush()
+    return work.waits
+
+
+def _planned(source: Path, name: str) -> Row:
+    size = (source / name).stat().st_size
+    row: Row = {"source_path": name, "source_size": size, "source_mtime": None, "source_etag": None, "attempts": 0}
+    return row | {"known_sha256": None, "has_output": False, "former": None}
+
+
+Contender = Callable[[Path, Path, Sequence[str]], Waits]
+CONTENDERS: tuple[Contender, ...] = (loop, pipeline)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one of several processes works."""
+
+    contender: Contender
+    source: Path
+    destination: Path
+    names: list[str]
+
+
+def measure_processor_time(kind: Kind, rounds: int, scratch: Path) -> Iterator[list[float]]:
+    """Yield, for each round, the processor milliseconds an image that each contender took."""
+    source = kind.folder()
+    names = _names(source)
+    for contender in CONTENDERS:
+        contender(source, scratch / contender.__name__, names[:WARM_UP])
+    for _ in range(rounds):
+        took = []
+        for contender in CONTENDERS:
+            before = _processor_time()
+            contender(source, scratch / contender.__name__, names)
+            took.append((_processor_time() - before) * 1e3 / len(names))
+        yield took
+
+
+def _processor_time() -> float:
+    """Return the seconds that this process and all that it has started have used."""
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+
+
+def _names(source: Path) -> list[str]:
+    return sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
+
+
+def measure_throughput(kind: Kind, rounds: int, scratch: Path) -> Iterator[tuple[list[float], Waits]]:
+    """Yield, for each round, the images a second that two processes of each contender made, and how they waited."""
+    source = kind.folder()
+    names = _names(source)
+    for _ in range(rounds):
+        rates, waits = [], Waits()
+        for contender in CONTENDERS:
+            seconds, waits = _race(contender, source, names, scratch)
+            rates.append(len(names) / seconds)
+        yield rates, waits
+
+
+def _race(contender: Contender, source: Path, names: list[str], scratch: Path) -> tuple[float, Waits]:
+    """Return how long `WORKERS` processes take for a part of the images each, from a common start to the last end."""
+    context = multiprocessing.get_context("spawn")
+    start, ends = context.Barrier(WORKERS + 1), context.SimpleQueue()
+    parts = [Part(contender, source, scratch / f"{part}", names[part::WORKERS]) for part in range(WORKERS)]
+    processes = [context.Process(target=_run_part, args=(part, start, ends)) for part in parts]
+    for process in processes:
+        process.start()
+    start.wait()
+    started = time.monotonic()
+    results = [ends.get() for _ in processes]
+    for process in processes:
+        process.join()
+    waits = [result for _, result in results]
+    total = Waits(
+        sum(each.batches for each in waits), sum(each.waits for each in waits), sum(each.seconds for each in waits)
+    )
+    return max(end for end, _ in results) - started, total
+
+
+def _run_part(part: Part, start: Barrier, ends: multiprocessing.SimpleQueue[tuple[float, Waits]]) -> None:
+    configure_codecs()
+    part.contender(part.source, part.destination, part.names[:WARM_UP])
+    start.wait()
+    waits = part.contender(part.source, part.destination, part.names)
+    ends.put((time.monotonic(), waits))
+
+
+def main() -> None:
+    """Measure, and print two tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.codec", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (default: 5)")
+    rounds = parser.parse_args().rounds
+    if not ENVIRONMENT.items() <= os.environ.items():
+        os.execve(  # noqa: S606 - this very program
+            sys.executable, [sys.executable, "-m", "benchmarks.codec", *sys.argv[1:]], os.environ | ENVIRONMENT
+        )
+    configure_codecs()
+    CACHE.mkdir(exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="codec-", dir=CACHE))
+    try:
+        print("processor time, ms an image".ljust(32) + f"{'(a) loop':>12}{'(b) pipeline':>14}{'(b) - (a)':>20}")
+        for kind in KINDS:
+            a, b = (median(column) for column in zip(*measure_processor_time(kind, rounds, scratch), strict=True))
+            print(f"{_name(kind):32}{a:12.2f}{b:14.2f}{f'{b - a:+.2f} ({b / a - 1:+.1%})':>20}", flush=True)
+        print(
+            "\ntwo processes, images/s".ljust(33)
+            + f"{'(a) loop':>12}{'(b) pipeline':>14}{'(b) / (a)':>12}  waits of (b)"
+        )
+        for kind in KINDS:
+            found = list(measure_throughput(kind, rounds, scratch))
+            a, b = (median(column) for column in zip(*(rates for rates, _ in found), strict=True))
+            ratio = median(rates[1] / rates[0] for rates, _ in found)
+            waits = found[-1][1]
+            said = f"{waits.waits} of {waits.batches} batches, {waits.seconds:.2f} s"
+            print(f"{_name(kind):32}{a:12.1f}{b:14.1f}{ratio:12.2f}  {said}", flush=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _name(kind: Kind) -> str:
+    return f"{kind.images:,} {kind.format} of {kind.size[0]}×{kind.size[1]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

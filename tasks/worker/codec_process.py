@@ -1,0 +1,158 @@
+"""The codec process: works the batches that its worker shares with it, until the worker closes the channel.
+
+The kernel bounds what each image may take. What goes wrong with an image is an answer; what brings this process down is
+for `tasks.worker.codec`, the worker's side, to find out and record.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from tasks.errors import ErrorCode, as_image_error
+from tasks.imaging.facts import Allow, Transformed
+from tasks.imaging.inspect import describe_bytes, inspect_image
+from tasks.imaging.sheet import draw_sheet
+from tasks.imaging.thumbnail import preview, thumbnail
+from tasks.imaging.transform import transform
+from tasks.worker.orders import FAILED, MADE, Failure, Orders
+from tasks.worker.shared_batch import Operation, SharedBatch
+
+
+def serve(channel: socket.socket) -> None:
+    """Work one batch after the other. A message is the number of a batch; a new one's memory comes with it."""
+    limits = _Limits()
+    batches: dict[int, SharedBatch] = {}
+    while True:
+        started = time.perf_counter()
+        message, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+        waited = time.perf_counter() - started
+        if not message:
+            return
+        if descriptors:
+            batches[message[0]] = SharedBatch(descriptors[0])
+        batch = batches[message[0]]
+        batch.refresh()
+        batch.set_waited(waited)
+        _work(batch, limits)
+        channel.sendall(message)
+
+
+def _work(batch: SharedBatch, limits: _Limits) -> None:
+    orders = Orders.model_validate_json(batch.orders)
+    for image in range(batch.done, batch.images):
+        failed = _answer(batch, image, orders, limits)
+        if failed is ErrorCode.DECODE_MEMORY:
+            # What the images before it left behind may be to blame: the worker tries it in a fresh process.
+            os._exit(1)
+
+
+def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> ErrorCode | None:
+    """Do what is wanted with one image; return the code with which it failed."""
+    operation, source = batch.source(image)
+    memory = 0
+
+    def allow(pixels: int) -> None:
+        nonlocal memory
+        memory = orders.memory_for(pixels, len(source))
+        seconds = orders.seconds_for(pixels)
+        limits.allow(seconds, memory)
+        batch.begin(image, seconds)
+
+    allow(0)  # until the header says more
+    try:
+        output, made = _OPERATIONS[operation](source, orders, allow)
+        batch.finish(image, output, MADE + made)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it costs one image only
+        limits.lift_memory()  # there has to be enough to say so
+        problem = as_image_error(error, ErrorCode.DECODE_CORRUPT)
+        message = problem.message
+        if problem.code is ErrorCode.DECODE_MEMORY:
+            message = f"decoding takes more than {memory >> 20:,} MB of memory"
+        failure = Failure(code=problem.code, message=message, facts=problem.facts)
+        batch.finish(image, b"", FAILED + failure.model_dump_json().encode())
+        return problem.code
+    return None
+
+
+_TRANSFORMED = TypeAdapter(Transformed)
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+
+
+def _transform(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes | memoryview, bytes]:
+    made = transform(data, orders.recipe, orders.max_pixels, allow)
+    return made.data, _TRANSFORMED.dump_json(made, exclude={"data"})
+
+
+def _inspect(data: memoryview, _: Orders, allow: Allow) -> tuple[bytes, bytes]:
+    return b"", _ANY.dump_json(inspect_image(bytes(data), allow))
+
+
+def _describe(data: memoryview, _: Orders, __: Allow) -> tuple[bytes, bytes]:
+    return b"", _ANY.dump_json(describe_bytes(bytes(data)))
+
+
+def _thumbnail(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes, bytes]:
+    width, height, pixels = thumbnail(bytes(data), orders.side, orders.recipe.background_rgb, allow)
+    return pixels, _ANY.dump_json((width, height))
+
+
+def _preview(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes, bytes]:
+    width, height, pixels = preview(bytes(data), orders.side, orders.max_pixels, allow)
+    return pixels, _ANY.dump_json((width, height))
+
+
+def _sheet(data: memoryview, _: Orders, __: Allow) -> tuple[bytes, bytes]:
+    return draw_sheet(bytes(data)), b"null"
+
+
+_OPERATIONS: dict[Operation, Callable[[memoryview, Orders, Allow], tuple[bytes | memoryview, bytes]]] = {
+    Operation.TRANSFORM: _transform,
+    Operation.INSPECT: _inspect,
+    Operation.DESCRIBE: _describe,
+    Operation.THUMBNAIL: _thumbnail,
+    Operation.PREVIEW: _preview,
+    Operation.SHEET: _sheet,
+}
+"""By operation: what returns an output and the JSON about it. Raises `ImageError`."""
+
+
+class _Limits:
+    """The kernel's limits on this process."""
+
+    def __init__(self) -> None:
+        self._held = _memory_held()
+
+    def allow(self, seconds: float, memory: int) -> None:
+        """Let this process take so many more seconds of processor time, and so many bytes beyond what it began with."""
+        _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds))
+        if sys.platform == "linux":
+            _limit(resource.RLIMIT_DATA, self._held + memory)
+
+    def lift_memory(self) -> None:
+        """Let this process take as much memory as there is."""
+        _limit(resource.RLIMIT_DATA, resource.RLIM_INFINITY)
+
+
+def _memory_held() -> int:
+    """Return how many bytes of memory count for RLIMIT_DATA by now; only Linux enforces it for all of them."""
+    if sys.platform != "linux":
+        return 0
+    # RLIMIT_AS would count libraries too, and addresses that are only reserved.
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    return pages * resource.getpagesize()
+
+
+def _limit(kind: int, most: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    limits = [limit for limit in (most, hard) if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(kind, (min(limits, default=resource.RLIM_INFINITY), hard))

@@ -1,0 +1,50 @@
+"""What a worker and its codec process say to each other: orders, failures, and how a process ended."""
+
+from __future__ import annotations
+
+import struct
+
+from pydantic import BaseModel, ConfigDict
+
+from tasks.errors import ErrorCode
+from tasks.imaging.facts import SourceFacts
+from tasks.imaging.limits import memory_limit, seconds_limit
+from tasks.recipe import Recipe
+
+FAILED, MADE = b"-", b"+"
+"""What an answer begins with; JSON follows."""
+
+EXIT_CODE = struct.Struct("=i")
+"""How a codec process ended, in the terms of `subprocess.Popen.returncode`."""
+
+
+class Failure(BaseModel):
+    """An `ImageError` in an answer."""
+
+    code: ErrorCode
+    message: str
+    facts: SourceFacts | None
+
+
+class Orders(BaseModel):
+    """Orders for the images of a batch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    recipe: Recipe = Recipe()
+    max_pixels: int
+    max_image_seconds: float
+    memory: int | None = None
+    """Bytes that an image may take, however large it is; None: as many as its size gives reason to."""
+
+    side: int = 0
+    """Longest side in pixels of thumbnails and previews."""
+
+    def seconds_for(self, pixels: int) -> float:
+        """Return how many seconds of processor time an image of so many pixels may take."""
+        return seconds_limit(min(pixels, self.max_pixels), self.max_image_seconds)
+
+    def memory_for(self, pixels: int, source_bytes: int) -> int:
+        """Return how many bytes of memory an image of so many pixels, in so many bytes, may take."""
+        wanted = memory_limit(min(pixels, self.max_pixels), source_bytes)
+        return wanted if self.memory is None else min(wanted, self.memory)

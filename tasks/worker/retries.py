@@ -1,0 +1,28 @@
+"""Trying storage again while what it raises may pass."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from tasks.errors import TRANSIENT, ImageError
+
+TRIES = 4
+FIRST_BACKOFF_SECONDS = 0.2
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a storage function again while what it raises may pass, with exponential backoff and jitter."""
+    for tried in range(1, TRIES):
+        try:
+            return action(*args, **kwargs)
+        except ImageError as error:
+            if error.code not in TRANSIENT:
+                raise
+            time.sleep(FIRST_BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+    return action(*args, **kwargs)

@@ -1,0 +1,31 @@
+import pytest
+
+from tasks.worker.codec import Codec, end_server, thread_codec
+from tests.poisoned import poisoned_environment
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    """Makes codec processes fall for poison; the file in which they note what they met."""
+    path = tmp_path / "met"
+    for name, value in poisoned_environment(path).items():
+        monkeypatch.setenv(name, value)
+    thread_codec().close()
+    end_server()
+    yield path
+    thread_codec().close()
+    end_server()
+
+
+@pytest.fixture
+def submitted(monkeypatch):
+    """What was submitted to codec processes: operations and sources."""
+    seen = []
+    submit = Codec.submit
+
+    def note(codec, batch, orders):
+        seen.extend((operation, bytes(batch.source(image)[1])) for image, operation in enumerate(batch.operations))
+        submit(codec, batch, orders)
+
+    monkeypatch.setattr(Codec, "submit", note)
+    return seen
