@@ -33,8 +33,8 @@ from tasks.imaging.codecs import configure_codecs
 from tasks.journal import Journal, Row
 from tasks.recipe import Job, Recipe, Rules
 from tasks.worker.codec import ENVIRONMENT, thread_codec
+from tasks.worker.images import Images
 from tasks.worker.pipeline import Pipeline, Waits
-from tasks.worker.transforming import Transforming
 
 WARM_UP = 8
 """Images that both work before they are measured."""
@@ -96,7 +96,7 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
     workspace = Destination(destination).workspace("run")
     workspace.create()
     journal = Journal(workspace, 0, "001")
-    work = Pipeline(Transforming(job, 0, None, lambda: True), thread_codec(), lambda: None)
+    work = Pipeline(Images(job, 0, None, lambda: True), thread_codec(), lambda: None)
     for row in work.run([_planned(source, name) for name in names]):
         journal.add(row)
     journal.flush()

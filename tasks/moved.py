@@ -17,9 +17,9 @@ from tasks.imaging import SourceFacts, Transformed
 from tasks.manifest import SCHEMA
 from tasks.storage import LocalFolder, Place
 
-_FACTS = ("source_format", "source_mode", "source_width", "source_height", "orientation", "frames")
-_OUTPUT = ("format", "width", "height", "channels", "scale_x", "scale_y", "offset_x", "offset_y", "warnings")
-_COLUMNS = ("source_sha256", "file_name", "output_sha256", *_FACTS, *_OUTPUT)
+FACTS_COLUMNS = ("source_format", "source_mode", "source_width", "source_height", "orientation", "frames")
+OUTPUT_COLUMNS = ("format", "width", "height", "channels", "scale_x", "scale_y", "offset_x", "offset_y", "warnings")
+_COLUMNS = ("source_sha256", "file_name", "output_sha256", *FACTS_COLUMNS, *OUTPUT_COLUMNS)
 
 FORMER_TYPE = pa.struct([SCHEMA.field(name) for name in _COLUMNS])
 """What the manifest knows of the image that a new one is taken for."""
@@ -74,6 +74,6 @@ def former_output(
         return None
     if hashlib.sha256(data).hexdigest() != former["output_sha256"]:
         return None
-    facts = SourceFacts(**{name.removeprefix("source_"): former[name] for name in _FACTS})
-    output = {name: former[name] for name in _OUTPUT} | {"warnings": tuple(former["warnings"] or ())}
+    facts = SourceFacts(**{name.removeprefix("source_"): former[name] for name in FACTS_COLUMNS})
+    output = {name: former[name] for name in OUTPUT_COLUMNS} | {"warnings": tuple(former["warnings"] or ())}
     return Transformed(data=data, facts=facts, decode_ms=0.0, resize_ms=0.0, encode_ms=0.0, **output)

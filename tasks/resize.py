@@ -18,8 +18,8 @@ from tasks.plan import read_shard
 from tasks.recipe import Job
 from tasks.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
 from tasks.worker.codec import thread_codec
+from tasks.worker.images import Images, worker_name
 from tasks.worker.pipeline import Pipeline, Waits
-from tasks.worker.transforming import Transforming, worker_name
 
 UNWRITABLE_IMAGES = 20
 """When so many outputs in a row can't be written, it may not be for them."""
@@ -94,8 +94,8 @@ def work_shard(shard: ShardRef) -> ShardResult:
     rows = [row for row in planned if row["source_path"] not in done]
     journal = Journal(workspace, shard.number, shard.new_attempt(), sync=job.rules.sync_outputs)
     tally = _Tally(shard, len(planned) - len(rows))
-    stage = Transforming(job, shard.number, _memory_share(), workspace.job.exists)
-    pipeline = Pipeline(stage, codec, tally.tell)
+    images = Images(job, shard.number, _memory_share(), workspace.job.exists)
+    pipeline = Pipeline(images, codec, tally.tell)
     try:
         for row in pipeline.run(rows):
             journal.add(row)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,14 +25,19 @@ from tasks.plan import read_shard
 from tasks.recipe import Rules
 from tasks.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
 from tasks.storage import LocalFolder
-from tasks.worker.codec import thread_codec
+from tasks.worker.codec import Codec, thread_codec
 from tasks.worker.orders import Orders
-from tasks.worker.pipeline import Item, Pipeline, Stage
 from tasks.worker.retries import with_retries
-from tasks.worker.shared_batch import Operation, SharedBatch
+from tasks.worker.shared_batch import Operation
 
-NO_LIMIT = 1 << 40
-"""Pixels: an output is as large as a recipe made it."""
+READERS = 2
+"""Outputs that a worker reads at a time, so that it need not wait for the disk between them."""
+
+AHEAD = 16
+"""Outputs that are held in memory at most."""
+
+ORDERS = Orders(max_pixels=1 << 40, max_image_seconds=Rules().max_image_seconds)
+"""An output is as large as a recipe made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +76,33 @@ def check_shard(shard: ShardRef) -> VerifyResult:
     tell(shard)  # before anything is touched that may hang
     codec = thread_codec()
     codec.start()  # it imports its libraries meanwhile
-    started = told_at = time.monotonic()
+    started = time.monotonic()
     workspace = shard.workspace
     rows = read_shard(workspace.plan, shard.number)
-    findings: list[Finding] = []
-    stage = Verifying(LocalFolder(os.fsencode(workspace.destination.root)))
-    for done, finding in enumerate(Pipeline(stage, codec, partial(tell, shard)).run(rows), 1):
-        if finding:
-            findings.append(finding)
-        if time.monotonic() - told_at >= PROGRESS_SECONDS:
-            told_at = time.monotonic()
-            tell(shard, done, len(findings))
+    findings = list(_check_all(codec, workspace, shard, rows))
     _write(workspace, shard, findings)
     size = sum(row["output_bytes"] for row in rows)
     return VerifyResult(shard.number, len(rows), len(findings), size, time.monotonic() - started)
+
+
+def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, rows: list[Row]) -> Iterator[Finding]:
+    """Yield what is found, and say every now and then how far the shard is."""
+    outputs = LocalFolder(os.fsencode(workspace.destination.root))
+    starts = range(0, len(rows), AHEAD)
+    failed = 0
+    told_at = 0.0
+    with ThreadPoolExecutor(READERS, "verify") as readers:
+        try:
+            read = (readers.map(partial(read_output, outputs), rows[first : first + AHEAD]) for first in starts)
+            for done, output in enumerate(chain.from_iterable(read), 1):
+                if finding := compare(codec, output):
+                    failed += 1
+                    yield finding
+                if time.monotonic() - told_at >= PROGRESS_SECONDS:
+                    told_at = time.monotonic()
+                    tell(shard, done, failed)
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
 
 
 def _write(workspace: Workspace, shard: ShardRef, findings: list[Finding]) -> None:
@@ -93,84 +114,47 @@ def _write(workspace: Workspace, shard: ShardRef, findings: list[Finding]) -> No
     os.replace(temporary, part)
 
 
-@dataclass(slots=True)
-class Output(Item):
-    """An output that is read again."""
-
-    problem: str = ""
-    """Why its bytes are not those that were written, if they are not."""
-
-
-class Verifying(Stage[Output, Finding | None]):
-    """Reads outputs again and compares them with their rows of the manifest."""
-
-    def __init__(self, outputs: LocalFolder) -> None:
-        rules = Rules()
-        orders = Orders(max_pixels=NO_LIMIT, max_image_seconds=rules.max_image_seconds)
-        super().__init__(orders, rules.max_read_seconds)
-        self._outputs = outputs
-
-    def size_of(self, planned: Row) -> tuple[int, int]:
-        """Return the output's size; there is no other."""
-        return planned["output_bytes"], 0
-
-    def read(self, planned: Row, batch: SharedBatch) -> Output:
-        """Read an output, and say what its bytes are if they are not those that were written."""
-        output = Output(planned)
-        try:
-            data, _ = with_retries(self._outputs.read_into, planned["file_name"], batch.place)
-        except ImageError as error:
-            output.answer = error
-            return output
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is no proof of damage, and not the shard's end
-            output.answer = as_image_error(error, ErrorCode.SOURCE_FAILED)
-            return output
-        output.source = batch.keep(len(data))
-        if len(data) != planned["output_bytes"]:
-            output.problem = f"{len(data):,} bytes instead of {planned['output_bytes']:,}"
-        elif hashlib.sha256(data).hexdigest() != planned["output_sha256"]:
-            output.problem = "other bytes than were written"
-            output.operation = Operation.DESCRIBE
-        else:
-            output.operation = Operation.INSPECT
-        return output
-
-    def unread(self, planned: Row, error: ImageError) -> Output:
-        """Return an output whose reading did not end."""
-        return Output(planned, answer=error)
-
-    def finish(self, items: list[Output]) -> list[Finding | None]:
-        """Return what is wrong with each output, None if it is as its row says."""
-        return [_finding(output) for output in items]
+def read_output(outputs: LocalFolder, row: Row) -> tuple[Row, bytes | ImageError]:
+    """Read an output; return its row of the manifest and its bytes, or why they could not be read."""
+    try:
+        return row, with_retries(outputs.read, row["file_name"])
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is no proof of damage, and not the shard's end
+        return row, as_image_error(error, ErrorCode.SOURCE_FAILED)
 
 
-def _finding(output: Output) -> Finding | None:
-    """Return what is wrong with an output."""
-    row, answer = output.planned, output.answer
-    found = partial(Finding, file_name=row["file_name"], source_path=row["source_path"])
-    wanted = Inspected(row["format"], row["width"], row["height"], row["channels"])
-    if output.problem:
-        what = f": {answer}" if isinstance(answer, str) else ""
-        return found(FindingKind.DAMAGED, detail=f"{output.problem}{what}")
-    if isinstance(answer, ImageError):
-        kind, detail = _failure(answer)
-        return found(kind, detail=detail, present=kind is not FindingKind.MISSING)
-    if answer == wanted:
-        return None
-    assert isinstance(answer, Inspected)  # noqa: S101 - what the codec process was asked for
-    return found(FindingKind.DAMAGED, detail=f"{_say(answer)}, where the manifest says {_say(wanted)}")
-
-
-def _failure(error: ImageError) -> tuple[FindingKind, str]:
-    """Return what it means that an output could not be read, or not be decoded, and how to say so.
+def compare(codec: Codec, output: tuple[Row, bytes | ImageError]) -> Finding | None:
+    """Return what is wrong with an output that was read; None if it is as its row of the manifest says.
 
     What could not be read, whatever for, is `unreadable` and not `damaged`: it may be whole.
     """
-    if error.code is ErrorCode.SOURCE_NOT_FOUND:
-        return FindingKind.MISSING, "there is no such file"
-    if error.code.stage == "source" or error.code in {ErrorCode.DECODE_MEMORY, ErrorCode.DECODE_TIMEOUT}:
-        return FindingKind.UNREADABLE, error.message
-    return FindingKind.DAMAGED, f"the bytes that were written are no image: {error.message}"
+    row, data = output
+    found = partial(Finding, file_name=row["file_name"], source_path=row["source_path"])
+    problem = data if isinstance(data, ImageError) else _problem(codec, data, row)
+    if not isinstance(problem, ImageError):
+        return found(FindingKind.DAMAGED, detail=problem) if problem else None
+    if problem.code is ErrorCode.SOURCE_NOT_FOUND:
+        return found(FindingKind.MISSING, detail="there is no such file", present=False)
+    return found(FindingKind.UNREADABLE, detail=problem.message)
+
+
+def _problem(codec: Codec, data: bytes, row: Row) -> str | ImageError:
+    """Say in what an output's bytes are not what the manifest says; nothing if they are.
+
+    No decoder sees bytes that are not those that were written. An `ImageError` is no proof of damage.
+    """
+    if len(data) != row["output_bytes"]:
+        return f"{len(data):,} bytes instead of {row['output_bytes']:,}"
+    if hashlib.sha256(data).hexdigest() != row["output_sha256"]:
+        [described] = codec.run(Operation.DESCRIBE, ORDERS, [data])
+        return f"other bytes than were written: {described if isinstance(described, str) else 'no image'}"
+    [image] = codec.run(Operation.INSPECT, ORDERS, [data])
+    if isinstance(image, ImageError):
+        if image.code in {ErrorCode.DECODE_MEMORY, ErrorCode.DECODE_TIMEOUT}:
+            return image
+        return f"the bytes that were written are no image: {image.message}"
+    assert isinstance(image, Inspected)  # noqa: S101 - what the codec process was asked for
+    wanted = Inspected(row["format"], row["width"], row["height"], row["channels"])
+    return "" if image == wanted else f"{_say(image)}, where the manifest says {_say(wanted)}"
 
 
 def _say(image: Inspected) -> str:

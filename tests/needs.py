@@ -18,7 +18,7 @@ def needs(program: str, package: str, *, folders: str = "") -> str:
         package: the Debian package that has it; `.ci/run` installs it.
         folders: a pattern of folders below / to look in, beside PATH.
     """
-    found = shutil.which(program) or next(map(str, sorted(Path("/").glob(f"{folders}/{program}"))), None)
+    found = shutil.which(program) or next(map(str, sorted(Path("/").glob(f"{folders}/{program}".lstrip("/")))), None)
     return found or cannot(f"{program} is not installed (apt-get install {package})")
 
 

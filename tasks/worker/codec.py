@@ -18,8 +18,8 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -65,21 +65,6 @@ Answer: TypeAlias = Transformed | Inspected | Picture | str | bytes | ImageError
 """What came of an image. The output of a `Transformed` lies in its batch, until that is released."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What has come of the next images of a batch, and whether that is all of them."""
-
-    batch: SharedBatch
-    answers: list[Answer]
-    finished: bool
-
-
-def longest_seconds(rules: Rules) -> float:
-    """Return for how many seconds, by the clock, a worker may be at an image: three processes."""
-    orders = Orders(max_pixels=rules.max_pixels, max_image_seconds=rules.max_image_seconds)
-    return 3 * (START_SECONDS + PATIENCE * orders.seconds_for(rules.max_pixels) + END_SECONDS)
-
-
 @dataclass(slots=True)
 class _Submitted:
     """A batch that a codec process has or is to get."""
@@ -91,11 +76,6 @@ class _Submitted:
 
     killed_at: int | None = None
     """The image at which a fresh process was killed from outside."""
-
-    @property
-    def is_at_an_image(self) -> bool:
-        """Whether an image was begun of which there is no answer."""
-        return self.batch.begun > self.taken
 
     @property
     def is_finished(self) -> bool:
@@ -124,59 +104,46 @@ class Codec:
     def __init__(self) -> None:
         self._process: _Process | None = None
         self._submitted: deque[_Submitted] = deque()
-        self._batches: list[SharedBatch | None] = []
         self._free: list[SharedBatch] = []
         self._idle_deaths = 0
         self._still_since: tuple[SharedBatch, int] | None = None
         self._still_seconds = 0.0
 
-    def start(self) -> None:
-        """Start the process, unless there is one; does not wait until it is ready."""
+    def start(self) -> _Process:
+        """Return the process, started if there is none; does not wait until it is ready."""
         if self._process is None:
             self._process = _Process()
             for submitted in self._submitted:
                 submitted.batch.rewind(submitted.taken)
                 self._process.send(submitted.batch)
+        return self._process
 
     def take_batch(self) -> SharedBatch:
-        """Return memory for a batch that nobody uses. Reset it before it is filled."""
-        if self._free:
-            return self._free.pop()
-        batch = SharedBatch.create()
-        if None in self._batches:
-            batch.number = self._batches.index(None)
-            self._batches[batch.number] = batch
-        else:
-            batch.number = len(self._batches)
-            self._batches.append(batch)
-        return batch
+        """Return memory for a batch that nobody uses; what is not released is never used again."""
+        return self._free.pop() if self._free else SharedBatch.create()
 
     def release(self, batch: SharedBatch) -> None:
         """Let the memory of a batch be used for another one."""
         self._free.append(batch)
 
-    def forget(self, batch: SharedBatch) -> None:
-        """Never use the memory of a batch again: a read that hangs may still write to it."""
-        self._batches[batch.number] = None
-
     def submit(self, batch: SharedBatch, orders: Orders) -> None:
         """Hand a batch over. Batches are worked in this order."""
-        self.start()
+        process = self.start()
         self._submitted.append(_Submitted(batch, orders))
-        if self._process:
-            self._process.send(batch)
+        process.send(batch)
 
-    def collect(self) -> Answers:
-        """Return what has come of the next images of the batch that was submitted first, after at most a tick.
+    def collect(self) -> tuple[list[Answer], bool]:
+        """Wait for the batch that was submitted first, for a tick at most.
 
         An image that brings down its process is answered by `decode.crash`, `decode.timeout` or `decode.memory`.
+
+        Returns:
+            What has come of the next of its images, and whether that is all of them.
 
         Raises:
             DarkroomError: no codec process can be started.
         """
-        self.start()
-        process, submitted = self._process, self._submitted[0]
-        assert process is not None  # noqa: S101 - for the type checker
+        process, submitted = self.start(), self._submitted[0]
         started = time.monotonic()
         downfall = process.wait(submitted.orders)
         answers, nonsense = self._take_answers(process, submitted)
@@ -188,13 +155,14 @@ class Codec:
             answers += self._blame(process, submitted, downfall)
         if submitted.is_finished:
             self._submitted.popleft()
-        return Answers(submitted.batch, answers, submitted.is_finished)
+        return answers, submitted.is_finished
 
     def close(self) -> None:
-        """End the process, if there is one, and forget all batches."""
+        """End the process, if there is one, and forget what was submitted."""
         if self._process:
             self._process.close()
-        self.__init__()  # type: ignore[misc]
+            self._process = None
+        self._submitted.clear()
 
     def run(self, operation: Operation, orders: Orders, sources: Sequence[bytes]) -> Iterator[Answer]:
         """Yield what comes of a few images; each is copied, and its output valid until the next is asked for."""
@@ -207,9 +175,8 @@ class Codec:
             self.submit(batch, orders)
             finished = False
             while not finished:
-                found = self.collect()
-                yield from found.answers
-                finished = found.finished
+                answers, finished = self.collect()
+                yield from answers
             self.release(batch)
 
     def _take_answers(self, process: _Process, submitted: _Submitted) -> tuple[list[Answer], _Downfall | None]:
@@ -219,7 +186,7 @@ class Codec:
             try:
                 answer = _read_answer(submitted.batch, submitted.taken)
             except ValueError:
-                return answers, _NONSENSE
+                return answers, _Downfall(ErrorCode.DECODE_CRASH, "the codec process answered nonsense")
             if isinstance(answer, ImageError) and answer.code is ErrorCode.DECODE_MEMORY and process.answers:
                 return answers, _Downfall(answer.code, answer.message)
             answers.append(answer)
@@ -230,17 +197,15 @@ class Codec:
 
     def _overdue(self, submitted: _Submitted, seconds: float) -> _Downfall | None:
         """Return the process's downfall if it has been at the same image for too long, these last seconds included."""
-        now_at = submitted.batch, submitted.batch.begun
-        if now_at != self._still_since:
-            self._still_since, self._still_seconds = now_at, 0.0
+        batch, orders = submitted.batch, submitted.orders
+        if self._still_since != (batch, batch.begun):
+            self._still_since, self._still_seconds = (batch, batch.begun), 0.0
         # When all of this was stopped for an hour, the image has not had an hour.
         self._still_seconds += min(seconds, TICK_SECONDS)
-        orders = submitted.orders
-        if submitted.is_at_an_image:
+        allowed = START_SECONDS
+        if batch.begun > submitted.taken:
             least, most = orders.seconds_for(0), orders.seconds_for(orders.max_pixels)
-            allowed = PATIENCE * max(least, min(most, submitted.batch.seconds))
-        else:
-            allowed = START_SECONDS
+            allowed = PATIENCE * max(least, min(most, batch.seconds))
         return _too_long(orders) if self._still_seconds >= allowed else None
 
     def _blame(self, process: _Process, submitted: _Submitted, downfall: _Downfall) -> list[Answer]:
@@ -248,17 +213,16 @@ class Codec:
         self._still_since = None
         if submitted.is_finished:
             return []
-        if not submitted.is_at_an_image:
+        if submitted.batch.begun <= submitted.taken:
             self._idle_deaths += 1
             if self._idle_deaths >= MAX_IDLE_DEATHS:
                 raise _no_process(end_server() or downfall.message)
             return []
-        fresh = not process.answers
         if downfall.code is not ErrorCode.DECODE_TIMEOUT:
-            if fresh and downfall.from_outside and submitted.killed_at != submitted.taken:
-                submitted.killed_at = submitted.taken
+            if process.answers:
                 return []
-            if not fresh:
+            if downfall.from_outside and submitted.killed_at != submitted.taken:
+                submitted.killed_at = submitted.taken
                 return []
         submitted.taken += 1
         return [ImageError(downfall.code, downfall.message)]
@@ -275,36 +239,17 @@ def thread_codec() -> Codec:
     return codec
 
 
-def start_server() -> _Server:
-    """Start the process that codec processes are forked from, unless there is one; does not wait until it is ready.
-
-    Processes that are forked from this one share it.
-    """
-    with _shared.lock:
-        _shared.server = _shared.server or _Server()
-        return _shared.server
-
-
-def end_server() -> str:
-    """End that process with all that it has forked, if there is one; return the last line that it said."""
-    with _shared.lock:
-        server, _shared.server = _shared.server, None
-    return server.close() if server else ""
-
-
-@dataclass(slots=True)
-class _Shared:
-    """What the threads of this process share."""
-
-    server: _Server | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-_shared = _Shared()
+def longest_seconds(rules: Rules) -> float:
+    """Return for how many seconds, by the clock, a worker may be at an image: three processes."""
+    orders = Orders(max_pixels=rules.max_pixels, max_image_seconds=rules.max_image_seconds)
+    return 3 * (START_SECONDS + PATIENCE * orders.seconds_for(rules.max_pixels) + END_SECONDS)
 
 
 class _Server:
     """The process that codec processes are forked from; see `tasks.worker.codec_server`."""
+
+    current: ClassVar[_Server | None] = None
+    lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self) -> None:
         self._requests, theirs = socket.socketpair()
@@ -322,11 +267,7 @@ class _Server:
             except OSError as error:
                 self._requests.close()
                 raise _no_process(str(error)) from error
-
-    @property
-    def pid(self) -> int:
-        """The server's process number."""
-        return self._process.pid
+        self.pid = self._process.pid
 
     def fork(self, channel: socket.socket, lifeline: socket.socket) -> None:
         """Request a codec process; raises `OSError` if the server is gone."""
@@ -340,6 +281,23 @@ class _Server:
         return errors.decode(errors="replace").strip().rpartition("\n")[2]
 
 
+def start_server() -> _Server:
+    """Start the process that codec processes are forked from, unless there is one; does not wait until it is ready.
+
+    Processes that are forked from this one share it.
+    """
+    with _Server.lock:
+        _Server.current = _Server.current or _Server()
+        return _Server.current
+
+
+def end_server() -> str:
+    """End that process with all that it has forked, if there is one; return the last line that it said."""
+    with _Server.lock:
+        server, _Server.current = _Server.current, None
+    return server.close() if server else ""
+
+
 class _Process:
     """A codec process, as its worker sees it."""
 
@@ -347,13 +305,12 @@ class _Process:
         self.answers = 0
         """How many images it has answered for."""
 
-        self._known: dict[int, SharedBatch] = {}
         self._channel, channel = socket.socketpair()
         self._lifeline, lifeline = socket.socketpair()
         with channel, lifeline:
             try:
                 _fork(channel, lifeline)
-            except BaseException:
+            except DarkroomError:
                 self._channel.close()
                 self._lifeline.close()
                 raise
@@ -361,11 +318,9 @@ class _Process:
         self._poll.register(self._channel, select.POLLIN)
 
     def send(self, batch: SharedBatch) -> None:
-        """Tell it to work a batch; the memory goes along if it does not have it yet."""
-        descriptors = [] if self._known.get(batch.number) is batch else [batch.descriptor]
-        with suppress(OSError):  # it has ended, which `receive` finds
-            socket.send_fds(self._channel, [bytes((batch.number,))], descriptors)
-        self._known[batch.number] = batch
+        """Tell it to work a batch."""
+        with suppress(OSError):  # it has ended, which `wait` finds
+            socket.send_fds(self._channel, [b"b"], [batch.descriptor])
 
     def wait(self, orders: Orders) -> _Downfall | None:
         """Wait until it has finished a batch, for a tick at most; return why it ended if it has."""
@@ -387,10 +342,9 @@ class _Process:
     def _exit_code(self) -> int | None:
         """Return how the process has ended; None if its server is gone, or does not say."""
         self._lifeline.settimeout(END_SECONDS)
-        try:
+        message = b""
+        with suppress(OSError):
             message = self._lifeline.recv(EXIT_CODE.size)
-        except OSError:
-            message = b""
         return EXIT_CODE.unpack(message)[0] if len(message) == EXIT_CODE.size else None
 
     def _why_it_ended(self, orders: Orders) -> _Downfall:
@@ -414,9 +368,6 @@ def _fork(channel: socket.socket, lifeline: socket.socket) -> None:
         start_server().fork(channel, lifeline)
     except OSError as error:
         raise _no_process(end_server() or str(error)) from error
-
-
-_NONSENSE = _Downfall(ErrorCode.DECODE_CRASH, "the codec process answered nonsense")
 
 
 def _too_long(orders: Orders) -> _Downfall:

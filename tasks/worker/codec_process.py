@@ -22,14 +22,14 @@ from tasks.errors import ErrorCode, as_image_error
 from tasks.imaging.facts import Allow, Transformed
 from tasks.imaging.inspect import describe_bytes, inspect_image
 from tasks.imaging.sheet import draw_sheet
-from tasks.imaging.thumbnail import preview, thumbnail
+from tasks.imaging.thumbnail import Thumbnail, preview, thumbnail
 from tasks.imaging.transform import transform
 from tasks.worker.orders import FAILED, MADE, Failure, Orders
 from tasks.worker.shared_batch import Operation, SharedBatch
 
 
 def serve(channel: socket.socket) -> None:
-    """Work one batch after the other. A message is the number of a batch; a new one's memory comes with it."""
+    """Work one batch after the other, of which the memory comes with a message."""
     limits = _Limits()
     batches: dict[int, SharedBatch] = {}
     while True:
@@ -38,9 +38,12 @@ def serve(channel: socket.socket) -> None:
         waited = time.perf_counter() - started
         if not message:
             return
-        if descriptors:
-            batches[message[0]] = SharedBatch(descriptors[0])
-        batch = batches[message[0]]
+        memory = os.fstat(descriptors[0]).st_ino
+        if memory in batches:
+            os.close(descriptors[0])
+        else:
+            batches[memory] = SharedBatch(descriptors[0])
+        batch = batches[memory]
         batch.refresh()
         batch.set_waited(waited)
         _work(batch, limits)
@@ -85,7 +88,7 @@ def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> 
 
 
 _TRANSFORMED = TypeAdapter(Transformed)
-_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+_json = TypeAdapter(Any).dump_json
 
 
 def _transform(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes | memoryview, bytes]:
@@ -93,35 +96,22 @@ def _transform(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes | 
     return made.data, _TRANSFORMED.dump_json(made, exclude={"data"})
 
 
-def _inspect(data: memoryview, _: Orders, allow: Allow) -> tuple[bytes, bytes]:
-    return b"", _ANY.dump_json(inspect_image(bytes(data), allow))
-
-
-def _describe(data: memoryview, _: Orders, __: Allow) -> tuple[bytes, bytes]:
-    return b"", _ANY.dump_json(describe_bytes(bytes(data)))
-
-
-def _thumbnail(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes, bytes]:
-    width, height, pixels = thumbnail(bytes(data), orders.side, orders.recipe.background_rgb, allow)
-    return pixels, _ANY.dump_json((width, height))
-
-
-def _preview(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes, bytes]:
-    width, height, pixels = preview(bytes(data), orders.side, orders.max_pixels, allow)
-    return pixels, _ANY.dump_json((width, height))
-
-
-def _sheet(data: memoryview, _: Orders, __: Allow) -> tuple[bytes, bytes]:
-    return draw_sheet(bytes(data)), b"null"
+def _picture(shown: Thumbnail) -> tuple[bytes, bytes]:
+    width, height, pixels = shown
+    return pixels, _json((width, height))
 
 
 _OPERATIONS: dict[Operation, Callable[[memoryview, Orders, Allow], tuple[bytes | memoryview, bytes]]] = {
     Operation.TRANSFORM: _transform,
-    Operation.INSPECT: _inspect,
-    Operation.DESCRIBE: _describe,
-    Operation.THUMBNAIL: _thumbnail,
-    Operation.PREVIEW: _preview,
-    Operation.SHEET: _sheet,
+    Operation.INSPECT: lambda data, _, allow: (b"", _json(inspect_image(bytes(data), allow))),
+    Operation.DESCRIBE: lambda data, *_: (b"", _json(describe_bytes(bytes(data)))),
+    Operation.THUMBNAIL: lambda data, orders, allow: _picture(
+        thumbnail(bytes(data), orders.side, orders.recipe.background_rgb, allow)
+    ),
+    Operation.PREVIEW: lambda data, orders, allow: _picture(
+        preview(bytes(data), orders.side, orders.max_pixels, allow)
+    ),
+    Operation.SHEET: lambda data, *_: (draw_sheet(bytes(data)), b"null"),
 }
 """By operation: what returns an output and the JSON about it. Raises `ImageError`."""
 

@@ -50,9 +50,6 @@ class SharedBatch:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self.number = 0
-        """What its worker calls it."""
-
         self.operations: list[Operation] = []
         """What its worker wants done with each image."""
 
@@ -82,8 +79,6 @@ class SharedBatch:
         """Map what the other process has added."""
         if os.fstat(self.descriptor).st_size != len(self._view):
             self._map()
-
-    # The worker's side
 
     def reset(self, orders: bytes) -> None:
         """Begin another batch, for which the codec process gets these orders."""
@@ -128,8 +123,6 @@ class SharedBatch:
             raise ValueError(f"an answer at {bounds} in {len(self._view)} bytes")
         return self._view[start:middle], self._view[answer:end]
 
-    # Both sides
-
     @property
     def images(self) -> int:
         """How many images there are."""
@@ -168,8 +161,6 @@ class SharedBatch:
             os.ftruncate(self.descriptor, -(-end // mmap.PAGESIZE) * mmap.PAGESIZE)
             self._map()
         return self._view[start:end]
-
-    # The codec process's side
 
     @property
     def orders(self) -> bytes:

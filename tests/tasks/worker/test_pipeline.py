@@ -20,10 +20,10 @@ from tasks.storage import LocalFolder
 from tasks.worker import pipeline as pipeline_module
 from tasks.worker import retries
 from tasks.worker.codec import Codec, thread_codec
+from tasks.worker.images import Images
 from tasks.worker.pipeline import READ_AHEAD, SUBMITTED, WRITTEN_BEHIND, Pipeline
 from tasks.worker.retries import FIRST_BACKOFF_SECONDS, TRIES
 from tasks.worker.shared_batch import IMAGES, SharedBatch
-from tasks.worker.transforming import Transforming
 from tests.poisoned import met, poison
 from tests.tasks.helpers import destination_in, journal_rows, plan_rows, prepare, unprivileged, write_image
 from tests.tasks.shards import shard_of, work
@@ -190,7 +190,7 @@ def test_bytes_in_flight_are_bounded_whatever_is_slow(source, place, monkeypatch
 
     monkeypatch.setattr(Pipeline, "_read", noted)
     monkeypatch.setattr(SharedBatch, "create", lambda: memories.append(1) or create())
-    monkeypatch.setattr(Transforming, "_finish", lambda self, image: time.sleep(0.002) or self._row(image, status="ok"))
+    monkeypatch.setattr(Images, "_finish", lambda self, image: time.sleep(0.002) or self._row(image, status="ok"))
     monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", limit * each)
     thread_codec().close()
     _, [result] = work(source, place, recipe=recipe)
@@ -298,8 +298,8 @@ def test_a_file_larger_than_memory_costs_only_itself(source, place):
 def parts(monkeypatch):
     """How many images were handed on at a time."""
     sizes = []
-    finish = Transforming.finish
-    monkeypatch.setattr(Transforming, "finish", lambda self, items: sizes.append(len(items)) or finish(self, items))
+    finish = Images.finish
+    monkeypatch.setattr(Images, "finish", lambda self, items: sizes.append(len(items)) or finish(self, items))
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""What is done with a source image before and after its transform: read and hash it, write its output, make its row."""
+"""Images before and after their transform: read and hashed, their outputs written, their rows made."""
 
 from __future__ import annotations
 
@@ -19,28 +19,37 @@ from tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError,
 from tasks.imaging import SourceFacts, Transformed
 from tasks.journal import Row
 from tasks.manifest import OUTPUT_KEPT
-from tasks.moved import former_output
+from tasks.moved import FACTS_COLUMNS, OUTPUT_COLUMNS, former_output
 from tasks.naming import output_name
 from tasks.recipe import Job
 from tasks.storage import FileVersion, LocalFolder
+from tasks.worker.codec import Answer
 from tasks.worker.orders import Orders
-from tasks.worker.pipeline import Item, Stage
 from tasks.worker.retries import with_retries
 from tasks.worker.shared_batch import Operation, SharedBatch
 
 
 @dataclass(slots=True)
-class Image(Item):
-    """A source image on its way to an output."""
+class Image:
+    """An image on its way through a worker."""
 
+    planned: Row
+    attempts: int
     version: FileVersion | None = None
     sha256: str | None = None
-    attempts: int = 0
     read_ms: float = 0.0
+    source: tuple[int, int] = (0, 0)
+    """Where its bytes start and end in its batch."""
+
+    operation: Operation | None = None
+    """What the codec process is to do with it, if anything."""
+
+    answer: Answer | None = None
+    """What came of it: a `Transformed`, or an `ImageError`."""
 
 
-class Transforming(Stage[Image, Row]):
-    """Makes outputs of source images.
+class Images:
+    """Reads images and writes their outputs.
 
     Args:
         job: what the run is to do.
@@ -52,13 +61,9 @@ class Transforming(Stage[Image, Row]):
 
     def __init__(self, job: Job, shard: int, memory: int | None, wanted: Callable[[], bool]) -> None:
         rules = job.rules
-        orders = Orders(
-            recipe=job.recipe,
-            max_pixels=rules.max_pixels,
-            max_image_seconds=rules.max_image_seconds,
-            memory=memory,
-        )
-        super().__init__(orders, rules.max_read_seconds)
+        limits = {"max_pixels": rules.max_pixels, "max_image_seconds": rules.max_image_seconds, "memory": memory}
+        self.orders = Orders(recipe=job.recipe, **limits)
+        self.max_read_seconds = rules.max_read_seconds
         self._job = job
         self._wanted = wanted
         self._source = LocalFolder(os.fsencode(job.source), confined=not rules.follow_symlinks)
@@ -66,7 +71,7 @@ class Transforming(Stage[Image, Row]):
         self._destination = LocalFolder(os.fsencode(destination.root))
         self._images = LocalFolder(os.fsencode(destination.images))
         # A lossy format takes far less than a byte a pixel; PNG may take all four.
-        self._output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)
+        self.output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)
         self._common: Row = {
             "run_id": job.run_id,
             "shard": shard,
@@ -74,13 +79,9 @@ class Transforming(Stage[Image, Row]):
             "recipe_id": job.recipe_id,
         }
 
-    def size_of(self, planned: Row) -> tuple[int, int]:
-        """Return the size that was listed, and what an output of the recipe may take."""
-        return planned["source_size"] or 0, self._output_bytes
-
     def read(self, planned: Row, batch: SharedBatch) -> Image:
         """Read and hash an image, which need not be made if there is an output of the same bytes already."""
-        image = Image(planned, attempts=planned["attempts"] + 1)
+        image = Image(planned, planned["attempts"] + 1)
         started = time.perf_counter()
         with _as_answer(image, ErrorCode.SOURCE_FAILED):
             limit = self._job.rules.max_source_bytes
@@ -100,11 +101,7 @@ class Transforming(Stage[Image, Row]):
             batch.keep(len(made.data))
         return made
 
-    def unread(self, planned: Row, error: ImageError) -> Image:
-        """Return an image whose reading did not end."""
-        return Image(planned, attempts=planned["attempts"] + 1, answer=error)
-
-    def finish(self, items: list[Image]) -> list[Row]:
+    def finish(self, images: list[Image]) -> list[Row]:
         """Write outputs, and return a row for each image.
 
         Raises:
@@ -112,7 +109,7 @@ class Transforming(Stage[Image, Row]):
         """
         if not self._wanted():
             raise DarkroomError(f"Run {self._job.run_id} has ended; what it had finished, another has adopted.")
-        return [self._finish(image) for image in items]
+        return [self._finish(image) for image in images]
 
     def _finish(self, image: Image) -> Row:
         made, columns = image.answer, {}
@@ -133,20 +130,9 @@ class Transforming(Stage[Image, Row]):
             **_facts_columns(made.facts),
             "status": "ok",
             "file_name": f"images/{file_name}",
-            "format": made.format,
-            "width": made.width,
-            "height": made.height,
-            "channels": made.channels,
             "output_bytes": len(made.data),
             "output_sha256": hashlib.sha256(made.data).hexdigest(),
-            "scale_x": made.scale_x,
-            "scale_y": made.scale_y,
-            "offset_x": made.offset_x,
-            "offset_y": made.offset_y,
-            "warnings": list(made.warnings),
-            "decode_ms": made.decode_ms,
-            "resize_ms": made.resize_ms,
-            "encode_ms": made.encode_ms,
+            **{name: getattr(made, name) for name in (*OUTPUT_COLUMNS, "decode_ms", "resize_ms", "encode_ms")},
             "write_ms": _ms_since(started),
         }
 
@@ -183,14 +169,7 @@ class Transforming(Stage[Image, Row]):
 
 
 def _facts_columns(facts: SourceFacts) -> Row:
-    return {
-        "source_format": facts.format,
-        "source_mode": facts.mode,
-        "source_width": facts.width,
-        "source_height": facts.height,
-        "orientation": facts.orientation,
-        "frames": facts.frames,
-    }
+    return {name: getattr(facts, name.removeprefix("source_")) for name in FACTS_COLUMNS}
 
 
 @contextmanager
