@@ -21,7 +21,7 @@ from PIL import Image
 from benchmarks.measure import ROOT
 from data.photos import encoded, photo
 from tasks.imaging.codecs import configure_codecs
-from tasks.imaging.limits import BYTES_PER_PIXEL, memory_bound
+from tasks.imaging.limits import BYTES_PER_PIXEL, memory_limit
 from tasks.imaging.transform import transform
 from tasks.recipe import Recipe
 
@@ -95,7 +95,7 @@ def main() -> None:
             path = Path(folder, "image")
             path.write_bytes(data)
             peaks, seconds = zip(*(_measured_apart(path, size, options.side) for size in SIZES), strict=True)
-            over = "   OVER" if max(peaks) > memory_bound(len(data), pixels) else ""
+            over = "   OVER" if max(peaks) > memory_limit(pixels, len(data)) else ""
             memory = "".join(f"{peak / pixels:11.1f}" for peak in peaks)
             took = "".join(f"{each * 1e6 / pixels:8.3f}" for each in seconds)
             print(f"{name:24} {memory} {took}{over}", flush=True)

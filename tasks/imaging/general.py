@@ -1,4 +1,4 @@
-"""The general lane: every other format through Pillow, brought to 8-bit sRGB without losing what it means."""
+"""Every other format through Pillow, brought to 8-bit sRGB without losing what it means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fast lane: JPEG straight to the smallest size that its DCT offers above the target."""
+"""JPEG straight to the smallest size that its DCT offers above the target."""
 
 from __future__ import annotations
 
