@@ -19,7 +19,7 @@ from tasks.recipe import Job
 from tasks.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
 from tasks.worker.codec import thread_codec
 from tasks.worker.images import Images, worker_name
-from tasks.worker.pipeline import Pipeline, Waits
+from tasks.worker.pipeline import Pipeline
 
 UNWRITABLE_IMAGES = 20
 """When so many outputs in a row can't be written, it may not be for them."""
@@ -37,9 +37,6 @@ class ShardResult:
     unchanged: int = 0
     resumed: int = 0
     """Images that a former attempt had finished already."""
-
-    waits: Waits = field(default_factory=Waits)
-    """How often the codec process waited for images."""
 
     seconds: float = 0.0
     source_bytes: int = 0
@@ -105,7 +102,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
     finally:
         if workspace.job.exists():
             journal.flush()
-    return tally.result(pipeline.waits)
+    return tally.result()
 
 
 def _check_writable(destination: Destination, row: Row) -> None:
@@ -162,14 +159,13 @@ class _Tally:
             self._told_at = time.monotonic()
             tell(self._shard, self._status.total(), self._status["failed"])
 
-    def result(self, waits: Waits) -> ShardResult:
+    def result(self) -> ShardResult:
         return ShardResult(
             number=self._shard.number,
             ok=self._status["ok"],
             failed=self._status["failed"],
             unchanged=self._status["unchanged"],
             resumed=self._resumed,
-            waits=waits,
             seconds=time.monotonic() - self._started,
             source_bytes=self._source_bytes,
             output_bytes=self._output_bytes,

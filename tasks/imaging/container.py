@@ -11,7 +11,7 @@ from tasks.imaging.gif import gif_size
 from tasks.imaging.ico import ico_size, png_in_icon
 from tasks.imaging.jpeg2000 import lacks_tiles
 from tasks.imaging.png import is_complete_png, is_cut_in_pixels, png_for_decoding, png_size, refuse_damaged_png
-from tasks.imaging.tiff import lacks_parts, refuse_damaged_parts, refuse_incomplete_tiff, tiff_size
+from tasks.imaging.tiff import lacks_parts, refuse_damaged_parts, tiff_size
 from tasks.imaging.webp import is_cut_webp, webp_ends_in_zeros, webp_size
 
 if TYPE_CHECKING:
@@ -38,12 +38,6 @@ def declared_size(image_format: str, data: bytes) -> Size | None:
         return readers[image_format](data) if image_format in readers else None
     except MALFORMED:
         return None
-
-
-def refuse_incomplete(image_format: str, data: bytes) -> None:
-    """Raise `ImageError` for a file that lacks a part of its picture, where its reader would not notice."""
-    if image_format == "tiff":
-        refuse_incomplete_tiff(data)
 
 
 def for_decoding(image_format: str, data: bytes) -> bytes:

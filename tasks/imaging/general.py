@@ -14,7 +14,6 @@ from tasks.imaging.container import (
     ends_early,
     for_decoding,
     refuse_damaged_pixels,
-    refuse_incomplete,
     refuse_wrong_checksums,
 )
 from tasks.imaging.exif import read_orientation
@@ -25,7 +24,7 @@ from tasks.imaging.limits import MAX_FRAMES, refuse_too_many_pixels
 from tasks.imaging.png import count_png_frames, png_exif, png_profile
 from tasks.imaging.readers import READERS, AvifReader, TiffReader
 from tasks.imaging.samples import to_pixels
-from tasks.imaging.tiff import HEIGHT, WIDTH, count_tiff_pages
+from tasks.imaging.tiff import HEIGHT, WIDTH, count_tiff_pages, refuse_incomplete_tiff
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -55,7 +54,8 @@ def open_image(image_format: str, data: bytes, max_pixels: int, allow: Allow) ->
         refuse_too_many_pixels(facts, max_pixels)
         allow(facts.width * facts.height)
     try:
-        refuse_incomplete(image_format, data)
+        if image_format == "tiff":
+            refuse_incomplete_tiff(data)
         image = READERS[image_format](io.BytesIO(for_decoding(image_format, data)))
         opened = _describe(image_format, data, image)
     except Exception as error:

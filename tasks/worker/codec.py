@@ -182,7 +182,7 @@ class Codec:
     def _take_answers(self, process: _Process, submitted: _Submitted) -> tuple[list[Answer], _Downfall | None]:
         """Return the answers that are there, and what speaks against the process if one of them does."""
         answers: list[Answer] = []
-        while submitted.taken < min(submitted.batch.done, len(submitted.batch.operations)):
+        while submitted.taken < min(submitted.batch.head.done, len(submitted.batch.operations)):
             try:
                 answer = _read_answer(submitted.batch, submitted.taken)
             except ValueError:
@@ -198,14 +198,14 @@ class Codec:
     def _overdue(self, submitted: _Submitted, seconds: float) -> _Downfall | None:
         """Return the process's downfall if it has been at the same image for too long, these last seconds included."""
         batch, orders = submitted.batch, submitted.orders
-        if self._still_since != (batch, batch.begun):
-            self._still_since, self._still_seconds = (batch, batch.begun), 0.0
+        if self._still_since != (batch, batch.head.begun):
+            self._still_since, self._still_seconds = (batch, batch.head.begun), 0.0
         # When all of this was stopped for an hour, the image has not had an hour.
         self._still_seconds += min(seconds, TICK_SECONDS)
         allowed = START_SECONDS
-        if batch.begun > submitted.taken:
+        if batch.head.begun > submitted.taken:
             least, most = orders.seconds_for(0), orders.seconds_for(orders.max_pixels)
-            allowed = PATIENCE * max(least, min(most, batch.seconds))
+            allowed = PATIENCE * max(least, min(most, batch.head.seconds))
         return _too_long(orders) if self._still_seconds >= allowed else None
 
     def _blame(self, process: _Process, submitted: _Submitted, downfall: _Downfall) -> list[Answer]:
@@ -213,7 +213,7 @@ class Codec:
         self._still_since = None
         if submitted.is_finished:
             return []
-        if submitted.batch.begun <= submitted.taken:
+        if submitted.batch.head.begun <= submitted.taken:
             self._idle_deaths += 1
             if self._idle_deaths >= MAX_IDLE_DEATHS:
                 raise _no_process(end_server() or downfall.message)

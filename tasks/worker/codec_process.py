@@ -45,14 +45,14 @@ def serve(channel: socket.socket) -> None:
             batches[memory] = SharedBatch(descriptors[0])
         batch = batches[memory]
         batch.refresh()
-        batch.set_waited(waited)
+        batch.head.waited = waited
         _work(batch, limits)
         channel.sendall(message)
 
 
 def _work(batch: SharedBatch, limits: _Limits) -> None:
     orders = Orders.model_validate_json(batch.orders)
-    for image in range(batch.done, batch.images):
+    for image in range(batch.head.done, batch.head.images):
         failed = _answer(batch, image, orders, limits)
         if failed is ErrorCode.DECODE_MEMORY:
             # What the images before it left behind may be to blame: the worker tries it in a fresh process.

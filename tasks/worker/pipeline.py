@@ -217,9 +217,9 @@ class Pipeline:
     def _note_wait(self, working: _Working) -> None:
         if working.batch and working.is_submitted:
             # Before its first batch the process had none of this shard.
-            if self.waits.batches and working.batch.waited > 0.001:
+            if self.waits.batches and working.batch.head.waited > 0.001:
                 self.waits.waits += 1
-                self.waits.seconds += working.batch.waited
+                self.waits.seconds += working.batch.head.waited
             self.waits.batches += 1
 
     def _written(self) -> list[Row]:

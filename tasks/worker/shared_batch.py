@@ -1,16 +1,16 @@
 """A batch of images in memory that a worker shares with its codec process.
 
-A header comes first, with an entry for each image: where its source, its output and the answer about it lie. The worker
+A head comes first, with an entry for each image: where its source, its output and the answer about it lie. The worker
 lays sources one behind the other, the codec process lays outputs and answers behind them. Neither copies what the
-other wrote. Numbers are native-endian: both processes run on one machine.
+other wrote.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
-import struct
 import tempfile
 import weakref
 from enum import IntEnum
@@ -21,13 +21,6 @@ IMAGES = 8
 
 SIZE = 20 << 20
 """Bytes of a batch's memory. It grows for what is larger, up to any size, and gives back what is beyond this."""
-
-_COUNTS = struct.Struct("=IIII")  # images, begun, done, length of the orders
-_FIGURES = struct.Struct("=Qdd")  # bytes in use, seconds allowed to the image that was begun, seconds waited
-_ENTRY = struct.Struct("=QQQQQQQ")  # operation; start and end of source, output and answer
-_FIGURES_AT = _COUNTS.size
-_ENTRIES_AT = _FIGURES_AT + _FIGURES.size
-_ORDERS_AT = _ENTRIES_AT + IMAGES * _ENTRY.size
 
 
 class Operation(IntEnum):
@@ -41,6 +34,28 @@ class Operation(IntEnum):
     SHEET = 5
 
 
+class _Entry(ctypes.Structure):
+    """Where what belongs to an image starts and ends; an answer follows its output."""
+
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("operation", "start", "end", "output", "answer", "last"))
+
+
+class _Head(ctypes.Structure):
+    _fields_ = (
+        ("images", ctypes.c_uint64),
+        ("begun", ctypes.c_uint64),  # images that the codec process has begun
+        ("done", ctypes.c_uint64),  # images that it has answered for
+        ("seconds", ctypes.c_double),  # of processor time that the image may take that was begun last
+        ("waited", ctypes.c_double),  # seconds that the codec process had nothing to do before this batch
+        ("orders", ctypes.c_uint64),  # where the orders end
+        ("used", ctypes.c_uint64),  # where what is in use ends
+        ("entries", _Entry * IMAGES),
+    )
+
+
+_HEAD_BYTES = ctypes.sizeof(_Head)
+
+
 class SharedBatch:
     """The memory of one batch at a time. Only one thread, in either process, uses it at a time.
 
@@ -48,10 +63,13 @@ class SharedBatch:
         descriptor: of the memory; closed with this object.
     """
 
+    head: _Head
+    """What both processes say of the batch. A codec process that an image has taken over may say anything."""
+
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.operations: list[Operation] = []
-        """What its worker wants done with each image."""
+        """What the worker wants done with each image."""
 
         weakref.finalize(self, os.close, descriptor)
         self._map()
@@ -59,21 +77,22 @@ class SharedBatch:
     @classmethod
     def create(cls) -> Self:
         """Return new memory of `SIZE` bytes. Pages that are never touched take no room."""
-        if not hasattr(os, "memfd_create"):
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("darkroom-batch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+            os.ftruncate(descriptor, SIZE)
+            # Were the codec process to shrink it, the worker would be killed as it reads what is no longer there.
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+        else:
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
             os.ftruncate(descriptor, SIZE)
-            return cls(descriptor)
-        descriptor = os.memfd_create("darkroom-batch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        os.ftruncate(descriptor, SIZE)
-        # Were the codec process to shrink it, the worker would be killed as it reads what is no longer there.
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
         return cls(descriptor)
 
     def _map(self) -> None:
         # The memory that was mapped before is unmapped with the last view of it.
         self._memory = mmap.mmap(self.descriptor, os.fstat(self.descriptor).st_size)
         self._view = memoryview(self._memory)
+        self.head = _Head.from_buffer(self._memory)
 
     def refresh(self) -> None:
         """Map what the other process has added."""
@@ -85,30 +104,33 @@ class SharedBatch:
         if len(self._view) > SIZE and hasattr(mmap, "MADV_REMOVE"):
             self._memory.madvise(mmap.MADV_REMOVE, SIZE, len(self._view) - SIZE)
         self.operations = []
-        _COUNTS.pack_into(self._view, 0, 0, 0, 0, len(orders))
-        self._set_used(_ORDERS_AT + len(orders))
-        self._view[_ORDERS_AT : self.used] = orders
+        self.head.images = self.head.begun = self.head.done = 0
+        self.head.orders = self.head.used = _HEAD_BYTES + len(orders)
+        self._view[_HEAD_BYTES : self.head.used] = orders
 
     def place(self, size: int) -> memoryview:
         """Return so many bytes behind what is in use. They are in use once `keep` was called."""
-        start = self.used
-        return self._view_of(start, start + size)
+        end = self.head.used + size
+        if end > len(self._view):
+            os.ftruncate(self.descriptor, -(-end // mmap.PAGESIZE) * mmap.PAGESIZE)
+            self._map()
+        return self._view[self.head.used : end]
 
     def keep(self, size: int) -> tuple[int, int]:
         """Note that so many of the bytes that were placed last are in use; return where they start and end."""
-        start = self.used
-        self._set_used(start + size)
+        start = self.head.used
+        self.head.used = start + size
         return start, start + size
 
     def add(self, operation: Operation, start: int, end: int) -> None:
         """Add an image, of which these bytes are the source."""
-        _ENTRY.pack_into(self._view, _entry_at(len(self.operations)), operation, start, end, 0, 0, 0, 0)
+        self.head.entries[len(self.operations)] = (operation, start, end)
         self.operations.append(operation)
-        struct.pack_into("=I", self._view, 0, len(self.operations))
+        self.head.images = len(self.operations)
 
     def rewind(self, done: int) -> None:
         """Have a codec process begin with image `done`, counted from 0."""
-        struct.pack_into("=II", self._view, 4, done, done)
+        self.head.begun = self.head.done = done
 
     def answer(self, image: int) -> tuple[memoryview, memoryview]:
         """Return an image's output and the answer about it.
@@ -116,83 +138,34 @@ class SharedBatch:
         Raises:
             ValueError: they are not within the memory.
         """
-        _, _, _, *bounds = _ENTRY.unpack_from(self._view, _entry_at(image))
         self.refresh()
-        start, middle, answer, end = bounds
-        if not _ORDERS_AT <= start <= middle <= answer <= end <= len(self._view):
-            raise ValueError(f"an answer at {bounds} in {len(self._view)} bytes")
-        return self._view[start:middle], self._view[answer:end]
-
-    @property
-    def images(self) -> int:
-        """How many images there are."""
-        return int(_COUNTS.unpack_from(self._view)[0])
-
-    @property
-    def begun(self) -> int:
-        """How many images the codec process has begun."""
-        return int(_COUNTS.unpack_from(self._view)[1])
-
-    @property
-    def done(self) -> int:
-        """How many images the codec process has answered for."""
-        return int(_COUNTS.unpack_from(self._view)[2])
-
-    @property
-    def used(self) -> int:
-        """How many bytes are in use."""
-        return int(_FIGURES.unpack_from(self._view, _FIGURES_AT)[0])
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of processor time that the image may take that was begun last."""
-        return float(_FIGURES.unpack_from(self._view, _FIGURES_AT)[1])
-
-    @property
-    def waited(self) -> float:
-        """Seconds that the codec process had nothing to do before it got this batch."""
-        return float(_FIGURES.unpack_from(self._view, _FIGURES_AT)[2])
-
-    def _set_used(self, used: int) -> None:
-        struct.pack_into("=Q", self._view, _FIGURES_AT, used)
-
-    def _view_of(self, start: int, end: int) -> memoryview:
-        if end > len(self._view):
-            os.ftruncate(self.descriptor, -(-end // mmap.PAGESIZE) * mmap.PAGESIZE)
-            self._map()
-        return self._view[start:end]
+        entry = self.head.entries[image]
+        output, answer, last = entry.output, entry.answer, entry.last
+        if not _HEAD_BYTES <= output <= answer <= last <= len(self._view):
+            raise ValueError(f"an answer at {output}, {answer}, {last} in {len(self._view)} bytes")
+        return self._view[output:answer], self._view[answer:last]
 
     @property
     def orders(self) -> bytes:
         """What the worker wants of this batch."""
-        length = _COUNTS.unpack_from(self._view)[3]
-        return bytes(self._view[_ORDERS_AT : _ORDERS_AT + length])
+        return bytes(self._view[_HEAD_BYTES : self.head.orders])
 
     def source(self, image: int) -> tuple[Operation, memoryview]:
         """Return what to do with an image, and its bytes."""
-        operation, start, end, *_ = _ENTRY.unpack_from(self._view, _entry_at(image))
-        return Operation(operation), self._view[start:end]
+        entry = self.head.entries[image]
+        return Operation(entry.operation), self._view[entry.start : entry.end]
 
     def begin(self, image: int, seconds: float) -> None:
         """Note that an image is begun, and how many seconds of processor time it may take."""
-        struct.pack_into("=d", self._view, _FIGURES_AT + 8, seconds)
-        struct.pack_into("=I", self._view, 4, image + 1)
-
-    def set_waited(self, seconds: float) -> None:
-        """Note how long there was nothing to do."""
-        struct.pack_into("=d", self._view, _FIGURES_AT + 16, seconds)
+        self.head.seconds = seconds
+        self.head.begun = image + 1
 
     def finish(self, image: int, output: bytes | memoryview, answer: bytes) -> None:
         """Lay down an image's output and the answer about it, and note that it is done."""
-        start = self.used
-        middle, end = start + len(output), start + len(output) + len(answer)
-        view = self._view_of(start, end)
+        view = self.place(len(output) + len(answer))
         view[: len(output)] = output
         view[len(output) :] = answer
-        struct.pack_into("=QQQQ", self._view, _entry_at(image) + 24, start, middle, middle, end)
-        self._set_used(end)
-        struct.pack_into("=I", self._view, 8, image + 1)
-
-
-def _entry_at(image: int) -> int:
-    return _ENTRIES_AT + image * _ENTRY.size
+        start, last = self.keep(len(view))
+        entry = self.head.entries[image]
+        entry.output, entry.answer, entry.last = start, start + len(output), last
+        self.head.done = image + 1

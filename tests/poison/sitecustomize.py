@@ -100,7 +100,7 @@ def wander():
 
     def finish(self, image, output, answer):
         finish_well(self, image, output, answer)
-        shared_batch._ENTRY.pack_into(self._view, shared_batch._entry_at(image), 0, 0, 0, 1 << 40, 1 << 41, 1 << 41, 0)
+        self.head.entries[image].last = 1 << 40
 
     finish_well, shared_batch.SharedBatch.finish = shared_batch.SharedBatch.finish, finish
 
