@@ -17,7 +17,7 @@ from tasks.imaging.tiles import SIDE, Sheet, Tile
 from tasks.journal import Row
 from tasks.recipe import Job, Recipe
 from tasks.storage import LocalFolder
-from tasks.worker.codec import Answer, Codec, Picture
+from tasks.worker.codec import Codec
 from tasks.worker.orders import Orders
 from tasks.worker.shared_batch import Operation
 
@@ -160,15 +160,9 @@ def _output_tile(codec: Codec, orders: Orders, outputs: LocalFolder, image: Row)
         return Tile(caption=image["source_path"], alarm=wrong)
     if hashlib.sha256(data).hexdigest() == image["output_sha256"]:
         [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
-        if isinstance(shown, Picture):
-            return _tile(image["source_path"], shown)
+        if isinstance(shown, Tile):
+            return shown.model_copy(update={"caption": image["source_path"]})
     return Tile(caption=image["source_path"], alarm="damaged")
-
-
-def _tile(caption: str, shown: Answer | None, alarm: str = "") -> Tile:
-    if not isinstance(shown, Picture):
-        return Tile(caption=caption, alarm=alarm)
-    return Tile(caption=caption, alarm=alarm, width=shown.width, height=shown.height, pixels=shown.pixels)
 
 
 def _failure_tiles(codec: Codec, job: Job, images: Sequence[Row]) -> list[Tile]:
@@ -177,16 +171,19 @@ def _failure_tiles(codec: Codec, job: Job, images: Sequence[Row]) -> list[Tile]:
     tiles = []
     for image in images:
         seconds = min(PREVIEW_SECONDS, deadline - time.monotonic())
-        shown = _preview(codec, source, image, seconds) if image["error_code"] in PREVIEWED and seconds > 0 else None
-        tiles.append(_tile(image["source_path"], shown, image["error_code"]))
+        shown = _preview(codec, source, image, seconds) if image["error_code"] in PREVIEWED and seconds > 0 else Tile()
+        tiles.append(shown.model_copy(update={"caption": image["source_path"], "alarm": image["error_code"]}))
     return tiles
 
 
-def _preview(codec: Codec, source: LocalFolder, image: Row, seconds: float) -> Answer | None:
+def _preview(codec: Codec, source: LocalFolder, image: Row, seconds: float) -> Tile:
+    """Return what can still be seen of a broken image, if that is more than one colour, as what a decoder fills in."""
     try:
         data = source.read(image["source_path"], MAX_SOURCE_BYTES)
     except ImageError:
-        return None
+        return Tile()
     orders = Orders(max_pixels=MAX_PREVIEWED_PIXELS, max_image_seconds=seconds, memory=PREVIEW_BYTES, side=SIDE)
-    [shown] = codec.run(Operation.PREVIEW, orders, [data])
-    return shown
+    [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
+    if isinstance(shown, Tile) and shown.pixels != shown.pixels[:3] * (shown.width * shown.height):
+        return shown
+    return Tile()

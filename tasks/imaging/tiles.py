@@ -13,7 +13,7 @@ class Tile(BaseModel):
 
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
-    caption: str
+    caption: str = ""
     """What is written below; its end is kept where it is too long."""
 
     alarm: str = ""

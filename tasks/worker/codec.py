@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 
 from tasks.errors import DarkroomError, ErrorCode, ImageError
 from tasks.imaging import Inspected, Transformed
+from tasks.imaging.tiles import Tile
 from tasks.recipe import Rules
 from tasks.worker.orders import EXIT_CODE, FAILED, MADE, Failure, Orders
 from tasks.worker.shared_batch import IMAGES, Operation, SharedBatch
@@ -52,16 +53,7 @@ ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A small picture for people: width and height in pixels, and RGB bytes."""
-
-    width: int
-    height: int
-    pixels: bytes
-
-
-Answer: TypeAlias = Transformed | Inspected | Picture | str | bytes | ImageError
+Answer: TypeAlias = Transformed | Inspected | Tile | str | bytes | ImageError
 """What came of an image. The output of a `Transformed` lies in its batch, until that is released."""
 
 
@@ -403,7 +395,7 @@ def _read_answer(batch: SharedBatch, image: int) -> Answer:
     width, height = _SIZE.validate_json(text)
     if len(output) != 3 * width * height:
         raise ValueError(f"{len(output)} bytes for a picture of {width} × {height} pixels")
-    return Picture(width, height, bytes(output))
+    return Tile(width=width, height=height, pixels=bytes(output))
 
 
 _TRANSFORMED = TypeAdapter(Transformed)

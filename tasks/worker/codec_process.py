@@ -22,7 +22,7 @@ from tasks.errors import ErrorCode, as_image_error
 from tasks.imaging.facts import Allow, Transformed
 from tasks.imaging.inspect import describe_bytes, inspect_image
 from tasks.imaging.sheet import draw_sheet
-from tasks.imaging.thumbnail import Thumbnail, preview, thumbnail
+from tasks.imaging.thumbnail import thumbnail
 from tasks.imaging.transform import transform
 from tasks.worker.orders import FAILED, MADE, Failure, Orders
 from tasks.worker.shared_batch import Operation, SharedBatch
@@ -96,8 +96,8 @@ def _transform(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes | 
     return made.data, _TRANSFORMED.dump_json(made, exclude={"data"})
 
 
-def _picture(shown: Thumbnail) -> tuple[bytes, bytes]:
-    width, height, pixels = shown
+def _thumbnail(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes, bytes]:
+    width, height, pixels = thumbnail(bytes(data), orders, allow)
     return pixels, _json((width, height))
 
 
@@ -105,12 +105,7 @@ _OPERATIONS: dict[Operation, Callable[[memoryview, Orders, Allow], tuple[bytes |
     Operation.TRANSFORM: _transform,
     Operation.INSPECT: lambda data, _, allow: (b"", _json(inspect_image(bytes(data), allow))),
     Operation.DESCRIBE: lambda data, *_: (b"", _json(describe_bytes(bytes(data)))),
-    Operation.THUMBNAIL: lambda data, orders, allow: _picture(
-        thumbnail(bytes(data), orders.side, orders.recipe.background_rgb, allow)
-    ),
-    Operation.PREVIEW: lambda data, orders, allow: _picture(
-        preview(bytes(data), orders.side, orders.max_pixels, allow)
-    ),
+    Operation.THUMBNAIL: _thumbnail,
     Operation.SHEET: lambda data, *_: (draw_sheet(bytes(data)), b"null"),
 }
 """By operation: what returns an output and the JSON about it. Raises `ImageError`."""

@@ -38,7 +38,7 @@ class Orders(BaseModel):
     """Bytes that an image may take, however large it is; None: as many as its size gives reason to."""
 
     side: int = 0
-    """Longest side in pixels of thumbnails and previews."""
+    """Longest side in pixels of thumbnails."""
 
     def seconds_for(self, pixels: int) -> float:
         """Return how many seconds of processor time an image of so many pixels may take."""

@@ -30,8 +30,7 @@ class Operation(IntEnum):
     INSPECT = 1
     DESCRIBE = 2
     THUMBNAIL = 3
-    PREVIEW = 4
-    SHEET = 5
+    SHEET = 4
 
 
 class _Entry(ctypes.Structure):

@@ -10,7 +10,7 @@ from tasks import contact_sheet
 from tasks.contact_sheet import FAILURES_SHOWN, MAX_BYTES, OUTPUTS_SHOWN, PREVIEWED, ContactSheets, make_contact_sheets
 from tasks.errors import ErrorCode
 from tasks.imaging.sheet import ALARM_GROUND, CAPTION_HEIGHT, COLUMNS, GAP, GROUND
-from tasks.imaging.tiles import SIDE, Sheet
+from tasks.imaging.tiles import SIDE, Sheet, Tile
 from tasks.publish import publish
 from tasks.recipe import Recipe
 from tasks.resize import ShardRef, work_shard
@@ -176,6 +176,19 @@ def test_what_failed_is_shown_as_far_as_it_goes(source, place):
         assert tile[56:72].min() < 120, "its code is written across it"
 
 
+@pytest.mark.parametrize(("fill", "shown"), [((0, 0, 0), False), ((0, 0, 9), True)])
+def test_one_colour_is_what_a_decoder_fills_in_and_no_preview(source, place, fill, shown):
+    picture = Image.new("RGB", (300, 200))
+    picture.paste(fill, (0, 0, 300, 100))
+    picture.save(source / "a.png")
+    job = make_job(place, source)
+    workspace = open_workspace(place, job)
+    write_journal(workspace, [failed_row("a.png", "decode.corrupt")])
+    publish(workspace, job, ended=True)
+    tile = tile_of(make_contact_sheets(workspace, job).failed, 0)
+    assert close(tile[40:50, 40:90].mean((0, 1)), fill if shown else ALARM_GROUND)
+
+
 def test_what_was_too_much_for_a_decoder_is_never_given_to_another(source, place, monkeypatch, submitted):
     job = make_job(place, source)
     workspace = open_workspace(place, job)
@@ -185,7 +198,7 @@ def test_what_was_too_much_for_a_decoder_is_never_given_to_another(source, place
     publish(workspace, job, ended=True)
     monkeypatch.setattr(contact_sheet, "FAILURES_SHOWN", 100)
     assert make_contact_sheets(workspace, job).failed.images == len(ErrorCode)
-    assert [operation for operation, _ in submitted] == [Operation.PREVIEW] * len(PREVIEWED) + [Operation.SHEET]
+    assert [operation for operation, _ in submitted] == [Operation.THUMBNAIL] * len(PREVIEWED) + [Operation.SHEET]
     dangerous = {"decode.crash", "decode.timeout", "decode.memory", "decode.too_many_pixels", "decode.unsupported"}
     assert not PREVIEWED & dangerous
 
@@ -200,7 +213,7 @@ def test_previews_end_when_their_time_is_up(source, place, monkeypatch):
     seconds = iter([0.0, 0.0, 1.0, 4.5, 5.9, 6.1])
     given = []
     monkeypatch.setattr(contact_sheet, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    monkeypatch.setattr(contact_sheet, "_preview", lambda *arguments: given.append(round(arguments[-1], 3)))
+    monkeypatch.setattr(contact_sheet, "_preview", lambda *arguments: given.append(round(arguments[-1], 3)) or Tile())
     assert make_contact_sheets(workspace, job).failed.images == 5
     assert given == [3.0, 3.0, 1.5, 0.1]
 
