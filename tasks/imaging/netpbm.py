@@ -10,16 +10,12 @@ import numpy as np
 from PIL import ImageFile, PpmImagePlugin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tasks.imaging.facts import Samples
 
-BLOCK = 1 << 20
 COMMENT = re.compile(rb"#[^\r\n]*[\r\n]?")
 DIGITS = b"0123456789"
 JUNK = re.compile(rb"[^0-9\s]")
 LONG_NUMBER = re.compile(rb"[0-9]{11}")
-SPACE = re.compile(rb"\s")
 
 
 class NetpbmReader(PpmImagePlugin.PpmImageFile):
@@ -51,38 +47,30 @@ def _bits(data: bytes, count: int) -> bytes:
     return bits.translate(bytes.maketrans(b"01", b"\xff\x00"))
 
 
-def _raw(data: bytes, count: int, white: int) -> Iterator[Samples]:
-    """Yield up to so many samples, in blocks."""
+def _raw(data: bytes, count: int, white: int) -> Samples:
+    """Return up to so many samples."""
     kind = np.dtype("u1" if white < 256 else ">u2")
-    samples = np.frombuffer(data, kind, min(count, len(data) // kind.itemsize))
-    for start in range(0, len(samples), BLOCK):
-        yield samples[start : start + BLOCK]
+    return np.frombuffer(data, kind, min(count, len(data) // kind.itemsize))
 
 
-def _numbers(data: bytes, count: int, white: int) -> Iterator[Samples]:
-    """Yield up to so many samples of a text, in blocks. Raises `ValueError` for what is no sample."""
+def _numbers(data: bytes, count: int, white: int) -> Samples:
+    """Return up to so many samples of a text. Raises `ValueError` for what is no sample."""
     text = COMMENT.sub(b"", data) if b"#" in data else data
-    start = 0
-    while count and start < len(text):
-        gap = SPACE.search(text, min(start + BLOCK, len(text)))
-        end = gap.end() if gap else len(text)
-        junk = JUNK.search(text, start, end)
-        # What junk is joined to is no number either.
-        block = (text[start : junk.start()].rstrip(DIGITS) if junk else text[start:end]).strip()
-        if LONG_NUMBER.search(block):
-            raise ValueError("a sample is too long")
-        numbers = np.fromstring(block, np.int64, sep=" ")[:count] if block else np.empty(0, np.int64)
-        if (numbers > white).any():
-            raise ValueError(f"a sample is above the white of {white}")
-        yield numbers
-        count -= len(numbers)
-        if count and junk:
-            raise ValueError("a sample is no number")
-        start = end
+    junk = JUNK.search(text)
+    # What junk is joined to is no number either.
+    text = (text[: junk.start()].rstrip(DIGITS) if junk else text).strip()
+    if LONG_NUMBER.search(text):
+        raise ValueError("a sample is too long")
+    numbers = np.fromstring(text, np.int64, sep=" ")[:count] if text else np.empty(0, np.int64)
+    if (numbers > white).any():
+        raise ValueError(f"a sample is above the white of {white}")
+    if junk and len(numbers) < count:
+        raise ValueError("a sample is no number")
+    return numbers
 
 
-def _scaled(blocks: Iterator[Samples], white: int, mode: str) -> tuple[bytes, str]:
+def _scaled(samples: Samples, white: int, mode: str) -> tuple[bytes, str]:
     """Return samples of 8 bits, or of 16 for mode I, and how Pillow calls them."""
     out_white, kind, layout = (65535, ">u2", "I;16B") if mode == "I" else (255, "u1", mode)
     table = np.rint(np.arange(white + 1) / white * out_white).astype(kind)
-    return b"".join(table[np.minimum(block, white)].tobytes() for block in blocks), layout
+    return table[np.minimum(samples, white)].tobytes(), layout

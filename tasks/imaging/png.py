@@ -18,9 +18,6 @@ DECODED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 texts that unpack to a thousand times their size."""
 
 RAW_PROFILES = (b"Raw profile type exif\x00", b"Raw profile type APP1\x00")
-MAX_PROFILE_TEXT = 1 << 20
-MAX_PROFILE = 1 << 24
-"""Bytes of an ICC profile; a JPEG can hold none that is larger."""
 
 Chunk = tuple[bytes, int, int]
 """A chunk's kind, and where its contents start and end."""
@@ -102,7 +99,7 @@ def png_profile(data: bytes) -> bytes | None:
         if kind == b"iCCP":
             # name NUL method, 0: deflated
             _, _, content = data[start:end].partition(b"\x00")
-            return _inflate(content[1:], MAX_PROFILE) if content[:1] == b"\x00" else b""
+            return _inflate(content[1:]) if content[:1] == b"\x00" else b""
     return None
 
 
@@ -121,17 +118,15 @@ def _raw_profile(kind: bytes, content: bytes) -> bytes:
     # keyword NUL [method, deflated] "\nexif\n   length\nhexadecimal digits in lines"
     text = content.partition(b"\x00")[2]
     if kind == b"zTXt":
-        text = _inflate(text[1:], MAX_PROFILE_TEXT)
+        text = _inflate(text[1:])
     try:
         return bytes.fromhex(b"".join(text.split()[2:]).decode("ascii")) or b"invalid"
     except ValueError:
         return b"invalid"
 
 
-def _inflate(content: bytes, limit: int) -> bytes:
-    inflater = zlib.decompressobj()
+def _inflate(content: bytes) -> bytes:
     try:
-        inflated = inflater.decompress(content, limit)
+        return zlib.decompressobj().decompress(content)
     except zlib.error:
         return b""
-    return b"" if inflater.unconsumed_tail else inflated
