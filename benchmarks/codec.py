@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
@@ -32,9 +33,10 @@ from tasks.destination import Destination
 from tasks.imaging.codecs import configure_codecs
 from tasks.journal import Journal, Row
 from tasks.recipe import Job, Recipe, Rules
-from tasks.worker.codec import ENVIRONMENT, thread_codec
+from tasks.worker.codec import ENVIRONMENT, Codec, thread_codec
 from tasks.worker.images import Images
-from tasks.worker.pipeline import Pipeline, Waits
+from tasks.worker.pipeline import Pipeline
+from tasks.worker.shared_batch import SharedBatch
 
 WARM_UP = 8
 """Images that both work before they are measured."""
@@ -73,6 +75,23 @@ KINDS = (
 )
 
 
+@dataclass(slots=True)
+class Waits:
+    """How often, and for how many seconds, codec processes had nothing to do before a batch, the first one excepted."""
+
+    batches: int = 0
+    waits: int = 0
+    seconds: float = 0.0
+
+    def note(self, codec: Codec, batch: SharedBatch) -> None:
+        """Note how long there was nothing to do before a batch, as that is released."""
+        if self.batches and batch.head.waited > 0.001:
+            self.waits += 1
+            self.seconds += batch.head.waited
+        self.batches += 1
+        codec._free.append(batch)
+
+
 def loop(source: Path, destination: Path, names: Sequence[str]) -> Waits:
     """Make outputs in a loop of this process."""
     maker = Maker(source, destination / "images", Recipe(), Rules())
@@ -96,11 +115,13 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
     workspace = Destination(destination).workspace("run")
     workspace.create()
     journal = Journal(workspace, 0, "001")
-    work = Pipeline(Images(job, 0, None, lambda: True), thread_codec(), lambda: None)
+    waits, codec = Waits(), thread_codec()
+    codec.release = partial(waits.note, codec)
+    work = Pipeline(Images(job, 0, None, lambda: True), codec, lambda: None)
     for row in work.run([_planned(source, name) for name in names]):
         journal.add(row)
     journal.flush()
-    return work.waits
+    return waits
 
 
 def _planned(source: Path, name: str) -> Row:

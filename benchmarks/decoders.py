@@ -21,9 +21,10 @@ from PIL import Image
 from benchmarks.measure import ROOT
 from data.photos import encoded, photo
 from tasks.imaging.codecs import configure_codecs
-from tasks.imaging.limits import BYTES_PER_PIXEL, memory_limit
+from tasks.imaging.limits import BYTES_PER_PIXEL
 from tasks.imaging.transform import transform
 from tasks.recipe import Recipe
+from tasks.worker.orders import Orders
 
 SIZES = ("600×600", "as large")
 
@@ -88,6 +89,7 @@ def main() -> None:
         print(json.dumps(measure(Path(options.one[0]), recipe(options.one[1], options.side))))
         return
     pixels = options.side**2
+    orders = Orders(max_pixels=pixels, max_image_seconds=60)
     print(f"{'':24} {'bytes a pixel':>22} {'µs a pixel':>16}   bound: {BYTES_PER_PIXEL} bytes a pixel, and some")
     print(f"{'':24} {'600×600':>11}{'as large':>11} {'600×600':>8}{'as large':>8}")
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +97,7 @@ def main() -> None:
             path = Path(folder, "image")
             path.write_bytes(data)
             peaks, seconds = zip(*(_measured_apart(path, size, options.side) for size in SIZES), strict=True)
-            over = "   OVER" if max(peaks) > memory_limit(pixels, len(data)) else ""
+            over = "   OVER" if max(peaks) > orders.memory_for(pixels, len(data)) else ""
             memory = "".join(f"{peak / pixels:11.1f}" for peak in peaks)
             took = "".join(f"{each * 1e6 / pixels:8.3f}" for each in seconds)
             print(f"{name:24} {memory} {took}{over}", flush=True)

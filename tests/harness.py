@@ -152,11 +152,17 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 def has_begun(started: Started) -> bool:
     """Say whether a worker of a command has begun with a shard, for which it has a codec process, or has ended."""
-    found = 0
+    return bool(codec_processes(started)) or started.process.poll() is not None
+
+
+def codec_processes(started: Started) -> list[psutil.Process]:
+    """Return the codec processes of a command: what looks like the one that it was forked from."""
+    found = []
     for process in family(started.process):
         with suppress(psutil.Error):  # it has just ended
-            found += "tasks.worker.codec_server" in process.cmdline()
-    return found > 1 or started.process.poll() is not None  # they are forked from another one
+            if "tasks.worker.codec_server" in process.cmdline() and process.parent().cmdline() == process.cmdline():
+                found.append(process)
+    return found
 
 
 def gone(processes: list[psutil.Process]) -> bool:

@@ -30,16 +30,6 @@ MAX_FRAMES = 100_000
 """More frames than this are recorded as this many."""
 
 
-def memory_limit(pixels: int, source_bytes: int) -> int:
-    """Return how many bytes of memory an image of so many pixels, in a file of so many bytes, may take."""
-    return BASE_BYTES + BYTES_PER_PIXEL * pixels + BYTES_PER_SOURCE_BYTE * source_bytes
-
-
-def seconds_limit(pixels: int, max_image_seconds: float) -> float:
-    """Return how many seconds of processor time an image of so many pixels may take."""
-    return max_image_seconds * max(1.0, pixels / PIXELS_PER_TURN)
-
-
 def refuse_too_many_pixels(facts: SourceFacts, max_pixels: int) -> None:
     """Raise `decode.too_many_pixels` if a header promises more pixels than the limit, or a side of over 2^31."""
     recordable = max(facts.width, facts.height) <= RECORDABLE_SIDE

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.errors import ErrorCode
 from tasks.imaging.facts import SourceFacts
-from tasks.imaging.limits import memory_limit, seconds_limit
+from tasks.imaging.limits import BASE_BYTES, BYTES_PER_PIXEL, BYTES_PER_SOURCE_BYTE, PIXELS_PER_TURN
 from tasks.recipe import Recipe
 
 FAILED, MADE = b"-", b"+"
@@ -42,9 +42,9 @@ class Orders(BaseModel):
 
     def seconds_for(self, pixels: int) -> float:
         """Return how many seconds of processor time an image of so many pixels may take."""
-        return seconds_limit(min(pixels, self.max_pixels), self.max_image_seconds)
+        return self.max_image_seconds * max(1.0, min(pixels, self.max_pixels) / PIXELS_PER_TURN)
 
     def memory_for(self, pixels: int, source_bytes: int) -> int:
         """Return how many bytes of memory an image of so many pixels, in so many bytes, may take."""
-        wanted = memory_limit(min(pixels, self.max_pixels), source_bytes)
+        wanted = BASE_BYTES + BYTES_PER_PIXEL * min(pixels, self.max_pixels) + BYTES_PER_SOURCE_BYTE * source_bytes
         return wanted if self.memory is None else min(wanted, self.memory)

@@ -73,15 +73,6 @@ class _Writing:
     """What is free then."""
 
 
-@dataclass(slots=True)
-class Waits:
-    """How often, and for how many seconds, the codec process had nothing to do between two batches of a shard."""
-
-    batches: int = 0
-    waits: int = 0
-    seconds: float = 0.0
-
-
 class Pipeline:
     """Takes the images of one shard from their sources to their outputs.
 
@@ -100,7 +91,6 @@ class Pipeline:
         self._working: deque[_Working] = deque()
         self._writing: deque[_Writing] = deque()
         self._in_flight = 0
-        self.waits = Waits()
 
     def run(self, planned: list[Row]) -> Iterator[Row]:
         """Yield a finished row for every planned one, in the same order.
@@ -212,15 +202,6 @@ class Pipeline:
         if finished:
             self._working.popleft()
             self._writing[-1].size, self._writing[-1].batch = working.size, working.batch
-            self._note_wait(working)
-
-    def _note_wait(self, working: _Working) -> None:
-        if working.batch and working.is_submitted:
-            # Before its first batch the process had none of this shard.
-            if self.waits.batches and working.batch.head.waited > 0.001:
-                self.waits.waits += 1
-                self.waits.seconds += working.batch.head.waited
-            self.waits.batches += 1
 
     def _written(self) -> list[Row]:
         writing = self._writing.popleft()

@@ -36,7 +36,7 @@ class Tally:
         code = "ok-with-warnings" if outcome.code.startswith("ok ") else outcome.code
         self.counts[code, outcome.format] += 1
         self.slowest = sorted([*self.slowest, outcome], key=lambda each: -each.seconds)[:SHOWN]
-        self.largest = sorted([*self.largest, outcome], key=lambda each: -each.peak)[:SHOWN]
+        self.largest = sorted([*self.largest, outcome], key=lambda each: -(each.peak or 0))[:SHOWN]
         if outcome.problem:
             self.found.append(outcome)
         if outcome.name.removesuffix(", recipe 0") in bombs():
@@ -98,8 +98,9 @@ def _try_one(case: Case) -> int:
 def _report(tally: Tally, seconds: float) -> None:
     print("\nbombs, with the processor time and the memory that each took (- where its process did not outlive it)")
     for outcome in tally.bombs:
-        peak = _mega(outcome.peak) if outcome.peak else f"{'-':>8}"
-        print(f"  {outcome.seconds:6.2f} s {peak}  {outcome.code:32} {outcome.name.removesuffix(', recipe 0')}")
+        print(
+            f"  {outcome.seconds:6.2f} s {_mega(outcome.peak)}  {outcome.code:32} {outcome.name.removesuffix(', recipe 0')}"
+        )
     print(f"\n{tally.counts.total()} cases in {seconds:.0f} s\n\n{tally.table()}\n\nslowest")
     for outcome in tally.slowest:
         print(f"  {outcome.seconds:6.2f} s  {outcome.code}  {outcome.name}")
@@ -109,8 +110,8 @@ def _report(tally: Tally, seconds: float) -> None:
     print(f"\n{len(tally.found)} found{f', kept in {FOUND}' if tally.found else ''}")
 
 
-def _mega(size: int) -> str:
-    return f"{size / 1e6:5.0f} MB"
+def _mega(size: int | None) -> str:
+    return f"{'-':>8}" if size is None else f"{size / 1e6:5.0f} MB"
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Outcome:
         code: an error code, or `ok`, with warnings.
         problem: what must not be, if anything.
         seconds: processor time; by the clock where the process did not outlive the case.
-        peak: bytes of memory above what the process held before; 0 where it did not outlive the case.
+        peak: bytes of memory above what the process held before; None where it did not outlive the case.
     """
 
     number: int
@@ -50,7 +50,7 @@ class Outcome:
     code: str
     problem: str | None
     seconds: float
-    peak: int
+    peak: int | None
 
 
 def attempt(case: Case, number: int = 0) -> Outcome:
@@ -63,11 +63,12 @@ def attempt(case: Case, number: int = 0) -> Outcome:
     _forget_peak(process)
     [answer] = codec.run(Operation.TRANSFORM, orders, [case.data])
     code, problem = judge(answer, case)
+    peak: int | None = None
     try:
         seconds, peak = _seconds(process) - began, _memory(process, "VmHWM") - before
     except (OSError, psutil.NoSuchProcess):
-        seconds, peak = time.monotonic() - started, 0
-    if problem is None and peak > orders.memory_for(MAX_PIXELS, len(case.data)):
+        seconds = time.monotonic() - started
+    if problem is None and peak and peak > orders.memory_for(MAX_PIXELS, len(case.data)):
         problem = f"{peak / 1e6:.0f} MB of memory"
     return Outcome(number, case.name, case.format, len(case.data), code, problem, seconds, peak)
 

@@ -18,7 +18,6 @@ from tasks.imaging import bands
 from tasks.imaging.avif import avif_size
 from tasks.imaging.facts import unlimited
 from tasks.imaging.general import open_image
-from tasks.imaging.limits import BASE_BYTES, memory_limit
 from tasks.imaging.netpbm import NetpbmReader
 from tasks.imaging.resample import resize
 from tasks.manifest import SCHEMA
@@ -44,11 +43,6 @@ PALETTE = Image.fromarray(PICTURE).quantize(8)
 
 def damaged(data, position):
     return data[:position] + bytes((data[position] ^ 0x10,)) + data[position + 1 :]
-
-
-def test_the_limit_on_memory_grows_with_pixels_and_bytes():
-    assert memory_limit(0, 0) == BASE_BYTES
-    assert memory_limit(10, 1000) - memory_limit(0, 0) == 10 * 64 + 1000 * 4
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, (1 << 32) - 1), ((1 << 32) - 1, 1), (1 << 31, 1 << 31)])
