@@ -98,9 +98,8 @@ def _try_one(case: Case) -> int:
 def _report(tally: Tally, seconds: float) -> None:
     print("\nbombs, with the processor time and the memory that each took (- where its process did not outlive it)")
     for outcome in tally.bombs:
-        print(
-            f"  {outcome.seconds:6.2f} s {_mega(outcome.peak)}  {outcome.code:32} {outcome.name.removesuffix(', recipe 0')}"
-        )
+        name = outcome.name.removesuffix(", recipe 0")
+        print(f"  {outcome.seconds:6.2f} s {_mega(outcome.peak)}  {outcome.code:32} {name}")
     print(f"\n{tally.counts.total()} cases in {seconds:.0f} s\n\n{tally.table()}\n\nslowest")
     for outcome in tally.slowest:
         print(f"  {outcome.seconds:6.2f} s  {outcome.code}  {outcome.name}")
