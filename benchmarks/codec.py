@@ -89,7 +89,7 @@ class Waits:
             self.waits += 1
             self.seconds += batch.head.waited
         self.batches += 1
-        codec._free.append(batch)
+        Codec.release(codec, batch)
 
 
 def loop(source: Path, destination: Path, names: Sequence[str]) -> Waits:

@@ -116,6 +116,7 @@ class Codec:
 
     def release(self, batch: SharedBatch) -> None:
         """Let the memory of a batch be used for another one."""
+        batch.trim()
         self._free.append(batch)
 
     def submit(self, batch: SharedBatch, orders: Orders) -> None:
@@ -147,6 +148,7 @@ class Codec:
             answers += self._blame(process, submitted, downfall)
         if submitted.is_finished:
             self._submitted.popleft()
+            self._still_since = None  # its memory is used again
         return answers, submitted.is_finished
 
     def close(self) -> None:
@@ -155,6 +157,7 @@ class Codec:
             self._process.close()
             self._process = None
         self._submitted.clear()
+        self._still_since, self._idle_deaths = None, 0
 
     def run(self, operation: Operation, orders: Orders, sources: Sequence[bytes]) -> Iterator[Answer]:
         """Yield what comes of a few images; each is copied, and its output valid until the next is asked for."""
@@ -164,11 +167,15 @@ class Codec:
             for source in sources[first : first + IMAGES]:
                 batch.place(len(source))[:] = source
                 batch.add(operation, *batch.keep(len(source)))
-            self.submit(batch, orders)
             finished = False
-            while not finished:
-                answers, finished = self.collect()
-                yield from answers
+            try:
+                self.submit(batch, orders)
+                while not finished:
+                    answers, finished = self.collect()
+                    yield from answers
+            finally:
+                if not finished:
+                    self.close()  # or the next batch would get the answers of this one
             self.release(batch)
 
     def _take_answers(self, process: _Process, submitted: _Submitted) -> tuple[list[Answer], _Downfall | None]:
@@ -177,7 +184,7 @@ class Codec:
         while submitted.taken < min(submitted.batch.head.done, len(submitted.batch.operations)):
             try:
                 answer = _read_answer(submitted.batch, submitted.taken)
-            except ValueError:
+            except Exception:  # noqa: BLE001 - an image may have taken the process over
                 return answers, _Downfall(ErrorCode.DECODE_CRASH, "the codec process answered nonsense")
             if isinstance(answer, ImageError) and answer.code is ErrorCode.DECODE_MEMORY and process.answers:
                 return answers, _Downfall(answer.code, answer.message)
@@ -208,6 +215,7 @@ class Codec:
         if submitted.batch.head.begun <= submitted.taken:
             self._idle_deaths += 1
             if self._idle_deaths >= MAX_IDLE_DEATHS:
+                self._idle_deaths = 0
                 raise _no_process(end_server() or downfall.message)
             return []
         if downfall.code is not ErrorCode.DECODE_TIMEOUT:
@@ -297,8 +305,11 @@ class _Process:
         self.answers = 0
         """How many images it has answered for."""
 
-        self._channel, channel = socket.socketpair()
-        self._lifeline, lifeline = socket.socketpair()
+        try:
+            self._channel, channel = socket.socketpair()
+            self._lifeline, lifeline = socket.socketpair()
+        except OSError as error:
+            raise _no_process(str(error)) from error
         with channel, lifeline:
             try:
                 _fork(channel, lifeline)
@@ -352,10 +363,12 @@ class _Process:
 
 def _fork(channel: socket.socket, lifeline: socket.socket) -> None:
     """Have a codec process forked that serves a channel; by a new server if the one that was there is gone."""
+    server = start_server()
     with suppress(OSError):
-        start_server().fork(channel, lifeline)
+        server.fork(channel, lifeline)
         return
-    end_server()
+    if _Server.current is server:  # another thread may have replaced it
+        end_server()
     try:
         start_server().fork(channel, lifeline)
     except OSError as error:

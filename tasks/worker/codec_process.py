@@ -83,6 +83,7 @@ def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> 
             message = f"decoding takes more than {memory >> 20:,} MB of memory"
         failure = Failure(code=problem.code, message=message, facts=problem.facts)
         batch.finish(image, b"", FAILED + failure.model_dump_json().encode())
+        problem.__traceback__ = None  # it would hold the picture, and itself
         return problem.code
     return None
 

@@ -66,7 +66,11 @@ class Server:
         channel, lifeline = (socket.socket(fileno=descriptor) for descriptor in descriptors)
         server = os.getpid()
         with channel:
-            process = os.fork()
+            try:
+                process = os.fork()
+            except OSError:  # there is no room; the worker sees its lifeline end
+                lifeline.close()
+                return True
             if not process:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)

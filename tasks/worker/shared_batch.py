@@ -80,7 +80,7 @@ class SharedBatch:
             descriptor = os.memfd_create("darkroom-batch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(descriptor, SIZE)
             # Were the codec process to shrink it, the worker would be killed as it reads what is no longer there.
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
         else:
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
@@ -98,10 +98,14 @@ class SharedBatch:
         if os.fstat(self.descriptor).st_size != len(self._view):
             self._map()
 
-    def reset(self, orders: bytes) -> None:
-        """Begin another batch, for which the codec process gets these orders."""
+    def trim(self) -> None:
+        """Give back the memory that is beyond `SIZE`."""
+        self.refresh()
         if len(self._view) > SIZE and hasattr(mmap, "MADV_REMOVE"):
             self._memory.madvise(mmap.MADV_REMOVE, SIZE, len(self._view) - SIZE)
+
+    def reset(self, orders: bytes) -> None:
+        """Begin another batch, for which the codec process gets these orders."""
         self.operations = []
         self.head.images = self.head.begun = self.head.done = 0
         self.head.orders = self.head.used = _HEAD_BYTES + len(orders)
@@ -110,6 +114,7 @@ class SharedBatch:
     def place(self, size: int) -> memoryview:
         """Return so many bytes behind what is in use. They are in use once `keep` was called."""
         end = self.head.used + size
+        self.refresh()  # a process that ended as it answered may have left it larger
         if end > len(self._view):
             os.ftruncate(self.descriptor, -(-end // mmap.PAGESIZE) * mmap.PAGESIZE)
             self._map()

@@ -20,7 +20,7 @@ from tasks.recipe import Recipe
 from tasks.worker import codec as codec_module
 from tasks.worker.codec import Codec, end_server, start_server
 from tasks.worker.orders import Orders
-from tasks.worker.shared_batch import IMAGES, SIZE, Operation
+from tasks.worker.shared_batch import IMAGES, SIZE, Operation, SharedBatch
 from tests.poisoned import met, poison
 from tests.tasks.reference import encoded, jpeg, picture
 
@@ -189,12 +189,42 @@ def test_images_and_outputs_larger_than_the_memory_of_a_batch(codec):
     large = jpeg(picture()) + os.urandom(SIZE + 1)
     orders = Orders(recipe=Recipe(width=3000, height=2500, format="png"), max_pixels=10**8, max_image_seconds=60)
     noise = encoded(picture(3000, 2500), "PNG", compress_level=1)
-    [first, second, third] = codec.run(Operation.TRANSFORM, orders, [noise, large, noise])
+    first, second, third = transformed(codec, noise, large, noise, orders=orders)
     assert len(first.data) * 3 > SIZE
-    assert hashlib.sha256(first.data).digest() == hashlib.sha256(third.data).digest()
+    assert first.data == third.data
     assert hashlib.sha256(second.data).digest() == hashlib.sha256(expected(large, orders.recipe)).digest()
     for _ in range(3):
         assert [made.data for made in transformed(codec, GOOD)] == [expected()]
+
+
+def test_slow_images_have_each_their_own_time(codec):
+    slow = QUICK.model_copy(update={"max_image_seconds": 0.7})  # by the clock 2.1 s, where each takes 1.5
+    for _ in range(4):
+        [made] = transformed(codec, poison("nap"), orders=slow)
+        assert isinstance(made, Transformed)
+
+
+def test_what_was_left_unfinished_is_no_answer_to_what_comes_next(codec, monkeypatch):
+    answers = codec.run(Operation.DESCRIBE, QUICK, [GOOD] * IMAGES)
+    next(answers)
+    answers.close()
+    assert [made.data for made in transformed(codec, GOOD)] == [expected()]
+    with monkeypatch.context() as patch:
+        patch.setattr(codec_module._Process, "wait", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            list(codec.run(Operation.DESCRIBE, QUICK, [b""] * IMAGES))
+    assert [made.data for made in transformed(codec, GOOD)] == [expected()]
+
+
+def test_memory_that_a_process_has_grown_as_it_died_can_be_used_again():
+    batch = SharedBatch.create()
+    os.ftruncate(batch.descriptor, 3 * SIZE)
+    batch.reset(b"orders")
+    batch.place(2 * SIZE)[-1] = 1
+    batch.keep(2 * SIZE)
+    batch.trim()
+    batch.reset(b"orders")
+    assert batch.place(2 * SIZE)[-1] == 0, "given back"
 
 
 def test_many_images_share_the_memory_of_one_batch(codec):
