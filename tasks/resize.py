@@ -92,7 +92,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
     journal = Journal(workspace, shard.number, shard.new_attempt(), sync=job.rules.sync_outputs)
     tally = _Tally(shard, len(planned) - len(rows))
     images = Images(job, shard.number, _memory_share(), workspace.job.exists)
-    pipeline = Pipeline(images, codec, tally.tell)
+    pipeline = Pipeline(images, codec, tally.report_progress)
     try:
         for row in pipeline.run(rows):
             journal.add(row)
@@ -151,10 +151,10 @@ class _Tally:
             self._codes[row["error_code"]] += 1
         self._source_bytes += row["source_size"] or 0
         self._output_bytes += row.get("output_bytes") or 0
-        self.tell()
+        self.report_progress()
 
-    def tell(self) -> None:
-        """Say that the shard moves, unless that was said just now: rows come in batches, and images may be slow."""
+    def report_progress(self) -> None:
+        """Report how far the shard is, at most every `PROGRESS_SECONDS`."""
         if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
             self._told_at = time.monotonic()
             tell(self._shard, self._status.total(), self._status["failed"])

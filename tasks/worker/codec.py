@@ -111,7 +111,7 @@ class Codec:
         return self._process
 
     def take_batch(self) -> SharedBatch:
-        """Return memory for a batch that nobody uses; what is not released is never used again."""
+        """Return free memory for a batch; memory that is not released is never used again."""
         return self._free.pop() if self._free else SharedBatch.create()
 
     def release(self, batch: SharedBatch) -> None:
@@ -330,7 +330,7 @@ class _Process:
         if not self._poll.poll(TICK_SECONDS * 1000):
             return None
         try:
-            # What it says only means that there may be news: what that is, the batch tells.
+            # Any message only means "look": the head of the batch says what was done.
             message = self._channel.recv(1)
         except OSError:
             message = b""

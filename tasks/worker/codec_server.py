@@ -43,7 +43,7 @@ class Server:
         self._poll.register(self._deaths, select.POLLIN)
 
     def run(self) -> None:
-        """Serve requests until nobody is left who could send any."""
+        """Serve requests until all processes that could send one have ended."""
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._lifelines:

@@ -174,7 +174,7 @@ def _facts_columns(facts: SourceFacts) -> Row:
 
 @contextmanager
 def _as_answer(image: Image, code: ErrorCode) -> Iterator[None]:
-    """Let what goes wrong with an image cost that image only, also what nobody has thought of."""
+    """Turn any exception about an image into its answer, so that it costs that image only."""
     try:
         yield
     except DarkroomError:

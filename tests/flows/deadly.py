@@ -38,7 +38,7 @@ def work(shard: ShardRef) -> int:
     folder = Path(shard.destination)
     note(folder, shard)
     tell(shard)
-    time.sleep(0.5)  # until the flow has heard of it
+    time.sleep(0.5)  # until this event has reached the flow
     kind = KINDS[shard.number]
     if kind == "killed once" and shard.attempt == 1:
         while len(read_outcomes(folder)) < 2:  # until others' results are there that nobody is to compute again
