@@ -56,13 +56,13 @@ run: .venv/.installed | data/sample ## prepare the sample dataset: data/sample â
 	.venv/bin/darkroom run data/sample data/out $(ARGS)
 
 stack: .venv/.installed | data/sample ## Prefect server, UI, deployments and a worker, until Ctrl-C
-	@$(VENV_PYTHON) -m deployments.stack
+	@$(VENV_PYTHON) -m darkroom.deployments.stack
 
 deploy: .venv/.installed ## bring the server at PREFECT_API_URL up to date with deployments/prefect.yaml
-	@$(VENV_PYTHON) -m deployments.deploy
+	@$(VENV_PYTHON) -m darkroom.deployments.deploy
 
 worker: .venv/.installed ## run the deployments' flow runs, until Ctrl-C
-	@$(VENV_PYTHON) -m deployments.worker $(ARGS)
+	@$(VENV_PYTHON) -m darkroom.deployments.flow_worker $(ARGS)
 
 test: .venv/.installed .venv/.dev-locked ## run the tests
 	$(VENV_PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)

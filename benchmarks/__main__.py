@@ -19,9 +19,9 @@ from benchmarks.corpora import CACHE, Corpus, corpora
 from benchmarks.measure import CommandError
 from benchmarks.report import Results, render
 from benchmarks.server import prefect_server
-from flows.cluster import local_workers
-from flows.signals import sigterm_exits
-from tasks.recipe import Compute
+from darkroom.flows.runtime.cluster import local_workers
+from darkroom.flows.runtime.signals import sigterm_exits
+from darkroom.tasks.settings import Compute
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ MEMORY_ROUND = 0
 
 DARKROOM = [str(Path(sys.executable).with_name("darkroom"))]
 if not Path(*DARKROOM).exists():
-    DARKROOM = [sys.executable, "-m", "flows.cli"]
+    DARKROOM = [sys.executable, "-m", "darkroom.flows.cli.commands"]
 
 
 class WrongOutputError(Exception):

@@ -28,15 +28,15 @@ from PIL import Image
 
 from benchmarks.corpora import CACHE, Corpus
 from benchmarks.pool import Maker
+from darkroom.tasks.dataset.journal import Journal, Row
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.imaging.codecs import configure_codecs
+from darkroom.tasks.settings import Job, Recipe, Rules
+from darkroom.tasks.worker.codec import ENVIRONMENT, Codec, thread_codec
+from darkroom.tasks.worker.images import Images
+from darkroom.tasks.worker.pipeline import Pipeline
+from darkroom.tasks.worker.shared_batch import SharedBatch
 from data.photos import CORPUS_QUALITY, encoded, photo
-from tasks.destination import Destination
-from tasks.imaging.codecs import configure_codecs
-from tasks.journal import Journal, Row
-from tasks.recipe import Job, Recipe, Rules
-from tasks.worker.codec import ENVIRONMENT, Codec, thread_codec
-from tasks.worker.images import Images
-from tasks.worker.pipeline import Pipeline
-from tasks.worker.shared_batch import SharedBatch
 
 WARM_UP = 8
 """Images that both work before they are measured."""

@@ -19,12 +19,12 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measure import ROOT
+from darkroom.tasks.imaging.codecs import configure_codecs
+from darkroom.tasks.imaging.limits import BYTES_PER_PIXEL
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.settings import Recipe
+from darkroom.tasks.worker.orders import Orders
 from data.photos import encoded, photo
-from tasks.imaging.codecs import configure_codecs
-from tasks.imaging.limits import BYTES_PER_PIXEL
-from tasks.imaging.transform import transform
-from tasks.recipe import Recipe
-from tasks.worker.orders import Orders
 
 SIZES = ("600×600", "as large")
 

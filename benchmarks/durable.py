@@ -14,10 +14,10 @@ from statistics import median
 
 from benchmarks.bench import DARKROOM
 from benchmarks.corpora import CACHE
+from darkroom.flows.runtime.signals import sigterm_exits
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.reporting.history import read_history
 from data.photos import write_corpus
-from flows.signals import sigterm_exits
-from tasks.destination import Destination
-from tasks.history import read_history
 
 SIZE = (500, 375)
 OPTIONS = {"with": "--sync-outputs", "without": "--no-sync-outputs"}

@@ -18,8 +18,8 @@ import psutil  # type: ignore[import-untyped]
 
 from benchmarks.bench import DARKROOM
 from benchmarks.corpora import CACHE
+from darkroom.flows.runtime.signals import sigterm_exits
 from data.photos import write_corpus
-from flows.signals import sigterm_exits
 
 DIFFERENT = 500
 """Different images; the rest are links to them."""

@@ -28,7 +28,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flows.signals import sigterm_exits
+from darkroom.flows.runtime.signals import sigterm_exits
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout: where `python -m benchmarks…` finds its modules."""

@@ -14,12 +14,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.cluster import local_workers
-from tasks.errors import ImageError
-from tasks.imaging.codecs import configure_codecs
-from tasks.imaging.transform import transform
-from tasks.naming import output_name
-from tasks.recipe import Compute, Recipe, Rules
+from darkroom.flows.runtime.cluster import local_workers
+from darkroom.tasks.errors import ImageError
+from darkroom.tasks.imaging.codecs import configure_codecs
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.settings import Compute, Recipe, Rules
+from darkroom.tasks.storage.naming import output_name
 
 CHUNK_IMAGES = 8
 """Images that a process is handed at a time."""

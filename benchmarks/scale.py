@@ -28,9 +28,9 @@ from typing import Any
 from benchmarks import synthetic
 from benchmarks.corpora import CACHE
 from benchmarks.measure import ROOT
-from flows.signals import sigterm_exits
-from tasks.destination import Destination, Workspace
-from tasks.recipe import Job
+from darkroom.flows.runtime.signals import sigterm_exits
+from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.settings import Job
 
 MEMORY_LIMIT_MB = 1000
 WORKERS = 2
@@ -53,13 +53,13 @@ class Step:
 
 def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     """Plan and publish one run over tables that are made up, and return what that took."""
-    import flows.preprocess  # noqa: F401 - a real flow process has it, and what it imports, in memory
-    from tasks import plan
-    from tasks.discover import Listing, Skipped
-    from tasks.figures import read_figures
-    from tasks.publish import publish
-    from tasks.recover import close_workspace
-    from tasks.report import RunReport
+    import darkroom.flows.preprocess  # noqa: F401 - a real flow process has it, and what it imports, in memory
+    from darkroom.tasks import plan
+    from darkroom.tasks.discover import Listing, Skipped
+    from darkroom.tasks.publish import publish
+    from darkroom.tasks.recover import close_workspace
+    from darkroom.tasks.reporting.figures import read_figures
+    from darkroom.tasks.reporting.run_report import RunReport
 
     imported_mb = _peak_mb()
     step = Step()
@@ -91,8 +91,8 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
 
 def _check(destination: Path) -> None:
     """Look at what is there before anything is built on it, as the flow does."""
-    from tasks.check import check_manifest
-    from tasks.recover import recover
+    from darkroom.tasks.preflight import check_manifest
+    from darkroom.tasks.recover import recover
 
     place = Destination(destination)
     check_manifest(place)
@@ -105,10 +105,10 @@ def _take_outputs(destination: Path, _images: Path, listing: Path) -> None:
 
 def rerun(source: Path, destination: Path) -> dict[str, Any]:
     """List and plan as a run does, over files that exist, and return what that took."""
-    import flows.preprocess  # noqa: F401
-    from tasks.discover import discover, list_outputs
-    from tasks.plan import make_plan
-    from tasks.recover import close_workspace
+    import darkroom.flows.preprocess  # noqa: F401
+    from darkroom.tasks.discover import discover, list_outputs
+    from darkroom.tasks.plan import make_plan
+    from darkroom.tasks.recover import close_workspace
 
     step = Step()
     with step.timed("check"):

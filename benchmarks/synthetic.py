@@ -14,16 +14,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from darkroom.tasks.dataset.integrity import sealed_writer
+from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover
+from darkroom.tasks.plan import make_plan
+from darkroom.tasks.publish import publish
+from darkroom.tasks.recover import close_workspace
+from darkroom.tasks.settings import Job, Recipe, Rules
+from darkroom.tasks.storage.naming import output_name
 from data.photos import encoded, photo
-from tasks.destination import Destination, Workspace
-from tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover
-from tasks.integrity import sealed_writer
-from tasks.manifest import SCHEMA
-from tasks.naming import output_name
-from tasks.plan import make_plan
-from tasks.publish import publish
-from tasks.recipe import Job, Recipe, Rules
-from tasks.recover import close_workspace
 
 BATCH_ROWS = 65_536
 FILES_PER_FOLDER = 1_000
@@ -44,7 +44,7 @@ class Night:
     new: int = 0
 
     def write(self, listing: Path) -> None:
-        """Write the listing, as `tasks.discover` does."""
+        """Write the listing, as `darkroom.tasks.discover` does."""
         rng = np.random.default_rng(0)
         starts = np.arange(self.first, self.rows + self.new, BATCH_ROWS)
         with pq.ParquetWriter(listing, LISTING_SCHEMA, compression="zstd") as writer:

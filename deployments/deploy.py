@@ -20,12 +20,12 @@ from prefect.settings import get_current_settings
 from prefect.utilities.templating import PlaceholderType, find_placeholders
 from prefect.workers.process import ProcessWorker
 
-from deployments import automations
-from deployments.notify import VARIABLE as NOTIFY
-from deployments.notify import notification_block
-from flows import terminal
-from flows.server import check_api
-from tasks.errors import DarkroomError, SettingsError
+from darkroom.deployments import automations
+from darkroom.deployments.notify import VARIABLE as NOTIFY
+from darkroom.deployments.notify import notification_block
+from darkroom.flows.cli import terminal
+from darkroom.flows.runtime.local_server import check_api
+from darkroom.tasks.errors import DarkroomError, SettingsError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PREFECT_FILE = CHECKOUT / "deployments/prefect.yaml"

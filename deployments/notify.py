@@ -12,7 +12,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.types import SecretDict
 from pydantic import SecretStr
 
-from tasks.errors import SettingsError
+from darkroom.tasks.errors import SettingsError
 
 VARIABLE = "DARKROOM_NOTIFY"
 BLOCK = "darkroom-notify"

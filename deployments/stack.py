@@ -17,10 +17,10 @@ from uuid import uuid4
 
 import psutil
 
-from flows import terminal
-from flows.server import START_SECONDS
-from flows.signals import sigterm_exits
-from tasks.errors import DarkroomError, SettingsError
+from darkroom.flows.cli import terminal
+from darkroom.flows.runtime.local_server import START_SECONDS
+from darkroom.flows.runtime.signals import sigterm_exits
+from darkroom.tasks.errors import DarkroomError, SettingsError
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
@@ -53,17 +53,17 @@ def main() -> None:
 def _run() -> None:
     api_url, environment = _environment()
     with _swept(environment[MARK]), ExitStack() as stack:
-        server = Piece("server", ["deployments.server"], environment, quiet=True)
+        server = Piece("server", ["darkroom.deployments.prefect_server"], environment, quiet=True)
         stack.callback(server.stop, SERVER_SECONDS)
         _wait_until_healthy(server, f"{api_url}/health")
         say("server", f"UI {api_url.removesuffix('/api')}")
-        deploy = Piece("deploy", ["deployments.deploy"], environment)
+        deploy = Piece("deploy", ["darkroom.deployments.deploy"], environment)
         stack.callback(deploy.stop, SERVER_SECONDS)
         while deploy.process.poll() is None:
             _check(server)
         if deploy.wait():
             raise DarkroomError("The deployments could not be made; the lines above say why.")
-        worker = Piece("worker", ["deployments.worker"], environment)
+        worker = Piece("worker", ["darkroom.deployments.flow_worker"], environment)
         stack.callback(worker.stop, WORKER_SECONDS)
         prefect = os.path.relpath(Path(sys.executable).with_name("prefect"))
         say("stack", f"PREFECT_API_URL={api_url} {prefect} deployment run preprocess/nightly --watch")
@@ -92,7 +92,7 @@ class Piece:
         self._held: list[str] = []
         self._quiet = quiet
         self.process = subprocess.Popen(  # noqa: S603 - a module, by this interpreter
-            [sys.executable, "-m", "deployments.tied", str(os.getpid()), *arguments],
+            [sys.executable, "-m", "darkroom.deployments.tied", str(os.getpid()), *arguments],
             env=environment,
             cwd=CHECKOUT,
             stdin=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """Run a module that is told to end when the process that started it dies, however that dies (on Linux).
 
-`python -m deployments.tied PARENT MODULE …`, where PARENT is the number of that process.
+`python -m darkroom.deployments.tied PARENT MODULE …`, where PARENT is the number of that process.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from tasks.orphan import end_with_parent
+from darkroom.tasks.worker.orphan import end_with_parent
 
 
 def main() -> None:

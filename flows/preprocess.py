@@ -14,33 +14,33 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
-from flows.cluster import count_workers, dask_runner
-from flows.crashed import tell_dead
-from flows.progress import Progress, shown, ticker
-from flows.served import data_of, failed, run_name, served_flow
-from flows.signals import interruptible
-from flows.watchdog import ends_for_sure, patience, watched
-from flows.window import ShardFailure, run_shards
-from tasks.artifacts import publish_artifacts
-from tasks.check import check_compute, check_locations, check_manifest, check_recipe
-from tasks.contact_sheet import ContactSheets, make_contact_sheets
-from tasks.destination import Destination, Workspace
-from tasks.discover import Listing, discover
-from tasks.durable import write_durably, writing
-from tasks.errors import DarkroomError, GuardError, SettingsError
-from tasks.figures import read_failures, read_figures
-from tasks.history import History, read_history
-from tasks.lease import HeldLease, hold_lease
-from tasks.manifest import run_file
-from tasks.plan import Plan, make_plan
-from tasks.publish import publish
-from tasks.recipe import Compute, Job, Recipe, Rules
-from tasks.recover import close_workspace, recover
-from tasks.report import RunReport, enough
-from tasks.resize import resize_shard
-from tasks.shard import ShardRef, shard_refs
-from tasks.storage import local_folder
-from tasks.worker.codec import start_server
+from darkroom.flows.runtime.cluster import count_workers, dask_runner
+from darkroom.flows.runtime.crashed import tell_dead
+from darkroom.flows.runtime.progress import Progress, shown, ticker
+from darkroom.flows.runtime.served import data_of, failed, run_name, served_flow
+from darkroom.flows.runtime.signals import interruptible
+from darkroom.flows.runtime.watchdog import ends_for_sure, patience, watched
+from darkroom.flows.runtime.window import ShardFailure, run_shards
+from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.lease import HeldLease, hold_lease
+from darkroom.tasks.dataset.manifest import run_file
+from darkroom.tasks.dataset.shard import ShardRef, shard_refs
+from darkroom.tasks.discover import Listing, discover
+from darkroom.tasks.errors import DarkroomError, GuardError, SettingsError
+from darkroom.tasks.plan import Plan, make_plan
+from darkroom.tasks.preflight import check_compute, check_locations, check_manifest, check_recipe
+from darkroom.tasks.publish import publish
+from darkroom.tasks.recover import close_workspace, recover
+from darkroom.tasks.reporting.artifacts import publish_artifacts
+from darkroom.tasks.reporting.contact_sheet import ContactSheets, make_contact_sheets
+from darkroom.tasks.reporting.figures import read_failures, read_figures
+from darkroom.tasks.reporting.history import History, read_history
+from darkroom.tasks.reporting.run_report import RunReport, enough
+from darkroom.tasks.resize import resize_shard
+from darkroom.tasks.settings import Compute, Job, Recipe, Rules
+from darkroom.tasks.storage.durable import write_durably, writing
+from darkroom.tasks.storage.local import local_folder
+from darkroom.tasks.worker.codec import start_server
 
 EARLY_STOP_IMAGES = 200
 """When so many images have failed and none has come out, something else is wrong than the images."""

@@ -12,25 +12,25 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
 
-from flows.cluster import count_workers, dask_runner
-from flows.crashed import tell_dead
-from flows.progress import Progress, shown, ticker
-from flows.served import data_of, failed, run_name, served_flow
-from flows.signals import interruptible
-from flows.watchdog import ends_for_sure, watched
-from flows.window import ShardFailure, run_shards
-from tasks.check import check_compute, check_kept_destination, check_sample
-from tasks.destination import Destination, Workspace
-from tasks.durable import writing
-from tasks.errors import DarkroomError
-from tasks.lease import HeldLease, hold_lease
-from tasks.recipe import Compute
-from tasks.recover import clear_verifications
-from tasks.repair import repair as repair_outputs
-from tasks.shard import ShardRef, shard_refs
-from tasks.survey import check_settled, survey
-from tasks.verify import verify_shard
-from tasks.verify_report import VerifyReport, publish_artifacts
+from darkroom.flows.runtime.cluster import count_workers, dask_runner
+from darkroom.flows.runtime.crashed import tell_dead
+from darkroom.flows.runtime.progress import Progress, shown, ticker
+from darkroom.flows.runtime.served import data_of, failed, run_name, served_flow
+from darkroom.flows.runtime.signals import interruptible
+from darkroom.flows.runtime.watchdog import ends_for_sure, watched
+from darkroom.flows.runtime.window import ShardFailure, run_shards
+from darkroom.tasks.compare import verify_shard
+from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.lease import HeldLease, hold_lease
+from darkroom.tasks.dataset.shard import ShardRef, shard_refs
+from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.preflight import check_compute, check_kept_destination, check_sample
+from darkroom.tasks.recover import clear_verifications
+from darkroom.tasks.repair import repair as repair_outputs
+from darkroom.tasks.reporting.verify_report import VerifyReport, publish_artifacts
+from darkroom.tasks.settings import Compute
+from darkroom.tasks.storage.durable import writing
+from darkroom.tasks.survey import check_settled, survey
 
 
 def _run_name() -> str:

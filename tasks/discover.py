@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.naming import is_image_name, path_to_text
-from tasks.storage import TEMPORARY_PREFIX, mtime_us
+from darkroom.tasks.storage.local import TEMPORARY_PREFIX, mtime_us
+from darkroom.tasks.storage.naming import is_image_name, path_to_text
 
 BATCH_ROWS = 65_536
 """Rows held in memory at a time."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tasks.imaging import SourceFacts
+    from darkroom.tasks.imaging import SourceFacts
 
 MAX_MESSAGE_LENGTH = 300
 

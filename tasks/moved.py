@@ -11,11 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks import sql
-from tasks.errors import ImageError
-from tasks.imaging import SourceFacts, Transformed
-from tasks.manifest import SCHEMA
-from tasks.storage import LocalFolder, Place
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.errors import ImageError
+from darkroom.tasks.imaging import SourceFacts, Transformed
+from darkroom.tasks.storage.local import LocalFolder, Place
 
 FACTS_COLUMNS = ("source_format", "source_mode", "source_width", "source_height", "orientation", "frames")
 OUTPUT_COLUMNS = ("format", "width", "height", "channels", "scale_x", "scale_y", "offset_x", "offset_y", "warnings")

@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import sql
-from tasks.destination import Workspace
-from tasks.discover import Listing, list_outputs
-from tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
-from tasks.integrity import damage, footer_damage, sealed_writer
-from tasks.manifest import SCHEMA
-from tasks.moved import FORMER_TYPE, find_moved
-from tasks.recipe import Job
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.integrity import damage, footer_damage, sealed_writer
+from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.discover import Listing, list_outputs
+from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
+from darkroom.tasks.moved import FORMER_TYPE, find_moved
+from darkroom.tasks.settings import Job
 
 BYTES_PER_SECOND = 25_000_000
 """Source bytes that a worker process gets through in a second: 7 s for 352 camera JPEGs of 2.2 MB on two

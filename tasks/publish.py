@@ -17,12 +17,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks import sql
-from tasks.destination import Workspace
-from tasks.durable import replace_durably
-from tasks.errors import DarkroomError
-from tasks.integrity import check_whole, damage
-from tasks.manifest import (
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.integrity import check_whole, damage
+from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.manifest import (
     OUTPUT_KEPT,
     ROW_GROUP_ROWS,
     SCHEMA,
@@ -33,8 +31,10 @@ from tasks.manifest import (
     read_whole,
     write_table,
 )
-from tasks.ranges import path_ranges
-from tasks.recipe import Job
+from darkroom.tasks.dataset.ranges import path_ranges
+from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.settings import Job
+from darkroom.tasks.storage.durable import replace_durably
 
 _DELETED_SCHEMA = pa.schema([pa.field("source_path", pa.string())])
 _OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasks import sql
-from tasks.destination import Destination
-from tasks.durable import replace_durably, writing
-from tasks.errors import DamagedError, DarkroomError, ErrorCode, ImageError, SettingsError
-from tasks.lease import hold_lease
-from tasks.manifest import OUTPUT_KEPT, ROW_GROUP_ROWS, footer_of, read_record, read_whole, write_table
-from tasks.ranges import path_ranges
-from tasks.storage import LocalFolder
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.lease import hold_lease
+from darkroom.tasks.dataset.manifest import OUTPUT_KEPT, ROW_GROUP_ROWS, footer_of, read_record, read_whole, write_table
+from darkroom.tasks.dataset.ranges import path_ranges
+from darkroom.tasks.errors import DamagedError, DarkroomError, ErrorCode, ImageError, SettingsError
+from darkroom.tasks.storage.durable import replace_durably, writing
+from darkroom.tasks.storage.local import LocalFolder
 
 
 @dataclass(frozen=True, slots=True)

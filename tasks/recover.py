@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pydantic import ValidationError
 
-from tasks import sql
-from tasks.destination import Destination, Workspace
-from tasks.durable import reading
-from tasks.errors import RETRIED_NEXT_RUN, DarkroomError
-from tasks.integrity import damage
-from tasks.journal import whole_parts
-from tasks.manifest import SCHEMA, read_info
-from tasks.publish import publish
-from tasks.recipe import Job
-from tasks.storage import LocalFolder
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.integrity import damage
+from darkroom.tasks.dataset.journal import whole_parts
+from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.manifest import SCHEMA, read_info
+from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError
+from darkroom.tasks.publish import publish
+from darkroom.tasks.settings import Job
+from darkroom.tasks.storage.durable import reading
+from darkroom.tasks.storage.local import LocalFolder
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import sql
-from tasks.destination import Workspace
-from tasks.discover import is_temporary
-from tasks.durable import unused_name
-from tasks.findings import FindingKind
-from tasks.lease import HeldLease
-from tasks.storage import LocalFolder
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.lease import HeldLease
+from darkroom.tasks.discover import is_temporary
+from darkroom.tasks.reporting.findings import FindingKind
+from darkroom.tasks.storage.durable import unused_name
+from darkroom.tasks.storage.local import LocalFolder
 
 MOVED = (FindingKind.DAMAGED, FindingKind.INVALID_ROW, FindingKind.FOREIGN)
 """What is there and should not be. An unreadable file may be whole, and stays."""

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.destination import Destination
-from tasks.durable import writing
-from tasks.errors import DarkroomError, DestinationError, ErrorCode
-from tasks.journal import Journal, Row, finished_paths, whole_parts
-from tasks.plan import read_shard
-from tasks.recipe import Job
-from tasks.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
-from tasks.worker.codec import thread_codec
-from tasks.worker.images import Images, worker_name
-from tasks.worker.pipeline import Pipeline
+from darkroom.tasks.dataset.journal import Journal, Row, finished_paths, whole_parts
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
+from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
+from darkroom.tasks.plan import read_shard
+from darkroom.tasks.settings import Job
+from darkroom.tasks.storage.durable import writing
+from darkroom.tasks.worker.codec import thread_codec
+from darkroom.tasks.worker.images import Images, worker_name
+from darkroom.tasks.worker.pipeline import Pipeline
 
 UNWRITABLE_IMAGES = 20
 """When so many outputs in a row can't be written, it may not be for them."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tasks import sql
-from tasks.check import check_manifest
-from tasks.destination import Destination, Workspace
-from tasks.discover import survey_outputs
-from tasks.errors import DarkroomError
-from tasks.manifest import SCHEMA, ManifestInfo, read_info
-from tasks.plan import Shard, below, cut_shards
-from tasks.storage import TEMPORARY_PREFIX
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.manifest import SCHEMA, ManifestInfo, read_info
+from darkroom.tasks.discover import survey_outputs
+from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.plan import Shard, below, cut_shards
+from darkroom.tasks.preflight import check_manifest
+from darkroom.tasks.storage.local import TEMPORARY_PREFIX
 
 REREAD_SCHEMA = pa.schema(
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tasks.destination import Destination
+from darkroom.tasks.dataset.layout import Destination
 
 # A machine that others use too may take long over any one example.
 settings.register_profile("darkroom", deadline=None)

@@ -20,9 +20,9 @@ import psutil
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tasks.artifacts import artifact_key
+from darkroom.tasks.reporting.artifacts import artifact_key
 
-DARKROOM = [sys.executable, "-m", "flows.cli"]
+DARKROOM = [sys.executable, "-m", "darkroom.flows.cli.commands"]
 CHECKOUT = Path(__file__).parents[1]
 
 VOLATILE = {"run_id", "shard", "worker", "processed_at", "read_ms", "decode_ms", "resize_ms", "encode_ms", "write_ms"}
@@ -160,7 +160,10 @@ def codec_processes(started: Started) -> list[psutil.Process]:
     found = []
     for process in family(started.process):
         with suppress(psutil.Error):  # it has just ended
-            if "tasks.worker.codec_server" in process.cmdline() and process.parent().cmdline() == process.cmdline():
+            if (
+                "darkroom.tasks.worker.codec_server" in process.cmdline()
+                and process.parent().cmdline() == process.cmdline()
+            ):
                 found.append(process)
     return found
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tests.tasks.reference import jpeg, picture
+from tests.tasks.imaging.reference import jpeg, picture
 
 TESTS = Path(__file__).parent
 

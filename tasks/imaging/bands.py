@@ -10,7 +10,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tasks.imaging.facts import Samples
+    from darkroom.tasks.imaging.facts import Samples
 
 BAND_PIXELS = 1 << 18
 

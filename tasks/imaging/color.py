@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
-from tasks.imaging.bands import bands
+from darkroom.tasks.imaging.bands import bands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tasks.imaging.facts import Pixels
+    from darkroom.tasks.imaging.facts import Pixels
 
 CACHED_PROFILE_BYTES = 1 << 16
 """Larger profiles are looked at anew each time, so that the cache stays small."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.avif import avif_ends_in_zeros, avif_size, is_cut_avif
-from tasks.imaging.gif import gif_size
-from tasks.imaging.ico import ico_size, png_in_icon
-from tasks.imaging.jpeg2000 import lacks_tiles
-from tasks.imaging.png import is_complete_png, is_cut_in_pixels, png_for_decoding, png_size, refuse_damaged_png
-from tasks.imaging.tiff import lacks_parts, refuse_damaged_parts, tiff_size
-from tasks.imaging.webp import is_cut_webp, webp_ends_in_zeros, webp_size
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.avif import avif_ends_in_zeros, avif_size, is_cut_avif
+from darkroom.tasks.imaging.gif import gif_size
+from darkroom.tasks.imaging.ico import ico_size, png_in_icon
+from darkroom.tasks.imaging.jpeg2000 import lacks_tiles
+from darkroom.tasks.imaging.png import is_complete_png, is_cut_in_pixels, png_for_decoding, png_size, refuse_damaged_png
+from darkroom.tasks.imaging.tiff import lacks_parts, refuse_damaged_parts, tiff_size
+from darkroom.tasks.imaging.webp import is_cut_webp, webp_ends_in_zeros, webp_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.bands import bands
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.bands import bands
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import Pixels
-    from tasks.imaging.geometry import Geometry
-    from tasks.recipe import Format, Recipe
+    from darkroom.tasks.imaging.facts import Pixels
+    from darkroom.tasks.imaging.geometry import Geometry
+    from darkroom.tasks.settings import Format, Recipe
 
 MAX_SIDE = {"jpeg": 65535, "webp": 16383, "png": 1_000_000}
 """Longest side in pixels that a format can hold, and that readers of PNG accept."""

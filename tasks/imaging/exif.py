@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import Pixels
+    from darkroom.tasks.imaging.facts import Pixels
 
 ORIENTATION_TAG = 0x0112
 PREFIX = b"Exif\x00\x00"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import cv2
 from PIL import Image
 
-from tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.errors import ErrorCode, ImageError
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import SourceFacts
+    from darkroom.tasks.imaging.facts import SourceFacts
 
 TRUNCATED = re.compile(
     r"truncat|premature end of JPEG file|unexpected end|end of (file|stream)|reached EOF|not enough|"

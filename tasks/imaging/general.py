@@ -6,30 +6,30 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.bands import to_array
-from tasks.imaging.color import cmyk_to_rgb, to_srgb
-from tasks.imaging.container import (
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.bands import to_array
+from darkroom.tasks.imaging.color import cmyk_to_rgb, to_srgb
+from darkroom.tasks.imaging.container import (
     declared_size,
     ends_early,
     for_decoding,
     refuse_damaged_pixels,
     refuse_wrong_checksums,
 )
-from tasks.imaging.exif import read_orientation
-from tasks.imaging.facts import Decoded, SourceFacts
-from tasks.imaging.failures import translate
-from tasks.imaging.gif import count_gif_frames
-from tasks.imaging.limits import MAX_FRAMES, refuse_too_many_pixels
-from tasks.imaging.png import count_png_frames, png_exif, png_profile
-from tasks.imaging.readers import READERS, AvifReader, TiffReader
-from tasks.imaging.samples import to_pixels
-from tasks.imaging.tiff import HEIGHT, WIDTH, count_tiff_pages, refuse_incomplete_tiff
+from darkroom.tasks.imaging.exif import read_orientation
+from darkroom.tasks.imaging.facts import Decoded, SourceFacts
+from darkroom.tasks.imaging.failures import translate
+from darkroom.tasks.imaging.gif import count_gif_frames
+from darkroom.tasks.imaging.limits import MAX_FRAMES, refuse_too_many_pixels
+from darkroom.tasks.imaging.png import count_png_frames, png_exif, png_profile
+from darkroom.tasks.imaging.readers import READERS, AvifReader, TiffReader
+from darkroom.tasks.imaging.samples import to_pixels
+from darkroom.tasks.imaging.tiff import HEIGHT, WIDTH, count_tiff_pages, refuse_incomplete_tiff
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
 
-    from tasks.imaging.facts import Allow
+    from darkroom.tasks.imaging.facts import Allow
 
 
 @dataclass(frozen=True, slots=True)

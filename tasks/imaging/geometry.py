@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasks.recipe import Fit, Recipe
+    from darkroom.tasks.settings import Fit, Recipe
 
 
 @dataclass(frozen=True, slots=True)

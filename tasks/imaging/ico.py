@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil, log
 from typing import TYPE_CHECKING
 
-from tasks.imaging.png import SIGNATURE, png_size
+from darkroom.tasks.imaging.png import SIGNATURE, png_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

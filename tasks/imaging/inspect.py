@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.errors import ImageError
-from tasks.imaging.container import declared_size
-from tasks.imaging.facts import Inspected, unlimited
-from tasks.imaging.failures import translate
-from tasks.imaging.general import decode_image, open_image
-from tasks.imaging.jpeg import decode_jpeg
-from tasks.imaging.jpeg_header import read_header
-from tasks.imaging.sniff import sniff_format
-from tasks.imaging.transform import recognise
+from darkroom.tasks.errors import ImageError
+from darkroom.tasks.imaging.container import declared_size
+from darkroom.tasks.imaging.facts import Inspected, unlimited
+from darkroom.tasks.imaging.failures import translate
+from darkroom.tasks.imaging.general import decode_image, open_image
+from darkroom.tasks.imaging.jpeg import decode_jpeg
+from darkroom.tasks.imaging.jpeg_header import read_header
+from darkroom.tasks.imaging.sniff import sniff_format
+from darkroom.tasks.imaging.transform import recognise
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import Allow, Decoded, SourceFacts
+    from darkroom.tasks.imaging.facts import Allow, Decoded, SourceFacts
 
 NO_LIMIT = 1 << 62
 """An output is as large as a recipe made it."""

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import simplejpeg
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.color import cmyk_to_rgb, to_srgb
-from tasks.imaging.facts import Decoded
-from tasks.imaging.jpeg_header import EOI, JpegHeader, normalise_header, read_header
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.color import cmyk_to_rgb, to_srgb
+from darkroom.tasks.imaging.facts import Decoded
+from darkroom.tasks.imaging.jpeg_header import EOI, JpegHeader, normalise_header, read_header
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import Pixels
+    from darkroom.tasks.imaging.facts import Pixels
 
 PREMATURE_END = "Premature end of JPEG file"
 EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")

@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.exif import PREFIX, read_orientation
-from tasks.imaging.facts import SourceFacts
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.exif import PREFIX, read_orientation
+from darkroom.tasks.imaging.facts import SourceFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,17 +1,17 @@
 """What an image may take, decided by what its header promises.
 
 `max_pixels` is checked before anything is decoded. Memory and processor time are enforced by the kernel on the codec
-process, whatever a decoder does with the file; see `tasks.worker.codec_process`.
+process, whatever a decoder does with the file; see `darkroom.tasks.worker.codec_process`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.errors import ErrorCode, ImageError
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import SourceFacts
+    from darkroom.tasks.imaging.facts import SourceFacts
 
 BASE_BYTES = 256 << 20
 BYTES_PER_PIXEL = 64

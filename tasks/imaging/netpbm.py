@@ -10,7 +10,7 @@ import numpy as np
 from PIL import ImageFile, PpmImagePlugin
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import Samples
+    from darkroom.tasks.imaging.facts import Samples
 
 COMMENT = re.compile(rb"#[^\r\n]*[\r\n]?")
 DIGITS = b"0123456789"

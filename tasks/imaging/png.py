@@ -6,8 +6,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.exif import PREFIX
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.exif import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

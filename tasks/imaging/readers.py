@@ -18,7 +18,7 @@ from PIL import (
     _avif,
 )
 
-from tasks.imaging.netpbm import NetpbmReader
+from darkroom.tasks.imaging.netpbm import NetpbmReader
 
 # `max_pixels` counts, which is checked before a reader allocates anything.
 Image.MAX_IMAGE_PIXELS = None

@@ -8,14 +8,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tasks.imaging.bands import bands, to_array, to_image
+from darkroom.tasks.imaging.bands import bands, to_array, to_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tasks.imaging.facts import Pixels, Samples
-    from tasks.imaging.geometry import Geometry
-    from tasks.recipe import Filter
+    from darkroom.tasks.imaging.facts import Pixels, Samples
+    from darkroom.tasks.imaging.geometry import Geometry
+    from darkroom.tasks.settings import Filter
 
 PILLOW_FILTERS = {
     "linear": Image.Resampling.BILINEAR,

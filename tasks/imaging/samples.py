@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 from PIL import PngImagePlugin
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.bands import bands, to_array
-from tasks.imaging.png import png_for_decoding
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.bands import bands, to_array
+from darkroom.tasks.imaging.png import png_for_decoding
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from tasks.imaging.facts import Pixels, Samples, SourceFacts
+    from darkroom.tasks.imaging.facts import Pixels, Samples, SourceFacts
 
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
 WHITE_IS_ZERO = 0

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from tasks.imaging.tiles import SIDE, Sheet, Tile
-from tasks.text import printable
+from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
+from darkroom.tasks.reporting.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

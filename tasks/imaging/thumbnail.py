@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from tasks.imaging.facts import SourceFacts
-from tasks.imaging.limits import refuse_too_many_pixels
+from darkroom.tasks.imaging.facts import SourceFacts
+from darkroom.tasks.imaging.limits import refuse_too_many_pixels
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import Allow
-    from tasks.worker.orders import Orders
+    from darkroom.tasks.imaging.facts import Allow
+    from darkroom.tasks.worker.orders import Orders
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "ICO", "JPEG2000", "AVIF")
 """Formats that Pillow decodes by itself; some others it would hand to a program."""

@@ -6,8 +6,8 @@ import struct
 import zlib
 from dataclasses import dataclass
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.jpeg import refuse_damaged_jpeg
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.jpeg import refuse_damaged_jpeg
 
 WIDTH, HEIGHT, COMPRESSION, STRIPS, SAMPLES, STRIP_ROWS, STRIP_BYTES = 256, 257, 259, 273, 277, 278, 279
 PLANES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, JPEG_TABLES = 284, 322, 323, 324, 325, 347

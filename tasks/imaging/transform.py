@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.bands import bands
-from tasks.imaging.color import flatten, to_gray, to_rgb
-from tasks.imaging.encode import encode, refuse_oversized, visible_channels
-from tasks.imaging.exif import apply_orientation
-from tasks.imaging.facts import Transformed, unlimited
-from tasks.imaging.failures import translate, translate_encoding
-from tasks.imaging.general import decode_image, open_image
-from tasks.imaging.geometry import plan_geometry
-from tasks.imaging.jpeg import decode_jpeg
-from tasks.imaging.jpeg_header import read_header
-from tasks.imaging.limits import refuse_too_many_pixels
-from tasks.imaging.readers import READERS
-from tasks.imaging.resample import resize, resize_and_crop
-from tasks.imaging.sniff import SNIFFED_BYTES, sniff_format
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.bands import bands
+from darkroom.tasks.imaging.color import flatten, to_gray, to_rgb
+from darkroom.tasks.imaging.encode import encode, refuse_oversized, visible_channels
+from darkroom.tasks.imaging.exif import apply_orientation
+from darkroom.tasks.imaging.facts import Transformed, unlimited
+from darkroom.tasks.imaging.failures import translate, translate_encoding
+from darkroom.tasks.imaging.general import decode_image, open_image
+from darkroom.tasks.imaging.geometry import plan_geometry
+from darkroom.tasks.imaging.jpeg import decode_jpeg
+from darkroom.tasks.imaging.jpeg_header import read_header
+from darkroom.tasks.imaging.limits import refuse_too_many_pixels
+from darkroom.tasks.imaging.readers import READERS
+from darkroom.tasks.imaging.resample import resize, resize_and_crop
+from darkroom.tasks.imaging.sniff import SNIFFED_BYTES, sniff_format
 
 if TYPE_CHECKING:
-    from tasks.imaging.facts import Allow, Decoded, Pixels, SourceFacts
-    from tasks.imaging.geometry import Geometry
-    from tasks.recipe import Recipe
+    from darkroom.tasks.imaging.facts import Allow, Decoded, Pixels, SourceFacts
+    from darkroom.tasks.imaging.geometry import Geometry
+    from darkroom.tasks.settings import Recipe
 
 
 def transform(data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: Allow = unlimited) -> Transformed:

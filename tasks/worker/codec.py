@@ -23,12 +23,12 @@ from typing import ClassVar, TypeAlias
 
 from pydantic import TypeAdapter
 
-from tasks.errors import DarkroomError, ErrorCode, ImageError
-from tasks.imaging import Inspected, Transformed
-from tasks.imaging.tiles import Tile
-from tasks.recipe import Rules
-from tasks.worker.orders import EXIT_CODE, FAILED, MADE, Failure, Orders
-from tasks.worker.shared_batch import IMAGES, Operation, SharedBatch
+from darkroom.tasks.errors import DarkroomError, ErrorCode, ImageError
+from darkroom.tasks.imaging import Inspected, Transformed
+from darkroom.tasks.imaging.tiles import Tile
+from darkroom.tasks.settings import Rules
+from darkroom.tasks.worker.orders import EXIT_CODE, FAILED, MADE, Failure, Orders
+from darkroom.tasks.worker.shared_batch import IMAGES, Operation, SharedBatch
 
 PATIENCE = 3
 """By the clock, an image has so many times the processor time that it may take: the machine may have other work."""
@@ -246,7 +246,7 @@ def longest_seconds(rules: Rules) -> float:
 
 
 class _Server:
-    """The process that codec processes are forked from; see `tasks.worker.codec_server`."""
+    """The process that codec processes are forked from; see `darkroom.tasks.worker.codec_server`."""
 
     current: ClassVar[_Server | None] = None
     lock: ClassVar[threading.Lock] = threading.Lock()
@@ -257,7 +257,7 @@ class _Server:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - this project's module, by this interpreter
                     # -P: a folder named tasks where the user happens to be is not ours.
-                    [sys.executable, "-P", "-m", "tasks.worker.codec_server", str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", "darkroom.tasks.worker.codec_server", str(theirs.fileno())],
                     env={name: value for name, value in os.environ.items() if name.startswith(INHERITED)} | ENVIRONMENT,
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
@@ -383,7 +383,7 @@ def _too_long(orders: Orders) -> _Downfall:
 def _no_process(reason: str) -> DarkroomError:
     return DarkroomError(
         f"No codec process could be started: {reason}. On the workers' machines, see that there is room for one, and "
-        "that 'python -m tasks.worker.codec_server' finds all that it imports."
+        "that 'python -m darkroom.tasks.worker.codec_server' finds all that it imports."
     )
 
 

@@ -1,7 +1,7 @@
 """The codec process: works the batches that its worker shares with it, until the worker closes the channel.
 
 The kernel bounds what each image may take. What goes wrong with an image is an answer; what brings this process down is
-for `tasks.worker.codec`, the worker's side, to find out and record.
+for `darkroom.tasks.worker.codec`, the worker's side, to find out and record.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from tasks.errors import ErrorCode, as_image_error
-from tasks.imaging.facts import Allow, Transformed
-from tasks.imaging.inspect import describe_bytes, inspect_image
-from tasks.imaging.sheet import draw_sheet
-from tasks.imaging.thumbnail import thumbnail
-from tasks.imaging.transform import transform
-from tasks.worker.orders import FAILED, MADE, Failure, Orders
-from tasks.worker.shared_batch import Operation, SharedBatch
+from darkroom.tasks.errors import ErrorCode, as_image_error
+from darkroom.tasks.imaging.facts import Allow, Transformed
+from darkroom.tasks.imaging.inspect import describe_bytes, inspect_image
+from darkroom.tasks.imaging.sheet import draw_sheet
+from darkroom.tasks.imaging.thumbnail import thumbnail
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.worker.orders import FAILED, MADE, Failure, Orders
+from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
 
 
 def serve(channel: socket.socket) -> None:

@@ -1,4 +1,4 @@
-"""The process that codec processes are forked from: `python -m tasks.worker.codec_server DESCRIPTOR`.
+"""The process that codec processes are forked from: `python -m darkroom.tasks.worker.codec_server DESCRIPTOR`.
 
 It imports what they need once. The descriptor is a socket to those who want a codec process: a worker and all that was
 forked from the same process. A request is one byte, with two more sockets, a channel and a lifeline. The channel goes
@@ -19,10 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from tasks.imaging.codecs import configure_codecs
-from tasks.orphan import end_with_parent
-from tasks.worker.codec_process import serve
-from tasks.worker.orders import EXIT_CODE
+from darkroom.tasks.imaging.codecs import configure_codecs
+from darkroom.tasks.worker.codec_process import serve
+from darkroom.tasks.worker.orders import EXIT_CODE
+from darkroom.tasks.worker.orphan import end_with_parent
 
 
 class Server:

@@ -14,19 +14,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tasks.destination import Destination
-from tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, as_image_error
-from tasks.imaging import SourceFacts, Transformed
-from tasks.journal import Row
-from tasks.manifest import OUTPUT_KEPT
-from tasks.moved import FACTS_COLUMNS, OUTPUT_COLUMNS, former_output
-from tasks.naming import output_name
-from tasks.recipe import Job
-from tasks.storage import FileVersion, LocalFolder
-from tasks.worker.codec import Answer
-from tasks.worker.orders import Orders
-from tasks.worker.retries import with_retries
-from tasks.worker.shared_batch import Operation, SharedBatch
+from darkroom.tasks.dataset.journal import Row
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
+from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, as_image_error
+from darkroom.tasks.imaging import SourceFacts, Transformed
+from darkroom.tasks.moved import FACTS_COLUMNS, OUTPUT_COLUMNS, former_output
+from darkroom.tasks.settings import Job
+from darkroom.tasks.storage.local import FileVersion, LocalFolder
+from darkroom.tasks.storage.naming import output_name
+from darkroom.tasks.worker.codec import Answer
+from darkroom.tasks.worker.orders import Orders
+from darkroom.tasks.worker.retries import with_retries
+from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
 
 
 @dataclass(slots=True)

@@ -6,10 +6,10 @@ import struct
 
 from pydantic import BaseModel, ConfigDict
 
-from tasks.errors import ErrorCode
-from tasks.imaging.facts import SourceFacts
-from tasks.imaging.limits import BASE_BYTES, BYTES_PER_PIXEL, BYTES_PER_SOURCE_BYTE, PIXELS_PER_TURN
-from tasks.recipe import Recipe
+from darkroom.tasks.errors import ErrorCode
+from darkroom.tasks.imaging.facts import SourceFacts
+from darkroom.tasks.imaging.limits import BASE_BYTES, BYTES_PER_PIXEL, BYTES_PER_SOURCE_BYTE, PIXELS_PER_TURN
+from darkroom.tasks.settings import Recipe
 
 FAILED, MADE = b"-", b"+"
 """What an answer begins with; JSON follows."""

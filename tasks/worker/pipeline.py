@@ -9,12 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.journal import Row
-from tasks.worker.codec import Answer, Codec
-from tasks.worker.images import Image, Images
-from tasks.worker.readers import Readers
-from tasks.worker.shared_batch import IMAGES, SharedBatch
+from darkroom.tasks.dataset.journal import Row
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.worker.codec import Answer, Codec
+from darkroom.tasks.worker.images import Image, Images
+from darkroom.tasks.worker.readers import Readers
+from darkroom.tasks.worker.shared_batch import IMAGES, SharedBatch
 
 READERS = 2
 WRITERS = 2

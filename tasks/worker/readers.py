@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
-from tasks.errors import DarkroomError
+from darkroom.tasks.errors import DarkroomError
 
 MAX_GIVEN_UP = 8
 """When so many reads of a shard hang, it isn't for the files."""

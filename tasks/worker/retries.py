@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from tasks.errors import TRANSIENT, ImageError
+from darkroom.tasks.errors import TRANSIENT, ImageError
 
 TRIES = 4
 FIRST_BACKOFF_SECONDS = 0.2

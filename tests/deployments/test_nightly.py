@@ -21,9 +21,9 @@ from PIL import Image
 from prefect.states import Cancelling
 
 from benchmarks.server import prefect_server
-from deployments.automations import HEARTBEAT_SECONDS, NOTIFICATION, UNSTARTED, ZOMBIES
-from tasks.destination import Destination
-from tasks.lease import read_lease
+from darkroom.deployments.automations import HEARTBEAT_SECONDS, NOTIFICATION, UNSTARTED, ZOMBIES
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.lease import read_lease
 
 
 def ended(api: Api, run_id: str, state: str, seconds: float = 180) -> dict[str, Any]:
@@ -58,9 +58,9 @@ def every_image_is_whole(out: Path) -> None:
 def server(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A Prefect server to which everything is deployed, as `deployed.txt` says."""
     log = tmp_path_factory.mktemp("server") / "log"
-    with prefect_server(installation.environment, log, "deployments.server") as running:
+    with prefect_server(installation.environment, log, "darkroom.deployments.prefect_server") as running:
         installation.environment["PREFECT_API_URL"] = running.api_url
-        deployed = installation.python("-m", "deployments.deploy")
+        deployed = installation.python("-m", "darkroom.deployments.deploy")
         assert deployed.code == 0, deployed.err
         installation.log.with_name("deployed.txt").write_text(deployed.out)
         yield installation
@@ -71,7 +71,7 @@ def server(installation: Installation, tmp_path_factory: pytest.TempPathFactory)
 def killed(server: Installation, many: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A flow run in whose middle its own process and its worker's are killed; and its destination."""
     out = tmp_path_factory.mktemp("killed") / "out"
-    with server.piece("deployments.worker", "started!") as worker:
+    with server.piece("darkroom.deployments.flow_worker", "started!") as worker:
         run_id = server.run("preprocess/thumbnails", source=many, destination=out)
         eventually(lambda: journalled(out))
         for command in ("prefect worker start", "prefect.engine"):
@@ -85,7 +85,7 @@ def killed(server: Installation, many: Path, tmp_path_factory: pytest.TempPathFa
 def nightly(server: Installation, killed: tuple[str, Path]) -> Iterator[Installation]:
     """Server and worker of all tests, after that."""
     assert killed
-    with server.piece("deployments.worker", "started!"):
+    with server.piece("darkroom.deployments.flow_worker", "started!"):
         yield server
 
 
@@ -131,7 +131,7 @@ def test_deploying_again_changes_only_what_changed(nightly: Installation, tmp_pa
     [schedule] = before["nightly"]["schedules"]
     assert nightly.prefect("deployment", "schedule", "pause", "preprocess/nightly", schedule["id"]).code == 0
 
-    again = nightly.python("-m", "deployments.deploy", DARKROOM_THUMBNAILS=str(tmp_path), DARKROOM_NOTIFY="")
+    again = nightly.python("-m", "darkroom.deployments.deploy", DARKROOM_THUMBNAILS=str(tmp_path), DARKROOM_NOTIFY="")
 
     assert again.code == 0, again.err
     assert "preprocess/nightly: 0 2 * * * UTC, paused\n" in again.out, "a user's pause is kept"
@@ -155,7 +155,7 @@ def test_deploying_again_changes_only_what_changed(nightly: Installation, tmp_pa
     ],
 )
 def test_a_wrong_environment_is_told(environment_too: dict[str, str], said: str, nightly: Installation):
-    refused = nightly.python("-m", "deployments.deploy", **environment_too)
+    refused = nightly.python("-m", "darkroom.deployments.deploy", **environment_too)
 
     assert refused.code == 2
     assert said in refused.err

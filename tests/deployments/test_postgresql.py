@@ -73,7 +73,7 @@ def test_history_and_schedules_are_kept_in_postgresql(postgresql: Database, few:
         assert api.flow_run(run_id)["state_type"] == "COMPLETED"
         assert {artifact["key"].rpartition("-")[2] for artifact in api.artifacts(run_id)} >= {"summary", "progress"}
         user |= {"DARKROOM_SOURCE": str(few), "DARKROOM_DESTINATION": str(out)}
-        deploy = [sys.executable, "-m", "deployments.deploy"]
+        deploy = [sys.executable, "-m", "darkroom.deployments.deploy"]
         subprocess.run(deploy, env=user, cwd=CHECKOUT, stdout=subprocess.DEVNULL, check=True)
         due = "SELECT count(*) > 0 FROM flow_run WHERE state_name = 'Scheduled' AND auto_scheduled"
         eventually(lambda: postgresql.query(due) == ["t"])

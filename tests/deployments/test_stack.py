@@ -12,14 +12,14 @@ from uuid import UUID
 from harness import eventually, journalled
 from installation import Installation
 
-from tasks.destination import Destination
-from tasks.lease import read_lease
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.lease import read_lease
 
 
 def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation, many: Path, tmp_path: Path):
     out = tmp_path / "out"
-    with installation.piece("deployments.stack", "started!") as stack:
-        again = installation.python("-m", "deployments.stack")
+    with installation.piece("darkroom.deployments.stack", "started!") as stack:
+        again = installation.python("-m", "darkroom.deployments.stack")
         assert again.code == 2
         assert "PREFECT_SERVER_API_PORT: 127.0.0.1:" in again.err
         assert "Traceback" not in again.err
@@ -49,8 +49,8 @@ def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation
 
 
 def test_when_a_piece_dies_the_rest_is_stopped(installation: Installation):
-    with installation.piece("deployments.stack", "UI http") as stack:
-        for process in installation.processes("deployments.server"):
+    with installation.piece("darkroom.deployments.stack", "UI http") as stack:
+        for process in installation.processes("darkroom.deployments.prefect_server"):
             process.kill()
 
         assert stack.wait(60) == 1
@@ -60,7 +60,7 @@ def test_when_a_piece_dies_the_rest_is_stopped(installation: Installation):
 
 
 def test_when_the_stack_is_killed_nothing_is_left(installation: Installation):
-    with installation.piece("deployments.stack", "started!") as stack:
+    with installation.piece("darkroom.deployments.stack", "started!") as stack:
         assert installation.processes("prefect worker start")
 
         stack.kill()
@@ -69,7 +69,7 @@ def test_when_the_stack_is_killed_nothing_is_left(installation: Installation):
 
 
 def test_half_a_dataset_is_told(installation: Installation):
-    refused = installation.python("-m", "deployments.stack", DARKROOM_SOURCE="")
+    refused = installation.python("-m", "darkroom.deployments.stack", DARKROOM_SOURCE="")
 
     assert refused.code == 2
     assert "DARKROOM_SOURCE is not set. Set both" in refused.err

@@ -10,13 +10,13 @@ import os
 import re
 import time
 
-import tasks.storage
+import darkroom.tasks.storage.local
 
 HOURS = 10_000
 PAUSES = {"slow.jpg": 1, "hang.jpg": HOURS}
 failed = collections.Counter()
-read_to_end = tasks.storage._read_to_end
-replace_file = tasks.storage.replace_file
+read_to_end = darkroom.tasks.storage.local._read_to_end
+replace_file = darkroom.tasks.storage.local.replace_file
 
 
 def faulty_read_to_end(descriptor, view):
@@ -29,7 +29,7 @@ def faulty_read_to_end(descriptor, view):
     return read_to_end(descriptor, view)
 
 
-tasks.storage._read_to_end = faulty_read_to_end
+darkroom.tasks.storage.local._read_to_end = faulty_read_to_end
 
 
 def faulty_replace_file(folder, name, data):
@@ -38,4 +38,4 @@ def faulty_replace_file(folder, name, data):
     replace_file(folder, name, data)
 
 
-tasks.storage.replace_file = faulty_replace_file
+darkroom.tasks.storage.local.replace_file = faulty_replace_file

@@ -31,9 +31,9 @@ from harness import CHECKOUT, DARKROOM, Api, clean_environment
 from moments import END_SECONDS, Moment, Pace
 from victims import OWN_SERVER, SURVIVED, VICTIMS, dask_cluster, names, started, strike
 
+from darkroom.flows.runtime.local_server import LocalServer
+from darkroom.tasks.dataset.journal import FLUSH_SECONDS
 from data.photos import photo, write_corpus
-from flows.server import LocalServer
-from tasks.journal import FLUSH_SECONDS
 
 WORKERS = 2
 OPTIONS = ("--width", "300", "--height", "300", "--max-failure-ratio", "1")

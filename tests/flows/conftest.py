@@ -14,8 +14,8 @@ import pytest
 from harness import CHECKOUT, DARKROOM, Api, Started, clean_environment, running_cluster, save
 from PIL import Image
 
+from darkroom.flows.runtime.local_server import LocalServer
 from data.generate import photo
-from flows.server import LocalServer
 
 
 @pytest.fixture(scope="session")

@@ -22,12 +22,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import task_run
 from prefect_dask import DaskTaskRunner
 
-from flows import window
-from flows.cluster import dask_runner
-from flows.window import ShardFailure, run_shards
-from tasks.destination import Destination
-from tasks.recipe import Compute
-from tasks.shard import ShardRef, shard_refs, task_run_name, tell
+from darkroom.flows.runtime import window
+from darkroom.flows.runtime.cluster import dask_runner
+from darkroom.flows.runtime.window import ShardFailure, run_shards
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.shard import ShardRef, shard_refs, task_run_name, tell
+from darkroom.tasks.settings import Compute
 
 KINDS = ("fine", "fine", "killed once", "killed", "fine", "restarted once", "fine")
 """What happens to the shards of the first window."""

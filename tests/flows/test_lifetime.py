@@ -33,13 +33,15 @@ from harness import (
     workers,
 )
 
-from flows.server import LocalServer
-from tasks.destination import Destination
-from tasks.lease import read_lease
+from darkroom.flows.runtime.local_server import LocalServer
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.lease import read_lease
 
 
 def servers(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if {"flows.server", "uvicorn"} & set(process.cmdline())]
+    return [
+        process for process in processes if {"darkroom.flows.runtime.local_server", "uvicorn"} & set(process.cmdline())
+    ]
 
 
 def at_work(started: Started, out: Path, parts: int = 1) -> list[psutil.Process]:
@@ -168,7 +170,7 @@ def test_a_server_that_is_lost_costs_no_work(
     out, environment = tmp_path / "out", clean_environment(tmp_path)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("flows.server.RESTARTS", 0)  # as one that nobody starts again
+    monkeypatch.setattr("darkroom.flows.runtime.local_server.RESTARTS", 0)  # as one that nobody starts again
     others = set(psutil.Process().children())
     server = LocalServer()
     server.wait_until_healthy()
@@ -197,14 +199,14 @@ def test_a_run_that_raises_leaves_nothing_behind(
 ):
     script = """
 import sys
-import flows.preprocess
+import darkroom.flows.preprocess
 
 def raise_in_the_middle(*arguments, **options):
     raise RuntimeError("out of the blue")
 
 if __name__ == "__main__":
-    flows.preprocess.publish = raise_in_the_middle
-    flows.preprocess.preprocess(sys.argv[1], sys.argv[2])
+    darkroom.flows.preprocess.publish = raise_in_the_middle
+    darkroom.flows.preprocess.preprocess(sys.argv[1], sys.argv[2])
 """
     out = tmp_path / "out"
     started = start(large_folder, out, environment=api.environment, code=script)
@@ -363,7 +365,7 @@ def test_a_second_run_is_told_who_holds_the_destination(
 
 def test_what_workers_are_forked_from_has_one_thread_and_no_connection():
     code = (
-        "import os, psutil; from flows.cluster import WORKER_ENVIRONMENT, WORKER_MODULE\n"
+        "import os, psutil; from darkroom.flows.runtime.cluster import WORKER_ENVIRONMENT, WORKER_MODULE\n"
         "os.environ.update(WORKER_ENVIRONMENT); __import__(WORKER_MODULE)\n"
         "me = psutil.Process(); print(me.num_threads(), len(me.net_connections()))"
     )

@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from harness import Api, Ended, darkroom, manifest_rows, run_id_of, save
 
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.settings import Recipe, Rules
 from data.generate import photo
-from tasks.imaging.transform import transform
-from tasks.recipe import Recipe, Rules
 
 IMAGES = int(os.environ.get("IMAGES", "400"))
 RECIPE = Recipe(width=128, height=96, fit="cover")

@@ -12,20 +12,20 @@ import psutil
 import pytest
 from harness import Api, Started, eventually, manifest_rows, run_id_of, running_cluster, tree, workers
 
-from tasks.imaging.transform import transform
-from tasks.recipe import Recipe
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.settings import Recipe
 from tests.poisoned import met, poison, poisoned_environment
-from tests.tasks.reference import jpeg, picture
+from tests.tasks.imaging.reference import jpeg, picture
 
 IMAGES = 96
 SHARDS = 8
 START = """
-from flows.cli import main
-from tasks import plan
+from darkroom.flows.cli.commands import main
+from darkroom.tasks import plan
 plan.SHARD_SECONDS = (1e-9, 1e9)  # four shards for each worker, however small they are
 main()
 """
-IMPATIENT = "from flows import window; window.NO_WORKER_SECONDS = 1"
+IMPATIENT = "from darkroom.flows.runtime import window; window.NO_WORKER_SECONDS = 1"
 QUICK = ("--max-image-seconds", "2", "--max-pixels", "1000000")
 
 

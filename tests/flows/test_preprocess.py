@@ -21,11 +21,11 @@ import pytest
 from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, save, tree
 from PIL import Image, ImageOps
 
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.settings import Recipe
 from data.generate import photo
 from data.photos import write_corpus
-from tasks.destination import Destination
-from tasks.imaging.transform import transform
-from tasks.recipe import Recipe
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -386,8 +386,8 @@ def test_a_script_calls_the_flow_like_any_other(api: Api, folder: Path, tmp_path
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        "from flows.preprocess import preprocess\n"
-        "from tasks.recipe import Recipe, Rules\n"
+        "from darkroom.flows.preprocess import preprocess\n"
+        "from darkroom.tasks.settings import Recipe, Rules\n"
         "if __name__ == '__main__':\n"
         "    report = preprocess(sys.argv[1], sys.argv[2], recipe=Recipe(width=32, height=32),\n"
         "                        rules=Rules(max_failure_ratio=1))\n"
@@ -404,9 +404,9 @@ def test_a_script_is_told_why_a_run_failed_and_gets_its_report(api: Api, folder:
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        "import flows.preprocess\n"
-        "from flows.preprocess import RunFailedError, preprocess\n"
-        "flows.preprocess.make_contact_sheets = None  # a picture is not worth a run\n"
+        "import darkroom.flows.preprocess\n"
+        "from darkroom.flows.preprocess import RunFailedError, preprocess\n"
+        "darkroom.flows.preprocess.make_contact_sheets = None  # a picture is not worth a run\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
         "        preprocess(sys.argv[1], sys.argv[2], rules={'max_failure_ratio': 0})\n"
@@ -429,7 +429,7 @@ def test_folders_of_the_users_own_are_not_taken_for_darkrooms(folder: Path, tmp_
     for name in ("flows/__init__.py", "tasks.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("raise SystemExit('not yours')")
-    command = "import sys; sys.path.remove(''); from flows.cli import main; main()"
+    command = "import sys; sys.path.remove(''); from darkroom.flows.cli.commands import main; main()"
 
     done = subprocess.run(
         [sys.executable, "-c", command, "run", folder, tmp_path / "out", "--max-failure-ratio", "1"],

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from harness import Api, clean_environment, darkroom, eventually, manifest_rows, run_id_of, tree
 
-from flows.server import LocalServer
+from darkroom.flows.runtime.local_server import LocalServer
 
 SECRET = "admin:open-sesame-4711"  # noqa: S105
 

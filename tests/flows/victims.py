@@ -139,10 +139,10 @@ def strike(victim: str, run: Run, scheduler: Run | None, chance: random.Random) 
         case "workers":
             struck = run.workers()
         case "codec":  # a process, or what they are all forked from
-            codecs = [process for process in run.family() if is_command(process, "tasks.worker.codec_server")]
+            codecs = [process for process in run.family() if is_command(process, "darkroom.tasks.worker.codec_server")]
             struck = chance.sample(codecs, min(1, len(codecs)))
         case "server":
-            struck = [process for process in run.family() if is_command(process, "flows.server")]
+            struck = [process for process in run.family() if is_command(process, "darkroom.flows.runtime.local_server")]
         case "scheduler" if scheduler:
             struck = scheduler.itself()
         case "flow":

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.fuzz import build
 from tests.fuzz.samples import HEIGHT, WIDTH, other_profile, samples
-from tests.tasks.reference import encoded, exif_with, jpeg, picture
+from tests.tasks.imaging.reference import encoded, exif_with, jpeg, picture
 
 SIDE = 65_500
 PIXELS, CORRUPT, UNSUPPORTED, TRUNCATED, UNKNOWN = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
-from tasks.recipe import Recipe
+from darkroom.tasks.settings import Recipe
 from tests.fuzz import mutate
 from tests.fuzz.bombs import bombs
 from tests.fuzz.samples import HEIGHT, WIDTH, corpus, samples

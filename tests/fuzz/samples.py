@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from tests.fuzz import build
-from tests.tasks.reference import encoded, exif_with, picture
+from tests.tasks.imaging.reference import encoded, exif_with, picture
 
 WIDTH, HEIGHT = 61, 43
 CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus" / "odd"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.transform import transform
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.transform import transform
 from tests.fuzz import trial
 from tests.fuzz.__main__ import Tally
 from tests.fuzz.bombs import bombs
@@ -17,7 +17,7 @@ from tests.fuzz.cases import MAX_PIXELS, RECIPES, Case, fixed_cases, random_case
 from tests.fuzz.mutate import ACCIDENTS, ATTACKS
 from tests.fuzz.runner import outcomes
 from tests.fuzz.samples import samples
-from tests.tasks.reference import run
+from tests.tasks.imaging.reference import run
 
 PROCESSES = 2
 MUTANTS = 10_000

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import psutil
 
-from tasks.errors import MAX_MESSAGE_LENGTH, ErrorCode, ImageError
-from tasks.imaging import SourceFacts, Transformed
-from tasks.imaging.transform import transform
-from tasks.worker.codec import Answer, start_server, thread_codec
-from tasks.worker.orders import Orders
-from tasks.worker.shared_batch import Operation
+from darkroom.tasks.errors import MAX_MESSAGE_LENGTH, ErrorCode, ImageError
+from darkroom.tasks.imaging import SourceFacts, Transformed
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.worker.codec import Answer, start_server, thread_codec
+from darkroom.tasks.worker.orders import Orders
+from darkroom.tasks.worker.shared_batch import Operation
 from tests.fuzz.build import PNG_SIGNATURE
 from tests.fuzz.cases import MAX_PIXELS, RECIPES, Case
 

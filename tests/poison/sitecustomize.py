@@ -14,7 +14,7 @@ import time
 
 MARK = b"poison:"
 LOG = os.environ.get("PYTHON_POISON_LOG")  # with a beginning that codec processes are given
-IS_CODEC_PROCESS = "tasks.worker.codec_server" in sys.orig_argv
+IS_CODEC_PROCESS = "darkroom.tasks.worker.codec_server" in sys.orig_argv
 
 
 def note(what):
@@ -137,9 +137,9 @@ def poisoned_serve(channel):
 
 
 if IS_CODEC_PROCESS:
-    from tasks.imaging.transform import transform
-    from tasks.worker import codec_process, shared_batch
-    from tasks.worker.codec_process import serve
+    from darkroom.tasks.imaging.transform import transform
+    from darkroom.tasks.worker import codec_process, shared_batch
+    from darkroom.tasks.worker.codec_process import serve
 
     codec_process.transform = poisoned_transform
     codec_process.serve = poisoned_serve

@@ -1,6 +1,6 @@
 import pytest
 
-from tasks.worker.codec import Codec, end_server, thread_codec
+from darkroom.tasks.worker.codec import Codec, end_server, thread_codec
 from tests.poisoned import poisoned_environment
 
 

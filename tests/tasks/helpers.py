@@ -9,17 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tasks.destination import Destination
-from tasks.discover import LISTING_SCHEMA, Listing, Skipped, discover
-from tasks.history import PastRun
-from tasks.integrity import sealed_writer
-from tasks.journal import Journal
-from tasks.manifest import run_file
-from tasks.naming import output_name, text_to_path
-from tasks.plan import make_plan
-from tasks.publish import publish
-from tasks.recipe import Job, Recipe, Rules
-from tasks.recover import close_workspace
+from darkroom.tasks.dataset.integrity import sealed_writer
+from darkroom.tasks.dataset.journal import Journal
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.manifest import run_file
+from darkroom.tasks.discover import LISTING_SCHEMA, Listing, Skipped, discover
+from darkroom.tasks.plan import make_plan
+from darkroom.tasks.publish import publish
+from darkroom.tasks.recover import close_workspace
+from darkroom.tasks.reporting.history import PastRun
+from darkroom.tasks.settings import Job, Recipe, Rules
+from darkroom.tasks.storage.naming import output_name, text_to_path
 
 NOBODY = 65534
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)

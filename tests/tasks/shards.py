@@ -1,9 +1,9 @@
 """What the tests of whole shards share; apart from `helpers`, because it imports Prefect."""
 
-from tasks.publish import publish
-from tasks.recover import close_workspace
-from tasks.resize import work_shard
-from tasks.shard import ShardRef
+from darkroom.tasks.dataset.shard import ShardRef
+from darkroom.tasks.publish import publish
+from darkroom.tasks.recover import close_workspace
+from darkroom.tasks.resize import work_shard
 from tests.tasks.helpers import journal_rows, prepare
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import discover as discover_module
-from tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover, list_outputs, survey_outputs
-from tasks.naming import path_to_text
-from tasks.storage import LocalFolder, version_of
+from darkroom.tasks import discover as discover_module
+from darkroom.tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover, list_outputs, survey_outputs
+from darkroom.tasks.storage.local import LocalFolder, version_of
+from darkroom.tasks.storage.naming import path_to_text
 from tests.tasks.helpers import read, unprivileged
 
 WEIRD = [

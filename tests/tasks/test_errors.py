@@ -1,4 +1,4 @@
-from tasks.errors import MAX_MESSAGE_LENGTH, RETRIED_NEXT_RUN, TRANSIENT, ErrorCode, ImageError
+from darkroom.tasks.errors import MAX_MESSAGE_LENGTH, RETRIED_NEXT_RUN, TRANSIENT, ErrorCode, ImageError
 
 
 def test_messages_are_cut():

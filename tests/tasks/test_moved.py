@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from tasks.publish import publish
-from tasks.recover import close_workspace
-from tasks.resize import work_shard
+from darkroom.tasks.publish import publish
+from darkroom.tasks.recover import close_workspace
+from darkroom.tasks.resize import work_shard
 from tests.tasks.helpers import files, manifest_rows, prepare, write_image
 from tests.tasks.shards import run, shard_of, work
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import plan as plan_module
-from tasks.destination import Destination
-from tasks.errors import RETRIED_NEXT_RUN, ErrorCode
-from tasks.plan import IMAGE_OVERHEAD_BYTES, MAX_SHARDS, PLAN_SCHEMA, SHARDS_PER_WORKER, make_plan, shard_count
-from tasks.recipe import Recipe, Rules
+from darkroom.tasks import plan as plan_module
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.errors import RETRIED_NEXT_RUN, ErrorCode
+from darkroom.tasks.plan import IMAGE_OVERHEAD_BYTES, MAX_SHARDS, PLAN_SCHEMA, SHARDS_PER_WORKER, make_plan, shard_count
+from darkroom.tasks.settings import Recipe, Rules
 from tests.tasks.helpers import (
     NOON,
     SMALL,

@@ -8,14 +8,14 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import ranges
-from tasks.check import check_manifest
-from tasks.errors import DarkroomError, DestinationError, LeaseError, SettingsError
-from tasks.integrity import SEAL
-from tasks.lease import hold_lease
-from tasks.manifest import SCHEMA_VERSION, write_table
-from tasks.rebuild import rebuild_manifest
-from tasks.recipe import Recipe, Rules
+from darkroom.tasks.dataset import ranges
+from darkroom.tasks.dataset.integrity import SEAL
+from darkroom.tasks.dataset.lease import hold_lease
+from darkroom.tasks.dataset.manifest import SCHEMA_VERSION, write_table
+from darkroom.tasks.errors import DarkroomError, DestinationError, LeaseError, SettingsError
+from darkroom.tasks.preflight import check_manifest
+from darkroom.tasks.rebuild import rebuild_manifest
+from darkroom.tasks.settings import Recipe, Rules
 from tests.tasks.helpers import (
     NOBODY,
     destination_in,

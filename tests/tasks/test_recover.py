@@ -5,11 +5,11 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import sql
-from tasks.errors import SettingsError
-from tasks.manifest import read_record
-from tasks.publish import publish
-from tasks.recover import Recovered, close_workspace, recover
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.manifest import read_record
+from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.publish import publish
+from darkroom.tasks.recover import Recovered, close_workspace, recover
 from tests.tasks.helpers import (
     Killed,
     Killer,

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks import repair as repair_module
-from tasks.durable import unused_name
-from tasks.errors import LeaseError
-from tasks.lease import hold_lease
-from tasks.repair import repair
-from tasks.verify_report import VerifyReport
+from darkroom.tasks import repair as repair_module
+from darkroom.tasks.dataset.lease import hold_lease
+from darkroom.tasks.errors import LeaseError
+from darkroom.tasks.repair import repair
+from darkroom.tasks.reporting.verify_report import VerifyReport
+from darkroom.tasks.storage.durable import unused_name
 from tests.tasks.helpers import (
     Killed,
     Killer,

@@ -5,16 +5,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tasks import plan as plan_module
-from tasks.errors import DarkroomError
-from tasks.publish import publish
-from tasks.rebuild import rebuild_manifest
-from tasks.recipe import Rules
-from tasks.recover import close_workspace
-from tasks.resize import ShardResult, work_shard
-from tasks.shard import ShardRef
-from tasks.worker import codec, pipeline
-from tasks.worker.codec import Codec
+from darkroom.tasks import plan as plan_module
+from darkroom.tasks.dataset.shard import ShardRef
+from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.publish import publish
+from darkroom.tasks.rebuild import rebuild_manifest
+from darkroom.tasks.recover import close_workspace
+from darkroom.tasks.resize import ShardResult, work_shard
+from darkroom.tasks.settings import Rules
+from darkroom.tasks.worker import codec, pipeline
+from darkroom.tasks.worker.codec import Codec
 from tests.poisoned import poison
 from tests.tasks.helpers import SMALL, destination_in, files, journal_rows, manifest_rows, prepare, write_image
 from tests.tasks.shards import run, shard_of, work
@@ -236,7 +236,7 @@ def test_shards_are_worked_apart_and_make_the_same_bytes(source, place, tmp_path
 def test_a_worker_with_other_codec_libraries_refuses(source, place, monkeypatch):
     write_image(source / "a.jpg")
     workspace, _, plan = prepare(source, place)
-    monkeypatch.setattr("tasks.recipe.pixel_versions", lambda: {"pillow": "99"})
+    monkeypatch.setattr("darkroom.tasks.settings.pixel_versions", lambda: {"pillow": "99"})
     with pytest.raises(DarkroomError, match=r"other versions of the codec libraries.*requirements\.lock"):
         work_shard(shard_of(place, plan))
     assert workspace.journal_parts() == []

@@ -4,13 +4,13 @@ import shutil
 
 import pyarrow.parquet as pq
 
-from tasks.publish import publish
-from tasks.recover import close_workspace
-from tasks.resize import work_shard
-from tasks.shard import ShardRef
-from tasks.survey import survey
-from tasks.verify import check_shard
-from tasks.verify_report import VerifyReport
+from darkroom.tasks.compare import check_shard
+from darkroom.tasks.dataset.shard import ShardRef
+from darkroom.tasks.publish import publish
+from darkroom.tasks.recover import close_workspace
+from darkroom.tasks.reporting.verify_report import VerifyReport
+from darkroom.tasks.resize import work_shard
+from darkroom.tasks.survey import survey
 from tests.tasks.helpers import SMALL, prepare, write_image
 
 

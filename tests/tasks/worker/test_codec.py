@@ -12,17 +12,17 @@ from contextlib import closing
 import psutil
 import pytest
 
-from tasks.errors import DarkroomError, ErrorCode, ImageError
-from tasks.imaging import Inspected, Transformed
-from tasks.imaging.limits import BASE_BYTES, BYTES_PER_PIXEL
-from tasks.imaging.transform import transform
-from tasks.recipe import Recipe
-from tasks.worker import codec as codec_module
-from tasks.worker.codec import Codec, end_server, start_server
-from tasks.worker.orders import Orders
-from tasks.worker.shared_batch import IMAGES, SIZE, Operation, SharedBatch
+from darkroom.tasks.errors import DarkroomError, ErrorCode, ImageError
+from darkroom.tasks.imaging import Inspected, Transformed
+from darkroom.tasks.imaging.limits import BASE_BYTES, BYTES_PER_PIXEL
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.settings import Recipe
+from darkroom.tasks.worker import codec as codec_module
+from darkroom.tasks.worker.codec import Codec, end_server, start_server
+from darkroom.tasks.worker.orders import Orders
+from darkroom.tasks.worker.shared_batch import IMAGES, SIZE, Operation, SharedBatch
 from tests.poisoned import met, poison
-from tests.tasks.reference import encoded, jpeg, picture
+from tests.tasks.imaging.reference import encoded, jpeg, picture
 
 SMALL = Recipe(width=16, height=12)
 MB = 1 << 20
@@ -56,7 +56,9 @@ def expected(data=GOOD, recipe=SMALL):
 
 def pid_of_process():
     """The number of the only codec process."""
-    [server] = [child for child in psutil.Process().children() if "tasks.worker.codec_server" in child.cmdline()]
+    [server] = [
+        child for child in psutil.Process().children() if "darkroom.tasks.worker.codec_server" in child.cmdline()
+    ]
     [process] = [child for child in server.children() if child.status() != psutil.STATUS_ZOMBIE]
     return process.pid
 
@@ -166,7 +168,9 @@ def test_a_process_that_is_killed_while_it_has_nothing_to_do_is_replaced(codec):
 
 def test_a_server_that_is_gone_is_replaced(codec):
     transformed(codec, GOOD)
-    [server] = [child for child in psutil.Process().children() if "tasks.worker.codec_server" in child.cmdline()]
+    [server] = [
+        child for child in psutil.Process().children() if "darkroom.tasks.worker.codec_server" in child.cmdline()
+    ]
     server.kill()
     assert [made.data for made in transformed(codec, GOOD)] == [expected()]
 
@@ -260,7 +264,10 @@ def test_a_codec_process_gets_no_credentials_and_loads_nothing_but_codecs(codec,
 def test_a_worker_loads_no_codec_and_a_codec_process_nothing_of_a_worker():
     code = "import sys, {}; print(*[name for name in {!r} if name in sys.modules])"
     codecs, others = ("cv2", "PIL", "simplejpeg"), ("prefect", "distributed", "dask", "pyarrow", "duckdb")
-    for imported, banned in (("tasks.resize, tasks.verify", codecs), ("tasks.worker.codec_server", others)):
+    for imported, banned in (
+        ("darkroom.tasks.resize, darkroom.tasks.compare", codecs),
+        ("darkroom.tasks.worker.codec_server", others),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code.format(imported, banned)], capture_output=True, text=True, check=True
         )
@@ -271,8 +278,8 @@ def test_a_worker_loads_no_codec_and_a_codec_process_nothing_of_a_worker():
 def test_a_codec_process_ends_with_its_worker_whatever_it_is_at(kind, log):
     code = (
         "import sys\n"
-        "from tasks.worker.codec import Codec\n"
-        "from tasks.worker.orders import Orders\n"
+        "from darkroom.tasks.worker.codec import Codec\n"
+        "from darkroom.tasks.worker.orders import Orders\n"
         "orders = Orders(max_pixels=10**9, max_image_seconds=600)\n"
         "list(Codec().run(0, orders, [sys.stdin.buffer.read()]))\n"
     )

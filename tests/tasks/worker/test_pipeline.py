@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tasks import storage
-from tasks.errors import ErrorCode, ImageError
-from tasks.imaging.transform import transform
-from tasks.recipe import Recipe, Rules
-from tasks.resize import work_shard
-from tasks.storage import LocalFolder
-from tasks.worker import pipeline as pipeline_module
-from tasks.worker import retries
-from tasks.worker.codec import Codec, thread_codec
-from tasks.worker.images import Images
-from tasks.worker.pipeline import READ_AHEAD, SUBMITTED, WRITTEN_BEHIND, Pipeline
-from tasks.worker.retries import FIRST_BACKOFF_SECONDS, TRIES
-from tasks.worker.shared_batch import IMAGES, SharedBatch
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.resize import work_shard
+from darkroom.tasks.settings import Recipe, Rules
+from darkroom.tasks.storage import local as storage
+from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.worker import pipeline as pipeline_module
+from darkroom.tasks.worker import retries
+from darkroom.tasks.worker.codec import Codec, thread_codec
+from darkroom.tasks.worker.images import Images
+from darkroom.tasks.worker.pipeline import READ_AHEAD, SUBMITTED, WRITTEN_BEHIND, Pipeline
+from darkroom.tasks.worker.retries import FIRST_BACKOFF_SECONDS, TRIES
+from darkroom.tasks.worker.shared_batch import IMAGES, SharedBatch
 from tests.poisoned import met, poison
 from tests.tasks.helpers import destination_in, journal_rows, plan_rows, prepare, unprivileged, write_image
 from tests.tasks.shards import shard_of, work

@@ -2,8 +2,8 @@ import threading
 
 import pytest
 
-from tasks.errors import DarkroomError
-from tasks.worker.readers import MAX_GIVEN_UP, Readers
+from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.worker.readers import MAX_GIVEN_UP, Readers
 
 
 @pytest.fixture

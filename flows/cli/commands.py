@@ -1,0 +1,247 @@
+"""The `darkroom` command.
+
+Nothing heavy is imported before it is needed: `--help` is there at once, and a run starts its Prefect
+server and its workers' imports before it imports Prefect itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from darkroom.flows.cli import terminal
+from darkroom.flows.cli.options import parse, with_settings
+from darkroom.flows.cli.session import session
+from darkroom.flows.runtime.signals import ENDING, Ending, deferred
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.preflight import (
+    check_compute,
+    check_is_destination,
+    check_kept_destination,
+    check_locations,
+    check_manifest,
+    check_recipe,
+    check_sample,
+)
+from darkroom.tasks.settings import Compute, Recipe, Rules
+from darkroom.tasks.storage.local import local_folder
+
+app = typer.Typer(
+    help="Prepare an image dataset, night after night, and never lie about it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+LEAVE_SECONDS = 20.0
+"""When all is said and done, the process is gone within so long."""
+
+
+def main() -> None:
+    """Run the command line."""
+    leaving = _Leaving()
+    # Registered first, it runs last: after what the libraries do at the end of a process.
+    atexit.register(leaving)
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # it may be ignored
+        signal.signal(signal.SIGINT, Ending(_leave_at_once))
+    leaving.code = _exit_code()
+    for number in ENDING:  # who asks a second time doesn't want to wait
+        signal.signal(number, lambda _number, _frame: leaving())
+    # Libraries wait at the end for threads and processes, of which one may hang in storage that does not answer.
+    overdue = threading.Timer(LEAVE_SECONDS, leaving)
+    overdue.daemon = True
+    overdue.start()
+    sys.exit(leaving.code)
+
+
+class _Leaving:
+    """Ends the process without the half second in which Python would take all modules apart."""
+
+    code = terminal.EXIT_FAILED
+
+    def __call__(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.code)
+
+
+def _leave_at_once() -> None:
+    """End the process in the middle of whatever it does: what is finished is kept, and its children follow it."""
+    terminal.last_word("darkroom: Interrupted again, and ended at once. The same command can be given again.")
+    os._exit(128 + signal.SIGINT)
+
+
+def _exit_code() -> int:
+    try:
+        with terminal.problems_told():
+            app()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"darkroom {version('darkroom')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which Darkroom this is.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@with_settings(Recipe, Rules, Compute)
+def run(
+    source: Annotated[str, typer.Argument(help="Folder of the images; it is only ever read.")],
+    destination: Annotated[str, typer.Argument(help="Folder for outputs and manifest; made if need be.")],
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show Prefect's log too.")] = False,
+    **settings: Any,
+) -> None:
+    """Bring DESTINATION up to date with the images of SOURCE.
+
+    Exit codes: 0 all is well, 1 the run failed, 2 wrong usage.
+    """
+    _quieten(verbose)
+    _end(_prepare(source, destination, parse(Recipe, settings), parse(Rules, settings), parse(Compute, settings)))
+
+
+@app.command()
+@with_settings(Compute)
+def verify(
+    destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")],
+    sample: Annotated[
+        float,
+        typer.Option(
+            help="Part of the outputs to read again, above 0 and up to 1. Whether outputs are there, have the right "
+            "size, and are all that is there, is looked up for all."
+        ),
+    ] = 1.0,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Move damaged and foreign files to a quarantine; the next run makes again what is missing then.",
+        ),
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show Prefect's log too.")] = False,
+    **settings: Any,
+) -> None:
+    """Compare the outputs of DESTINATION with its manifest; without --repair, nothing is changed.
+
+    Exit codes: 0 all is as the manifest says, 1 something is not or can't be told, 2 wrong usage.
+    """
+    _quieten(verbose)
+    _end(_verify(destination, sample, repair, parse(Compute, settings)))
+
+
+@app.command()
+def status(destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")]) -> None:
+    """Say what DESTINATION holds: counts by status and error code, last run, recipe, lease.
+
+    Manifest and last run are made sure to be whole; outputs are not looked at, which verify does.
+
+    Exit codes: 0 all is well, 1 the manifest is damaged, 2 wrong usage.
+    """
+    from darkroom.tasks.reporting.status import read_status
+
+    terminal.print_status(read_status(Destination(local_folder(destination, "destination"))))
+
+
+@app.command()
+def rebuild_manifest(destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")]) -> None:
+    """Make a lost or damaged manifest of DESTINATION again, from the files of its runs and its outputs."""
+    from darkroom.tasks import rebuild
+
+    place = Destination(local_folder(destination, "destination"))
+    check_is_destination(place)
+    terminal.print_rebuilt(place, rebuild.rebuild_manifest(place, "rebuild-manifest"))
+
+
+@app.command()
+def history(
+    destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")],
+    last: Annotated[int, typer.Option(min=1, help="How many runs to show.")] = 30,
+) -> None:
+    """Say how the last runs of DESTINATION went, the newest first. A run with nothing to do leaves no trace here.
+
+    Exit codes: 0 all is well, 1 the manifest is damaged or missing, 2 wrong usage.
+    """
+    from darkroom.tasks.dataset.lease import read_lease
+    from darkroom.tasks.reporting.history import read_history
+    from darkroom.tasks.reporting.status import count_unfinished
+
+    place = Destination(local_folder(destination, "destination"))
+    check_is_destination(place)
+    terminal.print_history(read_history(place, last))
+    terminal.print_unfinished(count_unfinished(place, read_lease(place)))
+    check_manifest(place)
+
+
+def _quieten(verbose: bool) -> None:
+    if not verbose:
+        # What a user needs is printed at the end; Prefect's log of it is in the UI.
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+
+
+def _end(problem: str) -> None:
+    if problem:
+        terminal.error(problem)
+        raise typer.Exit(terminal.EXIT_FAILED)
+
+
+def _prepare(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> str:
+    """Run the flow, print what came of it, and return why it failed; nothing if it did not."""
+    _, place = check_locations(source, destination)
+    check_compute(compute)
+    with session(compute) as started:
+        check_recipe(place, recipe, rules)
+        if not place.manifest.exists():
+            started.start_cluster()
+        with deferred():
+            from darkroom.flows.preprocess import preprocess, report_of
+
+        state = started.run(
+            lambda: preprocess(source, destination, recipe, rules, compute, return_state=True),
+            interrupted="Interrupted. What is finished is kept: the same command goes on from there.",
+        )
+        if report := report_of(state):
+            terminal.print_report(report, started.page(report.run_id))
+        return "" if state.is_completed() else str(state.message or state.name)
+
+
+def _verify(destination: str, sample: float, repair: bool, compute: Compute) -> str:
+    """Run the flow, print what came of it, and return why it failed; nothing if it did not."""
+    check_kept_destination(destination)
+    check_sample(sample)
+    check_compute(compute)
+    with session(compute) as started:
+        started.start_cluster()
+        with deferred():
+            from darkroom.flows.verify import report_of, verify
+
+        state = started.run(
+            lambda: verify(destination, sample, repair, compute, return_state=True),
+            interrupted="Interrupted. The same command begins again.",
+        )
+        if report := report_of(state):
+            terminal.print_verification(report, started.page(report.run_id))
+        return "" if state.is_completed() else str(state.message or state.name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What Prefect is told of runs that can't tell it themselves any more: they would stay Running in the UI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from http import HTTPStatus
+from logging import getLogger
+from typing import Any, get_args
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Crashed, State
+
+from darkroom.tasks.dataset.layout import Destination, WorkKind
+from darkroom.tasks.dataset.lease import HeldLease
+
+PAGE = 200
+"""Task runs that are asked for at a time, which is as many as a server tells."""
+
+logger = getLogger(__name__)
+
+
+def tell_crashed(lost: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
+    """Tell Prefect that task runs are dead, and why; return those that it has taken no note of.
+
+    The server hears of task runs by events: of one that has just begun it may not have heard yet, of one that never
+    began it never will.
+    """
+    untold = []
+    with get_client(sync_client=True) as client:
+        for number, (task_run_id, message) in enumerate(lost):
+            try:
+                client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
+            except PrefectHTTPStatusError as error:
+                untold.append((task_run_id, message))
+                if error.response.status_code != HTTPStatus.NOT_FOUND:
+                    logger.warning("Prefect could not be told: %s", message, exc_info=True)
+            except httpx.HTTPError:
+                logger.warning("Prefect could not be told: %s", message, exc_info=True)
+                return untold + lost[number:]
+    return untold
+
+
+def tell_dead(destination: Destination, lease: HeldLease) -> None:
+    """Mark flow runs as Crashed that died at a destination, and their task runs, if the server takes them for alive.
+
+    Args:
+        destination: whose working folders, and former lease, tell which these are.
+        lease: of the run that has found them.
+    """
+    dead = {workspace.flow_run_id for kind in get_args(WorkKind) for workspace in destination.workspaces(kind)}
+    if lease.taken_from:
+        dead.add(lease.taken_from.run_id)
+    if not dead:
+        return
+    with get_client(sync_client=True) as client:
+        for run_id in dead:
+            try:
+                with suppress(ObjectNotFound, ValueError):  # another server's, or nobody's
+                    _tell_dead(client, UUID(run_id), by=UUID(lease.lease.run_id))
+            except httpx.HTTPError:
+                logger.warning("Prefect could not be told that flow run %s is dead.", run_id, exc_info=True)
+
+
+def _tell_dead(client: SyncPrefectClient, dead: UUID, by: UUID) -> None:
+    crashed: State[Any] = Crashed(message=f"Its process died. What it left was taken over by flow run {by}.")
+    run = client.read_flow_run(dead)
+    if dead != by and run.state and run.state.is_running():  # a retry takes over from the try before it
+        client.set_flow_run_state(dead, crashed, force=True)
+    for task_run_id in list(_unended_task_runs(client, dead)):
+        with suppress(ObjectNotFound):
+            client.set_task_run_state(task_run_id, crashed, force=True)
+
+
+def _unended_task_runs(client: SyncPrefectClient, flow_run_id: UUID) -> Iterator[UUID]:
+    unended = TaskRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
+    of_flow_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+    offset = 0
+    while page := client.read_task_runs(
+        flow_run_filter=of_flow_run,
+        task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=unended)),
+        limit=PAGE,
+        offset=offset,
+    ):
+        yield from (task_run.id for task_run in page)
+        offset += len(page)

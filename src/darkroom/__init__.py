@@ -1,0 +1,30 @@
+"""Prepare image datasets: `from darkroom import preprocess, Recipe`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from darkroom.flows.preprocess import RunFailedError, preprocess
+    from darkroom.flows.verify import VerifyFailedError, verify
+    from darkroom.tasks.settings import Compute, Recipe, Rules
+
+__all__ = ["Compute", "Recipe", "Rules", "RunFailedError", "VerifyFailedError", "preprocess", "verify"]
+
+_MODULES = {
+    "Compute": "tasks.settings",
+    "Recipe": "tasks.settings",
+    "Rules": "tasks.settings",
+    "RunFailedError": "flows.preprocess",
+    "VerifyFailedError": "flows.verify",
+    "preprocess": "flows.preprocess",
+    "verify": "flows.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: the flows import Prefect, which takes seconds."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,1 @@
+"""What a destination holds: layout, manifest, journal, lease, and SQL over them."""

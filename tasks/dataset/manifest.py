@@ -1,0 +1,253 @@
+"""The manifest: its schema, what it says about itself, and how it is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from darkroom.tasks.dataset.integrity import check_whole, footer_damage, sealed_writer
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.errors import DamagedError, DarkroomError
+from darkroom.tasks.settings import Job, Recipe
+from darkroom.tasks.storage.durable import replace_durably, unused_name
+
+SCHEMA_VERSION = 1
+ROW_GROUP_ROWS = 122_880
+
+OUTPUT_KEPT = "output_kept"
+"""A warning, in run files: the failure may pass, so that the manifest still has the image's former row and output."""
+
+_TIME = pa.timestamp("us", tz="UTC")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("source_path", pa.string(), nullable=False),
+        pa.field("source_size", pa.int64()),
+        pa.field("source_mtime", _TIME),
+        pa.field("source_etag", pa.string()),
+        pa.field("source_sha256", pa.string()),
+        pa.field("source_format", pa.string()),
+        pa.field("source_mode", pa.string()),
+        pa.field("source_width", pa.int32()),
+        pa.field("source_height", pa.int32()),
+        pa.field("orientation", pa.int8()),
+        pa.field("frames", pa.int32()),
+        pa.field("file_name", pa.string()),
+        pa.field("format", pa.string()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("channels", pa.int8()),
+        pa.field("output_bytes", pa.int64()),
+        pa.field("output_sha256", pa.string()),
+        pa.field("scale_x", pa.float64()),
+        pa.field("scale_y", pa.float64()),
+        pa.field("offset_x", pa.float64()),
+        pa.field("offset_y", pa.float64()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error_code", pa.string()),
+        pa.field("error_stage", pa.string()),
+        pa.field("error_message", pa.string()),
+        pa.field("warnings", pa.list_(pa.string())),
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("read_ms", pa.float32()),
+        pa.field("decode_ms", pa.float32()),
+        pa.field("resize_ms", pa.float32()),
+        pa.field("encode_ms", pa.float32()),
+        pa.field("write_ms", pa.float32()),
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("worker", pa.string(), nullable=False),
+        pa.field("recipe_id", pa.string(), nullable=False),
+        pa.field("processed_at", _TIME, nullable=False),
+    ]
+)
+"""One row per source image. `status` is `ok` or `failed`; in journals and run files also `unchanged`,
+for an image whose file was touched but holds the same bytes as before."""
+
+_LOW_CARDINALITY = [
+    "source_format",
+    "source_mode",
+    "format",
+    "status",
+    "error_code",
+    "error_stage",
+    "warnings.list.element",
+    "run_id",
+    "worker",
+    "recipe_id",
+]
+
+
+_FOOTER_NAMES = ("schema_version", "recipe", "recipe_id", "run_id", "run_file")
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestInfo:
+    """What a manifest says about itself."""
+
+    rows: int
+    run_id: str
+    run_file: str
+    """Name below `runs/` of the file of the run that published it."""
+
+    recipe: Recipe
+    recipe_id: str
+
+
+class RunRecord(BaseModel):
+    """What a run's file says of the run beside its rows."""
+
+    model_config = ConfigDict(frozen=True)
+
+    started_at: datetime | None = None
+    seconds: float | None = Field(None, description="From its start until it published; null if it was interrupted.")
+    work_seconds: float | None = Field(None, description="Of them, those in which shards ran; null if interrupted.")
+    deleted: int = Field(0, description="Images that it removed because they are gone from the source.")
+
+
+def read_info(manifest: Path) -> ManifestInfo | None:
+    """Return what a manifest's footer says, or None if there is no manifest.
+
+    Its rows are not looked at: `read_whole` does.
+
+    Raises:
+        SettingsError: this user may not read it.
+        DamagedError: its footer is damaged.
+        DarkroomError: it was written by another version of Darkroom.
+    """
+    return _read_info(manifest, way_out(manifest))
+
+
+def read_whole(manifest: Path) -> ManifestInfo | None:
+    """Return what a manifest says, or None if there is none, after making sure that all of it is what was written.
+
+    Raises:
+        SettingsError: this user may not read it.
+        DamagedError: it is damaged.
+        DarkroomError: it was written by another version of Darkroom.
+    """
+    check_whole(manifest, way_out(manifest))
+    return read_info(manifest)
+
+
+def way_out(manifest: Path) -> str:
+    """Say what to do without a manifest."""
+    return (
+        f"It was left as it is. 'darkroom rebuild-manifest {manifest.parent}' makes it again from the outputs and the "
+        "files of the runs."
+    )
+
+
+def _read_info(file: Path, remedy: str) -> ManifestInfo | None:
+    footer = _read_footer(file, remedy)
+    if footer is None:
+        return None
+    rows, values = footer
+    try:
+        return ManifestInfo(
+            rows=rows,
+            run_id=values["run_id"],
+            run_file=values.get("run_file", ""),
+            recipe=Recipe.model_validate_json(values["recipe"]),
+            recipe_id=values["recipe_id"],
+        )
+    except (KeyError, ValidationError) as error:
+        raise DamagedError(file, f"it does not say what it holds: {error}", remedy) from error
+
+
+def read_record(file: Path) -> tuple[str, RunRecord] | None:
+    """Return a run's id and what else its file says of it, or None if there is no such file.
+
+    Raises:
+        SettingsError: this user may not read it.
+        DamagedError: it is damaged, in whatever part.
+        DarkroomError: it was written by another version of Darkroom.
+    """
+    check_whole(file, _WITHOUT_A_RUN_FILE)
+    footer = _read_footer(file, _WITHOUT_A_RUN_FILE)
+    if footer is None:
+        return None
+    _, values = footer
+    try:
+        return values["run_id"], RunRecord.model_validate_json(values.get("run", "{}"))
+    except (KeyError, ValidationError) as error:
+        raise DamagedError(file, f"it does not say how its run went: {error}", _WITHOUT_A_RUN_FILE) from error
+
+
+_WITHOUT_A_RUN_FILE = "Runs go on without it: it is the history, and what a lost manifest would be made from."
+
+
+def _read_footer(file: Path, remedy: str) -> tuple[int, dict[str, str]] | None:
+    try:
+        if reason := footer_damage(file):
+            raise DamagedError(file, reason, remedy)
+        metadata = pq.read_metadata(file)
+        values = {key.decode(): value.decode() for key, value in (metadata.metadata or {}).items()}
+    except FileNotFoundError:
+        return None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedError(file, str(error), remedy) from error
+    if values.get("schema_version") != str(SCHEMA_VERSION):
+        raise DarkroomError(
+            f"{file} has schema version {values.get('schema_version', 'unknown')}, this is Darkroom for "
+            f"version {SCHEMA_VERSION}. Use the version of Darkroom that wrote it, or another destination."
+        )
+    return metadata.num_rows, values
+
+
+def run_file(destination: Destination, run_id: str) -> str:
+    """Return a name below `runs/` that is not taken yet: a run that is retried leaves one file a try."""
+    return unused_name(destination.runs, run_id, ".parquet")
+
+
+def footer(job: Job) -> dict[str, str]:
+    """Return what a job's manifest says about itself, as the file's key-value metadata."""
+    return {
+        "schema_version": str(SCHEMA_VERSION),
+        "recipe": json.dumps(job.recipe.model_dump(mode="json")),
+        "recipe_id": job.recipe_id,
+        "run_id": job.run_id,
+        "run_file": job.run_file,
+    }
+
+
+def footer_of(file: Path) -> dict[str, str]:
+    """Return what the footer of a run's file says that a manifest's says, too.
+
+    Raises:
+        DamagedError: its footer is damaged.
+        DarkroomError: it was written by another version of Darkroom.
+    """
+    _read_info(file, _WITHOUT_A_RUN_FILE)
+    values = pq.read_metadata(file).metadata or {}
+    return {name: values[name.encode()].decode() for name in _FOOTER_NAMES if name.encode() in values}
+
+
+def write_table(path: Path, batches: Iterator[pa.RecordBatch], metadata: dict[str, str]) -> None:
+    """Write rows of `SCHEMA`, sorted by source path, so that the file is there whole or not at all.
+
+    Args:
+        path: the file.
+        batches: the rows; each batch becomes a row group.
+        metadata: the file's key-value metadata.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.writing")
+    options = {
+        "compression": "zstd",
+        "use_dictionary": _LOW_CARDINALITY,
+        "write_page_index": True,
+        "sorting_columns": [pq.SortingColumn(0)],
+    }
+    with sealed_writer(temporary, SCHEMA.with_metadata(metadata), **options) as writer:
+        for batch in batches:
+            writer.write_table(pa.Table.from_batches([batch]).cast(SCHEMA), row_group_size=max(1, batch.num_rows))
+        writer.add_key_value_metadata(metadata)
+    replace_durably(temporary, path)

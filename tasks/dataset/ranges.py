@@ -1,0 +1,38 @@
+"""Ranges of source paths, small enough that the wide rows of one can be sorted in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.manifest import ROW_GROUP_ROWS
+
+SAMPLED_PATHS = 1_000
+"""Paths looked at for each range that is to be cut."""
+
+
+def path_ranges(db: sql.Connection, paths: str) -> Iterator[str]:
+    """Yield SQL conditions that cut rows into ranges of about a row group each, in ascending order.
+
+    Args:
+        db: where the rows are.
+        paths: SQL that selects all their source paths.
+    """
+    cuts = _cuts(db, paths)
+    for first, end in zip([None, *cuts], [*cuts, None], strict=True):
+        bounds = [f"source_path >= {sql.text(first)}"] if first is not None else []
+        bounds += [f"source_path < {sql.text(end)}"] if end is not None else []
+        yield " AND ".join(bounds) or "true"
+
+
+def _cuts(db: sql.Connection, paths: str) -> list[str]:
+    """Return paths that cut all rows into ranges of about a row group each, estimated from a sample."""
+    [(rows,)] = db.execute(f"SELECT count(*) FROM ({paths})").fetchall()
+    ranges = -(-rows // ROW_GROUP_ROWS)
+    if ranges < 2:
+        return []
+    sampled = db.execute(
+        f"SELECT DISTINCT source_path FROM (FROM ({paths}) USING SAMPLE reservoir({ranges * SAMPLED_PATHS} ROWS)) "
+        "ORDER BY 1"
+    ).fetchall()
+    return [sampled[number * len(sampled) // ranges][0] for number in range(1, ranges)]

@@ -1,0 +1,83 @@
+"""A shard: what the task of one is told, and how it tells how far it is."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from darkroom.tasks.dataset.layout import Destination, WorkKind, Workspace
+
+PROGRESS_TOPIC = "darkroom-progress"
+PROGRESS_SECONDS = 0.5
+"""A task tells its progress this often."""
+
+
+class ShardRef(BaseModel):
+    """What a shard's task is told: where the run's plan lies, and which part of it is meant."""
+
+    destination: str
+    run_id: str
+    kind: WorkKind = Field("runs", description="Which of the destination's working folders the plan lies in.")
+    number: int = Field(description="Row group of the plan, from 0.")
+    of: int = Field(description="Number of shards of the run.")
+    images: int
+    attempt: int = Field(1, description="Which attempt at this shard; the first is 1.")
+
+    @property
+    def label(self) -> str:
+        """A name for people."""
+        attempt = f" attempt {self.attempt}" if self.attempt > 1 else ""
+        return f"shard {self.number + 1} of {self.of} ({self.images:,} images){attempt}"
+
+    @property
+    def workspace(self) -> Workspace:
+        """The run's working folder."""
+        return Destination(Path(self.destination)).workspace(self.run_id, self.kind)
+
+    def new_attempt(self) -> str:
+        """Return a name that no other attempt at the shard has, though Dask may give one to several workers in turn."""
+        return f"{self.attempt:03d}-{os.getpid()}-{time.time_ns()}"
+
+
+def shard_refs(workspace: Workspace, images: list[int]) -> list[ShardRef]:
+    """Return what the tasks of a plan's shards are told, given each shard's number of images."""
+    return [
+        ShardRef(
+            destination=str(workspace.destination.root),
+            run_id=workspace.run_id,
+            kind=workspace.kind,
+            number=number,
+            of=len(images),
+            images=count,
+        )
+        for number, count in enumerate(images)
+    ]
+
+
+def task_run_name() -> str:
+    """Return the name of the task run of a shard that is being started."""
+    from prefect.runtime import task_run
+
+    return ShardRef.model_validate(task_run.parameters["shard"]).label
+
+
+def tell(shard: ShardRef, done: int = 0, failed: int = 0) -> None:
+    """Say that an attempt at a shard moves, and how far it is, to who listens to `PROGRESS_TOPIC`.
+
+    Outside a Dask worker nobody does. On a cluster that is shared, so do other runs: hence the run's id.
+    """
+    from distributed import get_worker
+
+    with suppress(ValueError):
+        message = {
+            "run": shard.run_id,
+            "shard": shard.number,
+            "attempt": shard.attempt,
+            "done": done,
+            "failed": failed,
+        }
+        get_worker().log_event(PROGRESS_TOPIC, message)

@@ -1,0 +1,100 @@
+"""DuckDB over Parquet files, in bounded memory.
+
+It is imported when it is first used: workers never do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from darkroom.tasks.dataset.integrity import sealed_writer
+from darkroom.tasks.errors import DarkroomError
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+Connection: TypeAlias = "duckdb.DuckDBPyConnection"
+
+MEMORY_LIMIT = "512MB"
+
+_GLOB = re.compile(r"[*?\[]")
+
+
+@contextmanager
+def connect(scratch: Path) -> Iterator[Connection]:
+    """Open a database without a file of its own, which spills to a folder beyond `MEMORY_LIMIT`.
+
+    Raises:
+        DarkroomError: a file can't be read or written, or isn't whole.
+    """
+    import duckdb
+
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": MEMORY_LIMIT,
+        "temp_directory": str(scratch / "spill"),
+        "TimeZone": "UTC",
+        "autoinstall_known_extensions": False,
+    }
+    try:
+        with duckdb.connect(":memory:", config=config) as connection:
+            connection.execute("SET enable_progress_bar = false")
+            yield connection
+    except duckdb.IOException as error:
+        raise DarkroomError(f"A file of the destination can't be read or written: {error}") from error
+    except duckdb.InvalidInputException as error:
+        raise DarkroomError(f"A Parquet file of the destination is damaged: {error}") from error
+    except duckdb.Error as error:
+        raise DarkroomError(f"The destination's files can't be worked on: {type(error).__name__}: {error}") from error
+
+
+def text(value: object) -> str:
+    """Return a value as an SQL string literal, where a statement takes no parameter."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def parquet(*files: Path, numbered: bool = False) -> str:
+    """Return the SQL table of the rows of Parquet files of one schema.
+
+    A `*` in a path is only a `*`, and a folder named `status=ok` makes no column. If they are to be numbered,
+    `file_row_number` is a column, from 0 in each file.
+    """
+    names = ", ".join(text(_GLOB.sub(r"[\g<0>]", str(file))) for file in files)
+    return f"read_parquet([{names}], hive_partitioning = false, file_row_number = {'true' if numbered else 'false'})"
+
+
+def view_if_there(connection: Connection, name: str, file: Path | None, schema: pa.Schema) -> None:
+    """Name the rows of a Parquet file that need not be there; without it, they are an empty table."""
+    if file and file.exists():
+        connection.execute(f"CREATE VIEW {name} AS FROM {parquet(file)}")
+    else:
+        connection.register(name, schema.empty_table())
+
+
+def stream(connection: Connection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield a query's result in batches of at most so many rows, without ever holding all of it."""
+    yield from connection.sql(query).to_arrow_reader(rows)
+
+
+def rows(connection: Connection, query: str) -> list[dict[str, Any]]:
+    """Return a query's result, which must be small, as rows by column name."""
+    result = connection.execute(query)
+    names = [column[0] for column in result.description or []]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def copy_sealed(connection: Connection, query: str, path: Path) -> None:
+    """Write a query's result as a Parquet file that `integrity.damage` can check."""
+    reader = connection.sql(query).to_arrow_reader(65_536)
+    with sealed_writer(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+def copy(connection: Connection, query: str, path: Path) -> None:
+    """Write a query's result as a Parquet file."""
+    connection.execute(f"COPY ({query}) TO {text(path)} (FORMAT parquet, COMPRESSION zstd)")

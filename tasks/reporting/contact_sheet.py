@@ -1,0 +1,189 @@
+"""Two pictures of a run: a sample of its outputs, and one of what failed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.journal import Row
+from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
+from darkroom.tasks.settings import Job, Recipe
+from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.worker.codec import Codec
+from darkroom.tasks.worker.orders import Orders
+from darkroom.tasks.worker.shared_batch import Operation
+
+OUTPUTS_SHOWN = 24
+FAILURES_SHOWN = 12
+
+MAX_BYTES = 90_000
+"""Of each picture: they are stored in Prefect's database, in text that is a third longer."""
+
+MAX_OUTPUT_BYTES = 64 << 20
+MAX_PIXELS = 60_000_000
+"""Pixels of outputs that are decoded, about a second's work: the larger they are, the fewer are shown."""
+
+MAX_SOURCE_BYTES = 64 << 20
+MAX_PREVIEWED_PIXELS = 50_000_000
+PREVIEW_SECONDS = 3.0
+PREVIEWS_SECONDS = 6.0
+"""What one broken image may take to decode, and all of them."""
+
+PREVIEW_BYTES = 1 << 30
+"""Memory that a broken image may take."""
+
+SHEET_SECONDS = 60.0
+"""What one output may take to decode, and a picture to draw."""
+
+PREVIEWED = frozenset(
+    {
+        ErrorCode.DECODE_TRUNCATED,
+        ErrorCode.DECODE_CORRUPT,
+        ErrorCode.ENCODE_FAILED,
+        ErrorCode.WRITE_NO_SPACE,
+        ErrorCode.WRITE_DENIED,
+        ErrorCode.WRITE_FAILED,
+    }
+)
+"""Failures of images that may show something. What has crashed, hung or exhausted a decoder is left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContactSheet:
+    """A picture of several images, as a JPEG of at most `MAX_BYTES`."""
+
+    jpeg: bytes
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContactSheets:
+    """A run's pictures, as far as there was anything to show."""
+
+    made: ContactSheet | None = None
+    failed: ContactSheet | None = None
+
+
+def make_contact_sheets(workspace: Workspace, job: Job) -> ContactSheets:
+    """Draw a sample of a published run's outputs, spread over their paths, and one of what failed.
+
+    An output that is missing or damaged is a place without a picture.
+    """
+    with sql.connect(workspace.root) as db:
+        run_file = workspace.destination.runs / job.run_file
+        db.execute(f"CREATE VIEW run AS FROM {sql.parquet(run_file, numbered=True)}")
+        made, failed = _sample(db), _sample_of_failures(db)
+    with closing(Codec()) as codec:
+        return ContactSheets(
+            _draw(codec, _output_tiles(codec, workspace, job, made)), _draw(codec, _failure_tiles(codec, job, failed))
+        )
+
+
+def _draw(codec: Codec, tiles: Sequence[Tile]) -> ContactSheet | None:
+    if not tiles:
+        return None
+    sheet = Sheet(tiles=tuple(tiles), max_bytes=MAX_BYTES).model_dump_json().encode()
+    orders = Orders(max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS)
+    [drawn] = codec.run(Operation.SHEET, orders, [sheet])
+    if isinstance(drawn, ImageError):
+        raise drawn
+    assert isinstance(drawn, bytes)  # noqa: S101 - what the codec process was asked for
+    return ContactSheet(drawn, len(tiles))
+
+
+_SAMPLE_SQL = """
+    SELECT source_path, file_name, width, height, output_sha256 FROM run
+    WHERE file_row_number IN (
+        SELECT file_row_number FROM (
+            SELECT file_row_number, row_number() OVER (ORDER BY file_row_number) - 1 AS rank
+            FROM run WHERE status = 'ok'
+        )
+        WHERE rank IN ({ranks})
+    )
+    ORDER BY source_path
+"""
+
+
+def _sample(db: sql.Connection) -> list[Row]:
+    """Return at most `OUTPUTS_SHOWN` images that were made, equally far from each other in the order of paths."""
+    [made] = sql.rows(
+        db, "SELECT count(*) AS images, avg(width::BIGINT * height) AS pixels FROM run WHERE status = 'ok'"
+    )
+    images = made["images"]
+    if not images:
+        return []
+    count = min(images, OUTPUTS_SHOWN, max(1, int(MAX_PIXELS / made["pixels"])))
+    ranks = ", ".join(str((2 * number + 1) * images // (2 * count)) for number in range(count))
+    return sql.rows(db, _SAMPLE_SQL.format(ranks=ranks))
+
+
+def _sample_of_failures(db: sql.Connection) -> list[Row]:
+    """Return failed images, with as many different codes among them as can be."""
+    return sql.rows(
+        db,
+        "SELECT source_path, error_code FROM ("
+        "SELECT source_path, error_code, row_number() OVER (PARTITION BY error_code ORDER BY file_row_number) AS rank "
+        f"FROM run WHERE status = 'failed' ORDER BY rank, error_code LIMIT {FAILURES_SHOWN}"
+        ") ORDER BY error_code, source_path",
+    )
+
+
+def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence[Row]) -> list[Tile]:
+    outputs = LocalFolder(os.fsencode(workspace.destination.root))
+    recipe = Recipe(background=job.recipe.background)
+    orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=SIDE)
+    decoded = 0
+    tiles = []
+    for image in images:
+        pixels = image["width"] * image["height"]
+        if pixels <= MAX_PIXELS and decoded + pixels <= 2 * MAX_PIXELS:
+            decoded += pixels
+            tiles.append(_output_tile(codec, orders, outputs, image))
+        else:
+            tiles.append(Tile(caption=image["source_path"], alarm="too large to show here"))
+    return tiles
+
+
+def _output_tile(codec: Codec, orders: Orders, outputs: LocalFolder, image: Row) -> Tile:
+    try:
+        data = outputs.read(image["file_name"], MAX_OUTPUT_BYTES)
+    except ImageError as error:
+        wrong = "missing" if error.code is ErrorCode.SOURCE_NOT_FOUND else "can't be read"
+        return Tile(caption=image["source_path"], alarm=wrong)
+    if hashlib.sha256(data).hexdigest() == image["output_sha256"]:
+        [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
+        if isinstance(shown, Tile):
+            return shown.model_copy(update={"caption": image["source_path"]})
+    return Tile(caption=image["source_path"], alarm="damaged")
+
+
+def _failure_tiles(codec: Codec, job: Job, images: Sequence[Row]) -> list[Tile]:
+    source = LocalFolder(os.fsencode(Path(job.source)))
+    deadline = time.monotonic() + PREVIEWS_SECONDS
+    tiles = []
+    for image in images:
+        seconds = min(PREVIEW_SECONDS, deadline - time.monotonic())
+        shown = _preview(codec, source, image, seconds) if image["error_code"] in PREVIEWED and seconds > 0 else Tile()
+        tiles.append(shown.model_copy(update={"caption": image["source_path"], "alarm": image["error_code"]}))
+    return tiles
+
+
+def _preview(codec: Codec, source: LocalFolder, image: Row, seconds: float) -> Tile:
+    """Return what can still be seen of a broken image, if that is more than one colour, as what a decoder fills in."""
+    try:
+        data = source.read(image["source_path"], MAX_SOURCE_BYTES)
+    except ImageError:
+        return Tile()
+    orders = Orders(max_pixels=MAX_PREVIEWED_PIXELS, max_image_seconds=seconds, memory=PREVIEW_BYTES, side=SIDE)
+    [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
+    if isinstance(shown, Tile) and shown.pixels != shown.pixels[:3] * (shown.width * shown.height):
+        return shown
+    return Tile()

@@ -1,0 +1,138 @@
+"""A run's summary as Markdown, for the Prefect UI."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+from darkroom.tasks.reporting.chart import draw_chart
+from darkroom.tasks.reporting.contact_sheet import ContactSheets
+from darkroom.tasks.reporting.history import COLUMNS, History, PastRun
+from darkroom.tasks.reporting.markdown import code, plain, table
+from darkroom.tasks.reporting.run_report import RunReport, first_sentence
+from darkroom.tasks.reporting.text import megabytes
+
+PROBLEMS_SHOWN = 20
+FOLDERS_SHOWN = 20
+RUNS_LISTED = 10
+
+
+def summary_markdown(
+    report: RunReport,
+    sheets: ContactSheets = ContactSheets(),  # noqa: B008 - frozen
+    history: History = History(),  # noqa: B008 - frozen
+) -> str:
+    """Return the run's summary as GitHub-flavoured Markdown; of a failed run, it begins with the reason."""
+    sections = [
+        *_opening(report),
+        f"`{code(report.source)}` → `{code(report.destination)}`",
+        *_counts(report),
+        *_pictures(report, sheets),
+        *_failures(report),
+        *_last_runs(history),
+        *_times(report),
+        *_folders(report),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _opening(report: RunReport) -> Iterator[str]:
+    if not report.problems:
+        yield f"# {report.headline()}"
+        return
+    reason, remedy = first_sentence(report.problems[0])
+    yield f"# Failed: {plain(reason)}"
+    if remedy:
+        yield plain(remedy)
+    yield from (f"**{plain(problem)}**" for problem in report.problems[1:PROBLEMS_SHOWN])
+    if len(report.problems) > PROBLEMS_SHOWN:
+        yield f"And {len(report.problems) - PROBLEMS_SHOWN:,} more such problems."
+    if report.attempted:
+        yield f"{report.headline()}."
+
+
+def _counts(report: RunReport) -> Iterator[str]:
+    if report.damaged_parts:
+        yield plain(report.describe_damage())
+    if report.planned:
+        yield table(["", "images"], _count_rows(report))
+    if report.attempted:
+        yield (
+            f"{megabytes(report.source_bytes)} MB read, {megabytes(report.output_bytes)} MB written, "
+            f"{report.images_per_second:,.1f} images/s over {report.work_seconds:,.1f} s of work; "
+            f"{report.seconds:,.1f} s in all."
+        )
+
+
+def _count_rows(report: RunReport) -> list[tuple[str, Any]]:
+    deleted = "deleted" if report.published and not report.stopped else "gone from the source, not deleted"
+    rows: list[tuple[str, Any]] = [
+        ("made", report.ok),
+        ("failed", report.failed),
+        ("unchanged", report.unchanged),
+        ("touched, but the same bytes", report.touched),
+        (deleted, report.deleted),
+        ("adopted from an interrupted run", report.adopted),
+        ("**in the manifest**", report.known),
+        ("of them failed", report.known_failed),
+    ]
+    rows += [(f"to do: {reason}", count) for reason, count in report.reasons.items()]
+    rows += [(f"skipped: {reason.replace('_', ' ')}", count) for reason, count in sorted(report.skipped.items())]
+    always = {"made", "failed", "unchanged", "**in the manifest**"}
+    return [(name, f"{count:,}") for name, count in rows if count or name in always]
+
+
+def _pictures(report: RunReport, sheets: ContactSheets) -> Iterator[str]:
+    if sheets.made:
+        yield f"## A sample of what was made: {sheets.made.images:,} of {report.ok:,}"
+        yield _image("A sample of the outputs", "jpeg", sheets.made.jpeg)
+    if sheets.failed:
+        yield f"## What failed: {sheets.failed.images:,} of {report.failed:,}"
+        yield _image("What failed, with what can still be seen of it", "jpeg", sheets.failed.jpeg)
+
+
+def _failures(report: RunReport) -> Iterator[str]:
+    if report.error_codes:
+        yield "## Failures by code"
+        yield table(["code", "images"], [(code, f"{count:,}") for code, count in report.error_codes.items()])
+
+
+def _last_runs(history: History) -> Iterator[str]:
+    if not history.runs:
+        return
+    yield "## Last runs"
+    if len(history.runs) > 1:
+        yield _image("Images, failures, duration and throughput of the last runs", "svg+xml", draw_chart(history.runs))
+    yield table(COLUMNS, [_run_row(run) for run in history.runs[:RUNS_LISTED]])
+    more = f" `darkroom history` lists more than these {RUNS_LISTED}." if len(history.runs) > RUNS_LISTED else ""
+    yield f"A run with nothing to do is not among them.{more}"
+
+
+def _run_row(run: PastRun) -> tuple[str, ...]:
+    started, *figures = run.cells()
+    return (f"{started}{' (interrupted)' if run.interrupted else ''}", *figures)
+
+
+def _times(report: RunReport) -> Iterator[str]:
+    if report.stages:
+        rows = [(times.stage, f"{times.p50:.1f}", f"{times.p95:.1f}", f"{times.max:.1f}") for times in report.stages]
+        yield "## Time per image, ms"
+        yield table(["stage", "p50", "p95", "max"], rows)
+    if report.slowest:
+        slow = [
+            (f"`{code(image.source_path)}`", f"{image.ms:.0f}", f"{image.megapixels:.1f}") for image in report.slowest
+        ]
+        yield "## Slowest images"
+        yield table(["image", "ms", "megapixels"], slow)
+
+
+def _folders(report: RunReport) -> Iterator[str]:
+    if report.unreadable_folders:
+        shown = ", ".join(f"`{code(folder or '.')}`" for folder in report.unreadable_folders[:FOLDERS_SHOWN])
+        yield "## Folders that could not be listed"
+        yield f"Nothing below them was touched: {shown}"
+
+
+def _image(description: str, kind: str, data: bytes) -> str:
+    return f"![{description}](data:image/{kind};base64,{base64.b64encode(data).decode()})"

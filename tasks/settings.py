@@ -1,0 +1,171 @@
+"""What a user can set: the recipe for the pixels, the rules of a rerun, the limits and the compute.
+
+The pydantic models here are at once the validation, the form in the Prefect UI, and the documentation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import version
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+KERNEL_VERSION = 1
+"""Raised by hand whenever a change to `darkroom.tasks.imaging` changes the pixels or bytes of any output."""
+
+CODEC_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg")
+
+Fit = Literal["fill", "cover", "contain", "inside", "outside"]
+Filter = Literal["auto", "nearest", "area", "linear", "cubic", "lanczos"]
+Format = Literal["jpeg", "png", "webp"]
+Color = Literal["rgb", "gray"]
+Truncated = Literal["fail", "keep"]
+HexColor = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+
+
+class Settings(BaseModel):
+    """Frozen, and strict about names: a misspelt setting is refused, not ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Recipe(Settings):
+    """What happens to the pixels of every image. A destination holds the outputs of one recipe."""
+
+    width: int = Field(600, ge=1, le=16383, description="Target width in pixels.")
+    height: int = Field(600, ge=1, le=16383, description="Target height in pixels.")
+    fit: Fit = Field(
+        "fill",
+        description="fill: stretch to exactly width × height. cover: keep the aspect ratio, fill the box, "
+        "crop the middle. contain: keep the aspect ratio, fit in the box, pad with the background. "
+        "inside: keep the aspect ratio, as large as fits in the box. outside: keep the aspect ratio, as "
+        "small as covers the box.",
+    )
+    upscale: bool = Field(True, description="Enlarge images that are smaller than the target.")
+    filter: Filter = Field(
+        "auto",
+        description="Resampling filter, antialiased when shrinking (except nearest). auto: area when "
+        "shrinking, linear when enlarging.",
+    )
+    format: Format = Field("jpeg", description="Format of the outputs.")
+    quality: int = Field(90, ge=1, le=100, description="Quality of JPEG and WebP outputs.")
+    background: HexColor = Field(
+        "#ffffff", description="Colour behind transparent pixels in JPEG outputs and around contained images."
+    )
+    color: Color = Field("rgb", description="rgb: three channels (four with alpha in PNG and WebP). gray: one.")
+    truncated: Truncated = Field(
+        "fail",
+        description="fail: an image that ends too early is a failure. keep: what can be decoded is used, "
+        "with a warning in the manifest.",
+    )
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int]:
+        """The background as red, green, blue in 0..255."""
+        red, green, blue = bytes.fromhex(self.background[1:])
+        return red, green, blue
+
+    @property
+    def recipe_id(self) -> str:
+        """Hash of the recipe and of what else changes pixels: codec libraries and this project's kernel."""
+        text = json.dumps([self.model_dump(mode="json"), pixel_versions()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def pixel_versions() -> dict[str, str]:
+    """Versions of everything whose change may change output bytes."""
+    return {"kernel": str(KERNEL_VERSION)} | {name: version(name) for name in CODEC_LIBRARIES}
+
+
+class Rules(Settings):
+    """What a run works on, and when it had better stop."""
+
+    force: bool = Field(False, description="Process every image again, changed or not.")
+    retry_failed: bool = Field(
+        False, description="Try every image again that failed before, also where its bytes have not changed."
+    )
+    rebuild: bool = Field(False, description="Let this recipe replace another one: every image is processed again.")
+    follow_symlinks: bool = Field(
+        False, description="Follow symbolic links that lead outside the source, and linked folders."
+    )
+    sync_outputs: bool = Field(
+        True,
+        description="Wait until outputs are on the disk before they are noted as finished, so that a power loss "
+        "costs nothing that was noted.",
+    )
+    max_pixels: int = Field(
+        250_000_000, ge=1, description="Images of more pixels (width × height) are refused before decoding."
+    )
+    max_source_bytes: int = Field(
+        1 << 30, ge=1, description="Files of more bytes are refused before they are read: an image is held in memory."
+    )
+    max_image_seconds: float = Field(
+        60,
+        ge=1,
+        description="An image that keeps its decoder busy for longer is given up; one of more than 25 megapixels has "
+        "so long for each 25.",
+    )
+    max_read_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="Give up a file, or a batch of small ones, that takes longer to read; the next run tries it again.",
+    )
+    max_delete_ratio: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Stop before anything is touched if more than this part of the known images is gone "
+        "from the source. 1 allows any number of deletions, but never an empty source.",
+    )
+    max_failure_ratio: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="End as Failed, with the manifest published, if more than this part of the attempted "
+        "images failed, or of the known images those that had failed before. 1 allows any number, also that the "
+        "first 200 all fail, which stops a run otherwise.",
+    )
+
+
+class Compute(Settings):
+    """Where the work is done: by default on one process per core of this machine."""
+
+    workers: int | None = Field(
+        None, ge=1, description="Worker processes of the local cluster; one per core if not given."
+    )
+    scheduler: str | None = Field(
+        None,
+        pattern=r"^([a-z+]+://.+)?$",
+        description="Address of the scheduler of an existing Dask cluster, such as tcp://host:8786; empty for none.",
+    )
+    cluster_class: str | None = Field(
+        None, description="Any other Dask cluster class, such as dask_kubernetes.operator.KubeCluster."
+    )
+    cluster_kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the cluster class.")
+
+    @model_validator(mode="after")
+    def _one_cluster(self) -> Self:
+        if self.scheduler and (self.cluster_class or self.cluster_kwargs or self.workers):
+            raise ValueError(
+                "scheduler names a cluster that exists already: leave out workers, cluster_class and "
+                "cluster_kwargs, or leave out scheduler"
+            )
+        return self
+
+
+class Job(Settings):
+    """What one run is to do, as its workers read it."""
+
+    run_id: str
+    source: str
+    destination: str
+    recipe: Recipe
+    recipe_id: str
+    rules: Rules
+    run_file: str = Field(description="Name of the file below runs/ that the run will leave.")
+    started_at: datetime = Field(default_factory=lambda: datetime.now(UTC), description="When the run began, UTC.")

@@ -1,0 +1,1 @@
+"""Sources and outputs: naming, reading, atomic writing."""

@@ -1,0 +1,135 @@
+"""What a signal's handler raises comes through, whatever is being done."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, model_serializer
+
+from darkroom.flows.runtime.signals import ECHO_SECONDS, Ending, deferred, interruptible, sigterm_exits
+
+
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """No signal is ignored, as SIGHUP would be below `nohup`."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+class Interrupted(BaseModel):
+    """Gets a signal while it is being serialized."""
+
+    number: int
+
+    @model_serializer
+    def serialize(self) -> dict[str, Any]:
+        signal.raise_signal(self.number)
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("number", "raised"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+)
+def test_a_signal_comes_through_a_library_that_makes_another_exception_of_it(
+    number: signal.Signals, raised: type[BaseException]
+):
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+    with sigterm_exits(), pytest.raises(Exception, match="Error calling function"):
+        Interrupted(number=number).model_dump()
+    with sigterm_exits(), pytest.raises(raised), interruptible():
+        Interrupted(number=number).model_dump()
+
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+
+
+class Finalized:
+    """Gets a signal where Python only prints what its handler raises."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_comes_through_where_python_cannot_pass_an_exception_on(
+    number: signal.Signals, raised: type[BaseException]
+):
+    hook = sys.unraisablehook
+    with interruption(insisted=pytest.fail), sigterm_exits():
+        Finalized(number)  # is gone at once
+        with pytest.raises(raised):
+            time.sleep(5)
+    assert sys.unraisablehook == hook
+
+
+@contextmanager
+def interruption(insisted: Callable[[], object]) -> Iterator[None]:
+    """Handle Ctrl-C as the command line does."""
+    before = signal.signal(signal.SIGINT, Ending(insisted))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_that_is_sent_twice_at_once_is_heard_once(number: signal.Signals, raised: type[BaseException]):
+    cleaned = False
+    with interruption(insisted=pytest.fail), sigterm_exits(), pytest.raises(raised):
+        try:
+            signal.raise_signal(number)
+        finally:
+            signal.raise_signal(number)  # as `timeout` does: to the process, and to its group
+            cleaned = True
+    assert cleaned
+
+
+def test_who_interrupts_again_does_not_wait():
+    insisted = []
+    with interruption(insisted=lambda: insisted.append(True)):
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        assert not insisted
+        time.sleep(2 * ECHO_SECONDS)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert insisted
+
+
+def test_who_interrupts_once_while_signals_wait_has_not_insisted():
+    with interruption(insisted=pytest.fail), pytest.raises(KeyboardInterrupt), deferred():
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(2 * ECHO_SECONDS)
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with sigterm_exits(), interruptible():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_other_exceptions_are_left_alone():
+    with pytest.raises(ZeroDivisionError), interruptible():
+        _ = 1 / 0
+
+
+def test_signals_wait_while_they_are_deferred():
+    reached = []
+    with sigterm_exits(), pytest.raises(SystemExit), deferred():
+        signal.raise_signal(signal.SIGTERM)
+        reached.append(True)
+    assert reached

@@ -1,0 +1,110 @@
+"""The limits of the window of shards, with workers that really die."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from harness import Api
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from darkroom.flows.runtime.crashed import tell_crashed
+from darkroom.flows.runtime.window import MAX_FRUITLESS_ATTEMPTS
+from tests.flows.deadly import KINDS, read_outcomes
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """What `tests.flows.deadly` came to."""
+
+    folder: Path
+    task_runs: list[dict[str, str]]
+
+    def outcomes(self, window: str) -> dict[str, str]:
+        return read_outcomes(self.folder / window)
+
+    def worked(self, window: str) -> Counter[str]:
+        """Return how often a worker came to each attempt at each shard."""
+        path = self.folder / window / "worked"
+        return Counter(path.read_text().splitlines() if path.exists() else [])
+
+    def attempts(self, window: str, kind: str) -> Counter[int]:
+        """Return how often a worker came to which attempt at shards of a kind."""
+        worked = [line.split() for line in self.worked(window).elements()]
+        return Counter(int(attempt) for number, attempt in worked if KINDS[int(number)] == kind)
+
+    def states(self, kind: str) -> dict[str, str]:
+        """Return the states of the task runs of the shard of a kind, by which attempt they were."""
+        shard = f"shard {KINDS.index(kind) + 1} of {len(KINDS)} (1 images)"
+        named = {task["name"]: task["state_type"] for task in self.task_runs}
+        return {name.removeprefix(shard).strip(): state for name, state in named.items() if name.startswith(shard)}
+
+
+@pytest.fixture(scope="module")
+def ran(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Deadly:
+    folder = tmp_path_factory.mktemp("deadly")
+    command = [sys.executable, "-m", "tests.flows.deadly", folder]
+    done = subprocess.run(
+        command, env=api.environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    [run] = api.post("flow_runs/filter", {"flow_runs": {"name": {"any_": ["deadly"]}}, "sort": "START_TIME_DESC"})
+    return Deadly(folder, api.task_runs(run["id"]))
+
+
+def test_a_shard_that_loses_three_workers_in_a_row_is_given_up_with_its_reason(ran: Deadly):
+    assert "its workers were lost: most often it is memory" in ran.outcomes("mixed")[str(KINDS.index("killed"))]
+    assert ran.attempts("mixed", "killed") == {1: 1, 2: 1, MAX_FRUITLESS_ATTEMPTS: 1}
+    crashed = ran.states("killed")
+    assert crashed.pop("attempt 2") == crashed.pop("attempt 3") == "CRASHED"
+    assert set(crashed.values()) <= {"CRASHED"}
+
+
+def test_all_other_shards_are_done(ran: Deadly):
+    assert {number for number, outcome in ran.outcomes("mixed").items() if outcome == "done"} == {
+        str(number) for number, kind in enumerate(KINDS) if kind != "killed"
+    }
+    named = {task["name"]: task["state_type"] for task in ran.task_runs if f"of {len(KINDS)} " in task["name"]}
+    assert set(named.values()) == {"COMPLETED", "CRASHED"}
+
+
+def test_what_was_done_before_a_worker_dies_is_done_once_as_is_what_waited_in_its_queue(ran: Deadly):
+    assert ran.attempts("mixed", "fine") == {1: KINDS.count("fine")}
+    assert ran.attempts("mixed", "killed once") == {1: 1, 2: 1}
+
+
+def test_a_shard_that_somebody_cancels_gets_another_attempt(ran: Deadly):
+    assert ran.attempts("mixed", "restarted once") == {1: 1, 2: 1}
+    assert ran.states("restarted once") == {"": "CRASHED", "attempt 2": "COMPLETED"}
+
+
+def test_a_shard_that_is_lost_unbegun_again_and_again_is_given_up_in_the_end(ran: Deadly):
+    """Here after one such loss, and then one attempt."""
+    assert ran.worked("unbegun") == {"0 1": 2}
+    assert "its workers were lost" in ran.outcomes("unbegun")["0"]
+
+
+def test_what_goes_wrong_around_a_task_is_told_as_it_is(ran: Deadly):
+    assert "a worker could not run the task (RuntimeError: out of the blue)" in ran.outcomes("unrunnable")["0"]
+
+
+def test_a_death_of_which_the_server_takes_no_note_yet_is_told_again(api: Api):
+    early, known = uuid4(), uuid4()
+    task_run = {"task_key": "work", "dynamic_key": "0", "state": {"type": "RUNNING"}}
+    api.post("task_runs/", task_run | {"id": str(known)})
+    lost = [(early, "its worker was lost"), (known, "so was its")]
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert tell_crashed(lost) == lost
+    with temporary_settings({PREFECT_API_URL: api.url}):
+        assert tell_crashed(lost) == lost[:1]
+        api.post("task_runs/", task_run | {"id": str(early), "dynamic_key": "1"})
+        assert tell_crashed(lost[:1]) == []
+    runs = api.post("task_runs/filter", {"task_runs": {"id": {"any_": [str(early), str(known)]}}})
+    assert {run["id"]: (run["state_type"], run["state"]["message"]) for run in runs} == {
+        str(task_run_id): ("CRASHED", message) for task_run_id, message in lost
+    }

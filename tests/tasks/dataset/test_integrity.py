@@ -1,0 +1,250 @@
+"""Damage anywhere in the Parquet files that a destination is built on."""
+
+import os
+import random
+import shutil
+from contextlib import suppress
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from darkroom.tasks import plan as plan_module
+from darkroom.tasks.dataset.integrity import SEAL, damage, footer_damage, sealed_writer
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.manifest import read_info, read_record
+from darkroom.tasks.errors import DamagedError, SettingsError
+from darkroom.tasks.plan import make_plan, read_shard
+from darkroom.tasks.preflight import check_manifest
+from darkroom.tasks.publish import publish
+from darkroom.tasks.recover import Recovered, close_workspace, recover
+from darkroom.tasks.reporting.history import read_history
+from darkroom.tasks.reporting.status import read_status
+from darkroom.tasks.resize import work_shard
+from tests.tasks.helpers import (
+    NOON,
+    failed_row,
+    files,
+    make_job,
+    manifest_rows,
+    open_workspace,
+    prepare,
+    publish_rows,
+    row,
+    unprivileged,
+    write_deleted,
+    write_image,
+    write_journal,
+    write_listing,
+)
+from tests.tasks.shards import shard_of
+
+KINDS = ("manifest", "run file", "journal part", "plan", "deleted", "obsolete")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A file of each kind, as the tool wrote it."""
+    folder = tmp_path_factory.mktemp("whole")
+    source, place = folder / "source", Destination(folder / "dest")
+    many = [row(f"{number:02}.jpg", warnings=["truncated"], width=number) for number in range(40)]
+    publish_rows(place, [*many, failed_row("z.jpg", "decode.corrupt")])
+    for number in range(5):
+        write_image(source / f"{number}.jpg", seed=number)
+    workspace, job, _ = prepare(source, place, run_id="next", workers=2)
+    write_journal(workspace, [row("0.jpg"), failed_row("1.jpg", "decode.corrupt")])
+    publish(workspace, job, ended=True)
+    parts = (place.manifest, place.runs / "run.parquet", workspace.journal_parts()[0])
+    return dict(zip(KINDS, (*parts, workspace.plan, workspace.deleted, workspace.obsolete), strict=True))
+
+
+def footer_of(data):
+    """Where a Parquet file's footer begins."""
+    return len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+
+
+def flipped(data, bit):
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def sample_of_bits(data, count):
+    """Bits of all parts of a file: its ends, what Darkroom keeps in the footer, the rest of that, pages and headers."""
+    seed = random.Random(len(data))
+    footer, seal = 8 * footer_of(data), 8 * data.rindex(SEAL.encode())
+    ends = [*range(32), *range(8 * len(data) - 64, 8 * len(data))]
+    marked = range(seal - 64, seal + 8 * (len(SEAL) + 3 + 128 + 8))
+    return {
+        *ends,
+        *seed.sample(marked, count // 4),
+        *seed.sample(range(footer, 8 * len(data)), count),
+        *seed.sample(range(footer), min(count, footer)),
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_flipped_bit_and_no_cut_is_missed(whole, tmp_path, kind):
+    data, file = whole[kind].read_bytes(), tmp_path / "file"
+    file.write_bytes(data)
+    assert damage(file) is footer_damage(file) is None
+    digits = data.rindex(SEAL.encode()) + len(SEAL) + 3
+    for bit in sample_of_bits(data, 700):
+        file.write_bytes(flipped(data, bit))
+        assert damage(file), f"bit {bit} of {len(data)} bytes"
+        # The digits of the whole file say nothing of the footer.
+        if bit // 8 >= footer_of(data) and not digits <= bit // 8 < digits + 64:
+            assert footer_damage(file), f"bit {bit} of {len(data)} bytes"
+    for end in (*range(0, len(data), len(data) // 40), *range(len(data) - 20, len(data))):
+        file.write_bytes(data[:end])
+        assert damage(file), end
+        assert footer_damage(file), end
+    for other in (data + b"\0", data + data, data[::-1], bytes(len(data)), b"PAR1" * 1000):
+        file.write_bytes(other)
+        assert damage(file)
+
+
+def test_what_the_footer_says_is_right_or_refused(whole, tmp_path):
+    place = Destination(tmp_path)
+    data = whole["manifest"].read_bytes()
+    place.manifest.write_bytes(data)
+    info = read_info(place.manifest)
+    refused = 0
+    for bit in sample_of_bits(data, 400):
+        place.manifest.write_bytes(flipped(data, bit))
+        try:
+            assert read_info(place.manifest) == info
+        except DamagedError as error:
+            refused += 1
+            assert f"'darkroom rebuild-manifest {place.root}'" in str(error)
+        for check in (check_manifest, read_status):
+            with pytest.raises(DamagedError, match=r"manifest\.parquet is damaged .*rebuild-manifest"):
+                check(place)
+    assert refused > 400
+
+
+def test_a_damaged_run_file_is_named(place):
+    publish_rows(place, [row("a.jpg")], run_id="r1")
+    publish_rows(place, [row("b.jpg")], run_id="r2")
+    file = place.runs / "r2.parquet"
+    data = file.read_bytes()
+    for bit in (8 * 100, 8 * data.index(b'"started_at"'), 8 * len(data) - 60):
+        file.write_bytes(flipped(data, bit))
+        assert read_history(place).unreadable == ("r2.parquet",)
+        assert [run.run_id for run in read_history(place).runs] == ["r1"]
+        status = read_status(place)
+        assert (status.last_run, status.statuses) == (None, {"ok": 2})
+        assert f"{file} is damaged (" in status.damaged_run
+        with pytest.raises(DamagedError, match=r"r2\.parquet is damaged .* Runs go on without it"):
+            read_record(file)
+
+
+def test_a_damaged_plan_is_worked_by_nobody(place):
+    workspace = open_workspace(place, make_job(place))
+    listing = write_listing(workspace, {f"{number}.jpg": (10**8, NOON) for number in range(6)})
+    plan = make_plan(workspace, make_job(place), listing, workers=2)
+    assert len(plan.shards) > 1
+    data = workspace.plan.read_bytes()
+    shards = [read_shard(workspace.plan, shard.number) for shard in plan.shards]
+    read_at = workspace.plan.stat()
+    for bit in sample_of_bits(data, 150):
+        workspace.plan.write_bytes(flipped(data, bit))
+        # As if a worker had read all of it before it was damaged: then it looks at what a shard is read from.
+        os.utime(workspace.plan, ns=(read_at.st_atime_ns, read_at.st_mtime_ns))
+        for number, rows in enumerate(shards):
+            with suppress(DamagedError):
+                assert read_shard(workspace.plan, number) == rows
+        plan_module._damage_once.cache_clear()
+        for number in range(len(shards)):
+            with pytest.raises(DamagedError, match=r"plan\.parquet is damaged .*next run makes a new plan"):
+                read_shard(workspace.plan, number)
+
+
+def test_images_of_a_damaged_journal_part_are_made_again_by_the_next_attempt(source, place):
+    for number in range(4):
+        write_image(source / f"{number}.jpg", seed=number)
+    workspace, job, plan = prepare(source, place)
+    assert work_shard(shard_of(place, plan)).ok == 4
+    [part] = workspace.journal_parts()
+    part.write_bytes(flipped(part.read_bytes(), 8 * part.stat().st_size - 100))
+
+    result = work_shard(shard_of(place, plan, attempt=2))
+
+    assert (result.ok, result.resumed) == (4, 0)
+    publish(workspace, job, ended=True)
+    assert sorted(manifest_rows(place)) == ["0.jpg", "1.jpg", "2.jpg", "3.jpg"]
+
+
+@pytest.mark.parametrize("kind", ["journal", "deleted", "manifest"])
+def test_what_was_damaged_since_is_not_published(place, kind):
+    publish_rows(place, [row("a.jpg"), row("gone.jpg")])
+    job = make_job(place, run_id="next")
+    workspace = open_workspace(place, job)
+    write_journal(workspace, [row("b.jpg")])
+    write_journal(workspace, [row("c.jpg")], shard=1)
+    write_deleted(workspace, ["gone.jpg"])
+    file = {"journal": workspace.journal_parts()[0], "deleted": workspace.deleted, "manifest": place.manifest}[kind]
+    whole = file.read_bytes()
+    file.write_bytes(flipped(whole, 8 * 60))
+    before = files(place.root)
+
+    with pytest.raises(DamagedError, match=rf"{file.name} is damaged \(it is not what was written"):
+        publish(workspace, job, ended=True)
+
+    assert files(place.root) == before
+    if kind == "manifest":
+        file.write_bytes(whole)
+    lost = {"b.jpg"} if kind == "journal" else set()
+    assert recover(place) == Recovered(runs=1, images=2 - len(lost), damaged_parts=len(lost))
+    assert set(manifest_rows(place)) == {"a.jpg", "gone.jpg", "b.jpg", "c.jpg"} - lost
+
+
+def test_nothing_is_removed_by_a_damaged_list_of_what_is_obsolete(place):
+    publish_rows(place, [row("a.jpg"), row("gone.jpg")])
+    job = make_job(place, run_id="next")
+    workspace = open_workspace(place, job)
+    write_deleted(workspace, ["gone.jpg"])
+    publish(workspace, job, ended=True)
+    data = workspace.obsolete.read_bytes()
+    workspace.obsolete.write_bytes(data.replace(b"gone.jpg", b"a.jpg\0\0\0"))
+    assert damage(workspace.obsolete)
+    close_workspace(workspace)
+    assert set(files(place.images)) == {"a.jpg", "gone.jpg"}
+
+
+def test_a_whole_file_stays_whole_elsewhere_and_for_every_reader(whole, tmp_path):
+    file = tmp_path / "copy.parquet"
+    shutil.copyfile(whole["manifest"], file)
+    assert damage(file) is None
+    table = pq.read_table(file)
+    assert pq.read_metadata(file).metadata[SEAL.encode()].decode() != "0" * 128
+    assert duckdb.sql(f"SELECT source_path FROM '{file}'").fetchall() == [
+        (path,) for path in table["source_path"].to_pylist()
+    ]
+    assert len(pd.read_parquet(file)) == table.num_rows
+    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        assert parquet.read().equals(table)
+
+
+def test_a_seal_among_the_rows_is_not_taken_for_the_files(tmp_path):
+    mark = b"\x18" + bytes([len(SEAL)]) + SEAL.encode() + b"\x18\x80\x01" + b"0" * 128
+    file = tmp_path / "f.parquet"
+    with sealed_writer(file, pa.schema({"x": pa.binary()}), use_dictionary=False, compression="none") as writer:
+        writer.write_table(pa.table({"x": [mark, mark + b"z"]}))
+        writer.add_key_value_metadata({"a": "b" * 1000, "z": "y" * 1000})
+    assert damage(file) is None
+    data = file.read_bytes()
+    file.write_bytes(flipped(data, 8 * data.index(b"0" * 100)))
+    assert damage(file)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(open_path):
+    place = Destination(open_path / "dest")
+    publish_rows(place, [row("a.jpg")])
+    place.manifest.chmod(0)
+    with unprivileged():
+        for check in (damage, footer_damage, read_info):
+            with pytest.raises(SettingsError, match="Grant this user permission to read it"):
+                check(place.manifest)

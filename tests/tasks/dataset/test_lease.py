@@ -1,0 +1,330 @@
+import json
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from darkroom.tasks.dataset import lease as lease_module
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.lease import STALE_SECONDS, Lease, hold_lease, read_lease
+from darkroom.tasks.errors import LeaseError, SettingsError
+from tests.tasks.helpers import unprivileged
+
+ROOT = Path(__file__).resolve().parents[3]
+
+HOLD_FOREVER = """
+import sys, time
+from pathlib import Path
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.lease import hold_lease
+with hold_lease(Destination(Path(sys.argv[1])), "theirs"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def other_holder(place):
+    """Another process on this machine that holds the lease until it is killed."""
+    command = [sys.executable, "-c", HOLD_FOREVER, str(place.root)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def elsewhere(age=0.0, **changes):
+    """The lease of a run on another machine, whose last heartbeat is so many seconds old."""
+    now = time.time()
+    lease = Lease("theirs", "far-away", 4711, "other-boot|1|2", since=now - 3600, heartbeat=now - age)
+    return replace(lease, **changes)
+
+
+def put(place, lease):
+    place.work.mkdir(parents=True, exist_ok=True)
+    (place.work / "lease.json").write_text(json.dumps(asdict(lease)))
+
+
+def try_to_hold(place):
+    with hold_lease(place, "mine") as held:
+        return held.lease
+
+
+def test_a_lease_says_who_holds_it_and_is_gone_afterwards(place):
+    with hold_lease(place, "r1") as held:
+        lease = read_lease(place)
+        assert lease == held.lease
+        assert (lease.run_id, lease.host, lease.pid) == ("r1", socket.gethostname(), os.getpid())
+        assert lease.is_live()
+        assert abs(lease.since - time.time()) < 60
+        held.check()
+    assert read_lease(place) is None
+
+
+def test_a_lease_is_given_back_when_its_run_fails(place):
+    with pytest.raises(ZeroDivisionError), hold_lease(place, "r1"):
+        raise ZeroDivisionError
+    assert read_lease(place) is None
+    assert try_to_hold(place)
+
+
+def test_a_second_run_is_told_who_holds_the_destination_and_since_when(place):
+    with hold_lease(place, "first") as held:
+        with pytest.raises(LeaseError) as caught, hold_lease(place, "second"):
+            pass
+        assert read_lease(place) == held.lease
+    message = str(caught.value)
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(held.lease.since))
+    for told in ("first", socket.gethostname(), str(os.getpid()), since, str(place.root), "another destination"):
+        assert told in message
+
+
+def test_a_run_in_another_process_keeps_others_out_until_it_dies(place):
+    with other_holder(place) as process:
+        with pytest.raises(LeaseError, match=rf"run theirs on .* \(process {process.pid}\)"):
+            try_to_hold(place)
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(LeaseError):
+            try_to_hold(place)
+        process.kill()
+        # Dead, but not yet reaped by its parent: a zombie holds nothing.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert Path(f"/proc/{process.pid}/stat").exists()
+        assert not read_lease(place).is_live()
+        process.wait()
+        assert not read_lease(place).is_live()
+        assert try_to_hold(place).run_id == "mine"
+
+
+def test_a_process_that_got_the_number_of_a_dead_holder_does_not_hold(place):
+    with hold_lease(place, "r1") as held:
+        boot, namespace, start = held.lease.process.split("|")
+        impostor = replace(held.lease, process=f"{boot}|{namespace}|{int(start) - 1}")
+    assert held.lease.is_live()
+    assert not impostor.is_live()
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A heartbeat that stands still for a moment stands still."""
+    monkeypatch.setattr(lease_module, "STALE_SECONDS", 0.4)
+
+
+ELSEWHERE = ["other-boot|1|2", "far-away:4711:99", ""]
+
+
+@pytest.mark.parametrize("process", ELSEWHERE)
+@pytest.mark.parametrize("age", [0, STALE_SECONDS - 5])
+def test_a_holder_on_another_machine_whose_heartbeat_is_fresh_keeps_others_out_at_once(place, process, age):
+    theirs = elsewhere(age, process=process)
+    put(place, theirs)
+    assert theirs.is_live()
+    with pytest.raises(LeaseError, match="far-away"):
+        try_to_hold(place)
+    assert read_lease(place) == theirs
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("process", ELSEWHERE)
+@pytest.mark.parametrize("age", [STALE_SECONDS + 1, -3600])
+def test_a_heartbeat_elsewhere_that_stands_still_is_taken_over_whatever_the_clocks_say(place, process, age):
+    theirs = elsewhere(age, process=process)
+    put(place, theirs)
+    assert not theirs.is_live()
+    assert try_to_hold(place).run_id == "mine"
+
+
+@pytest.mark.parametrize("age", [7200, -7200])
+def test_a_live_holder_whose_clock_is_wrong_is_never_taken_over(place, age, monkeypatch):
+    monkeypatch.setattr(lease_module, "STALE_SECONDS", 6)  # it is not watched for longer than to the next beat
+    theirs = elsewhere(age)
+    put(place, theirs)
+    ended = threading.Event()
+
+    def beat():
+        heartbeat = theirs.heartbeat
+        while not ended.wait(0.05):
+            heartbeat += 0.05
+            with lease_module._exclusive(place):  # which nobody who watches holds
+                lease_module._write(place, replace(theirs, heartbeat=heartbeat))
+
+    holder = threading.Thread(target=beat)
+    holder.start()
+    try:
+        for _ in range(3):
+            with pytest.raises(LeaseError, match="in use by run theirs on far-away"):
+                try_to_hold(place)
+    finally:
+        ended.set()
+        holder.join()
+    assert lease_module._LEASE.validate_json((place.work / "lease.json").read_bytes()).run_id == "theirs"
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_lease_that_is_given_back_while_it_is_watched_is_free(place):
+    put(place, elsewhere(age=7200))
+    giving_back = threading.Timer(0.1, (place.work / "lease.json").unlink)
+    giving_back.start()
+    assert try_to_hold(place).run_id == "mine"
+    giving_back.join()
+
+
+def test_what_is_no_lease_is_none(place):
+    lease = asdict(elsewhere())
+    place.work.mkdir(parents=True)
+    for nonsense in (
+        b"", b"[]", b"null", b"7", b'"x"', b"{}", b"{", b"\xff\xfe", json.dumps(lease).encode("utf-16"),
+        *(json.dumps(lease | change).encode() for change in (
+            {"pid": "7"}, {"pid": None}, {"host": 7}, {"run_id": []}, {"process": None}, {"since": "long ago"},
+            {"heartbeat": None}, {"heartbeat": float("nan")}, {"since": 1e300}, {"since": float("inf")}, {"since": -1},
+        )),
+    ):  # fmt: skip
+        (place.work / "lease.json").write_bytes(nonsense)
+        assert read_lease(place) is None, nonsense
+    assert try_to_hold(place).run_id == "mine"
+
+
+def test_the_heartbeat_is_written_and_changes_nothing_else(place, monkeypatch):
+    written = threading.Event()
+    write = lease_module._write
+
+    def tell(destination, lease):
+        write(destination, lease)
+        if threading.current_thread().name == "lease":
+            written.set()
+
+    monkeypatch.setattr(lease_module, "_write", tell)
+    monkeypatch.setattr(lease_module, "HEARTBEAT_SECONDS", 0.01)
+    with hold_lease(place, "r1") as held:
+        assert written.wait(30)
+        held.check()
+        lease = read_lease(place)
+    assert lease.heartbeat > held.lease.heartbeat
+    assert replace(lease, heartbeat=held.lease.heartbeat) == held.lease
+    assert read_lease(place) is None
+
+
+class NeverStopped:
+    """Time for a heartbeat, again and again."""
+
+    def wait(self, _seconds):
+        return False
+
+
+def test_a_run_whose_lease_was_taken_over_notices_and_leaves_it_alone(place, caplog):
+    theirs = elsewhere()
+    with hold_lease(place, "mine") as held:
+        put(place, theirs)
+        with pytest.raises(LeaseError, match=r"taken over by run theirs on far-away.*journal, which the next run"):
+            held.check()
+        held.check_noted()
+        with caplog.at_level(logging.ERROR):
+            lease_module._beat(held, NeverStopped())
+        assert "The lease is lost" in caplog.text
+        with pytest.raises(LeaseError, match=r"taken over by run theirs on far-away.*journal, which the next run"):
+            held.check_noted()
+        assert read_lease(place) == theirs
+    assert read_lease(place) == theirs
+
+
+def test_a_run_whose_lease_was_removed_notices(place):
+    with hold_lease(place, "mine") as held:
+        (place.work / "lease.json").unlink()
+        with pytest.raises(LeaseError, match="was removed"):
+            held.check()
+
+
+def test_a_later_lease_of_the_same_process_is_another(place):
+    with hold_lease(place, "one") as first:
+        pass
+    with hold_lease(place, "two") as second:
+        with pytest.raises(LeaseError):
+            first.check()
+        second.check()
+
+
+def test_a_heartbeat_that_cannot_be_written_is_tried_again(place, monkeypatch, caplog):
+    tries = iter([OSError(5, "Input/output error"), LeaseError("over")])
+
+    def fail(*_):
+        raise next(tries)
+
+    with hold_lease(place, "mine") as held, monkeypatch.context() as patch:
+        patch.setattr(lease_module, "_write", fail)
+        lease_module._beat(held, NeverStopped())
+    assert "could not be written" in caplog.text
+    assert next(tries, None) is None
+
+
+RACERS, ROUNDS = 4, 40
+
+
+def race(root, barrier, wins):
+    """Try for the lease in every round, at the same time as the others; note the rounds that were won."""
+    place = Destination(Path(root))
+    lease_module.STALE_SECONDS = 0.05
+    for number in range(ROUNDS):
+        if number % 2 and barrier.wait() == 0:
+            put(place, elsewhere(age=2 * STALE_SECONDS))  # something to take over
+        barrier.wait()
+        try:
+            with hold_lease(place, str(number)):
+                wins.put(number)
+                barrier.wait()
+        except LeaseError:
+            barrier.wait()
+        barrier.wait()
+
+
+@pytest.mark.timeout(60)
+def test_of_runs_that_start_together_exactly_one_gets_the_lease(place):
+    context = multiprocessing.get_context("spawn")
+    barrier, wins = context.Barrier(RACERS, timeout=50), context.SimpleQueue()
+    racers = [context.Process(target=race, args=(str(place.root), barrier, wins)) for _ in range(RACERS)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert [racer.exitcode for racer in racers] == [0] * RACERS
+    won = []
+    while not wins.empty():
+        won.append(wins.get())
+    wins.close()
+    assert sorted(won) == list(range(ROUNDS))
+    assert read_lease(place) is None
+
+
+def test_a_lease_that_can_not_be_read_is_not_taken_for_none(open_path):
+    place = Destination(open_path / "dest")
+    put(place, elsewhere())
+    (place.work / "lease.json").chmod(0)
+    with unprivileged(), pytest.raises(SettingsError, match=r"lease\.json can't be read\. Grant this user"):
+        read_lease(place)
+    place.work.chmod(0)
+    with unprivileged(), pytest.raises(SettingsError, match=r"\.darkroom can't be read\. Grant this user"):
+        read_lease(place)
+
+
+def test_what_is_in_the_place_of_a_lease_is_named(place):
+    (place.work / "lease.json").mkdir(parents=True)
+    for look in (read_lease, try_to_hold):
+        with pytest.raises(SettingsError, match=r"lease\.json is a folder where Darkroom has a file\. Move it away"):
+            look(place)
+    shutil.rmtree(place.work)
+    place.work.touch()
+    for look in (read_lease, try_to_hold):
+        with pytest.raises(SettingsError, match=r"\.darkroom is a file where Darkroom has a folder\. Move it away"):
+            look(place)

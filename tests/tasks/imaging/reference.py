@@ -1,0 +1,96 @@
+"""Pictures to try the imaging code on, and slow plain versions of what it should do with them."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging import Transformed
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.settings import Recipe
+
+LIMIT = 100_000_000
+
+TO_STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""How a camera that writes an EXIF orientation stores the upright picture."""
+
+
+def picture(width=120, height=80, seed=0):
+    """A smooth, asymmetric RGB picture with some texture: no two corners are alike."""
+    y, x = np.mgrid[0:height, 0:width].astype(float)
+    x, y = x / max(width - 1, 1), y / max(height - 1, 1)
+    channels = [200 * x + 30, 220 * y + 10, 120 + 100 * np.sin(5 * x) * np.cos(4 * y)]
+    noise = np.random.default_rng(seed).normal(0, 3, (height, width, 1))
+    return np.clip(np.stack(channels, axis=2) + noise, 0, 255).astype(np.uint8)
+
+
+def encoded(pixels, image_format, **options):
+    """Encode an array, or a Pillow image, with Pillow."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def jpeg(pixels, quality=95, **options):
+    return encoded(pixels, "JPEG", quality=quality, **options)
+
+
+def exif_with(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+def stored(pixels, orientation):
+    """The pixels as a camera stores them beside this orientation."""
+    image = Image.fromarray(pixels)
+    return image if TO_STORED[orientation] is None else image.transpose(TO_STORED[orientation])
+
+
+def run(data, max_pixels=LIMIT, **recipe) -> Transformed:
+    return transform(data, Recipe(**recipe), max_pixels)
+
+
+def lossless(data, **recipe):
+    """The output's pixels, through PNG: nothing but the transformation changes them."""
+    return pixels_of(run(data, format="png", **recipe))
+
+
+def pixels_of(result):
+    with Image.open(io.BytesIO(result.data)) as image:
+        return np.array(image)
+
+
+def mean_difference(a, b):
+    assert a.shape == b.shape
+    return float(np.abs(a.astype(int) - b.astype(int)).mean())
+
+
+def failure(data, max_pixels=LIMIT, **recipe) -> tuple[ErrorCode, ImageError]:
+    """The code and error with which a transformation fails; fails itself if it doesn't."""
+    try:
+        run(data, max_pixels, **recipe)
+    except ImageError as error:
+        return error.code, error
+    raise AssertionError("no ImageError was raised")
+
+
+def facts_of(data, max_pixels=LIMIT):
+    """What is known of a source once it was transformed, or could not be."""
+    try:
+        return run(data, max_pixels, width=1, height=1).facts
+    except ImageError as error:
+        return error.facts

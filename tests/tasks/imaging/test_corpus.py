@@ -1,0 +1,103 @@
+"""Real files that other tools stumbled on; run where the corpus lies beside the checkout."""
+
+from pathlib import Path
+
+import pytest
+
+from darkroom.tasks.errors import ImageError
+from tests.tasks.imaging.reference import lossless, mean_difference, run
+
+CORPUS = Path(__file__).resolve().parents[4] / "shared" / "corpus"
+
+pytestmark = pytest.mark.skipif(not CORPUS.is_dir(), reason="the shared corpus is not beside this checkout")
+
+OUTCOMES = {
+    "12bit.jpg": "decode.unsupported",
+    "16bit-rgb.png": "",
+    "1bit.tif": "",
+    "arithmetic.jpg": "",
+    "avif-orientation-6.avif": "",
+    "big-height.webp": "",
+    "bomb-17000x17000.avif": "decode.too_many_pixels",
+    "broken.png": "decode.corrupt",
+    "broken_data_stream.png": "decode.corrupt",
+    "cmyk.jpg": "",
+    "cogs.gif": "",
+    "crash-338516dbd2f0e83caddb8ce256c22db3bd6dc40f.tif": "decode.truncated",
+    "decompression_bomb.gif": "decode.too_many_pixels",
+    "decompression_bomb.ico": "decode.too_many_pixels",
+    "exif-dpi-zerodivision.jpg": "",
+    **{f"exif-landscape-{orientation}.jpg": "" for orientation in range(1, 9)},
+    "exif_imagemagick_orientation.png": "",
+    "hopper_16bit.pgm": "",
+    "icc-after-SOF.jpg": "header_repaired icc_invalid",
+    "icc_profile_big.jpg": "",
+    "indexed.png": "",
+    "invalid-exif.jpg": "exif_invalid",
+    "invalid_multiframe.gif": "",
+    "looks-like-svg.webp": "",
+    "oom-225817ca0f8c663be7ab4b9e717b02c661e66834.tif": "decode.truncated",
+    "orientation-6.webp": "",
+    "orientation_rectangle.jpg": "",
+    "palette_wedge.png": "",
+    "photoshop-200dpi-broken.jpg": "header_repaired",
+    "rgba.png": "",
+    "sample-xyb.jpg": "",
+    "tiff_16bit_RGB.tiff": "",
+    "truncated-2.jpg": "decode.truncated",
+    "truncated_image.png": "decode.truncated",
+    "truncated_jpeg.jpg": "decode.truncated",
+    "ultra-hdr.jpg": "",
+    "uncompressed_la.png": "",
+}
+"""The error code, or the warnings; nothing for a file that is fine."""
+
+
+def read(name):
+    path = CORPUS / "odd" / name
+    if not path.is_file():
+        pytest.skip(f"{name} is not in this corpus")
+    return path.read_bytes()
+
+
+def outcome(data, **recipe):
+    try:
+        return " ".join(run(data, max_pixels=200_000_000, **recipe).warnings)
+    except ImageError as error:
+        return error.code.value
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_odd_files(name):
+    assert outcome(read(name)) == OUTCOMES[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["truncated-2.jpg", "truncated_image.png", "truncated_jpeg.jpg"],
+)
+def test_truncated_files_can_be_kept(name):
+    result = outcome(read(name), truncated="keep")
+    assert "truncated" in result
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_one_landscape_in_eight_orientations(orientation):
+    recipe = {"width": 150, "height": 100}
+    upright = lossless(read("exif-landscape-1.jpg"), **recipe)
+    turned = lossless(read(f"exif-landscape-{orientation}.jpg"), **recipe)
+    # Each has its own number painted in the middle.
+    assert mean_difference(turned, upright) < 4
+
+
+def test_an_xyb_jpeg_shows_the_same_as_its_png():
+    recipe = {"width": 145, "height": 221}
+    assert mean_difference(lossless(read("sample-xyb.jpg"), **recipe), lossless(read("indexed.png"), **recipe)) < 12
+
+
+@pytest.mark.parametrize("folder", ["imagenet", "camera"])
+def test_real_pictures_are_all_fine(folder):
+    paths = sorted((CORPUS / folder).iterdir())[:60]
+    assert {path.name: outcome(path.read_bytes(), width=100, height=100) for path in paths} == dict.fromkeys(
+        (path.name for path in paths), ""
+    )

@@ -1,0 +1,31 @@
+import re
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from prefect.client.schemas.actions import ArtifactCreate
+
+from darkroom.tasks.reporting.artifacts import artifact_key
+
+
+@given(
+    st.text(st.characters(codec="utf-8")).map(lambda name: f"/data/{name}"), st.sampled_from(["summary", "progress"])
+)
+@example("/", "summary")
+@example("", "summary")
+@example("s3://bucket/out", "summary")
+@example("/data/\udcff", "summary")
+@example("/data/ÄÖÜ", "failures")
+@example("/data/" + "x" * 300, "failures")
+@example("/data/My_Data.Set (2)", "summary")
+def test_prefect_accepts_every_artifact_key(destination, kind):
+    key = artifact_key(destination, kind)
+    assert re.fullmatch("[a-z0-9-]+", key)
+    assert ArtifactCreate(key=key).key == key
+    assert key.endswith(f"-{kind}")
+
+
+def test_artifact_keys_tell_destinations_apart_and_stay_the_same():
+    keys = {artifact_key(path, "summary") for path in ("/a/data", "/b/data", "/a/DATA", "/a/da-ta")}
+    assert len(keys) == 4
+    assert artifact_key("/mnt/My Data", "summary") == artifact_key("/mnt/My Data", "summary")
+    assert artifact_key("/mnt/My Data", "summary").startswith("my-data-")

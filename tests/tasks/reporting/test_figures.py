@@ -1,0 +1,91 @@
+import pytest
+
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.manifest import run_file
+from darkroom.tasks.publish import publish
+from darkroom.tasks.recover import close_workspace
+from darkroom.tasks.reporting.figures import FAILURES_SHOWN, read_failures, read_figures
+from darkroom.tasks.reporting.run_report import RunReport
+from darkroom.tasks.reporting.summary import summary_markdown
+from tests.tasks.helpers import after, failed_row, make_job, open_workspace, publish_rows, row, write_journal
+
+
+def report():
+    return RunReport(source="/source", destination="/dest", run_id="r")
+
+
+@pytest.mark.parametrize("name", ["dest", "[a]*?'", "status=ok"])
+def test_figures_are_those_of_the_run_and_the_manifest(tmp_path, name):
+    place = Destination(tmp_path / name)
+    publish_rows(place, [row("known.jpg"), failed_row("bad.jpg", "decode.corrupt")], run_id="before")
+    job = make_job(place)
+    workspace = open_workspace(place, job)
+    rows = [
+        row("a.jpg", decode_ms=100.0, output_bytes=7),
+        row("b.jpg"),
+        row("known.jpg", status="unchanged", file_name=None, output_bytes=None),
+        failed_row("f1.jpg", "decode.corrupt", decode_ms=None),
+        failed_row("f2.jpg", "decode.corrupt"),
+        failed_row("f3.jpg", "source.denied", source_size=None),
+    ]
+    write_journal(workspace, rows)
+    publish(workspace, job, ended=True)
+    figures = report()
+    read_figures(figures, workspace, job)
+    assert figures.published
+    assert (figures.ok, figures.failed, figures.touched, figures.attempted) == (2, 3, 1, 6)
+    assert (figures.known, figures.known_failed) == (7, 4)
+    assert (figures.source_bytes, figures.output_bytes) == (5000, 17)
+    assert list(figures.error_codes.items()) == [("decode.corrupt", 2), ("source.denied", 1)]
+    assert [failure.source_path for failure in figures.failures] == ["f1.jpg", "f2.jpg", "f3.jpg"]
+    assert [image.source_path for image in figures.slowest] == ["a.jpg", "b.jpg"]
+    assert (figures.slowest[0].ms, figures.slowest[0].megapixels) == (113.0, 0.0012)
+    assert [(times.stage, times.p50, times.max) for times in figures.stages][1] == ("decode", 2.0, 100.0)
+    summary_markdown(figures)
+
+
+def test_a_run_that_was_tried_again_is_judged_by_how_its_images_came_out_in_the_end(place):
+    assert read_failures(place, "run") == (0, {}, 0)
+    for rows in (
+        [
+            row("a.jpg", attempts=2),
+            failed_row("b.jpg", "source.denied"),
+            failed_row("c.jpg", "decode.corrupt"),
+            failed_row("d.jpg", "source.denied", attempts=1),
+            failed_row("e.jpg", "source.denied", attempts=2),
+        ],
+        [
+            row("b.jpg", processed_at=after(9)),
+            failed_row("d.jpg", "source.denied", attempts=2, processed_at=after(9)),
+            failed_row("e.jpg", "source.denied", attempts=3, processed_at=after(9)),
+        ],
+    ):
+        job = make_job(place)
+        job = job.model_copy(update={"run_file": run_file(place, job.run_id)})
+        workspace = open_workspace(place, job)
+        write_journal(workspace, rows)
+        publish(workspace, job, ended=True)
+        close_workspace(workspace)
+    assert len(list(place.runs.iterdir())) == 2
+    assert read_failures(place, "run") == (4, {"decode.corrupt": 1, "source.denied": 1}, 1)
+
+
+def test_what_failed_in_an_earlier_run_too_is_counted_apart(place):
+    job = make_job(place)
+    workspace = open_workspace(place, job)
+    again = [failed_row(f"{number}.jpg", "source.denied", attempts=3) for number in range(2)]
+    write_journal(workspace, [*again, row("a.jpg", attempts=2), failed_row("b.jpg", "source.denied", attempts=1)])
+    publish(workspace, job, ended=True)
+    assert read_failures(place, "run") == (2, {"source.denied": 1}, 2)
+
+
+def test_failures_without_a_message_and_more_than_can_be_shown(place):
+    job = make_job(place)
+    workspace = open_workspace(place, job)
+    codes = [failed_row(f"{number}.jpg", "decode.corrupt", error_message=None) for number in range(FAILURES_SHOWN + 5)]
+    write_journal(workspace, codes)
+    publish(workspace, job, ended=True)
+    figures = report()
+    read_figures(figures, workspace, job)
+    assert (len(figures.failures), figures.failed, figures.stages) == (FAILURES_SHOWN, FAILURES_SHOWN + 5, [])
+    assert figures.failures[0].error_message == ""

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from markdown_it import MarkdownIt
+
+from darkroom.tasks.repair import Repaired
+from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA, FindingKind
+from darkroom.tasks.reporting.verify_report import FINDINGS_SHOWN, VerifyReport, verify_markdown
+
+
+def report(**figures):
+    return VerifyReport(destination="/data/out", run_id="r", **figures)
+
+
+def test_the_first_line_counts_and_the_next_ones_say_what_to_do():
+    found = report(outputs=1234, reread=1200, counts={"damaged": 1000, "missing": 2, "invalid_row": 1})
+    assert found.failure().splitlines() == [
+        "1,000 damaged, 2 missing, 1 invalid row; 1,234 outputs, 1,200 of them read again.",
+        "Verify with --repair (repair: true) to move what should not be there to a quarantine; the next 'darkroom run' "
+        "then makes just that again, and what is missing.",
+    ]
+    assert report(outputs=9, reread=9).headline() == "As the manifest says: 9 outputs, 9 of them read again."
+
+
+def test_what_is_only_missing_needs_no_repair():
+    assert report(counts={"missing": 3}).failure().splitlines()[1:] == ["The next 'darkroom run' makes 3 again."]
+
+
+def test_what_is_unreadable_is_for_people_to_look_at():
+    [line] = report(counts={"unreadable": 3}).failure().splitlines()[1:]
+    assert line == "What is unreadable may be whole: see to the reason, and verify again."
+
+
+def test_foreign_files_are_moved_and_nothing_is_made_again():
+    repaired = report(repair=True, counts={"foreign": 3})
+    repaired.take_repair(Repaired(Path("/data/out/.darkroom/quarantine/r"), moved=2, removed=1))
+    assert repaired.failure().splitlines()[1:] == [
+        "Repaired: 2 moved to /data/out/.darkroom/quarantine/r, 1 temporary removed."
+    ]
+
+
+def test_other_codec_libraries_are_told_where_something_has_to_be_made_again():
+    assert "--rebuild" in report(counts={"missing": 1}, rebuild_needed=True).failure()
+    assert "--rebuild" not in report(counts={"foreign": 1}, rebuild_needed=True).failure()
+
+
+def test_what_could_not_be_looked_at_is_a_failure_and_never_as_the_manifest_says():
+    some = report(outputs=9, reread=3, problems=[f"Shard {number} could not be verified: lost" for number in range(8)])
+    assert not some.is_clean
+    lines = some.failure().splitlines()
+    assert lines[0] == "Not all could be verified: 9 outputs, 3 of them read again."
+    assert (len(lines), lines[-1]) == (7, "And 3 more problems, which the summary lists.")
+    for number in range(8):
+        assert f"Shard {number} could not be verified" in verify_markdown(some)
+
+
+@pytest.mark.parametrize("extra", [0, 25])
+def test_the_worst_findings_are_shown_and_all_are_kept(place, extra):
+    workspace = place.workspace("r", "verify")
+    workspace.create()
+    total = FINDINGS_SHOWN + extra
+    rows = [
+        {"kind": kind, "file_name": f"images/{number}", "source_path": None, "detail": "x", "present": True}
+        for number, kind in zip(range(total), list(FindingKind) * total, strict=False)
+    ]
+    for number in range(2):
+        table = pa.Table.from_pylist(rows[number::2], FINDINGS_SCHEMA)
+        pq.write_table(table, workspace.journal / f"{number:06}.parquet")
+    told = VerifyReport(destination=str(place.root), run_id="r")
+    path = told.take_findings(workspace)
+    assert pq.read_metadata(path).num_rows == told.found == total
+    assert len(told.findings) == FINDINGS_SHOWN
+    assert list(told.counts) == list(FindingKind)
+    kinds = [finding.kind for finding in told.findings]
+    assert kinds == sorted(kinds, key=list(FindingKind).index)
+    assert kinds.count("damaged") == total // 5
+
+
+def test_odd_names_and_reasons_stay_in_their_paragraphs():
+    odd = VerifyReport(
+        destination="/a`b\n# c",
+        run_id="r",
+        counts={"damaged": 1},
+        findings_file="findings/r.parquet",
+        problems=["images/x`\n# y|z: No space left"],
+    )
+    tokens = MarkdownIt("commonmark").enable("table").parse(verify_markdown(odd))
+    assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1"]

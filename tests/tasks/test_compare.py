@@ -1,0 +1,457 @@
+import errno
+import hashlib
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from darkroom.tasks import plan as plan_module
+from darkroom.tasks.compare import check_shard
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.manifest import SCHEMA, footer, write_table
+from darkroom.tasks.errors import DarkroomError, ErrorCode, ImageError
+from darkroom.tasks.imaging.inspect import describe_bytes
+from darkroom.tasks.recover import clear_verifications, recover
+from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA
+from darkroom.tasks.reporting.status import read_status
+from darkroom.tasks.settings import Recipe
+from darkroom.tasks.storage import local as storage
+from darkroom.tasks.survey import check_settled
+from darkroom.tasks.worker import codec, retries
+from darkroom.tasks.worker.retries import TRIES
+from darkroom.tasks.worker.shared_batch import Operation
+from tests.tasks.helpers import (
+    SMALL,
+    failed_row,
+    files,
+    make_job,
+    manifest_rows,
+    open_workspace,
+    publish_rows,
+    row,
+    unprivileged,
+    write_image,
+    write_output,
+)
+from tests.tasks.verifying import begin, flip, kinds, make, nine_images, read_again, ref, verify
+
+
+@pytest.fixture
+def delays(monkeypatch):
+    """The seconds that were waited between tries; none of them is."""
+    waited = []
+    monkeypatch.setattr(retries.time, "sleep", waited.append)
+    return waited
+
+
+@pytest.fixture
+def nine(source, place):
+    """A destination of nine outputs, 0.jpg to 8.jpg."""
+    return nine_images(source, place)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        SMALL,
+        Recipe(width=30, height=20, color="gray"),
+        Recipe(width=9, height=9, format="png"),
+        Recipe(width=9, height=9, format="png", color="gray", fit="inside"),
+        Recipe(width=9, height=9, format="webp", quality=1),
+        Recipe(width=9, height=9, format="webp", color="gray", fit="contain"),
+        Recipe(width=9, height=9, format="jpeg", quality=100, fit="outside"),
+    ],
+)
+def test_what_runs_make_is_as_they_say_and_verifying_changes_nothing(source, place, recipe):
+    write_image(source / "a.jpg", 80, 60, seed=1)
+    write_image(source / "b.png", 7, 5, seed=2, image_format="PNG")
+    alpha = np.random.default_rng(0).integers(0, 255, (20, 30, 4), dtype=np.uint8)
+    Image.fromarray(alpha).save(source / "alpha.png")
+    alpha[:, :, 3] = 255
+    Image.fromarray(alpha).save(source / "opaque.png")
+    (source / "broken.jpg").write_bytes(b"x")
+    make(source, place, recipe=recipe)
+    before = files(place.root)
+
+    report, found = verify(place)
+
+    assert found == {}
+    assert (report.outputs, report.reread, report.findings_file, report.is_clean) == (4, 4, "", True)
+    assert files(place.root) == before
+
+
+def test_every_kind_of_damage_is_told_from_every_other(nine):
+    images, rows = nine.images, manifest_rows(nine)
+    flip(images / "0.jpg")
+    os.truncate(images / "1.jpg", 100)
+    (images / "2.jpg").write_bytes((images / "2.jpg").read_bytes() + b"more")
+    other = (images / "8.jpg").read_bytes().ljust(rows["3.jpg"]["output_bytes"], b"\0")[: rows["3.jpg"]["output_bytes"]]
+    (images / "3.jpg").write_bytes(other)
+    (images / "4.jpg").unlink()
+    (images / "5.jpg").unlink()
+    os.mkfifo(images / "5.jpg")
+    shutil.copy(images / "6.jpg", nine.root / "elsewhere")
+    (images / "6.jpg").unlink()
+    (images / "6.jpg").symlink_to(nine.root / "elsewhere")
+    (images / "7.jpg").unlink()
+    (images / "7.jpg").mkdir()
+    write_output(nine, "images/7.jpg/inner.jpg")
+    write_output(nine, "images/new/notes.txt", b"")
+    write_output(nine, "images/new/.darkroom-12-3", b"half")
+    write_output(nine, "images/.hidden", b"1234567")
+    (images / "link").symlink_to(nine.root)
+    before = sorted(str(path) for path in nine.root.rglob("*"))
+
+    report, found = verify(nine)
+
+    sizes = {number: rows[f"{number}.jpg"]["output_bytes"] for number in range(9)}
+    assert found == {
+        "0.jpg": ("damaged", "other bytes than were written: jpeg, 8 × 6 pixels"),
+        "1.jpg": ("damaged", f"100 bytes instead of {sizes[1]}"),
+        "2.jpg": ("damaged", f"{sizes[2] + 4} bytes instead of {sizes[2]}"),
+        "3.jpg": ("damaged", "other bytes than were written: jpeg, 8 × 6 pixels"),
+        "4.jpg": ("missing", "there is no such file"),
+        "5.jpg": ("damaged", "it is no regular file"),
+        "6.jpg": ("damaged", "it is no regular file"),
+        "7.jpg": ("missing", "there is no such file"),
+        "7.jpg/inner.jpg": ("foreign", "10 bytes"),
+        "new/notes.txt": ("foreign", "0 bytes"),
+        "new/.darkroom-12-3": ("foreign", "left over by an interrupted write"),
+        ".hidden": ("foreign", "7 bytes"),
+        "link": ("foreign", "it is no regular file"),
+    }
+    assert list(report.counts.items()) == [("damaged", 6), ("missing", 2), ("foreign", 5)]
+    assert report.headline() == "6 damaged, 2 missing, 5 foreign; 9 outputs, 3 of them read again."
+    assert [finding.kind for finding in report.findings] == ["damaged"] * 6 + ["missing"] * 2 + ["foreign"] * 5
+    kept = nine.root / report.findings_file
+    assert pq.read_schema(kept).names == FINDINGS_SCHEMA.names
+    kept.unlink()
+    kept.parent.rmdir()
+    assert sorted(str(path) for path in nine.root.rglob("*") if path.name != "verify") == before
+
+
+def test_no_flipped_bit_is_missed(source, place):
+    for number in range(30):
+        write_image(source / f"{number:02}.jpg")
+    make(source, place)
+    size = (place.images / "00.jpg").stat().st_size
+    for number in range(1, 30):
+        flip(place.images / f"{number:02}.jpg", at=number * (size - 1) // 29)
+    assert kinds(verify(place)[1]) == {f"{number:02}.jpg": "damaged" for number in range(1, 30)}
+
+
+def test_bytes_that_were_not_written_never_reach_a_decoder(nine, submitted):
+    submitted.clear()
+    flip(nine.images / "0.jpg")
+    (nine.images / "1.jpg").write_bytes(bytes(manifest_rows(nine)["1.jpg"]["output_bytes"]))
+    _, found = verify(nine)
+    assert found["1.jpg"] == ("damaged", "other bytes than were written: no image")
+    decoded = [data for operation, data in submitted if operation is not Operation.DESCRIBE]
+    assert sorted(decoded) == sorted((nine.images / f"{number}.jpg").read_bytes() for number in range(2, 9))
+
+
+def put_manifest(place, rows):
+    """Put a manifest of any rows in place, in the order given."""
+    metadata = footer(make_job(place))
+    write_table(place.manifest, iter([pa.RecordBatch.from_pylist(list(rows), SCHEMA)]), metadata)
+
+
+def test_files_that_are_not_what_their_rows_say(nine):
+    junk = b"<html>"
+    (nine.images / "4.jpg").write_bytes(junk)
+    rows = manifest_rows(nine)
+    rows["0.jpg"] |= {"width": 7}
+    rows["1.jpg"] |= {"height": 7}
+    rows["2.jpg"] |= {"channels": 1}
+    rows["3.jpg"] |= {"format": "png"}
+    rows["4.jpg"] |= {"output_bytes": len(junk), "output_sha256": hashlib.sha256(junk).hexdigest()}
+    put_manifest(nine, rows.values())
+    real = "jpeg, 8 × 6 pixels, 3 channels, where the manifest says "
+    assert verify(nine)[1] == {
+        "0.jpg": ("damaged", real + "jpeg, 7 × 6 pixels, 3 channels"),
+        "1.jpg": ("damaged", real + "jpeg, 8 × 7 pixels, 3 channels"),
+        "2.jpg": ("damaged", real + "jpeg, 8 × 6 pixels, 1 channels"),
+        "3.jpg": ("damaged", real + "png, 8 × 6 pixels, 3 channels"),
+        "4.jpg": ("damaged", "the bytes that were written are no image: not an image of any known format"),
+    }
+
+
+FAULTS = [
+    ({"status": "odd"}, "its status is neither ok nor failed"),
+    ({"file_name": None}, "it names no output"),
+    ({"file_name": "images/../manifest.parquet"}, "its output is not below images/"),
+    ({"file_name": "/etc/passwd"}, "its output is not below images/"),
+    ({"file_name": "images//05.jpg"}, "its output is not below images/"),
+    ({"output_sha256": "0" * 63}, "it does not say what its output is"),
+    ({"output_bytes": None}, "it does not say what its output is"),
+    ({"width": None}, "it does not say what its output is"),
+    ({"status": "failed"}, "it failed, and yet names an output"),
+    ({"status": "failed", "file_name": None}, "it failed, and does not say why"),
+    ({"source_path": "0"}, "it is not in the order of source paths"),
+]
+
+
+def test_rows_that_contradict_themselves(place):
+    rows = [row(f"{number:02}.jpg") | change for number, (change, _) in enumerate(FAULTS, 1)]
+    doubled = [row("20.jpg"), row("20.jpg", file_name="images/other.jpg")]
+    put_manifest(place, [row("00.jpg"), *rows, failed_row("12.jpg", "decode.corrupt"), *doubled, row("21.jpg")])
+    found = {name: detail for name, (kind, detail) in verify(place)[1].items() if kind == "invalid_row"}
+    names = [(each["file_name"] or each["source_path"]).removeprefix("images/") for each in rows]
+    assert found == dict(zip(names, (detail for _, detail in FAULTS), strict=True)) | {
+        "other.jpg": "it is not in the order of source paths"
+    }
+
+
+def test_a_manifest_whose_rows_are_out_of_order_over_several_row_groups(place):
+    rows = [row(f"{number:04}.jpg") for number in range(1000)]
+    rows[500], rows[501] = rows[501], rows[500]
+    batches = (pa.RecordBatch.from_pylist(rows[start : start + 100], SCHEMA) for start in range(0, 1000, 100))
+    write_table(place.manifest, batches, footer(make_job(place)))
+    _, found = verify(place)
+    assert [name for name, (kind, _) in found.items() if kind == "invalid_row"] == ["0500.jpg"]
+    assert sum(kind == "missing" for kind, _ in found.values()) == 999
+
+
+def test_an_empty_manifest_names_nothing(place):
+    put_manifest(place, [])
+    assert verify(place)[1] == {}
+    write_output(place, "images/a.jpg")
+    report, found = verify(place)
+    assert kinds(found) == {"a.jpg": "foreign"}
+    assert (report.outputs, report.reread) == (0, 0)
+
+
+def test_where_nothing_can_be_compared_with_a_manifest(nine):
+    assert check_settled(nine).rows == 9
+    whole = nine.manifest.read_bytes()
+    nine.manifest.write_bytes(whole[:-1])
+    with pytest.raises(DarkroomError, match="is damaged"):
+        check_settled(nine)
+    nine.manifest.unlink()
+    with pytest.raises(DarkroomError, match="is missing"):
+        check_settled(nine)
+    shutil.rmtree(nine.runs)
+    with pytest.raises(DarkroomError, match="No run has published anything"):
+        check_settled(nine)
+    nine.manifest.write_bytes(whole)
+    open_workspace(nine, make_job(nine, run_id="dead"))
+    with pytest.raises(DarkroomError, match=r"Run dead did not end.*Start 'darkroom run'"):
+        check_settled(nine)
+
+
+def failing_reads(monkeypatch, error, times):
+    """Let each of the first reads fail."""
+    read_to_end, left = storage._read_to_end, iter(range(times))
+
+    def read(descriptor, view):
+        if next(left, None) is not None:
+            raise error
+        return read_to_end(descriptor, view)
+
+    monkeypatch.setattr(storage, "_read_to_end", read)
+
+
+def test_a_read_error_that_passes_is_no_finding(nine, monkeypatch, delays):
+    failing_reads(monkeypatch, OSError(errno.EIO, "x"), TRIES - 1)
+    assert verify(nine)[1] == {}
+    assert delays
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [
+        (OSError(errno.EIO, "x"), "reading failed: Input/output error"),
+        (OSError(errno.ETIMEDOUT, "x"), "reading failed: Connection timed out"),
+        (MemoryError(), "there was not enough memory"),
+        (RuntimeError("x"), "unexpected RuntimeError"),
+    ],
+)
+@pytest.mark.usefixtures("delays")
+def test_what_cannot_be_read_is_not_called_damaged(nine, monkeypatch, error, detail):
+    failing_reads(monkeypatch, error, 9 * TRIES)
+    report, found = verify(nine)
+    assert found == {f"{number}.jpg": ("unreadable", detail) for number in range(9)}
+    assert "may be whole" in report.failure()
+    assert "run" not in report.failure()
+
+
+@pytest.mark.parametrize("code", [ErrorCode.DECODE_MEMORY, ErrorCode.DECODE_TIMEOUT])
+def test_a_decoder_without_memory_or_time_proves_no_damage(nine, monkeypatch, code):
+    monkeypatch.setattr(codec, "_read_answer", lambda *_: ImageError(code, "x"))
+    assert verify(nine)[1] == {f"{number}.jpg": ("unreadable", "x") for number in range(9)}
+
+
+def test_files_and_folders_that_may_not_be_read_are_not_called_damaged_or_missing(open_path):
+    source, place = open_path / "source", Destination(open_path / "dest")
+    for name in ("a.jpg", "b.jpg", "closed/c.jpg", "closed/deep/d.jpg", "half/e.jpg", "closed-not/f.jpg"):
+        write_image(source / name)
+    make(source, place)
+    (place.images / "closed-not/f.jpg").unlink()
+    (place.images / "a.jpg").chmod(0)
+    (place.images / "closed").chmod(0)
+    (place.images / "half").chmod(0o444)
+    for folder in (place.root, place.work):
+        folder.chmod(0o777)
+    with unprivileged():
+        _, found = verify(place)
+    assert found == {
+        "a.jpg": ("unreadable", "reading failed: Permission denied"),
+        "closed": ("unreadable", "the folder could not be listed"),
+        "closed/c.jpg": ("unreadable", "its folder could not be listed"),
+        "closed/deep/d.jpg": ("unreadable", "its folder could not be listed"),
+        "half": ("unreadable", "the folder could not be listed"),
+        "half/e.jpg": ("unreadable", "its folder could not be listed"),
+        "closed-not/f.jpg": ("missing", "there is no such file"),
+    }
+
+
+def test_a_whole_folder_that_cannot_be_listed(nine):
+    nine.images.rename(nine.root / "away")
+    nine.images.write_text("a file in its place")
+    _, found = verify(nine)
+    assert kinds(found) == dict.fromkeys(["images", *(f"{number}.jpg" for number in range(9))], "unreadable")
+    nine.images.unlink()
+    assert set(kinds(verify(nine)[1]).values()) == {"missing"}
+
+
+def test_an_output_that_vanishes_or_changes_before_it_is_read(nine):
+    workspace, found = begin(nine)
+    (nine.images / "0.jpg").unlink()
+    (nine.images / "1.jpg").write_bytes(b"other")
+    read_again(workspace, found)
+    told = [each for part in workspace.journal_parts() for each in pq.read_table(part).to_pylist()]
+    assert [(each["file_name"], each["kind"], each["present"]) for each in told] == [
+        ("images/0.jpg", "missing", False),
+        ("images/1.jpg", "damaged", True),
+    ]
+
+
+def planned(place, **options):
+    """The outputs that a verification reads again."""
+    workspace, found = begin(place, **options)
+    names = pq.read_table(workspace.plan)["file_name"].to_pylist() if found.shards else []
+    shutil.rmtree(workspace.root)
+    assert len(names) == found.reread
+    return set(names)
+
+
+def test_a_sample_is_as_large_as_it_says_and_chosen_by_the_run(place):
+    publish_rows(place, [row(f"{number:02}.jpg") for number in range(20)])
+    every = planned(place)
+    assert len(every) == 20
+    runs = {run_id: planned(place, sample=0.5, run_id=run_id) for run_id in "abcdefghijkl"}
+    assert {len(names) for names in runs.values()} == {10}
+    assert planned(place, sample=0.5, run_id="a") == runs["a"]
+    assert len({frozenset(names) for names in runs.values()}) == len(runs)
+    assert set.union(*runs.values()) == every
+    assert planned(place, sample=0.7, run_id="a") > runs["a"]
+    assert len(planned(place, sample=1e-9)) == 1
+    assert len(planned(place, sample=0.051)) == 2
+
+
+def test_what_lists_tell_is_told_whatever_the_sample(nine):
+    (nine.images / "0.jpg").unlink()
+    os.truncate(nine.images / "1.jpg", 1)
+    write_output(nine, "images/x.jpg")
+    report, found = verify(nine, sample=0.01)
+    assert kinds(found) == {"0.jpg": "missing", "1.jpg": "damaged", "x.jpg": "foreign"}
+    assert report.reread == 1
+
+
+ODD_NAMES = [
+    b"new\nline.jpg",
+    b"quote'\".jpg",
+    b"[a]*?.jpg",
+    b"back\\.darkroom-x.jpg",
+    b"{:,} %s.jpg",
+    b"\xff\xfe.jpg",
+    "é🐈\uefff.jpg".encode(),
+    b"x.png.jpg/y.jpg",
+]
+
+
+@pytest.mark.parametrize("name", ["dest", "[a]*?'", "status=ok"])
+def test_odd_names_are_names(source, tmp_path, name):
+    place = Destination(tmp_path / name)
+    for number, raw in enumerate(ODD_NAMES):
+        image = source / os.fsdecode(raw)
+        write_image(image, seed=number)
+    make(source, place)
+    assert verify(place)[1] == {}
+    rows = list(manifest_rows(place).values())
+    assert len(rows) == len(ODD_NAMES)
+    for each in rows:
+        output = Path(os.fsdecode(storage.LocalFolder(os.fsencode(place.root)).locate(each["file_name"])))
+        flip(output)
+        output.with_name(output.name + "\n*").write_bytes(b"x")
+    _, found = verify(place)
+    names = [each["file_name"].removeprefix("images/") for each in rows]
+    assert kinds(found) == dict.fromkeys(names, "damaged") | {f"{each}\n*": "foreign" for each in names}
+
+
+def test_shards_are_read_one_by_one_and_an_attempt_may_be_repeated(nine, monkeypatch):
+    monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
+    for number in (0, 5, 6):
+        flip(nine.images / f"{number}.jpg")
+    workspace, found = begin(nine, workers=4)
+    assert len(found.shards) > 4
+    first = read_again(workspace, found)
+    parts = {path.name: path.read_bytes() for path in workspace.journal_parts()}
+    assert len(parts) > 2
+    again = ref(nine, found.shards[0], found.shards, run_id="check", kind="verify", attempt=2)
+    result = check_shard(again)
+    assert asdict(result) | {"seconds": 0} == asdict(first[0]) | {"seconds": 0}
+    assert {path.name: path.read_bytes() for path in workspace.journal_parts()} == parts
+    assert (sum(each.done for each in first), sum(each.failed for each in first)) == (9, 3)
+    assert result.describe().startswith(f"{result.done} read again, {result.failed} not as they should be; ")
+
+
+def test_what_a_verification_that_died_has_left_is_removed_and_confuses_nobody(nine):
+    workspace, _ = begin(nine, run_id="dead")
+    assert read_status(nine).unfinished == 0
+    assert check_settled(nine).rows == 9
+    assert recover(nine).runs == 0
+    assert not workspace.root.exists()
+    clear_verifications(nine)
+
+
+def test_a_run_takes_what_is_no_regular_file_for_a_damaged_output(source, nine):
+    target = nine.images / "0.jpg"
+    size = target.stat().st_size
+    target.unlink()
+    target.symlink_to("x" * size)
+    assert make(source, nine, run_id="next") == {"damaged": 1}
+    assert verify(nine)[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "no image"),
+        (b"\xff\xd8\xff\xe0", "jpeg with a broken header"),
+        (b"GIF89a\x05\x00\x06\x00\x00\x00\x00", "gif, 5 × 6 pixels"),
+        (b"\x89PNG\r\n\x1a\n", "png"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP9 ", "webp"),
+        (b"\x00\x00\x00\x20ftypavif", "avif"),
+        (b"\x00\x00\x01\x00\x01\x00", "ico"),
+        (b"P6 ", "ppm"),
+    ],
+)
+def test_bytes_are_described_by_what_their_header_says(data, said):
+    assert describe_bytes(data) == said
+
+
+STARTS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF0000WEBP", b"GIF89a", b"0000ftypavif"]
+
+
+@given(st.sampled_from(STARTS), st.binary())
+def test_any_bytes_can_be_described(start, rest):
+    assert describe_bytes(start + rest)

@@ -1,0 +1,233 @@
+import os
+
+import pytest
+
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.errors import DarkroomError, SettingsError
+from darkroom.tasks.preflight import check_compute, check_kept_destination, check_locations, check_recipe, check_sample
+from darkroom.tasks.settings import Compute, Recipe, Rules
+from tests.tasks.helpers import SMALL, publish_rows, row, unprivileged
+
+
+def refusal(source, destination):
+    with pytest.raises(SettingsError) as caught:
+        check_locations(str(source), str(destination))
+    return str(caught.value)
+
+
+def test_good_locations_come_back_absolute(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    assert check_locations("source", "there") == (source, Destination(tmp_path / "there"))
+    assert check_locations("./source/", "new/deeper") == (source, Destination(tmp_path / "new/deeper"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_siblings_with_the_same_beginning_are_apart(tmp_path):
+    (tmp_path / "data").mkdir()
+    check_locations(str(tmp_path / "data"), str(tmp_path / "data-small"))
+
+
+def test_a_source_that_is_not_there(tmp_path, source):
+    message = refusal(tmp_path / "gone", tmp_path / "dest")
+    assert message == f"source: {tmp_path}/gone does not exist. Give the folder that holds the images."
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert refusal(tmp_path / "dangling", source).startswith(f"source: {tmp_path}/dangling is not a folder.")
+
+
+def test_a_source_that_is_a_file(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    message = refusal(tmp_path / "a.jpg", tmp_path / "dest")
+    assert message == f"source: {tmp_path}/a.jpg is not a folder. Give the folder that holds the images."
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])
+def test_a_source_that_may_not_be_read(open_path, mode):
+    (open_path / "source").mkdir()
+    (open_path / "source").chmod(mode)
+    with unprivileged():
+        message = refusal(open_path / "source", open_path / "dest")
+    assert message.startswith(f"source: {open_path}/source can't be read. Grant")
+
+
+def test_a_source_below_a_folder_that_may_not_be_entered(open_path):
+    (open_path / "secret/source").mkdir(parents=True)
+    (open_path / "secret").chmod(0)
+    with unprivileged():
+        assert refusal(open_path / "secret/source", open_path / "dest").startswith("source: ")
+
+
+@pytest.mark.parametrize("name", ["images/mine/a.jpg", "runs/notes.txt", "images", "runs"])
+def test_a_folder_that_somebody_else_has_filled_is_no_destination(source, tmp_path, name):
+    path = tmp_path / "project" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    used = tmp_path / "project" / name.partition("/")[0]
+    message = refusal(source, tmp_path / "project")
+    assert message.startswith(f"destination: {used} holds something that no run of Darkroom has made")
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("trace", [".darkroom", "manifest.parquet", "runs/1.parquet"])
+def test_a_folder_that_runs_have_filled_is_a_destination(source, place, trace):
+    for path in (place.images / "a.jpg", place.root / trace / "x" if trace == ".darkroom" else place.root / trace):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (place.root / "notes.txt").touch()
+    check_locations(str(source), str(place.root))
+
+
+def test_a_destination_that_is_a_file(source, tmp_path):
+    (tmp_path / "file").touch()
+    assert refusal(source, tmp_path / "file") == (
+        f"destination: {tmp_path}/file is not a folder. Give another one, or move that away."
+    )
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert "destination: " in refusal(source, tmp_path / "dangling")
+
+
+def test_a_destination_below_a_file(source, tmp_path):
+    (tmp_path / "file").touch()
+    message = refusal(source, tmp_path / "file/a/b")
+    assert message == f"destination: {tmp_path}/file is not a folder, so that {tmp_path}/file/a/b can't be made in it."
+
+
+@pytest.mark.parametrize(("name", "mode"), [("", 0o555), ("new/deeper", 0o555), ("new", 0o000), ("new/deeper", 0o666)])
+def test_a_destination_that_may_not_be_written(open_path, name, mode):
+    (open_path / "source").mkdir()
+    (open_path / "parent").mkdir()
+    (open_path / "parent").chmod(mode)
+    with unprivileged():
+        message = refusal(open_path / "source", open_path / "parent" / name)
+    assert message == (
+        f"destination: {open_path}/parent can't be written to. Grant this user permission, or give another."
+    )
+
+
+def test_one_folder_for_both(source, tmp_path):
+    (tmp_path / "link").symlink_to(source)
+    assert "source and destination are the same folder" in refusal(source, f"{source}/.")
+    assert "source and destination are the same folder" in refusal(tmp_path / "link", source)
+
+
+@pytest.mark.parametrize("below", ["dest", "a/b/dest"])
+def test_a_destination_inside_the_source(source, tmp_path, below):
+    (tmp_path / "link").symlink_to(source)
+    for destination in (source / below, tmp_path / "link" / below, source / "x/.." / below):
+        message = refusal(source, destination)
+        assert message.startswith("destination: ")
+        assert "lies inside the source" in message
+    assert "lies inside the source" in refusal(tmp_path / "link", source / below)
+
+
+def test_a_source_inside_the_destination(source, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/link").symlink_to(source)
+    for given_source in (source, tmp_path / "elsewhere/link"):
+        message = refusal(given_source, tmp_path)
+        assert message.startswith(f"source: {given_source} lies inside the destination")
+        assert "Use a destination that does not contain the source." in message
+
+
+def test_urls(source, tmp_path):
+    assert refusal("s3://bucket/a", tmp_path).startswith("source: 's3://bucket/a' is a URL")
+    assert refusal(source, "gs://bucket/a").startswith("destination: 'gs://bucket/a' is a URL")
+
+
+@pytest.mark.parametrize("odd", ["[a]*?'", "new\nline", "100%", "é", " "])
+def test_odd_names_are_fine(tmp_path, odd):
+    (tmp_path / odd).mkdir()
+    source, place = check_locations(str(tmp_path / odd), str(tmp_path / f"{odd}2"))
+    assert os.path.samefile(source, tmp_path / odd)
+    assert place.root.name == f"{odd}2"
+
+
+def test_a_destination_of_the_same_recipe_or_none_is_fine(place):
+    check_recipe(place, SMALL, Rules())
+    publish_rows(place, [row("a.jpg")])
+    check_recipe(place, SMALL.model_copy(), Rules())
+
+
+def test_another_recipe_is_refused_with_what_is_different(place):
+    publish_rows(place, [row("a.jpg")])
+    with pytest.raises(SettingsError) as caught:
+        check_recipe(place, Recipe(width=9, height=6, fit="cover"), Rules())
+    assert str(caught.value) == (
+        f"destination: {place.root} belongs to another recipe (width 8 → 9, fit 'fill' → 'cover'). Use another "
+        "destination, or set rebuild to make all of its images again."
+    )
+
+
+def test_other_codec_libraries_are_refused_as_such(place, monkeypatch):
+    publish_rows(place, [row("a.jpg")])
+    monkeypatch.setattr("darkroom.tasks.settings.pixel_versions", lambda: {"pillow": "99"})
+    with pytest.raises(SettingsError, match=r"\(the codec libraries have other versions"):
+        check_recipe(place, SMALL, Rules())
+
+
+def test_rebuild_allows_another_recipe(place):
+    publish_rows(place, [row("a.jpg")])
+    check_recipe(place, Recipe(width=9), Rules(rebuild=True))
+
+
+def test_a_damaged_manifest_stops_even_a_rebuild(place):
+    place.root.mkdir()
+    place.manifest.write_bytes(b"PAR1 but not really")
+    with pytest.raises(DarkroomError, match="damaged"):
+        check_recipe(place, Recipe(width=9), Rules(rebuild=True))
+
+
+@pytest.mark.parametrize("name", ["images", "runs", ".darkroom"])
+def test_a_link_in_the_destination_is_refused(tmp_path, name):
+    source, root = tmp_path / "source", tmp_path / "dest"
+    source.mkdir()
+    root.mkdir()
+    (root / name).symlink_to(source)
+    with pytest.raises(SettingsError, match="is a symbolic link"):
+        check_locations(str(source), str(root))
+
+
+@pytest.mark.parametrize("name", ["images", "runs", "findings"])
+def test_a_destination_that_runs_have_written_to(tmp_path, name):
+    place = Destination(tmp_path / "dest")
+    for folder in (tmp_path, tmp_path / "dest"):
+        with pytest.raises(SettingsError, match="is not a destination of Darkroom"):
+            check_kept_destination(str(folder))
+    publish_rows(place, [row("a.jpg")])
+    assert check_kept_destination(str(place.root)) == place
+    (place.root / name).mkdir(exist_ok=True)
+    (place.root / name).rename(tmp_path / name)
+    (place.root / name).symlink_to(tmp_path / name)
+    with pytest.raises(SettingsError, match="is a symbolic link"):
+        check_kept_destination(str(place.root))
+
+
+def test_a_destination_whose_lease_may_not_be_written(open_path):
+    place = Destination(open_path / "dest")
+    publish_rows(place, [row("a.jpg")])
+    place.work.chmod(0o555)
+    with unprivileged(), pytest.raises(SettingsError, match="can't be written to"):
+        check_kept_destination(str(place.root))
+
+
+@pytest.mark.parametrize("sample", [0, -0.1, 1.01, float("nan"), float("inf")])
+def test_a_sample_is_a_part(sample):
+    with pytest.raises(SettingsError, match="is not above 0 and up to 1"):
+        check_sample(sample)
+    check_sample(1)
+    check_sample(1e-9)
+
+
+def test_a_user_that_does_not_exist_is_told():
+    with pytest.raises(SettingsError, match="names a user"):
+        check_locations("~nosuchuser/x", "out")
+
+
+@pytest.mark.parametrize("name", ["nonsense", "nonsense.Cls", "distributed.NoSuchCluster"])
+def test_a_cluster_class_that_does_not_exist_is_told(name):
+    with pytest.raises(SettingsError, match="cluster_class"):
+        check_compute(Compute(cluster_class=name))
+
+
+def test_a_cluster_class_that_exists_is_fine():
+    check_compute(Compute(cluster_class="distributed.LocalCluster"))
