@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import uuid4
 
 from prefect import get_run_logger
@@ -21,7 +20,7 @@ from darkroom.flows.runtime.served import data_of, failed, run_name, served_flow
 from darkroom.flows.runtime.signals import interruptible
 from darkroom.flows.runtime.watchdog import ends_for_sure, patience, watched
 from darkroom.flows.runtime.window import ShardFailure, run_shards
-from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.layout import Destination, Workspace, open_destination
 from darkroom.tasks.dataset.lease import HeldLease, hold_lease
 from darkroom.tasks.dataset.manifest import run_file
 from darkroom.tasks.dataset.shard import ShardRef, shard_refs
@@ -38,8 +37,8 @@ from darkroom.tasks.reporting.history import History, read_history
 from darkroom.tasks.reporting.run_report import RunReport, enough
 from darkroom.tasks.resize import resize_shard
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
-from darkroom.tasks.storage.durable import write_durably, writing
-from darkroom.tasks.storage.local import local_folder
+from darkroom.tasks.storage.locations import absolute, open_source
+from darkroom.tasks.storage.store_errors import writing
 from darkroom.tasks.worker.codec import start_server
 
 EARLY_STOP_IMAGES = 200
@@ -101,7 +100,7 @@ class RunFailedError(DarkroomError):
 def _absolute(location: str) -> str:
     """Return the path that a setting names, if it names one."""
     try:
-        return str(local_folder(location, ""))
+        return absolute(location, "")
     except SettingsError:
         return location
 
@@ -111,7 +110,7 @@ def _tell(report: RunReport, sheets: ContactSheets = ContactSheets()) -> None:  
     history = History()
     try:
         with suppress(SettingsError):  # it may be what the run has failed for
-            history = read_history(Destination(Path(report.destination)))
+            history = read_history(open_destination(report.destination))
         publish_artifacts(report, sheets, history)
     except Exception:  # noqa: BLE001 - what is published is published, whether or not the server can be told
         get_run_logger().warning("The summary could not be stored.", exc_info=True)
@@ -119,11 +118,11 @@ def _tell(report: RunReport, sheets: ContactSheets = ContactSheets()) -> None:  
 
 def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: Compute) -> ContactSheets:
     started, started_at = time.monotonic(), datetime.now(UTC)
-    source_path, place = check_locations(report.source, report.destination)
+    source_location, place = check_locations(report.source, report.destination)
     check_compute(compute)
     workers = count_workers(compute)
     sheets = ContactSheets()
-    with writing(place.root), hold_lease(place, report.run_id) as lease:
+    with writing(place.location), hold_lease(place, report.run_id) as lease:
         check_manifest(place)
         tell_dead(place, lease)
         recovered = recover(place)
@@ -133,8 +132,8 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
         check_recipe(place, recipe, rules)
         job = Job(
             run_id=report.run_id,
-            source=str(source_path),
-            destination=str(place.root),
+            source=source_location,
+            destination=place.location,
             recipe=recipe,
             recipe_id=recipe.recipe_id,
             rules=rules,
@@ -149,7 +148,7 @@ def _bring_up_to_date(report: RunReport, recipe: Recipe, rules: Rules, compute: 
             if not plan.nothing_to_do:
                 lease.check()
                 if report.stopped:
-                    write_durably(workspace.stopped, "")
+                    workspace.mark_stopped()
                 publish(workspace, job, ended=True, work_seconds=report.work_seconds)
                 read_figures(report, workspace, job)
                 sheets = _contact_sheets(workspace, job)
@@ -168,9 +167,8 @@ def _contact_sheets(workspace: Workspace, job: Job) -> ContactSheets:
 
 def _look(workspace: Workspace, job: Job, workers: int, report: RunReport) -> Plan:
     """Find out what is to be done, and make sure that it should be."""
-    place = workspace.destination
-    follow = job.rules.follow_symlinks
-    listing = discover(Path(job.source), workspace.listing, follow_symlinks=follow, destination=place.root)
+    source = open_source(job.source, follow_symlinks=job.rules.follow_symlinks, destination=job.destination)
+    listing = discover(source, workspace)
     plan = make_plan(workspace, job, listing, workers)
     report.take_plan(listing, plan)
     get_run_logger().info(report.describe_plan(len(plan.shards)))
@@ -184,8 +182,7 @@ def _workspace(place: Destination, job: Job) -> Iterator[Workspace]:
     # A retry has a folder of its own: workers of the try before it may still be at their shards.
     tries = flow_run.run_count or 1
     workspace = place.workspace(job.run_id if tries == 1 else f"{job.run_id}.{tries}")
-    workspace.create()
-    write_durably(workspace.job, job.model_dump_json())
+    workspace.begin(job)
     published = False
     try:
         yield workspace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from darkroom.tasks.recover import clear_verifications
 from darkroom.tasks.repair import repair as repair_outputs
 from darkroom.tasks.reporting.verify_report import VerifyReport, publish_artifacts
 from darkroom.tasks.settings import Compute
-from darkroom.tasks.storage.durable import writing
+from darkroom.tasks.storage.store_errors import writing
 from darkroom.tasks.survey import check_settled, survey
 
 
@@ -88,8 +87,8 @@ def _compare(destination: str, sample: float, repair: bool, compute: Compute) ->
     check_compute(compute)
     workers = count_workers(compute)
     run_id = str(flow_run.id or uuid4())
-    report = VerifyReport(destination=str(place.root), run_id=run_id, repair=repair, sample=sample)
-    with writing(place.root), hold_lease(place, run_id) as lease:
+    report = VerifyReport(destination=place.location, run_id=run_id, repair=repair, sample=sample)
+    with writing(place.location), hold_lease(place, run_id) as lease:
         tell_dead(place, lease)
         clear_verifications(place)
         info = check_settled(place)
@@ -117,12 +116,12 @@ def _compare(destination: str, sample: float, repair: bool, compute: Compute) ->
 def _workspace(place: Destination, run_id: str) -> Iterator[Workspace]:
     """Provide the verification's working folder, in which nothing is ever worth keeping."""
     workspace = place.workspace(run_id, "verify")
-    workspace.create()
+    workspace.begin()
     try:
         yield workspace
     finally:
         # A worker elsewhere that is still at a shard may be writing to it: then the next run removes it.
-        shutil.rmtree(workspace.root, ignore_errors=True)
+        workspace.remove()
 
 
 def _read_again(shards: Sequence[ShardRef], compute: Compute, lease: HeldLease, report: VerifyReport) -> None:

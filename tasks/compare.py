@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +19,13 @@ from prefect.cache_policies import NO_CACHE
 from darkroom.tasks.dataset.journal import Row
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
-from darkroom.tasks.errors import ErrorCode, ImageError, as_image_error
+from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging import Inspected
 from darkroom.tasks.plan import read_shard
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA, Finding, FindingKind
 from darkroom.tasks.settings import Rules
-from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.store import Store
+from darkroom.tasks.storage.store_errors import NotFound, StorageError, writing
 from darkroom.tasks.worker.codec import Codec, thread_codec
 from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.retries import with_retries
@@ -78,7 +79,7 @@ def check_shard(shard: ShardRef) -> VerifyResult:
     codec.start()  # it imports its libraries meanwhile
     started = time.monotonic()
     workspace = shard.workspace
-    rows = read_shard(workspace.plan, shard.number)
+    rows = read_shard(workspace, shard.number)
     findings = list(_check_all(codec, workspace, shard, rows))
     _write(workspace, shard, findings)
     size = sum(row["output_bytes"] for row in rows)
@@ -87,13 +88,12 @@ def check_shard(shard: ShardRef) -> VerifyResult:
 
 def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, rows: list[Row]) -> Iterator[Finding]:
     """Yield what is found, and say every now and then how far the shard is."""
-    outputs = LocalFolder(os.fsencode(workspace.destination.root))
     starts = range(0, len(rows), AHEAD)
     failed = 0
     told_at = 0.0
     with ThreadPoolExecutor(READERS, "verify") as readers:
         try:
-            read = (readers.map(partial(read_output, outputs), rows[first : first + AHEAD]) for first in starts)
+            read = (readers.map(partial(read_output, workspace.store), rows[first : first + AHEAD]) for first in starts)
             for done, output in enumerate(chain.from_iterable(read), 1):
                 if finding := compare(codec, output):
                     failed += 1
@@ -108,36 +108,44 @@ def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, rows: list[R
 def _write(workspace: Workspace, shard: ShardRef, findings: list[Finding]) -> None:
     if not findings:
         return
-    part = workspace.journal / f"{shard.number:06d}.parquet"
-    temporary = part.with_suffix(f".{shard.attempt}-{os.getpid()}.tmp")
-    pq.write_table(pa.Table.from_pylist([asdict(finding) for finding in findings], FINDINGS_SCHEMA), temporary)
-    os.replace(temporary, part)
+    part = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([asdict(finding) for finding in findings], FINDINGS_SCHEMA), part)
+    with writing(workspace.store.location):
+        workspace.store.put(f"{workspace.journal}/{shard.number:06d}.parquet", part.getbuffer(), durable=True)
 
 
-def read_output(outputs: LocalFolder, row: Row) -> tuple[Row, bytes | ImageError]:
+def read_output(store: Store, row: Row) -> tuple[Row, memoryview | Exception]:
     """Read an output; return its row of the manifest and its bytes, or why they could not be read."""
     try:
-        return row, with_retries(outputs.read, row["file_name"])
+        return row, with_retries(store.get, row["file_name"]).data
     except Exception as error:  # noqa: BLE001 - whatever it is, it is no proof of damage, and not the shard's end
-        return row, as_image_error(error, ErrorCode.SOURCE_FAILED)
+        return row, error
 
 
-def compare(codec: Codec, output: tuple[Row, bytes | ImageError]) -> Finding | None:
+def compare(codec: Codec, output: tuple[Row, memoryview | Exception]) -> Finding | None:
     """Return what is wrong with an output that was read; None if it is as its row of the manifest says.
 
-    What could not be read, whatever for, is `unreadable` and not `damaged`: it may be whole.
+    What could not be read, for whatever reason, is `unreadable` and not `damaged`: it may be whole.
     """
     row, data = output
     found = partial(Finding, file_name=row["file_name"], source_path=row["source_path"])
-    problem = data if isinstance(data, ImageError) else _problem(codec, data, row)
-    if not isinstance(problem, ImageError):
-        return found(FindingKind.DAMAGED, detail=problem) if problem else None
-    if problem.code is ErrorCode.SOURCE_NOT_FOUND:
+    if isinstance(data, NotFound):
         return found(FindingKind.MISSING, detail="there is no such file", present=False)
-    return found(FindingKind.UNREADABLE, detail=problem.message)
+    if isinstance(data, Exception):
+        return found(FindingKind.UNREADABLE, detail=_why_unreadable(data))
+    problem = _problem(codec, data, row)
+    if isinstance(problem, ImageError):
+        return found(FindingKind.UNREADABLE, detail=problem.message)
+    return found(FindingKind.DAMAGED, detail=problem) if problem else None
 
 
-def _problem(codec: Codec, data: bytes, row: Row) -> str | ImageError:
+def _why_unreadable(error: Exception) -> str:
+    if isinstance(error, StorageError):
+        return f"reading failed: {error.reason}"
+    return "there was not enough memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
+
+
+def _problem(codec: Codec, data: memoryview, row: Row) -> str | ImageError:
     """Say in what an output's bytes are not what the manifest says; nothing if they are.
 
     No decoder sees bytes that are not those that were written. An `ImageError` is no proof of damage.

@@ -6,8 +6,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from darkroom.tasks.imaging import SourceFacts
 
 MAX_MESSAGE_LENGTH = 300
@@ -102,7 +100,7 @@ class SettingsError(DarkroomError):
 class DamagedError(DarkroomError):
     """A file of the destination is not what was written; says what can be done without it."""
 
-    def __init__(self, file: Path, reason: str, remedy: str) -> None:
+    def __init__(self, file: str, reason: str, remedy: str) -> None:
         super().__init__(file, reason, remedy)  # by which it can be sent from a worker
 
     def __str__(self) -> str:
@@ -116,7 +114,7 @@ class GuardError(DarkroomError):
 class DestinationError(DarkroomError):
     """The destination can't be written to any more; what is finished is kept."""
 
-    def __init__(self, destination: Path, reason: str) -> None:
+    def __init__(self, destination: str, reason: str) -> None:
         super().__init__(destination, reason)  # by which it can be sent from a worker
 
     def __str__(self) -> str:

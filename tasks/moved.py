@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.manifest import SCHEMA
-from darkroom.tasks.errors import ImageError
 from darkroom.tasks.imaging import SourceFacts, Transformed
-from darkroom.tasks.storage.local import LocalFolder, Place
+from darkroom.tasks.storage.store import Place, Store
+from darkroom.tasks.storage.store_errors import StorageError
 
 FACTS_COLUMNS = ("source_format", "source_mode", "source_width", "source_height", "orientation", "frames")
 OUTPUT_COLUMNS = ("format", "width", "height", "channels", "scale_x", "scale_y", "offset_x", "offset_y", "warnings")
@@ -52,15 +52,13 @@ def find_moved(db: sql.Connection, *, recipe_id: str, forced: bool) -> None:
     db.execute(_FIND_SQL.format(recipe_id=sql.text(recipe_id), forced=forced, columns=columns))
 
 
-def former_output(
-    former: dict[str, Any], source_sha256: str, destination: LocalFolder, place: Place
-) -> Transformed | None:
+def former_output(former: dict[str, Any], source_sha256: str, destination: Store, place: Place) -> Transformed | None:
     """Return the output that was made of the same bytes under another name.
 
     Args:
         former: a value of `FORMER_TYPE`.
         source_sha256: hash of the bytes that the image has now.
-        destination: the destination's root.
+        destination: the destination's store.
         place: returns memory for it.
 
     Returns:
@@ -69,8 +67,8 @@ def former_output(
     if former["source_sha256"] != source_sha256:
         return None
     try:
-        data, _ = destination.read_into(former["file_name"], place)
-    except ImageError:
+        data = destination.get_into(former["file_name"], place).data
+    except StorageError:
         return None
     if hashlib.sha256(data).hexdigest() != former["output_sha256"]:
         return None

@@ -13,13 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import damage, footer_damage, sealed_writer
-from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.integrity import damage, find_damage, sealed_writer
+from darkroom.tasks.dataset.layout import MANIFEST, Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
 from darkroom.tasks.moved import FORMER_TYPE, find_moved
 from darkroom.tasks.settings import Job
+from darkroom.tasks.storage.store import Store, Version, local_if_there
+from darkroom.tasks.storage.store_errors import StorageError
 
 BYTES_PER_SECOND = 25_000_000
 """Source bytes that a worker process gets through in a second: 7 s for 352 camera JPEGs of 2.2 MB on two
@@ -101,12 +103,13 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
 
     Images below folders that could not be listed are neither processed nor taken for deleted.
     """
-    destination = workspace.destination
-    list_outputs(destination.images, workspace.outputs)
-    with sql.connect(workspace.root) as db:
-        db.execute(f"CREATE VIEW listing AS FROM {sql.parquet(workspace.listing)}")
-        db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(workspace.outputs)}")
-        sql.view_if_there(db, "manifest", destination.manifest, SCHEMA)
+    store = workspace.store
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        outputs, deleted_file, plan_file = (scratch / f"{name}.parquet" for name in ("outputs", "deleted", "plan"))
+        list_outputs(workspace.destination, outputs)
+        db.execute(f"CREATE VIEW listing AS FROM {sql.parquet(store.local(workspace.listing, scratch))}")
+        db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(outputs)}")
+        sql.view_if_there(db, "manifest", local_if_there(store, MANIFEST, scratch), SCHEMA)
         db.execute(
             _COMPARED_SQL.format(
                 forced=job.rules.force,
@@ -118,18 +121,21 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
             )
         )
         deleted_sql = _DELETED_SQL.format(unlisted=below("source_path", listing.skipped.unreadable))
-        sql.copy_sealed(db, deleted_sql, workspace.deleted)
-        db.execute(f"CREATE VIEW deleted AS FROM {sql.parquet(workspace.deleted)}")
+        sql.copy_sealed(db, deleted_sql, deleted_file)
+        db.execute(f"CREATE VIEW deleted AS FROM {sql.parquet(deleted_file)}")
         find_moved(db, recipe_id=job.recipe_id, forced=job.rules.force)
         db.execute(_WORK_SQL)
         reasons = dict(db.execute("SELECT reason, count(*) FROM work GROUP BY 1 ORDER BY 1").fetchall())
-        shards = tuple(cut_shards(db, workspace.plan, PLAN_SCHEMA, "source_size", workers))
+        shards = tuple(cut_shards(db, plan_file, PLAN_SCHEMA, "source_size", workers))
         [(known, known_failed)] = db.execute(
             "SELECT count(*), count(*) FILTER (status = 'failed') FROM manifest"
         ).fetchall()
         [(deleted, gone)] = db.execute(
             "SELECT count(*), count(*) FILTER (source_path NOT IN (SELECT moved_from FROM moved)) FROM deleted"
         ).fetchall()
+        store.put_file(workspace.deleted, deleted_file)
+        if shards:
+            store.put_file(workspace.plan, plan_file)
     unchanged = listing.images - sum(reasons.values())
     return Plan(
         shards, reasons, deleted=deleted, gone=gone, unchanged=unchanged, known=known, known_failed=known_failed
@@ -241,19 +247,22 @@ def _sizes(table: pa.Table, size: str) -> np.ndarray:
     return sizes
 
 
-def read_shard(plan: Path, number: int) -> list[dict[str, Any]]:
+def read_shard(workspace: Workspace, number: int) -> list[dict[str, Any]]:
     """Return the planned images of one shard.
 
     Raises:
         DamagedError: the plan is damaged.
     """
+    store, plan = workspace.store, workspace.plan
     try:
-        if reason := footer_damage(plan) or _damage_once(plan, plan.stat().st_mtime_ns):
-            raise DamagedError(plan, reason, _NEXT_PLAN)
-        with pq.ParquetFile(plan, page_checksum_verification=True) as file:
-            rows: list[dict[str, Any]] = file.read_row_group(number).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedError(plan, str(error), _NEXT_PLAN) from error
+        with store.open(plan) as file:
+            reason = damage(file, footer_only=True) or _damage_once(store, plan, store.head(plan))
+            if reason:
+                raise DamagedError(store.where(plan), reason, _NEXT_PLAN)
+            with pq.ParquetFile(file, page_checksum_verification=True) as table:
+                rows: list[dict[str, Any]] = table.read_row_group(number).to_pylist()
+    except (pa.ArrowException, OSError, StorageError) as error:
+        raise DamagedError(store.where(plan), str(error), _NEXT_PLAN) from error
     return rows
 
 
@@ -261,6 +270,6 @@ _NEXT_PLAN = "The next run makes a new plan."
 
 
 @lru_cache(maxsize=1)
-def _damage_once(plan: Path, modified: int) -> str | None:  # noqa: ARG001 - it tells one plan from another
+def _damage_once(store: Store, plan: str, version: Version) -> str | None:  # noqa: ARG001 - it tells plans apart
     """Say what is wrong with a plan. A worker reads all of it once, and of each shard only what that needs."""
-    return damage(plan)
+    return find_damage(store, plan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,15 +10,16 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from darkroom.tasks.dataset.journal import Journal, Row, finished_paths, whole_parts
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
 from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
 from darkroom.tasks.plan import read_shard
 from darkroom.tasks.settings import Job
-from darkroom.tasks.storage.durable import writing
+from darkroom.tasks.storage.store_errors import writing
 from darkroom.tasks.worker.codec import thread_codec
 from darkroom.tasks.worker.images import Images, worker_name
 from darkroom.tasks.worker.pipeline import Pipeline
+from darkroom.tasks.worker.retries import with_retries
 
 UNWRITABLE_IMAGES = 20
 """When so many outputs in a row can't be written, it may not be for them."""
@@ -80,41 +80,43 @@ def work_shard(shard: ShardRef) -> ShardResult:
     codec = thread_codec()
     codec.start()  # it imports its libraries meanwhile
     workspace = shard.workspace
-    job = Job.model_validate_json(workspace.job.read_bytes())
+    job = Job.model_validate_json(bytes(with_retries(workspace.store.get, workspace.job).data))
     if job.recipe.recipe_id != job.recipe_id:
         raise DarkroomError(
             f"Worker {worker_name()} has other versions of the codec libraries than the flow. "
             "Install the same requirements.lock everywhere."
         )
-    done = finished_paths(whole_parts(workspace.journal_parts(shard.number)))
-    planned = read_shard(workspace.plan, shard.number)
+    done = finished_paths(workspace.store, whole_parts(workspace.store, workspace.journal_parts(shard.number)))
+    planned = read_shard(workspace, shard.number)
     rows = [row for row in planned if row["source_path"] not in done]
     journal = Journal(workspace, shard.number, shard.new_attempt(), sync=job.rules.sync_outputs)
     tally = _Tally(shard, len(planned) - len(rows))
-    images = Images(job, shard.number, _memory_share(), workspace.job.exists)
+    images = Images(job, shard.number, _memory_share(), workspace.is_open)
     pipeline = Pipeline(images, codec, tally.report_progress)
     try:
         for row in pipeline.run(rows):
             journal.add(row)
             tally.add(row)
             if tally.unwritable >= UNWRITABLE_IMAGES:
-                _check_writable(workspace.destination, row)
+                _check_writable(workspace, row)
     finally:
-        if workspace.job.exists():
+        if workspace.is_open():
             journal.flush()
     return tally.result()
 
 
-def _check_writable(destination: Destination, row: Row) -> None:
+def _check_writable(workspace: Workspace, row: Row) -> None:
     """Make sure that it is a few outputs that can't be written, and not the destination.
 
     Raises:
         DestinationError: it is the destination.
     """
+    location, probe = workspace.store.location, f"{workspace.path}/probe-{worker_name().replace('/', '-')}"
     if row["error_code"] == ErrorCode.WRITE_NO_SPACE:
-        raise DestinationError(destination.root, "no space is left on the device")
-    with writing(destination.root), tempfile.NamedTemporaryFile(dir=destination.work):
-        pass
+        raise DestinationError(location, "no space is left on the device")
+    with writing(location):
+        workspace.store.put(probe, b"")
+        workspace.store.delete([probe])
 
 
 def _memory_share() -> int | None:

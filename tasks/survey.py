@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.layout import MANIFEST, Destination, Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA, ManifestInfo, read_info
 from darkroom.tasks.discover import survey_outputs
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.plan import Shard, below, cut_shards
 from darkroom.tasks.preflight import check_manifest
-from darkroom.tasks.storage.local import TEMPORARY_PREFIX
+from darkroom.tasks.storage.local_files import TEMPORARY_PREFIX
 
 REREAD_SCHEMA = pa.schema(
     [
@@ -49,15 +49,15 @@ def check_settled(destination: Destination) -> ManifestInfo:
     """
     if unfinished := destination.unfinished():
         raise DarkroomError(
-            f"Run {unfinished[-1].run_id} did not end, and what it made is not in the manifest of {destination.root} "
-            "yet. Start 'darkroom run', which adopts and finishes that, and verify then."
+            f"Run {unfinished[-1].run_id} did not end, and what it made is not in the manifest of "
+            f"{destination.location} yet. Start 'darkroom run', which adopts and finishes that, and verify then."
         )
     check_manifest(destination)
-    info = read_info(destination.manifest)
+    info = read_info(destination)
     if info is None:
         raise DarkroomError(
-            f"No run has published anything to {destination.root} yet, so that there is no manifest to compare outputs "
-            "with. Start 'darkroom run', and verify then."
+            f"No run has published anything to {destination.location} yet, so that there is no manifest to compare "
+            "outputs with. Start 'darkroom run', and verify then."
         )
     return info
 
@@ -66,23 +66,28 @@ def survey(workspace: Workspace, sample: float, workers: int) -> Survey:
     """Write what lists tell to the journal, and which outputs are to be read again to `workspace.plan`.
 
     Args:
-        workspace: the verification's working folder.
+        workspace: the verification's workspace.
         sample: the part of the outputs to read again, 0 to 1; which of them depends on the run's id.
         workers: how many shards are worked on at a time.
     """
-    destination = workspace.destination
-    compared = workspace.root / "compared.parquet"
-    unlisted = survey_outputs(destination.images, workspace.outputs)
-    with sql.connect(workspace.root) as db:
-        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
-        db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(workspace.outputs)}")
+    store = workspace.store
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        listed, compared, found, plan = (
+            scratch / f"{name}.parquet" for name in ("listed", "compared", "found", "plan")
+        )
+        unlisted = survey_outputs(workspace.destination, listed)
+        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(store.local(MANIFEST, scratch))}")
+        db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(listed)}")
         db.register("unlisted", pa.table({"folder": pa.array(unlisted, pa.string())}))
         sql.copy(db, _COMPARED_SQL.format(faults=_FAULTS_SQL, unlisted=below("file_name", unlisted)), compared)
         db.execute(f"CREATE VIEW compared AS FROM {sql.parquet(compared)}")
-        sql.copy(db, _FOUND_SQL.format(temporary=sql.text(TEMPORARY_PREFIX)), workspace.journal / "listed.parquet")
+        sql.copy(db, _FOUND_SQL.format(temporary=sql.text(TEMPORARY_PREFIX)), found)
+        store.put_file(f"{workspace.journal}/listed.parquet", found)
         [(outputs,)] = db.execute("SELECT count(*) FROM compared WHERE status = 'ok'").fetchall()
         _choose(db, sample, workspace.run_id)
-        shards = tuple(cut_shards(db, workspace.plan, REREAD_SCHEMA, "output_bytes", workers))
+        shards = tuple(cut_shards(db, plan, REREAD_SCHEMA, "output_bytes", workers))
+        if shards:
+            store.put_file(workspace.plan, plan)
     return Survey(shards, outputs)
 
 

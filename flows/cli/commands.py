@@ -20,7 +20,7 @@ from darkroom.flows.cli import terminal
 from darkroom.flows.cli.options import parse, with_settings
 from darkroom.flows.cli.session import session
 from darkroom.flows.runtime.signals import ENDING, Ending, deferred
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import MANIFEST, open_destination
 from darkroom.tasks.preflight import (
     check_compute,
     check_is_destination,
@@ -31,7 +31,7 @@ from darkroom.tasks.preflight import (
     check_sample,
 )
 from darkroom.tasks.settings import Compute, Recipe, Rules
-from darkroom.tasks.storage.local import local_folder
+from darkroom.tasks.storage.store import exists
 
 app = typer.Typer(
     help="Prepare an image dataset, night after night, and never lie about it.",
@@ -159,7 +159,7 @@ def status(destination: Annotated[str, typer.Argument(help="Folder that runs hav
     """
     from darkroom.tasks.reporting.status import read_status
 
-    terminal.print_status(read_status(Destination(local_folder(destination, "destination"))))
+    terminal.print_status(read_status(open_destination(destination)))
 
 
 @app.command()
@@ -167,7 +167,7 @@ def rebuild_manifest(destination: Annotated[str, typer.Argument(help="Folder tha
     """Make a lost or damaged manifest of DESTINATION again, from the files of its runs and its outputs."""
     from darkroom.tasks import rebuild
 
-    place = Destination(local_folder(destination, "destination"))
+    place = open_destination(destination)
     check_is_destination(place)
     terminal.print_rebuilt(place, rebuild.rebuild_manifest(place, "rebuild-manifest"))
 
@@ -185,7 +185,7 @@ def history(
     from darkroom.tasks.reporting.history import read_history
     from darkroom.tasks.reporting.status import count_unfinished
 
-    place = Destination(local_folder(destination, "destination"))
+    place = open_destination(destination)
     check_is_destination(place)
     terminal.print_history(read_history(place, last))
     terminal.print_unfinished(count_unfinished(place, read_lease(place)))
@@ -210,7 +210,7 @@ def _prepare(source: str, destination: str, recipe: Recipe, rules: Rules, comput
     check_compute(compute)
     with session(compute) as started:
         check_recipe(place, recipe, rules)
-        if not place.manifest.exists():
+        if not exists(place.store, MANIFEST):
             started.start_cluster()
         with deferred():
             from darkroom.flows.preprocess import preprocess, report_of

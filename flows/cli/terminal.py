@@ -184,9 +184,9 @@ def print_unfinished(runs: int) -> None:
 def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:
     """Print what a manifest was made of."""
     if rebuilt is None:
-        print(f"{place.manifest} is whole: nothing was changed.")
+        print(f"{place.location}/manifest.parquet is whole: nothing was changed.")
         return
-    print(f"manifest  {place.manifest} ({rebuilt.rows:,} rows)")
+    print(f"manifest  {place.location}/manifest.parquet ({rebuilt.rows:,} rows)")
     if rebuilt.kept:
         print(f"kept      the damaged one is {rebuilt.kept}")
     if rebuilt.damaged_runs:

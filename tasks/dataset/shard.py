@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from darkroom.tasks.dataset.layout import Destination, WorkKind, Workspace
+from darkroom.tasks.dataset.layout import WorkKind, Workspace, open_destination
 
 PROGRESS_TOPIC = "darkroom-progress"
 PROGRESS_SECONDS = 0.5
@@ -35,8 +34,8 @@ class ShardRef(BaseModel):
 
     @property
     def workspace(self) -> Workspace:
-        """The run's working folder."""
-        return Destination(Path(self.destination)).workspace(self.run_id, self.kind)
+        """The run's workspace."""
+        return open_destination(self.destination).workspace(self.run_id, self.kind)
 
     def new_attempt(self) -> str:
         """Return a name that no other attempt at the shard has, though Dask may give one to several workers in turn."""
@@ -47,7 +46,7 @@ def shard_refs(workspace: Workspace, images: list[int]) -> list[ShardRef]:
     """Return what the tasks of a plan's shards are told, given each shard's number of images."""
     return [
         ShardRef(
-            destination=str(workspace.destination.root),
+            destination=workspace.destination.location,
             run_id=workspace.run_id,
             kind=workspace.kind,
             number=number,

@@ -68,8 +68,8 @@ def parquet(*files: Path, numbered: bool = False) -> str:
 
 
 def view_if_there(connection: Connection, name: str, file: Path | None, schema: pa.Schema) -> None:
-    """Name the rows of a Parquet file that need not be there; without it, they are an empty table."""
-    if file and file.exists():
+    """Name the rows of a Parquet file; without a file, they are an empty table."""
+    if file:
         connection.execute(f"CREATE VIEW {name} AS FROM {parquet(file)}")
     else:
         connection.register(name, schema.empty_table())
@@ -88,7 +88,7 @@ def rows(connection: Connection, query: str) -> list[dict[str, Any]]:
 
 
 def copy_sealed(connection: Connection, query: str, path: Path) -> None:
-    """Write a query's result as a Parquet file that `integrity.damage` can check."""
+    """Write a query's result as a Parquet file that `integrity.find_damage` can check."""
     reader = connection.sql(query).to_arrow_reader(65_536)
     with sealed_writer(path, reader.schema, compression="zstd") as writer:
         for batch in reader:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.journal import Row
-from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.layout import RUNS, Workspace
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
 from darkroom.tasks.settings import Job, Recipe
-from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.locations import open_source
+from darkroom.tasks.storage.store import Store
+from darkroom.tasks.storage.store_errors import NotFound, StorageError
 from darkroom.tasks.worker.codec import Codec
 from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.shared_batch import Operation
@@ -77,8 +77,8 @@ def make_contact_sheets(workspace: Workspace, job: Job) -> ContactSheets:
 
     An output that is missing or damaged is a place without a picture.
     """
-    with sql.connect(workspace.root) as db:
-        run_file = workspace.destination.runs / job.run_file
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        run_file = workspace.store.local(f"{RUNS}/{job.run_file}", scratch)
         db.execute(f"CREATE VIEW run AS FROM {sql.parquet(run_file, numbered=True)}")
         made, failed = _sample(db), _sample_of_failures(db)
     with closing(Codec()) as codec:
@@ -137,7 +137,6 @@ def _sample_of_failures(db: sql.Connection) -> list[Row]:
 
 
 def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence[Row]) -> list[Tile]:
-    outputs = LocalFolder(os.fsencode(workspace.destination.root))
     recipe = Recipe(background=job.recipe.background)
     orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=SIDE)
     decoded = 0
@@ -146,17 +145,17 @@ def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence
         pixels = image["width"] * image["height"]
         if pixels <= MAX_PIXELS and decoded + pixels <= 2 * MAX_PIXELS:
             decoded += pixels
-            tiles.append(_output_tile(codec, orders, outputs, image))
+            tiles.append(_output_tile(codec, orders, workspace.store, image))
         else:
             tiles.append(Tile(caption=image["source_path"], alarm="too large to show here"))
     return tiles
 
 
-def _output_tile(codec: Codec, orders: Orders, outputs: LocalFolder, image: Row) -> Tile:
+def _output_tile(codec: Codec, orders: Orders, outputs: Store, image: Row) -> Tile:
     try:
-        data = outputs.read(image["file_name"], MAX_OUTPUT_BYTES)
-    except ImageError as error:
-        wrong = "missing" if error.code is ErrorCode.SOURCE_NOT_FOUND else "can't be read"
+        data = outputs.get(image["file_name"], max_bytes=MAX_OUTPUT_BYTES).data
+    except StorageError as error:
+        wrong = "missing" if isinstance(error, NotFound) else "can't be read"
         return Tile(caption=image["source_path"], alarm=wrong)
     if hashlib.sha256(data).hexdigest() == image["output_sha256"]:
         [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
@@ -166,7 +165,7 @@ def _output_tile(codec: Codec, orders: Orders, outputs: LocalFolder, image: Row)
 
 
 def _failure_tiles(codec: Codec, job: Job, images: Sequence[Row]) -> list[Tile]:
-    source = LocalFolder(os.fsencode(Path(job.source)))
+    source = open_source(job.source, follow_symlinks=job.rules.follow_symlinks)
     deadline = time.monotonic() + PREVIEWS_SECONDS
     tiles = []
     for image in images:
@@ -176,11 +175,11 @@ def _failure_tiles(codec: Codec, job: Job, images: Sequence[Row]) -> list[Tile]:
     return tiles
 
 
-def _preview(codec: Codec, source: LocalFolder, image: Row, seconds: float) -> Tile:
+def _preview(codec: Codec, source: Store, image: Row, seconds: float) -> Tile:
     """Return what can still be seen of a broken image, if that is more than one colour, as what a decoder fills in."""
     try:
-        data = source.read(image["source_path"], MAX_SOURCE_BYTES)
-    except ImageError:
+        data = source.get(image["source_path"], max_bytes=MAX_SOURCE_BYTES).data
+    except StorageError:
         return Tile()
     orders = Orders(max_pixels=MAX_PREVIEWED_PIXELS, max_image_seconds=seconds, memory=PREVIEW_BYTES, side=SIDE)
     [shown] = codec.run(Operation.THUMBNAIL, orders, [data])

@@ -7,14 +7,14 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.layout import FINDINGS, Workspace
 from darkroom.tasks.repair import MOVED, Repaired
 from darkroom.tasks.reporting.artifacts import artifact_key
 from darkroom.tasks.reporting.findings import FindingKind
 from darkroom.tasks.reporting.markdown import code, plain, table
 from darkroom.tasks.reporting.run_report import first_problems
 from darkroom.tasks.reporting.text import megabytes, printable
-from darkroom.tasks.storage.durable import replace_durably, unused_name
+from darkroom.tasks.storage.store import unused_name
 
 FINDINGS_SHOWN = 300
 PROBLEMS_SHOWN = 20
@@ -115,26 +115,27 @@ class VerifyReport(BaseModel):
         removed = f"{self.removed:,} temporary removed" if self.removed else ""
         return f"Repaired: {', '.join(filter(None, (moved, removed)))}."
 
-    def take_findings(self, workspace: Workspace) -> Path | None:
+    def take_findings(self, workspace: Workspace) -> str | None:
         """Make one file of all findings, the worst first, fill in its figures, and return it; None without findings.
 
         The file lies below the destination's `findings/`.
         """
-        parts = workspace.journal_parts()
-        with sql.connect(workspace.root) as db:
+        with workspace.scratch() as scratch, sql.connect(scratch) as db:
+            parts = [workspace.store.local(part, scratch) for part in workspace.journal_parts()]
             found = dict(db.execute(f"SELECT kind, count(*) FROM {sql.parquet(*parts)} GROUP BY 1").fetchall())
             if not found:
                 return None
-            path = _keep(db, workspace, parts)
+            path = _keep(db, workspace, parts, scratch)
+            kept = sql.parquet(workspace.store.local(path, scratch))
             shown = db.execute(
-                f"SELECT kind, file_name, source_path, detail FROM {sql.parquet(path)} LIMIT {FINDINGS_SHOWN}"
+                f"SELECT kind, file_name, source_path, detail FROM {kept} LIMIT {FINDINGS_SHOWN}"
             ).fetchall()
         self.counts = {kind.value: found[kind] for kind in FindingKind if kind in found}
         self.findings = [
             FoundFile(kind=kind, file_name=name, source_path=source, detail=detail)
             for kind, name, source, detail in shown
         ]
-        self.findings_file = str(path.relative_to(workspace.destination.root))
+        self.findings_file = path
         return path
 
     def take_repair(self, repaired: Repaired) -> None:
@@ -142,7 +143,7 @@ class VerifyReport(BaseModel):
         self.moved = repaired.moved
         self.removed = repaired.removed
         if repaired.moved:
-            self.quarantine = str(repaired.quarantine.relative_to(self.destination))
+            self.quarantine = repaired.quarantine
         if repaired.failed:
             self.problems.append(
                 f"{repaired.failed:,} files could not be moved or removed, the first for this reason: "
@@ -150,14 +151,12 @@ class VerifyReport(BaseModel):
             )
 
 
-def _keep(db: sql.Connection, workspace: Workspace, parts: list[Path]) -> Path:
+def _keep(db: sql.Connection, workspace: Workspace, parts: list[Path], scratch: Path) -> str:
     ranks = " ".join(f"WHEN {sql.text(kind)} THEN {rank}" for rank, kind in enumerate(FindingKind))
-    temporary = workspace.root / "findings.parquet"
-    sql.copy(db, f"FROM {sql.parquet(*parts)} ORDER BY CASE kind {ranks} END, file_name, source_path", temporary)
-    folder = workspace.destination.findings
-    folder.mkdir(exist_ok=True)
-    path = folder / unused_name(folder, workspace.run_id, ".parquet")
-    replace_durably(temporary, path)
+    file = scratch / "findings.parquet"
+    sql.copy(db, f"FROM {sql.parquet(*parts)} ORDER BY CASE kind {ranks} END, file_name, source_path", file)
+    path = f"{FINDINGS}/{unused_name(workspace.store, FINDINGS, workspace.run_id, '.parquet')}"
+    workspace.store.put_file(path, file)
     return path
 
 

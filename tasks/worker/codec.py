@@ -159,7 +159,7 @@ class Codec:
         self._submitted.clear()
         self._still_since, self._idle_deaths = None, 0
 
-    def run(self, operation: Operation, orders: Orders, sources: Sequence[bytes]) -> Iterator[Answer]:
+    def run(self, operation: Operation, orders: Orders, sources: Sequence[bytes | memoryview]) -> Iterator[Answer]:
         """Yield what comes of a few images; each is copied, and its output valid until the next is asked for."""
         for first in range(0, len(sources), IMAGES):
             batch = self.take_batch()

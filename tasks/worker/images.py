@@ -11,22 +11,45 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from darkroom.tasks.dataset.journal import Row
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import IMAGES, open_destination
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, as_image_error
 from darkroom.tasks.imaging import SourceFacts, Transformed
 from darkroom.tasks.moved import FACTS_COLUMNS, OUTPUT_COLUMNS, former_output
 from darkroom.tasks.settings import Job
-from darkroom.tasks.storage.local import FileVersion, LocalFolder
+from darkroom.tasks.storage.locations import open_source
 from darkroom.tasks.storage.naming import output_name
+from darkroom.tasks.storage.store import Version
+from darkroom.tasks.storage.store_errors import (
+    Conflict,
+    Denied,
+    NoSpace,
+    NotFound,
+    StorageError,
+    Throttled,
+    TimedOut,
+    TooLarge,
+)
 from darkroom.tasks.worker.codec import Answer
 from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.retries import with_retries
 from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
+
+_READ_CODES: dict[type[StorageError], ErrorCode] = {
+    NotFound: ErrorCode.SOURCE_NOT_FOUND,
+    Denied: ErrorCode.SOURCE_DENIED,
+    TimedOut: ErrorCode.SOURCE_TIMEOUT,
+    Throttled: ErrorCode.SOURCE_THROTTLED,
+    Conflict: ErrorCode.SOURCE_CHANGED,
+    TooLarge: ErrorCode.DECODE_MEMORY,
+}
+_WRITE_CODES: dict[type[StorageError], ErrorCode] = {
+    NoSpace: ErrorCode.WRITE_NO_SPACE,
+    Denied: ErrorCode.WRITE_DENIED,
+}
 
 
 @dataclass(slots=True)
@@ -35,7 +58,7 @@ class Image:
 
     planned: Row
     attempts: int
-    version: FileVersion | None = None
+    version: Version | None = None
     sha256: str | None = None
     read_ms: float = 0.0
     source: tuple[int, int] = (0, 0)
@@ -66,10 +89,8 @@ class Images:
         self.max_read_seconds = rules.max_read_seconds
         self._job = job
         self._wanted = wanted
-        self._source = LocalFolder(os.fsencode(job.source), confined=not rules.follow_symlinks)
-        destination = Destination(Path(job.destination))
-        self._destination = LocalFolder(os.fsencode(destination.root))
-        self._images = LocalFolder(os.fsencode(destination.images))
+        self._source = open_source(job.source, follow_symlinks=rules.follow_symlinks)
+        self._destination = open_destination(job.destination).store
         # A lossy format takes far less than a byte a pixel; PNG may take all four.
         self.output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)
         self._common: Row = {
@@ -84,8 +105,7 @@ class Images:
         image = Image(planned, planned["attempts"] + 1)
         started = time.perf_counter()
         with _as_answer(image, ErrorCode.SOURCE_FAILED):
-            limit = self._job.rules.max_source_bytes
-            data, image.version = with_retries(self._source.read_into, planned["source_path"], batch.place, limit)
+            data, image.version = self._read(planned["source_path"], batch)
             image.source = batch.keep(len(data))
             image.sha256 = hashlib.sha256(data).hexdigest()
             if planned["former"]:
@@ -94,6 +114,19 @@ class Images:
                 image.operation = Operation.TRANSFORM
         image.read_ms = _ms_since(started)
         return image
+
+    def _read(self, source_path: str, batch: SharedBatch) -> tuple[memoryview, Version]:
+        limit = self._job.rules.max_source_bytes
+        try:
+            found = with_retries(self._source.get_into, source_path, batch.place, max_bytes=limit)
+        except (Conflict, TooLarge) as error:
+            more = f", more than max_source_bytes = {limit:,}" if isinstance(error, TooLarge) else ""
+            raise ImageError(_READ_CODES[type(error)], f"{error.reason}{more}") from error
+        except StorageError as error:
+            raise ImageError(
+                _code_of(error, _READ_CODES, ErrorCode.SOURCE_FAILED), f"reading failed: {error.reason}"
+            ) from error
+        return found.data, found.version
 
     def _former(self, former: Row, sha256: str, batch: SharedBatch) -> Transformed | None:
         made = former_output(former, sha256, self._destination, batch.place)
@@ -123,13 +156,17 @@ class Images:
         return self._row(image, **columns) if made else self._row(image, status="unchanged")
 
     def _write(self, source_path: str, made: Transformed) -> Row:
-        file_name = output_name(source_path, self._job.recipe.format)
+        file_name = f"{IMAGES}/{output_name(source_path, self._job.recipe.format)}"
         started = time.perf_counter()
-        with_retries(self._images.write, file_name, made.data)
+        try:
+            with_retries(self._destination.put, file_name, made.data)
+        except StorageError as error:
+            code = _code_of(error, _WRITE_CODES, ErrorCode.WRITE_FAILED)
+            raise ImageError(code, f"writing the output failed: {error.reason}") from error
         return {
             **_facts_columns(made.facts),
             "status": "ok",
-            "file_name": f"images/{file_name}",
+            "file_name": file_name,
             "output_bytes": len(made.data),
             "output_sha256": hashlib.sha256(made.data).hexdigest(),
             **{name: getattr(made, name) for name in (*OUTPUT_COLUMNS, "decode_ms", "resize_ms", "encode_ms")},
@@ -153,7 +190,7 @@ class Images:
 
     def _row(self, image: Image, **columns: Any) -> Row:
         planned = image.planned
-        version = image.version or FileVersion(planned["source_size"], planned["source_mtime"], planned["source_etag"])
+        version = image.version or Version(planned["source_size"], planned["source_mtime"], planned["source_etag"])
         return {
             **self._common,
             "source_path": planned["source_path"],
@@ -166,6 +203,10 @@ class Images:
             "processed_at": datetime.now(UTC),
             **columns,
         }
+
+
+def _code_of(error: StorageError, codes: dict[type[StorageError], ErrorCode], other: ErrorCode) -> ErrorCode:
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), other)
 
 
 def _facts_columns(facts: SourceFacts) -> Row:

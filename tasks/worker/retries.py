@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from darkroom.tasks.errors import TRANSIENT, ImageError
+from darkroom.tasks.storage.store_errors import StorageError
 
 TRIES = 4
 FIRST_BACKOFF_SECONDS = 0.2
@@ -21,8 +21,8 @@ def with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
     for tried in range(1, TRIES):
         try:
             return action(*args, **kwargs)
-        except ImageError as error:
-            if error.code not in TRANSIENT:
+        except StorageError as error:
+            if not error.transient:
                 raise
             time.sleep(FIRST_BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
     return action(*args, **kwargs)

@@ -25,9 +25,9 @@ from prefect_dask import DaskTaskRunner
 from darkroom.flows.runtime import window
 from darkroom.flows.runtime.cluster import dask_runner
 from darkroom.flows.runtime.window import ShardFailure, run_shards
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.shard import ShardRef, shard_refs, task_run_name, tell
 from darkroom.tasks.settings import Compute
+from tests.places import destination_at
 
 KINDS = ("fine", "fine", "killed once", "killed", "fine", "restarted once", "fine")
 """What happens to the shards of the first window."""
@@ -99,7 +99,7 @@ def write_outcomes(folder: Path, outcomes: dict[int, str]) -> None:
 
 def run(runner: DaskTaskRunner, kind: Callable[[ShardRef], int], folder: Path, shards: int) -> None:
     """Run a task for shards of one image each."""
-    workspace = Destination(folder).workspace(folder.name)
+    workspace = destination_at(folder).workspace(folder.name)
     workspace.create()
     outcomes: dict[int, str] = {}
     write_outcomes(folder, outcomes)

@@ -21,11 +21,11 @@ import pytest
 from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, save, tree
 from PIL import Image, ImageOps
 
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
 from data.generate import photo
 from data.photos import write_corpus
+from tests.places import destination_at
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -309,7 +309,7 @@ def test_a_run_that_stops_early_destroys_nothing(api: Api, tmp_path: Path):
     assert tree(out / "images") == images
     assert manifest_rows(out) == rows
     assert "gone from the source, not deleted | 10" in api.latest_summary(out)
-    place = Destination(out)
+    place = destination_at(out)
     place.manifest.unlink()
     assert darkroom("rebuild-manifest", out, environment=api.environment).code == 0
     assert manifest_rows(out) == rows

@@ -3,7 +3,6 @@ import hashlib
 import os
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,6 @@ from PIL import Image
 
 from darkroom.tasks import plan as plan_module
 from darkroom.tasks.compare import check_shard
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import SCHEMA, footer, write_table
 from darkroom.tasks.errors import DarkroomError, ErrorCode, ImageError
 from darkroom.tasks.imaging.inspect import describe_bytes
@@ -28,6 +26,7 @@ from darkroom.tasks.survey import check_settled
 from darkroom.tasks.worker import codec, retries
 from darkroom.tasks.worker.retries import TRIES
 from darkroom.tasks.worker.shared_batch import Operation
+from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     SMALL,
     failed_row,
@@ -35,6 +34,7 @@ from tests.tasks.helpers import (
     make_job,
     manifest_rows,
     open_workspace,
+    parts_of,
     publish_rows,
     row,
     unprivileged,
@@ -161,6 +161,7 @@ def test_bytes_that_were_not_written_never_reach_a_decoder(nine, submitted):
 def put_manifest(place, rows):
     """Put a manifest of any rows in place, in the order given."""
     metadata = footer(make_job(place))
+    place.root.mkdir(exist_ok=True)
     write_table(place.manifest, iter([pa.RecordBatch.from_pylist(list(rows), SCHEMA)]), metadata)
 
 
@@ -214,6 +215,7 @@ def test_a_manifest_whose_rows_are_out_of_order_over_several_row_groups(place):
     rows = [row(f"{number:04}.jpg") for number in range(1000)]
     rows[500], rows[501] = rows[501], rows[500]
     batches = (pa.RecordBatch.from_pylist(rows[start : start + 100], SCHEMA) for start in range(0, 1000, 100))
+    place.root.mkdir()
     write_table(place.manifest, batches, footer(make_job(place)))
     _, found = verify(place)
     assert [name for name, (kind, _) in found.items() if kind == "invalid_row"] == ["0500.jpg"]
@@ -290,7 +292,7 @@ def test_a_decoder_without_memory_or_time_proves_no_damage(nine, monkeypatch, co
 
 
 def test_files_and_folders_that_may_not_be_read_are_not_called_damaged_or_missing(open_path):
-    source, place = open_path / "source", Destination(open_path / "dest")
+    source, place = open_path / "source", destination_at(open_path / "dest")
     for name in ("a.jpg", "b.jpg", "closed/c.jpg", "closed/deep/d.jpg", "half/e.jpg", "closed-not/f.jpg"):
         write_image(source / name)
     make(source, place)
@@ -327,7 +329,7 @@ def test_an_output_that_vanishes_or_changes_before_it_is_read(nine):
     (nine.images / "0.jpg").unlink()
     (nine.images / "1.jpg").write_bytes(b"other")
     read_again(workspace, found)
-    told = [each for part in workspace.journal_parts() for each in pq.read_table(part).to_pylist()]
+    told = [each for part in parts_of(workspace) for each in pq.read_table(part).to_pylist()]
     assert [(each["file_name"], each["kind"], each["present"]) for each in told] == [
         ("images/0.jpg", "missing", False),
         ("images/1.jpg", "damaged", True),
@@ -337,8 +339,8 @@ def test_an_output_that_vanishes_or_changes_before_it_is_read(nine):
 def planned(place, **options):
     """The outputs that a verification reads again."""
     workspace, found = begin(place, **options)
-    names = pq.read_table(workspace.plan)["file_name"].to_pylist() if found.shards else []
-    shutil.rmtree(workspace.root)
+    names = pq.read_table(disk(workspace, "plan"))["file_name"].to_pylist() if found.shards else []
+    workspace.remove()
     assert len(names) == found.reread
     return set(names)
 
@@ -380,7 +382,7 @@ ODD_NAMES = [
 
 @pytest.mark.parametrize("name", ["dest", "[a]*?'", "status=ok"])
 def test_odd_names_are_names(source, tmp_path, name):
-    place = Destination(tmp_path / name)
+    place = destination_at(tmp_path / name)
     for number, raw in enumerate(ODD_NAMES):
         image = source / os.fsdecode(raw)
         write_image(image, seed=number)
@@ -389,7 +391,7 @@ def test_odd_names_are_names(source, tmp_path, name):
     rows = list(manifest_rows(place).values())
     assert len(rows) == len(ODD_NAMES)
     for each in rows:
-        output = Path(os.fsdecode(storage.LocalFolder(os.fsencode(place.root)).locate(each["file_name"])))
+        output = place.path(each["file_name"])
         flip(output)
         output.with_name(output.name + "\n*").write_bytes(b"x")
     _, found = verify(place)
@@ -404,12 +406,12 @@ def test_shards_are_read_one_by_one_and_an_attempt_may_be_repeated(nine, monkeyp
     workspace, found = begin(nine, workers=4)
     assert len(found.shards) > 4
     first = read_again(workspace, found)
-    parts = {path.name: path.read_bytes() for path in workspace.journal_parts()}
+    parts = {path.name: path.read_bytes() for path in parts_of(workspace)}
     assert len(parts) > 2
     again = ref(nine, found.shards[0], found.shards, run_id="check", kind="verify", attempt=2)
     result = check_shard(again)
     assert asdict(result) | {"seconds": 0} == asdict(first[0]) | {"seconds": 0}
-    assert {path.name: path.read_bytes() for path in workspace.journal_parts()} == parts
+    assert {path.name: path.read_bytes() for path in parts_of(workspace)} == parts
     assert (sum(each.done for each in first), sum(each.failed for each in first)) == (9, 3)
     assert result.describe().startswith(f"{result.done} read again, {result.failed} not as they should be; ")
 
@@ -419,7 +421,7 @@ def test_what_a_verification_that_died_has_left_is_removed_and_confuses_nobody(n
     assert read_status(nine).unfinished == 0
     assert check_settled(nine).rows == 9
     assert recover(nine).runs == 0
-    assert not workspace.root.exists()
+    assert not disk(workspace, "path").exists()
     clear_verifications(nine)
 
 

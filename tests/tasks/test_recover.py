@@ -10,6 +10,7 @@ from darkroom.tasks.dataset.manifest import read_record
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import Recovered, close_workspace, recover
+from tests.places import disk
 from tests.tasks.helpers import (
     Killed,
     Killer,
@@ -20,6 +21,7 @@ from tests.tasks.helpers import (
     make_job,
     manifest_rows,
     open_workspace,
+    parts_of,
     publish_rows,
     row,
     unprivileged,
@@ -106,9 +108,10 @@ def test_a_run_that_died_before_it_finished_any_image_leaves_nothing(place):
     publish_rows(place, [row("a.jpg")])
     before = place.manifest.read_bytes()
     workspace = open_workspace(place, make_job(place, run_id="second"))
-    workspace.job.write_text("{half a jo")
-    (workspace.journal / "000000-001-1-1-000000.tmp").write_bytes(b"half a part")
-    (workspace.root / "listing.parquet").write_bytes(b"half a listing")
+    disk(workspace, "job").write_text("{half a jo")
+    disk(workspace, "journal").mkdir()
+    (disk(workspace, "journal") / ".darkroom-1-0-0").write_bytes(b"half a part")
+    disk(workspace, "listing").write_bytes(b"half a listing")
     assert recover(place) == Recovered(runs=1, images=0)
     assert place.workspaces() == []
     assert place.manifest.read_bytes() == before
@@ -152,7 +155,7 @@ def test_what_a_stopped_run_leaves_alone_is_left_alone_wherever_it_is_interrupte
     workspace = open_workspace(place, job)
     write_journal(workspace, [failed_row("a.jpg", "decode.corrupt", run_id="second")])
     write_deleted(workspace, ["b.jpg"])
-    workspace.stopped.touch()
+    disk(workspace, "stopped").touch()
     for left in die_everywhere(tmp_path, place, lambda copy: finish(copy.workspace("second"), job)):
         recover(left)
         assert (manifest_rows(left), files(left.images)) == (rows, images)
@@ -161,7 +164,7 @@ def test_what_a_stopped_run_leaves_alone_is_left_alone_wherever_it_is_interrupte
 
 
 def deletions_told(place):
-    return sum(read_record(path)[1].deleted for path in place.runs.iterdir())
+    return sum(read_record(place.store, path)[1].deleted for path in place.run_files())
 
 
 @pytest.mark.parametrize("recovered", [False, True])
@@ -174,7 +177,7 @@ def test_wherever_a_run_is_interrupted_each_deletion_is_told_once(tmp_path, plac
         next_run(left)
         assert deletions_told(left) == 2, left
         by_itself = not (left.runs / "third.parquet").exists()
-        assert (read_record(left.runs / "second.parquet")[1].seconds is not None) == by_itself
+        assert (read_record(left.store, "runs/second.parquet")[1].seconds is not None) == by_itself
 
 
 def test_a_run_that_was_only_to_delete_and_did_not_come_to_it_tells_nothing(place, monkeypatch):
@@ -185,7 +188,7 @@ def test_a_run_that_was_only_to_delete_and_did_not_come_to_it_tells_nothing(plac
     with monkeypatch.context() as patch, pytest.raises(Killed):
         Killer(patch, 2, *CHANGES)
         publish(workspace, job, ended=True)
-    assert read_record(place.runs / "second.parquet")[1].deleted == 1
+    assert read_record(place.store, "runs/second.parquet")[1].deleted == 1
     recover(place)
     assert [path.name for path in place.runs.iterdir()] == ["first.parquet"]
     assert list(manifest_rows(place)) == ["a.jpg", "b.jpg"]
@@ -202,10 +205,10 @@ def test_a_run_that_deleted_and_was_interrupted_then_goes_on_to_tell_it(place):
 
 
 def test_of_several_unfinished_runs_the_latest_has_the_last_word(place):
-    for number, run_id in enumerate(("z-first", "a-second")):
+    for number, run_id in enumerate(("z-first", "a-second")):  # copied with other times
         workspace = open_workspace(place, make_job(place, run_id=run_id))
         write_journal(workspace, [row("a.jpg", width=number, run_id=run_id), row(f"{number}.jpg", run_id=run_id)])
-        os.utime(workspace.root, (number, number))
+        os.utime(disk(workspace, "path"), (-number, -number))
     assert recover(place) == Recovered(runs=2, images=4)
     assert list(manifest_rows(place)) == ["0.jpg", "1.jpg", "a.jpg"]
     assert manifest_rows(place)["a.jpg"]["width"] == 1
@@ -215,8 +218,8 @@ def test_of_several_unfinished_runs_the_latest_has_the_last_word(place):
 def test_an_output_that_the_manifest_names_is_never_removed(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
     workspace = open_workspace(place, make_job(place, run_id="second"))
-    with sql.connect(workspace.root) as db:
-        sql.copy_sealed(db, f"SELECT file_name FROM {sql.parquet(place.manifest)}", workspace.obsolete)
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        sql.copy_sealed(db, f"SELECT file_name FROM {sql.parquet(place.manifest)}", disk(workspace, "obsolete"))
     write_output(place, "images/c.jpg")
     close_workspace(workspace)
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}
@@ -224,7 +227,7 @@ def test_an_output_that_the_manifest_names_is_never_removed(place):
 
 def test_a_damaged_journal_part_costs_only_its_own_images(place):
     workspace, _ = begin(place)
-    [part, _] = workspace.journal_parts()
+    [part, _] = parts_of(workspace)
     data = bytearray(part.read_bytes())
     data[len(data) // 4] ^= 1
     part.write_bytes(data)
@@ -251,7 +254,7 @@ def test_a_job_that_may_not_be_read_is_no_reason_for_a_traceback(open_path):
     place = destination_in(open_path)
     workspace = open_workspace(place, make_job(place))
     write_journal(workspace, [row("a.jpg")])
-    workspace.job.chmod(0)
+    disk(workspace, "job").chmod(0)
     with unprivileged(), pytest.raises(SettingsError, match=r"job\.json can't be read\. Grant"):
         recover(place)
     assert workspace.journal_parts()

@@ -13,7 +13,7 @@ from darkroom.tasks.dataset.lease import hold_lease
 from darkroom.tasks.errors import LeaseError
 from darkroom.tasks.repair import repair
 from darkroom.tasks.reporting.verify_report import VerifyReport
-from darkroom.tasks.storage.durable import unused_name
+from darkroom.tasks.storage.store import unused_name
 from tests.tasks.helpers import (
     Killed,
     Killer,
@@ -41,7 +41,7 @@ def verify_and_repair(place, run_id="check"):
         report = VerifyReport(destination=str(place.root), run_id=run_id, repair=True, outputs=found.outputs)
         if findings := report.take_findings(workspace):
             report.take_repair(repair(workspace, findings, lease))
-        shutil.rmtree(workspace.root)
+        workspace.remove()
     return report
 
 
@@ -91,7 +91,7 @@ def test_where_nothing_is_wrong_nothing_is_done(nine):
     before = files(nine.root)
     report = verify_and_repair(nine)
     assert report.is_clean
-    assert files(nine.root) == before | {".darkroom/lease.lock": b""}
+    assert files(nine.root) == before | {".darkroom/lease.json": b"", ".darkroom/lease.lock": b""}
 
 
 CHANGES = ("rename", "unlink", "rmdir", "mkdir")
@@ -209,7 +209,7 @@ def test_a_second_repair_of_the_same_run_mixes_nothing_up(nine):
     assert report.findings_file == "findings/check.2.parquet"
     assert files(nine.quarantine / "check.2") == {"images/deep": b"now a file"}
     assert files(nine.quarantine / "check") == first
-    assert unused_name(nine.quarantine, "check") == "check.3"
+    assert unused_name(nine.store, ".darkroom/quarantine", "check") == "check.3"
 
 
 def test_without_its_lease_a_repair_stops(nine, monkeypatch):
@@ -231,8 +231,9 @@ def test_names_in_damaged_rows_lead_nowhere(nine, tmp_path):
         {"kind": "invalid_row", "file_name": name, "source_path": "x", "detail": "x", "present": True}
         for name in ("images/../../precious.jpg", str(tmp_path / "precious.jpg"), "../precious.jpg")
     ]
-    findings = tmp_path / "findings.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), findings)
+    findings = "findings/made-up.parquet"
+    nine.findings.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), nine.path(findings))
     with hold_lease(nine, "check") as lease:
         repaired = repair(workspace, findings, lease)
     assert (repaired.moved, repaired.failed) == (0, 3)

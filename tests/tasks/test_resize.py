@@ -15,8 +15,18 @@ from darkroom.tasks.resize import ShardResult, work_shard
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.worker import codec, pipeline
 from darkroom.tasks.worker.codec import Codec
+from tests.places import disk
 from tests.poisoned import poison
-from tests.tasks.helpers import SMALL, destination_in, files, journal_rows, manifest_rows, prepare, write_image
+from tests.tasks.helpers import (
+    SMALL,
+    destination_in,
+    files,
+    journal_rows,
+    manifest_rows,
+    parts_of,
+    prepare,
+    write_image,
+)
 from tests.tasks.shards import run, shard_of, work
 
 
@@ -228,7 +238,7 @@ def test_shards_are_worked_apart_and_make_the_same_bytes(source, place, tmp_path
         path: row["output_sha256"] for path, row in rows.items()
     }
     for shard in plan.shards:
-        told = [row for part in workspace.journal_parts(shard.number) for row in pq.read_table(part).to_pylist()]
+        told = [row for part in parts_of(workspace, shard.number) for row in pq.read_table(part).to_pylist()]
         assert len(told) == shard.images
         assert {row["shard"] for row in told} == {shard.number}
 
@@ -287,7 +297,7 @@ def test_a_worker_whose_run_has_ended_writes_no_more(source, place, monkeypatch)
         work_shard(shard_of(place, plan))
     assert len(made) < 100
     assert len(files(place.images)) <= 50, "no more than what was finished then"
-    assert not workspace.root.exists()
+    assert not disk(workspace, "path").exists()
 
 
 def test_retries_of_later_runs_are_counted(source, place):

@@ -1,7 +1,5 @@
 """What the tests of verifying and repairing share: whole small runs and verifications."""
 
-import shutil
-
 import pyarrow.parquet as pq
 
 from darkroom.tasks.compare import check_shard
@@ -40,7 +38,7 @@ def ref(place, shard, shards, *, run_id, kind="runs", attempt=1):
 def begin(place, *, sample=1.0, run_id="check", workers=1):
     """A verification that has looked at lists, and read nothing again yet."""
     workspace = place.workspace(run_id, "verify")
-    workspace.create()
+    workspace.begin()
     return workspace, survey(workspace, sample, workers)
 
 
@@ -56,8 +54,8 @@ def verify(place, **options):
     report = VerifyReport(destination=str(place.root), run_id=workspace.run_id, outputs=found.outputs)
     report.reread = sum(result.done for result in results)
     path = report.take_findings(workspace)
-    told = pq.read_table(path).to_pylist() if path else []
-    shutil.rmtree(workspace.root)
+    told = pq.read_table(place.path(path)).to_pylist() if path else []
+    workspace.remove()
     names = [each["file_name"] or each["source_path"] for each in told]
     assert len(set(names)) == len(names), "a file is found once"
     assert sum(report.counts.values()) == len(told)

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from darkroom.tasks import publish as publish_module
 from darkroom.tasks.dataset import ranges, sql
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import SCHEMA, SCHEMA_VERSION, read_info, read_whole, run_file, write_table
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.settings import Recipe
+from darkroom.tasks.storage.store_errors import NoSpace
+from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     SMALL,
     after,
@@ -53,7 +54,7 @@ def publish_run(place, rows=(), *, run_id="next", deleted=(), ended=True, recipe
 
 
 def obsolete(workspace):
-    return set(pq.read_table(workspace.obsolete)["file_name"].to_pylist())
+    return set(pq.read_table(disk(workspace, "obsolete"))["file_name"].to_pylist())
 
 
 def paths_of(file):
@@ -135,7 +136,7 @@ def test_pandas_reads_the_manifest(place):
 @settings(max_examples=12)
 @given(st.sets(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=5), min_size=1))
 def test_manifest_and_run_files_are_sorted_by_the_bytes_of_paths(tmp_path_factory, names):
-    place = Destination(tmp_path_factory.mktemp("sorted"))
+    place = destination_at(tmp_path_factory.mktemp("sorted"))
     publish_run(place, [failed_row(name, "decode.corrupt") for name in names])
     expected = sorted(names, key=str.encode)
     assert paths_of(place.manifest) == expected
@@ -190,7 +191,7 @@ def test_deleted_images_lose_row_and_output(place):
     assert obsolete(workspace) == {"images/b.png.jpg"}
     close_workspace(workspace)
     assert set(files(place.images)) == {"a.jpg"}
-    assert not workspace.root.exists()
+    assert not disk(workspace, "path").exists()
 
 
 def test_deletions_wait_if_they_are_not_wanted_yet(place):
@@ -205,7 +206,7 @@ def test_an_output_that_moved_is_obsolete_where_it_was(place):
     other = Recipe(width=8, height=6, format="png")
     workspace, _ = publish_run(place, [row("a.gif", recipe=other), row("b.gif", recipe=other)], recipe=other)
     assert obsolete(workspace) == {"images/a.gif.jpg", "images/b.gif.jpg"}
-    info = read_info(place.manifest)
+    info = read_info(place)
     assert (info.recipe, info.recipe_id) == (other, other.recipe_id)
 
 
@@ -239,7 +240,7 @@ changes = st.dictionaries(
 @settings(max_examples=12)
 @given(st.lists(changes, min_size=1, max_size=4))
 def test_a_manifest_is_what_its_runs_add_up_to(tmp_path_factory, runs):
-    place = Destination(tmp_path_factory.mktemp("law"))
+    place = destination_at(tmp_path_factory.mktemp("law"))
     expected = {}
     for number, run in enumerate(runs):
         rows, deleted = [], []
@@ -264,12 +265,12 @@ def test_a_manifest_is_what_its_runs_add_up_to(tmp_path_factory, runs):
 
 
 def test_the_manifest_of_a_place_that_is_none_is_none(place):
-    assert read_info(place.manifest) is None
+    assert read_info(place) is None
 
 
 def test_a_manifest_says_what_it_is(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="r1")
-    info = read_info(place.manifest)
+    info = read_info(place)
     assert (info.rows, info.run_id, info.recipe, info.recipe_id) == (2, "r1", SMALL, SMALL.recipe_id)
 
 
@@ -279,7 +280,7 @@ def test_a_damaged_manifest_is_refused_and_left(place, damage):
     damaged = damage(place.manifest.read_bytes())
     place.manifest.write_bytes(damaged)
     with pytest.raises(DarkroomError, match=r"manifest\.parquet is damaged .*rebuild-manifest"):
-        read_info(place.manifest)
+        read_info(place)
     assert place.manifest.read_bytes() == damaged
 
 
@@ -289,7 +290,7 @@ def test_the_manifest_of_another_version_is_refused(place, version, told):
     write_table(place.manifest, iter([]), {"schema_version": version} if version else {})
     for read in (read_info, read_whole):
         with pytest.raises(DarkroomError, match=rf"schema {told}.*Use the version of Darkroom that wrote it"):
-            read(place.manifest)
+            read(place)
 
 
 def test_each_try_of_a_run_leaves_a_file(place):
@@ -312,13 +313,13 @@ def test_a_reader_never_sees_half_a_manifest(place, monkeypatch):
     write_journal(workspace, [row("b.jpg")])
     replace = os.replace
 
-    def fail_on_manifest(old, new):
-        if new == place.manifest:
+    def fail_on_manifest(old, new, **folders):
+        if new == b"manifest.parquet":
             raise OSError(28, "No space left on device")
-        replace(old, new)
+        replace(old, new, **folders)
 
     monkeypatch.setattr(os, "replace", fail_on_manifest)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(NoSpace):
         publish(workspace, job, ended=True)
     assert place.manifest.read_bytes() == before
 
@@ -327,27 +328,24 @@ def test_a_manifest_is_on_the_disk_before_it_takes_the_place_of_the_former_one(p
     events = []
     replace = os.replace
 
-    def note_sync(descriptor):
-        events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+    def note_replacement(old, new, *, src_dir_fd=None, dst_dir_fd):
+        folder = place.root if src_dir_fd is None else Path(os.readlink(f"/proc/self/fd/{src_dir_fd}"))
+        events.append((folder / os.fsdecode(old), Path(os.readlink(f"/proc/self/fd/{dst_dir_fd}"), os.fsdecode(new))))
+        replace(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
-    def note_replacement(old, new):
-        events.append((Path(old), Path(new)))
-        replace(old, new)
-
-    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
     monkeypatch.setattr(os, "replace", note_replacement)
     publish_run(place, [row("a.jpg")])
-    whole = place.manifest.with_name(".manifest.parquet.tmp")
-    written = whole.with_name(f".{whole.name}.writing")
-    published = events.index((whole, place.manifest))
-    assert events.index(written) < events.index((written, whole)) < published
-    assert events[published + 1 :] == [place.root]
+    published = next(at for at, event in enumerate(events) if isinstance(event, tuple) and event[1] == place.manifest)
+    written, _ = events[published]
+    assert events[published - 1] == written, "on the disk"
+    assert events[published + 1 :] == [place.root], "and the name, too"
 
 
 @pytest.mark.parametrize("name", ["[a]*?'", "status=ok", "run_id=5"])
 def test_the_name_of_a_destination_means_nothing(tmp_path, name):
-    place = Destination(tmp_path / name)
-    publish_rows(Destination(tmp_path / "a"), [row("decoy.jpg")])
+    place = destination_at(tmp_path / name)
+    publish_rows(destination_at(tmp_path / "a"), [row("decoy.jpg")])
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
     workspace, _ = publish_run(place, [row("c.jpg")], deleted=["a.jpg"])
     assert list(manifest_rows(place)) == ["b.jpg", "c.jpg"]
@@ -359,7 +357,7 @@ def test_the_name_of_a_destination_means_nothing(tmp_path, name):
 def test_a_manifest_is_the_same_bytes_for_the_same_rows(place, tmp_path):
     rows = [row(f"{number}.jpg") for number in range(50)]
     publish_rows(place, rows)
-    other = Destination(tmp_path / "other")
+    other = destination_at(tmp_path / "other")
     job = make_job(other)
     workspace = open_workspace(other, job)
     for number in range(5):

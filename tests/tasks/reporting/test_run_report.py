@@ -1,8 +1,9 @@
 import pytest
 
-from darkroom.tasks.discover import Listing, Skipped
+from darkroom.tasks.discover import Listing
 from darkroom.tasks.plan import Plan, Shard
 from darkroom.tasks.reporting.run_report import PROBLEMS_TOLD, Failures, RunReport, enough, first_sentence
+from darkroom.tasks.storage.store import Skipped
 
 
 def report(**figures):
@@ -50,7 +51,7 @@ def test_a_limit_that_would_have_been_enough(ratio, said):
 
 
 def test_what_was_found_and_planned_is_taken_over():
-    listing = Listing(None, 12, 99, Skipped(unreadable=["x"]))
+    listing = Listing(12, 99, Skipped(unreadable=["x"]))
     listing.skipped.counts["hidden"] += 3
     plan = Plan((Shard(0, 10, 99),), {"new": 4, "changed": 6}, deleted=1, unchanged=2, known=9)
     taken = report()

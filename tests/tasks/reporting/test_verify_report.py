@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -8,6 +6,7 @@ from markdown_it import MarkdownIt
 from darkroom.tasks.repair import Repaired
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA, FindingKind
 from darkroom.tasks.reporting.verify_report import FINDINGS_SHOWN, VerifyReport, verify_markdown
+from tests.places import disk
 
 
 def report(**figures):
@@ -35,7 +34,7 @@ def test_what_is_unreadable_is_for_people_to_look_at():
 
 def test_foreign_files_are_moved_and_nothing_is_made_again():
     repaired = report(repair=True, counts={"foreign": 3})
-    repaired.take_repair(Repaired(Path("/data/out/.darkroom/quarantine/r"), moved=2, removed=1))
+    repaired.take_repair(Repaired(".darkroom/quarantine/r", moved=2, removed=1))
     assert repaired.failure().splitlines()[1:] == [
         "Repaired: 2 moved to /data/out/.darkroom/quarantine/r, 1 temporary removed."
     ]
@@ -59,7 +58,8 @@ def test_what_could_not_be_looked_at_is_a_failure_and_never_as_the_manifest_says
 @pytest.mark.parametrize("extra", [0, 25])
 def test_the_worst_findings_are_shown_and_all_are_kept(place, extra):
     workspace = place.workspace("r", "verify")
-    workspace.create()
+    workspace.begin()
+    disk(workspace, "journal").mkdir()
     total = FINDINGS_SHOWN + extra
     rows = [
         {"kind": kind, "file_name": f"images/{number}", "source_path": None, "detail": "x", "present": True}
@@ -67,10 +67,10 @@ def test_the_worst_findings_are_shown_and_all_are_kept(place, extra):
     ]
     for number in range(2):
         table = pa.Table.from_pylist(rows[number::2], FINDINGS_SCHEMA)
-        pq.write_table(table, workspace.journal / f"{number:06}.parquet")
+        pq.write_table(table, disk(workspace, "journal") / f"{number:06}.parquet")
     told = VerifyReport(destination=str(place.root), run_id="r")
     path = told.take_findings(workspace)
-    assert pq.read_metadata(path).num_rows == told.found == total
+    assert pq.read_metadata(place.path(path)).num_rows == told.found == total
     assert len(told.findings) == FINDINGS_SHOWN
     assert list(told.counts) == list(FindingKind)
     kinds = [finding.kind for finding in told.findings]
