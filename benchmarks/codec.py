@@ -29,7 +29,7 @@ from PIL import Image
 from benchmarks.corpora import CACHE, Corpus
 from benchmarks.pool import Maker
 from darkroom.tasks.dataset.journal import Journal, Row
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import open_destination
 from darkroom.tasks.imaging.codecs import configure_codecs
 from darkroom.tasks.settings import Job, Recipe, Rules
 from darkroom.tasks.worker.codec import ENVIRONMENT, Codec, thread_codec
@@ -112,8 +112,7 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
         rules=Rules(),
         run_file="run.parquet",
     )
-    workspace = Destination(destination).workspace("run")
-    workspace.create()
+    workspace = open_destination(str(destination)).workspace("run")
     journal = Journal(workspace, 0, "001")
     waits, codec = Waits(), thread_codec()
     codec.release = partial(waits.note, codec)
