@@ -21,7 +21,7 @@ from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
 from darkroom.tasks.moved import FORMER_TYPE, find_moved
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, Version, local_if_there
-from darkroom.tasks.storage.store_errors import StorageError
+from darkroom.tasks.storage.store_errors import NotFound, reading
 
 BYTES_PER_SECOND = 25_000_000
 """Source bytes that a worker process gets through in a second: 7 s for 352 camera JPEGs of 2.2 MB on two
@@ -255,13 +255,13 @@ def read_shard(workspace: Workspace, number: int) -> list[dict[str, Any]]:
     """
     store, plan = workspace.store, workspace.plan
     try:
-        with store.open(plan) as file:
+        with reading(), store.open(plan) as file:
             reason = damage(file, footer_only=True) or _damage_once(store, plan, store.head(plan))
             if reason:
                 raise DamagedError(store.where(plan), reason, _NEXT_PLAN)
             with pq.ParquetFile(file, page_checksum_verification=True) as table:
                 rows: list[dict[str, Any]] = table.read_row_group(number).to_pylist()
-    except (pa.ArrowException, OSError, StorageError) as error:
+    except (pa.ArrowException, OSError, NotFound) as error:
         raise DamagedError(store.where(plan), str(error), _NEXT_PLAN) from error
     return rows
 

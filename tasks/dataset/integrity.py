@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from darkroom.tasks.errors import DamagedError
 from darkroom.tasks.storage.store import Store
-from darkroom.tasks.storage.store_errors import NotFound, StorageError, reading
+from darkroom.tasks.storage.store_errors import NotFound, reading
 
 SEAL = "darkroom.sha256"
 """The key. Its value is 64 hexadecimal digits for the file and 64 for the footer."""
@@ -77,14 +77,13 @@ def find_damage(store: Store, path: str, *, footer_only: bool = False) -> str | 
 
     Raises:
         SettingsError: this user may not read it.
+        DarkroomError: the store does not answer.
         NotFound: there is none.
     """
     try:
         with reading(), store.open(path) as file:
             return damage(file, footer_only=footer_only)
-    except NotFound:
-        raise
-    except (OSError, StorageError) as error:
+    except OSError as error:
         return str(error)
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, TypeAdapter, ValidationError
 
 from darkroom.tasks.dataset.layout import WORK, Destination
-from darkroom.tasks.errors import LeaseError, SettingsError
+from darkroom.tasks.errors import DarkroomError, LeaseError
 from darkroom.tasks.storage.store import ABSENT, Absent, Version
 from darkroom.tasks.storage.store_errors import Conflict, NotFound, StorageError, reading, writing
 
@@ -152,7 +152,7 @@ class HeldLease:
             holder, version = _read(self.destination)
             if holder and self.is_mine(holder):
                 self.destination.store.put(LEASE, b"", expected=version, durable=True)
-        except (StorageError, SettingsError):
+        except (StorageError, DarkroomError):
             logger.warning("The lease could not be given back.", exc_info=True)
 
     def is_mine(self, holder: Lease) -> bool:
@@ -227,7 +227,7 @@ def _beat(held: HeldLease, stopped: threading.Event) -> None:
             logger.exception("The lease is lost.")
             held.lose(loss)
             return
-        except (StorageError, SettingsError):
+        except (StorageError, DarkroomError):
             logger.warning("The lease's heartbeat could not be written.", exc_info=True)
 
 

@@ -17,7 +17,7 @@ from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Destination
 from darkroom.tasks.errors import DamagedError, DarkroomError
 from darkroom.tasks.settings import Job, Recipe
 from darkroom.tasks.storage.store import Store, unused_name
-from darkroom.tasks.storage.store_errors import NotFound, StorageError, reading
+from darkroom.tasks.storage.store_errors import NotFound, reading
 
 SCHEMA_VERSION = 1
 ROW_GROUP_ROWS = 122_880
@@ -202,7 +202,7 @@ def _read_footer(store: Store, path: str, remedy: str) -> tuple[int, dict[str, s
         values = {key.decode(): value.decode() for key, value in (metadata.metadata or {}).items()}
     except NotFound:
         return None
-    except (pa.ArrowException, OSError, StorageError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(store.where(path), str(error), remedy) from error
     if values.get("schema_version") != str(SCHEMA_VERSION):
         raise DarkroomError(

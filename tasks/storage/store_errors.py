@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from darkroom.tasks.errors import DestinationError, SettingsError
+from darkroom.tasks.errors import DarkroomError, DestinationError, SettingsError
 
 
 class StorageError(Exception):
@@ -86,6 +86,7 @@ def reading() -> Iterator[None]:
 
     Raises:
         SettingsError: this user may not read one, or a file is where a folder belongs, or the reverse.
+        DarkroomError: the store does not answer, or its disk is broken.
     """
     try:
         yield
@@ -93,6 +94,10 @@ def reading() -> Iterator[None]:
         raise SettingsError(f"{error.at} can't be read. Grant this user permission to read it.") from error
     except Obstructed as error:
         raise _obstruction(error) from error
+    except NotFound:
+        raise
+    except StorageError as error:
+        raise DarkroomError(f"{error.at} can't be read: {error.reason}. Give the same command again.") from error
 
 
 @contextmanager

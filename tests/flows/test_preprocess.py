@@ -73,6 +73,7 @@ def test_a_run_makes_every_output_and_a_manifest_that_tells_the_truth(api: Api, 
     assert rows["turned/b.jpg"]["scale_x"] == 3.0  # the turned image is 200 wide
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == sorted(
         [
+            ".darkroom/lease.json",
             ".darkroom/lease.lock",
             "manifest.parquet",
             f"runs/{run_id_of(out)}.parquet",

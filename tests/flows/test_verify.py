@@ -281,4 +281,4 @@ def test_an_interrupted_verification_leaves_nothing(api: Api, start: Callable[..
     eventually(lambda: gone(processes), 10)
     assert read_lease(large_outputs) is None
     shutil.rmtree(large_outputs.work / "verify")
-    assert tree(large_outputs.root) == before | {".darkroom/lease.lock": b""}
+    assert tree(large_outputs.root) == before | {".darkroom/lease.json": b"", ".darkroom/lease.lock": b""}

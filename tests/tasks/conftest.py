@@ -29,3 +29,11 @@ def submitted(monkeypatch):
 
     monkeypatch.setattr(Codec, "submit", note)
     return seen
+
+
+@pytest.fixture
+def nine(source, place):
+    """A destination of nine outputs, 0.jpg to 8.jpg."""
+    from tests.tasks.verifying import nine_images  # which imports Prefect
+
+    return nine_images(source, place)

@@ -135,8 +135,10 @@ def write_journal(workspace, rows, *, shard=0, attempt="001-1-1"):
 
 def write_deleted(workspace, paths):
     table = pa.table({"source_path": pa.array(paths, pa.string())})
-    with sealed_writer(disk(workspace, "deleted"), table.schema) as writer:
-        writer.write_table(table)
+    with workspace.scratch() as scratch:
+        with sealed_writer(scratch / "deleted.parquet", table.schema) as writer:
+            writer.write_table(table)
+        workspace.store.put_file(workspace.deleted, scratch / "deleted.parquet")
 
 
 def write_listing(workspace, entries, unreadable=()):
@@ -153,9 +155,20 @@ def write_listing(workspace, entries, unreadable=()):
 
 
 def write_output(place, file_name, data=b"0123456789"):
-    path = place.path(file_name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    place.store.put(file_name, data)
+
+
+def publish_run(place, rows=(), *, run_id="next", deleted=(), ended=True, recipe=SMALL):
+    job = make_job(place, run_id=run_id, recipe=recipe)
+    workspace = open_workspace(place, job)
+    write_journal(workspace, [each | {"run_id": run_id} for each in rows])
+    write_deleted(workspace, list(deleted))
+    publish(workspace, job, ended=ended)
+    return workspace, job
+
+
+def paths_of(file):
+    return pq.read_table(file)["source_path"].to_pylist()
 
 
 def publish_rows(place, rows, *, run_id="run", recipe=SMALL):
@@ -172,7 +185,8 @@ def publish_rows(place, rows, *, run_id="run", recipe=SMALL):
 
 
 def manifest_rows(place):
-    return {each["source_path"]: each for each in pq.read_table(place.manifest).to_pylist()}
+    with place.store.open("manifest.parquet") as file:
+        return {each["source_path"]: each for each in pq.read_table(file).to_pylist()}
 
 
 def journal_rows(workspace):

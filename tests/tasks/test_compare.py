@@ -5,7 +5,6 @@ import shutil
 from dataclasses import asdict
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -14,8 +13,7 @@ from PIL import Image
 
 from darkroom.tasks import plan as plan_module
 from darkroom.tasks.compare import check_shard
-from darkroom.tasks.dataset.manifest import SCHEMA, footer, write_table
-from darkroom.tasks.errors import DarkroomError, ErrorCode, ImageError
+from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.inspect import describe_bytes
 from darkroom.tasks.recover import clear_verifications, recover
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA
@@ -29,19 +27,14 @@ from darkroom.tasks.worker.shared_batch import Operation
 from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     SMALL,
-    failed_row,
     files,
-    make_job,
     manifest_rows,
-    open_workspace,
     parts_of,
-    publish_rows,
-    row,
     unprivileged,
     write_image,
     write_output,
 )
-from tests.tasks.verifying import begin, flip, kinds, make, nine_images, read_again, ref, verify
+from tests.tasks.verifying import begin, flip, kinds, make, put_manifest, read_again, ref, verify
 
 
 @pytest.fixture
@@ -50,12 +43,6 @@ def delays(monkeypatch):
     waited = []
     monkeypatch.setattr(retries.time, "sleep", waited.append)
     return waited
-
-
-@pytest.fixture
-def nine(source, place):
-    """A destination of nine outputs, 0.jpg to 8.jpg."""
-    return nine_images(source, place)
 
 
 @pytest.mark.parametrize(
@@ -158,13 +145,6 @@ def test_bytes_that_were_not_written_never_reach_a_decoder(nine, submitted):
     assert sorted(decoded) == sorted((nine.images / f"{number}.jpg").read_bytes() for number in range(2, 9))
 
 
-def put_manifest(place, rows):
-    """Put a manifest of any rows in place, in the order given."""
-    metadata = footer(make_job(place))
-    place.root.mkdir(exist_ok=True)
-    write_table(place.manifest, iter([pa.RecordBatch.from_pylist(list(rows), SCHEMA)]), metadata)
-
-
 def test_files_that_are_not_what_their_rows_say(nine):
     junk = b"<html>"
     (nine.images / "4.jpg").write_bytes(junk)
@@ -183,70 +163,6 @@ def test_files_that_are_not_what_their_rows_say(nine):
         "3.jpg": ("damaged", real + "png, 8 × 6 pixels, 3 channels"),
         "4.jpg": ("damaged", "the bytes that were written are no image: not an image of any known format"),
     }
-
-
-FAULTS = [
-    ({"status": "odd"}, "its status is neither ok nor failed"),
-    ({"file_name": None}, "it names no output"),
-    ({"file_name": "images/../manifest.parquet"}, "its output is not below images/"),
-    ({"file_name": "/etc/passwd"}, "its output is not below images/"),
-    ({"file_name": "images//05.jpg"}, "its output is not below images/"),
-    ({"output_sha256": "0" * 63}, "it does not say what its output is"),
-    ({"output_bytes": None}, "it does not say what its output is"),
-    ({"width": None}, "it does not say what its output is"),
-    ({"status": "failed"}, "it failed, and yet names an output"),
-    ({"status": "failed", "file_name": None}, "it failed, and does not say why"),
-    ({"source_path": "0"}, "it is not in the order of source paths"),
-]
-
-
-def test_rows_that_contradict_themselves(place):
-    rows = [row(f"{number:02}.jpg") | change for number, (change, _) in enumerate(FAULTS, 1)]
-    doubled = [row("20.jpg"), row("20.jpg", file_name="images/other.jpg")]
-    put_manifest(place, [row("00.jpg"), *rows, failed_row("12.jpg", "decode.corrupt"), *doubled, row("21.jpg")])
-    found = {name: detail for name, (kind, detail) in verify(place)[1].items() if kind == "invalid_row"}
-    names = [(each["file_name"] or each["source_path"]).removeprefix("images/") for each in rows]
-    assert found == dict(zip(names, (detail for _, detail in FAULTS), strict=True)) | {
-        "other.jpg": "it is not in the order of source paths"
-    }
-
-
-def test_a_manifest_whose_rows_are_out_of_order_over_several_row_groups(place):
-    rows = [row(f"{number:04}.jpg") for number in range(1000)]
-    rows[500], rows[501] = rows[501], rows[500]
-    batches = (pa.RecordBatch.from_pylist(rows[start : start + 100], SCHEMA) for start in range(0, 1000, 100))
-    place.root.mkdir()
-    write_table(place.manifest, batches, footer(make_job(place)))
-    _, found = verify(place)
-    assert [name for name, (kind, _) in found.items() if kind == "invalid_row"] == ["0500.jpg"]
-    assert sum(kind == "missing" for kind, _ in found.values()) == 999
-
-
-def test_an_empty_manifest_names_nothing(place):
-    put_manifest(place, [])
-    assert verify(place)[1] == {}
-    write_output(place, "images/a.jpg")
-    report, found = verify(place)
-    assert kinds(found) == {"a.jpg": "foreign"}
-    assert (report.outputs, report.reread) == (0, 0)
-
-
-def test_where_nothing_can_be_compared_with_a_manifest(nine):
-    assert check_settled(nine).rows == 9
-    whole = nine.manifest.read_bytes()
-    nine.manifest.write_bytes(whole[:-1])
-    with pytest.raises(DarkroomError, match="is damaged"):
-        check_settled(nine)
-    nine.manifest.unlink()
-    with pytest.raises(DarkroomError, match="is missing"):
-        check_settled(nine)
-    shutil.rmtree(nine.runs)
-    with pytest.raises(DarkroomError, match="No run has published anything"):
-        check_settled(nine)
-    nine.manifest.write_bytes(whole)
-    open_workspace(nine, make_job(nine, run_id="dead"))
-    with pytest.raises(DarkroomError, match=r"Run dead did not end.*Start 'darkroom run'"):
-        check_settled(nine)
 
 
 def failing_reads(monkeypatch, error, times):
@@ -315,15 +231,6 @@ def test_files_and_folders_that_may_not_be_read_are_not_called_damaged_or_missin
     }
 
 
-def test_a_whole_folder_that_cannot_be_listed(nine):
-    nine.images.rename(nine.root / "away")
-    nine.images.write_text("a file in its place")
-    _, found = verify(nine)
-    assert kinds(found) == dict.fromkeys(["images", *(f"{number}.jpg" for number in range(9))], "unreadable")
-    nine.images.unlink()
-    assert set(kinds(verify(nine)[1]).values()) == {"missing"}
-
-
 def test_an_output_that_vanishes_or_changes_before_it_is_read(nine):
     workspace, found = begin(nine)
     (nine.images / "0.jpg").unlink()
@@ -334,38 +241,6 @@ def test_an_output_that_vanishes_or_changes_before_it_is_read(nine):
         ("images/0.jpg", "missing", False),
         ("images/1.jpg", "damaged", True),
     ]
-
-
-def planned(place, **options):
-    """The outputs that a verification reads again."""
-    workspace, found = begin(place, **options)
-    names = pq.read_table(disk(workspace, "plan"))["file_name"].to_pylist() if found.shards else []
-    workspace.remove()
-    assert len(names) == found.reread
-    return set(names)
-
-
-def test_a_sample_is_as_large_as_it_says_and_chosen_by_the_run(place):
-    publish_rows(place, [row(f"{number:02}.jpg") for number in range(20)])
-    every = planned(place)
-    assert len(every) == 20
-    runs = {run_id: planned(place, sample=0.5, run_id=run_id) for run_id in "abcdefghijkl"}
-    assert {len(names) for names in runs.values()} == {10}
-    assert planned(place, sample=0.5, run_id="a") == runs["a"]
-    assert len({frozenset(names) for names in runs.values()}) == len(runs)
-    assert set.union(*runs.values()) == every
-    assert planned(place, sample=0.7, run_id="a") > runs["a"]
-    assert len(planned(place, sample=1e-9)) == 1
-    assert len(planned(place, sample=0.051)) == 2
-
-
-def test_what_lists_tell_is_told_whatever_the_sample(nine):
-    (nine.images / "0.jpg").unlink()
-    os.truncate(nine.images / "1.jpg", 1)
-    write_output(nine, "images/x.jpg")
-    report, found = verify(nine, sample=0.01)
-    assert kinds(found) == {"0.jpg": "missing", "1.jpg": "damaged", "x.jpg": "foreign"}
-    assert report.reread == 1
 
 
 ODD_NAMES = [

@@ -1,15 +1,19 @@
 import itertools
 import os
 import shutil
+from contextlib import suppress
 
 import pyarrow.parquet as pq
 import pytest
 
 from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import read_record
-from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.errors import DarkroomError, SettingsError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import Recovered, close_workspace, recover
+from darkroom.tasks.storage.local_files import temporary_name
+from darkroom.tasks.storage.store_errors import Failed, StorageError
 from tests.places import disk
 from tests.tasks.helpers import (
     Killed,
@@ -29,6 +33,7 @@ from tests.tasks.helpers import (
     write_journal,
     write_output,
 )
+from tests.tasks.storage.memory import MemoryStore
 
 CHANGES = ("replace", "unlink", "rmdir")
 
@@ -146,6 +151,37 @@ def test_wherever_a_recovery_is_interrupted_the_next_one_ends_in_the_same_state(
     for left in die_everywhere(tmp_path, place, recover):
         next_run(left)
         assert state(left) == undisturbed, left
+
+
+@pytest.mark.parametrize("answer_lost", [False, True])
+def test_whatever_request_fails_the_next_run_ends_in_the_same_state(answer_lost):
+    prepared = Destination(MemoryStore())
+    _, job = begin(prepared)
+    ends, failures = [], itertools.count()
+    for failure in failures:
+        place = Destination(MemoryStore())
+        place.store.objects = dict(prepared.store.objects)
+        place.store.fail("", Failed, after=answer_lost, wait=failure)
+        with suppress(StorageError, DarkroomError):
+            finish(place.workspace("second"), job)
+            if len(place.store.calls) <= failure:
+                break
+        next_run(place)
+        images = {path: data for path, (data, _) in place.store.objects.items() if path.startswith("images/")}
+        ends.append((manifest_rows(place), images, place.workspaces()))
+    assert len(ends) > 25
+    assert all(end == ends[0] for end in ends)
+    assert list(ends[0][0]) == ["a/a.jpg", "b/b.jpg", "c/c.jpg", "f/f.jpg", "new.jpg"]
+
+
+@pytest.mark.parametrize("folder", ["", "runs", "findings", ".darkroom"])
+def test_what_interrupted_writes_have_left_is_removed(place, folder):
+    names = (".darkroom-12-abcd-3", ".manifest.parquet.tmp", "..manifest.parquet.tmp.writing", ".lease.json.tmp")
+    kept = (".notes.tmp", "a.parquet", temporary_name().decode())
+    for name in (*names, *kept, ".darkroom-7-x-1/table"):
+        place.store.put(f"{folder}/{name}".removeprefix("/"), b"x")
+    recover(place)
+    assert {path.rpartition("/")[2] for path in files(place.root)} == set(kept)
 
 
 def test_what_a_stopped_run_leaves_alone_is_left_alone_wherever_it_is_interrupted(tmp_path, place):

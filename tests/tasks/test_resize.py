@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from darkroom.tasks import plan as plan_module
-from darkroom.tasks.dataset.shard import ShardRef
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.rebuild import rebuild_manifest
@@ -323,10 +322,7 @@ def test_a_file_that_became_a_folder_and_back(source, place):
     assert list(manifest_rows(place)) == ["a.jpg"]
 
 
-def test_labels_and_lines_are_for_people():
-    shard = ShardRef(destination="/d", run_id="r", number=0, of=12, images=1234)
-    assert shard.label == "shard 1 of 12 (1,234 images)"
-    assert shard.model_copy(update={"attempt": 2}).label.endswith(" attempt 2")
+def test_a_line_says_what_came_of_a_shard():
     result = ShardResult(0, ok=8, failed=2, seconds=2.0, source_bytes=1_500_000, error_codes={"decode.corrupt": 2})
     assert result.describe() == (
         "8 made, 2 failed (2 × decode.corrupt), 0 unchanged, 0 done before; 1.5 MB in, 0.0 MB out, 2.0 s, 5.0 images/s"

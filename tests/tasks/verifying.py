@@ -1,15 +1,17 @@
 """What the tests of verifying and repairing share: whole small runs and verifications."""
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.compare import check_shard
+from darkroom.tasks.dataset.manifest import SCHEMA, footer, write_table
 from darkroom.tasks.dataset.shard import ShardRef
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.reporting.verify_report import VerifyReport
 from darkroom.tasks.resize import work_shard
 from darkroom.tasks.survey import survey
-from tests.tasks.helpers import SMALL, prepare, write_image
+from tests.tasks.helpers import SMALL, make_job, prepare, write_image
 
 
 def make(source, place, *, run_id="run", recipe=SMALL):
@@ -80,3 +82,10 @@ def nine_images(source, place):
         write_image(source / f"{number}.jpg", seed=number)
     make(source, place)
     return place
+
+
+def put_manifest(place, rows):
+    """Put a manifest of any rows in place, in the order given."""
+    metadata = footer(make_job(place))
+    place.root.mkdir(exist_ok=True)
+    write_table(place.manifest, iter([pa.RecordBatch.from_pylist(list(rows), SCHEMA)]), metadata)

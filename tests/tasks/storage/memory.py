@@ -25,6 +25,7 @@ class Fault:
     error: type
     times: int
     after: bool
+    wait: int
 
 
 class MemoryStore:
@@ -44,20 +45,26 @@ class MemoryStore:
         self._versions = count()
         self._lock = Lock()
 
-    def fail(self, operation, error, *, path="", times=1, after=False):
-        """Let the next operations of a kind fail, on one path or on any; `after` they have been done, if so wanted."""
-        self._faults.append(Fault(operation, path, error, times, after))
+    def fail(self, operation, error, *, path="", times=1, after=False, wait=0):
+        """Let the next operations of a kind, or of any, fail on one path or on any.
+
+        If so wanted, they fail `after` they have been done, and so many of them pass before.
+        """
+        self._faults.append(Fault(operation, path, error, times, after, wait))
 
     @contextmanager
     def _request(self, operation, path):
         self.calls.append((operation, path))
         time.sleep(self.latency)
-        faults = [each for each in self._faults if each.operation == operation and each.path in {"", path}]
-        for fault in [each for each in faults if each.times][:1]:
-            fault.times -= 1
-            if fault.after:
-                yield
-            raise fault.error(path, "made up", self.where(path))
+        for fault in self._faults:
+            if fault.times and fault.operation in {"", operation} and fault.path in {"", path}:
+                if fault.wait:
+                    fault.wait -= 1
+                    continue
+                fault.times -= 1
+                if fault.after:
+                    yield
+                raise fault.error(path, "made up", self.where(path))
         yield
 
     def where(self, path):

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from darkroom.tasks.errors import DestinationError, SettingsError
+from darkroom.tasks.errors import DarkroomError, DestinationError, SettingsError
 from darkroom.tasks.storage.store_errors import (
     Conflict,
     Denied,
@@ -37,6 +37,11 @@ def test_an_obstacle_is_named_whatever_was_to_be_done():
     for context in (reading(), writing("/data")):
         with pytest.raises(SettingsError, match=r"/data/a is a folder where Darkroom has a file\. Move"), context:
             raise pickle.loads(pickle.dumps(OBSTRUCTED))  # noqa: S301 - our own
+
+
+def test_a_store_that_does_not_answer_ends_a_run_and_means_no_damage():
+    with pytest.raises(DarkroomError, match=r"^/data/a can't be read: it is slow\. Give the same command"), reading():
+        raise Throttled("a", "it is slow", "/data/a")
 
 
 def test_that_something_does_not_exist_is_left_to_the_reader():
