@@ -7,17 +7,16 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from darkroom.tasks.dataset.journal import Row
 from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.rows import PlannedOutput, to_table
 from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
 from darkroom.tasks.errors import ErrorCode, ImageError, as_image_error
 from darkroom.tasks.imaging import Inspected
@@ -78,22 +77,22 @@ def check_shard(shard: ShardRef) -> VerifyResult:
     codec.start()  # it imports its libraries meanwhile
     started = time.monotonic()
     workspace = shard.workspace
-    rows = read_shard(workspace.plan, shard.number)
-    findings = list(_check_all(codec, workspace, shard, rows))
+    planned = read_shard(workspace.plan, shard.number, PlannedOutput)
+    findings = list(_check_all(codec, workspace, shard, planned))
     _write(workspace, shard, findings)
-    size = sum(row["output_bytes"] for row in rows)
-    return VerifyResult(shard.number, len(rows), len(findings), size, time.monotonic() - started)
+    size = sum(output.output_bytes for output in planned)
+    return VerifyResult(shard.number, len(planned), len(findings), size, time.monotonic() - started)
 
 
-def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, rows: list[Row]) -> Iterator[Finding]:
+def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, planned: list[PlannedOutput]) -> Iterator[Finding]:
     """Yield what is found, and say every now and then how far the shard is."""
     outputs = LocalFolder(os.fsencode(workspace.destination.root))
-    starts = range(0, len(rows), AHEAD)
+    starts = range(0, len(planned), AHEAD)
     failed = 0
     told_at = 0.0
     with ThreadPoolExecutor(READERS, "verify") as readers:
         try:
-            read = (readers.map(partial(read_output, outputs), rows[first : first + AHEAD]) for first in starts)
+            read = (readers.map(partial(read_output, outputs), planned[first : first + AHEAD]) for first in starts)
             for done, output in enumerate(chain.from_iterable(read), 1):
                 if finding := compare(codec, output):
                     failed += 1
@@ -110,26 +109,26 @@ def _write(workspace: Workspace, shard: ShardRef, findings: list[Finding]) -> No
         return
     part = workspace.journal / f"{shard.number:06d}.parquet"
     temporary = part.with_suffix(f".{shard.attempt}-{os.getpid()}.tmp")
-    pq.write_table(pa.Table.from_pylist([asdict(finding) for finding in findings], FINDINGS_SCHEMA), temporary)
+    pq.write_table(to_table(findings, FINDINGS_SCHEMA), temporary)
     os.replace(temporary, part)
 
 
-def read_output(outputs: LocalFolder, row: Row) -> tuple[Row, bytes | ImageError]:
-    """Read an output; return its row of the manifest and its bytes, or why they could not be read."""
+def read_output(outputs: LocalFolder, planned: PlannedOutput) -> tuple[PlannedOutput, bytes | ImageError]:
+    """Read an output; return what is planned and its bytes, or why they could not be read."""
     try:
-        return row, with_retries(outputs.read, row["file_name"])
+        return planned, with_retries(outputs.read, planned.file_name)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is no proof of damage, and not the shard's end
-        return row, as_image_error(error, ErrorCode.SOURCE_FAILED)
+        return planned, as_image_error(error, ErrorCode.SOURCE_FAILED)
 
 
-def compare(codec: Codec, output: tuple[Row, bytes | ImageError]) -> Finding | None:
+def compare(codec: Codec, output: tuple[PlannedOutput, bytes | ImageError]) -> Finding | None:
     """Return what is wrong with an output that was read; None if it is as its row of the manifest says.
 
     What could not be read, whatever for, is `unreadable` and not `damaged`: it may be whole.
     """
-    row, data = output
-    found = partial(Finding, file_name=row["file_name"], source_path=row["source_path"])
-    problem = data if isinstance(data, ImageError) else _problem(codec, data, row)
+    planned, data = output
+    found = partial(Finding, file_name=planned.file_name, source_path=planned.source_path)
+    problem = data if isinstance(data, ImageError) else _problem(codec, data, planned)
     if not isinstance(problem, ImageError):
         return found(FindingKind.DAMAGED, detail=problem) if problem else None
     if problem.code is ErrorCode.SOURCE_NOT_FOUND:
@@ -137,14 +136,14 @@ def compare(codec: Codec, output: tuple[Row, bytes | ImageError]) -> Finding | N
     return found(FindingKind.UNREADABLE, detail=problem.message)
 
 
-def _problem(codec: Codec, data: bytes, row: Row) -> str | ImageError:
+def _problem(codec: Codec, data: bytes, planned: PlannedOutput) -> str | ImageError:
     """Say in what an output's bytes are not what the manifest says; nothing if they are.
 
     No decoder sees bytes that are not those that were written. An `ImageError` is no proof of damage.
     """
-    if len(data) != row["output_bytes"]:
-        return f"{len(data):,} bytes instead of {row['output_bytes']:,}"
-    if hashlib.sha256(data).hexdigest() != row["output_sha256"]:
+    if len(data) != planned.output_bytes:
+        return f"{len(data):,} bytes instead of {planned.output_bytes:,}"
+    if hashlib.sha256(data).hexdigest() != planned.output_sha256:
         [described] = codec.run(Operation.DESCRIBE, ORDERS, [data])
         return f"other bytes than were written: {described if isinstance(described, str) else 'no image'}"
     [image] = codec.run(Operation.INSPECT, ORDERS, [data])
@@ -153,7 +152,7 @@ def _problem(codec: Codec, data: bytes, row: Row) -> str | ImageError:
             return image
         return f"the bytes that were written are no image: {image.message}"
     assert isinstance(image, Inspected)  # noqa: S101 - what the codec process was asked for
-    wanted = Inspected(row["format"], row["width"], row["height"], row["channels"])
+    wanted = Inspected(planned.format, planned.width, planned.height, planned.channels)
     return "" if image == wanted else f"{_say(image)}, where the manifest says {_say(wanted)}"
 
 

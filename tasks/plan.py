@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +16,13 @@ from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.integrity import damage, footer_damage, sealed_writer
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
-from darkroom.tasks.moved import FORMER_TYPE, find_moved
+from darkroom.tasks.moved import find_moved
 from darkroom.tasks.settings import Job
+
+R = TypeVar("R")
 
 BYTES_PER_SECOND = 25_000_000
 """Source bytes that a worker process gets through in a second: 7 s for 352 camera JPEGs of 2.2 MB on two
@@ -37,22 +40,7 @@ its worker shouldn't be worth a coffee break."""
 SHARDS_PER_WORKER = 4
 MAX_SHARDS = 2_000
 
-PLAN_SCHEMA = pa.schema(
-    [
-        pa.field("source_path", pa.string(), nullable=False),
-        pa.field("source_size", pa.int64()),
-        pa.field("source_mtime", pa.timestamp("us", tz="UTC")),
-        pa.field("source_etag", pa.string()),
-        pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("known_sha256", pa.string()),
-        pa.field("has_output", pa.bool_(), nullable=False),
-        pa.field("former", FORMER_TYPE),
-        pa.field("reason", pa.string(), nullable=False),
-    ]
-)
-"""`known_sha256`: the image need not be processed if its bytes still hash to this. `has_output`: there is
-one, made by the same recipe of former bytes. `former`: the image that it was under another name, if its bytes are the
-same. `attempts`: how often it was tried before."""
+PLAN_SCHEMA = arrow_schema(PlannedImage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +229,8 @@ def _sizes(table: pa.Table, size: str) -> np.ndarray:
     return sizes
 
 
-def read_shard(plan: Path, number: int) -> list[dict[str, Any]]:
-    """Return the planned images of one shard.
+def read_shard(plan: Path, number: int, kind: type[R]) -> list[R]:
+    """Return the rows of one shard: `PlannedImage` of a run's plan, `PlannedOutput` of a verification's.
 
     Raises:
         DamagedError: the plan is damaged.
@@ -251,10 +239,9 @@ def read_shard(plan: Path, number: int) -> list[dict[str, Any]]:
         if reason := footer_damage(plan) or _damage_once(plan, plan.stat().st_mtime_ns):
             raise DamagedError(plan, reason, _NEXT_PLAN)
         with pq.ParquetFile(plan, page_checksum_verification=True) as file:
-            rows: list[dict[str, Any]] = file.read_row_group(number).to_pylist()
+            return from_table(kind, file.read_row_group(number))
     except (pa.ArrowException, OSError) as error:
         raise DamagedError(plan, str(error), _NEXT_PLAN) from error
-    return rows
 
 
 _NEXT_PLAN = "The next run makes a new plan."

@@ -9,20 +9,13 @@ import pyarrow as pa
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import Destination, Workspace
-from darkroom.tasks.dataset.manifest import SCHEMA, ManifestInfo, read_info
+from darkroom.tasks.dataset.manifest import ManifestInfo, read_info
+from darkroom.tasks.dataset.rows import PlannedOutput, arrow_schema
 from darkroom.tasks.discover import survey_outputs
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.plan import Shard, below, cut_shards
 from darkroom.tasks.preflight import check_manifest
 from darkroom.tasks.storage.local import TEMPORARY_PREFIX
-
-REREAD_SCHEMA = pa.schema(
-    [
-        SCHEMA.field(name)
-        for name in "source_path file_name format width height channels output_bytes output_sha256".split()  # noqa: SIM905
-    ]
-)
-"""What is read again, and what it is to be compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +75,7 @@ def survey(workspace: Workspace, sample: float, workers: int) -> Survey:
         sql.copy(db, _FOUND_SQL.format(temporary=sql.text(TEMPORARY_PREFIX)), workspace.journal / "listed.parquet")
         [(outputs,)] = db.execute("SELECT count(*) FROM compared WHERE status = 'ok'").fetchall()
         _choose(db, sample, workspace.run_id)
-        shards = tuple(cut_shards(db, workspace.plan, REREAD_SCHEMA, "output_bytes", workers))
+        shards = tuple(cut_shards(db, workspace.plan, arrow_schema(PlannedOutput), "output_bytes", workers))
     return Survey(shards, outputs)
 
 

@@ -10,21 +10,17 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeAlias
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset.integrity import damage, sealed_writer
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.rows import ManifestRow, to_table
 from darkroom.tasks.storage.durable import replace_durably, sync_filesystem, writing
 
 FLUSH_SECONDS = 5.0
 """A part is written this often, so that this is about how much work a kill can cost a shard."""
-
-Row: TypeAlias = dict[str, Any]
-"""One row of `darkroom.tasks.dataset.manifest.SCHEMA`; columns that are left out are null."""
 
 
 class Journal:
@@ -44,10 +40,10 @@ class Journal:
         self._sync = sync
         self._stem = f"{shard:06d}-{attempt}"
         self._parts = 0
-        self._rows: list[Row] = []
+        self._rows: list[ManifestRow] = []
         self._flushed_at = time.monotonic()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ManifestRow) -> None:
         """Add a finished image, and write a part if it is time to."""
         self._rows.append(row)
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
@@ -68,7 +64,7 @@ class Journal:
             if self._sync and self._images.is_dir():
                 sync_filesystem(self._images)
             with sealed_writer(temporary, SCHEMA) as writer:
-                writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+                writer.write_table(to_table(self._rows, SCHEMA))
             replace_durably(temporary, part)
         self._parts += 1
         self._rows = []

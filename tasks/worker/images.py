@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from darkroom.tasks.dataset.journal import Row
 from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
+from darkroom.tasks.dataset.rows import FormerOutput, ManifestRow, PlannedImage
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, as_image_error
 from darkroom.tasks.imaging import SourceFacts, Transformed
-from darkroom.tasks.moved import FACTS_COLUMNS, OUTPUT_COLUMNS, former_output
+from darkroom.tasks.moved import former_output
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.local import FileVersion, LocalFolder
 from darkroom.tasks.storage.naming import output_name
@@ -33,8 +32,7 @@ from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
 class Image:
     """An image on its way through a worker."""
 
-    planned: Row
-    attempts: int
+    planned: PlannedImage
     version: FileVersion | None = None
     sha256: str | None = None
     read_ms: float = 0.0
@@ -72,36 +70,31 @@ class Images:
         self._images = LocalFolder(os.fsencode(destination.images))
         # A lossy format takes far less than a byte a pixel; PNG may take all four.
         self.output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)
-        self._common: Row = {
-            "run_id": job.run_id,
-            "shard": shard,
-            "worker": worker_name(),
-            "recipe_id": job.recipe_id,
-        }
+        self._shard = shard
 
-    def read(self, planned: Row, batch: SharedBatch) -> Image:
+    def read(self, planned: PlannedImage, batch: SharedBatch) -> Image:
         """Read and hash an image, which need not be made if there is an output of the same bytes already."""
-        image = Image(planned, planned["attempts"] + 1)
+        image = Image(planned)
         started = time.perf_counter()
         with _as_answer(image, ErrorCode.SOURCE_FAILED):
             limit = self._job.rules.max_source_bytes
-            data, image.version = with_retries(self._source.read_into, planned["source_path"], batch.place, limit)
+            data, image.version = with_retries(self._source.read_into, planned.source_path, batch.place, limit)
             image.source = batch.keep(len(data))
             image.sha256 = hashlib.sha256(data).hexdigest()
-            if planned["former"]:
-                image.answer = self._former(planned["former"], image.sha256, batch)
-            if image.answer is None and image.sha256 != planned["known_sha256"]:
+            if planned.former:
+                image.answer = self._former(planned.former, image.sha256, batch)
+            if image.answer is None and image.sha256 != planned.known_sha256:
                 image.operation = Operation.TRANSFORM
         image.read_ms = _ms_since(started)
         return image
 
-    def _former(self, former: Row, sha256: str, batch: SharedBatch) -> Transformed | None:
+    def _former(self, former: FormerOutput, sha256: str, batch: SharedBatch) -> Transformed | None:
         made = former_output(former, sha256, self._destination, batch.place)
         if made:
             batch.keep(len(made.data))
         return made
 
-    def finish(self, images: list[Image]) -> list[Row]:
+    def finish(self, images: list[Image]) -> list[ManifestRow]:
         """Write outputs, and return a row for each image.
 
         Raises:
@@ -111,65 +104,67 @@ class Images:
             raise DarkroomError(f"Run {self._job.run_id} has ended; what it had finished, another has adopted.")
         return [self._finish(image) for image in images]
 
-    def _finish(self, image: Image) -> Row:
-        made, columns = image.answer, {}
+    def _finish(self, image: Image) -> ManifestRow:
+        row, made = self._row(image), image.answer
         if isinstance(made, Transformed):
+            _add_facts(row, made.facts)
             with _as_answer(image, ErrorCode.WRITE_FAILED):
-                columns = self._write(image.planned["source_path"], made)
+                self._write(row, made)
         if isinstance(image.answer, ImageError):
-            if isinstance(made, Transformed):
-                image.answer.facts = made.facts
-            return self._failed_row(image, image.answer)
-        return self._row(image, **columns) if made else self._row(image, status="unchanged")
+            self._add_error(row, image.answer, image.planned)
+        row.processed_at = datetime.now(UTC)
+        return row
 
-    def _write(self, source_path: str, made: Transformed) -> Row:
-        file_name = output_name(source_path, self._job.recipe.format)
+    def _write(self, row: ManifestRow, made: Transformed) -> None:
+        """Write an output, and complete its image's row."""
+        file_name = output_name(row.source_path, self._job.recipe.format)
         started = time.perf_counter()
         with_retries(self._images.write, file_name, made.data)
-        return {
-            **_facts_columns(made.facts),
-            "status": "ok",
-            "file_name": f"images/{file_name}",
-            "output_bytes": len(made.data),
-            "output_sha256": hashlib.sha256(made.data).hexdigest(),
-            **{name: getattr(made, name) for name in (*OUTPUT_COLUMNS, "decode_ms", "resize_ms", "encode_ms")},
-            "write_ms": _ms_since(started),
-        }
+        row.output_sha256 = hashlib.sha256(made.data).hexdigest()
+        row.status = "ok"
+        row.file_name = f"images/{file_name}"
+        row.format, row.width, row.height, row.channels = made.format, made.width, made.height, made.channels
+        row.output_bytes = len(made.data)
+        row.scale_x, row.scale_y, row.offset_x, row.offset_y = made.scale_x, made.scale_y, made.offset_x, made.offset_y
+        row.warnings = made.warnings
+        row.decode_ms, row.resize_ms, row.encode_ms = made.decode_ms, made.resize_ms, made.encode_ms
+        row.write_ms = _ms_since(started)
 
-    def _failed_row(self, image: Image, error: ImageError) -> Row:
-        return self._row(
-            image,
-            **(_facts_columns(error.facts) if error.facts else {}),
-            status="failed",
-            error_code=error.code.value,
-            error_stage=error.code.stage,
-            error_message=error.message,
-            warnings=[OUTPUT_KEPT] if self._keeps_output(image, error) else [],
+    def _add_error(self, row: ManifestRow, error: ImageError, planned: PlannedImage) -> None:
+        if error.facts:
+            _add_facts(row, error.facts)
+        row.status = "failed"
+        row.error_code = error.code.value
+        row.error_stage = error.code.stage
+        row.error_message = error.message
+        # An output of earlier bytes stays until it is known what the present ones make.
+        row.warnings = [OUTPUT_KEPT] if error.code in RETRIED_NEXT_RUN and planned.has_output else []
+
+    def _row(self, image: Image) -> ManifestRow:
+        """Return the row of an image whose bytes are unchanged."""
+        planned = image.planned
+        version = image.version or FileVersion(planned.source_size, planned.source_mtime, planned.source_etag)
+        return ManifestRow(
+            source_path=planned.source_path,
+            source_size=version.size,
+            source_mtime=version.mtime,
+            source_etag=version.etag,
+            source_sha256=image.sha256,
+            status="unchanged",
+            attempts=planned.attempts + 1,
+            read_ms=image.read_ms,
+            run_id=self._job.run_id,
+            shard=self._shard,
+            worker=worker_name(),
+            recipe_id=self._job.recipe_id,
+            processed_at=datetime.now(UTC),
         )
 
-    def _keeps_output(self, image: Image, error: ImageError) -> bool:
-        """Say whether an image keeps the output of its former bytes, until it is known what these make."""
-        return error.code in RETRIED_NEXT_RUN and image.planned["has_output"]
 
-    def _row(self, image: Image, **columns: Any) -> Row:
-        planned = image.planned
-        version = image.version or FileVersion(planned["source_size"], planned["source_mtime"], planned["source_etag"])
-        return {
-            **self._common,
-            "source_path": planned["source_path"],
-            "source_size": version.size,
-            "source_mtime": version.mtime,
-            "source_etag": version.etag,
-            "source_sha256": image.sha256,
-            "attempts": image.attempts,
-            "read_ms": image.read_ms,
-            "processed_at": datetime.now(UTC),
-            **columns,
-        }
-
-
-def _facts_columns(facts: SourceFacts) -> Row:
-    return {name: getattr(facts, name.removeprefix("source_")) for name in FACTS_COLUMNS}
+def _add_facts(row: ManifestRow, facts: SourceFacts) -> None:
+    row.source_format, row.source_mode = facts.format, facts.mode
+    row.source_width, row.source_height = facts.width, facts.height
+    row.orientation, row.frames = facts.orientation, facts.frames
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from darkroom.tasks.dataset.journal import Row
+from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.worker.codec import Answer, Codec
 from darkroom.tasks.worker.images import Image, Images
@@ -37,7 +37,7 @@ IN_FLIGHT_BYTES = 64 << 20
 
 @dataclass(slots=True)
 class _Reading:
-    planned: list[Row]
+    planned: list[PlannedImage]
     size: int
     batch: SharedBatch
     images: Future[list[Image]]
@@ -67,7 +67,7 @@ class _Working:
 
 @dataclass(slots=True)
 class _Writing:
-    rows: Future[list[Row]]
+    rows: Future[list[ManifestRow]]
     size: int = 0
     batch: SharedBatch | None = None
     """What is free then."""
@@ -92,7 +92,7 @@ class Pipeline:
         self._writing: deque[_Writing] = deque()
         self._in_flight = 0
 
-    def run(self, planned: list[Row]) -> Iterator[Row]:
+    def run(self, planned: list[PlannedImage]) -> Iterator[ManifestRow]:
         """Yield a finished row for every planned one, in the same order.
 
         Raises:
@@ -125,32 +125,32 @@ class Pipeline:
             if self._reading or self._working or self._writing:
                 self._codec.close()
 
-    def _batches(self, planned: list[Row]) -> Iterator[tuple[list[Row], int]]:
-        """Yield rows in the same order, in batches that are worth handing over, with their bytes."""
-        rows: list[Row] = []
+    def _batches(self, planned: list[PlannedImage]) -> Iterator[tuple[list[PlannedImage], int]]:
+        """Yield images in the same order, in batches that are worth handing over, with their bytes."""
+        batch: list[PlannedImage] = []
         sources = outputs = 0
-        for row in planned:
-            source, output = row["source_size"] or 0, self._images.output_bytes
-            if rows and (len(rows) == IMAGES or max(sources + source, outputs + output) > BATCH_BYTES):
-                yield rows, sources + outputs
-                rows, sources, outputs = [], 0, 0
-            rows.append(row)
+        for image in planned:
+            source, output = image.source_size or 0, self._images.output_bytes
+            if batch and (len(batch) == IMAGES or max(sources + source, outputs + output) > BATCH_BYTES):
+                yield batch, sources + outputs
+                batch, sources, outputs = [], 0, 0
+            batch.append(image)
             sources, outputs = sources + source, outputs + output
-        if rows:
-            yield rows, sources + outputs
+        if batch:
+            yield batch, sources + outputs
 
     def _has_room(self, size: int) -> bool:
         in_flight = len(self._reading) + len(self._working) + len(self._writing)
         return not in_flight or (len(self._reading) < READ_AHEAD and self._in_flight + size <= IN_FLIGHT_BYTES)
 
-    def _read(self, readers: Readers, planned: list[Row], size: int) -> None:
+    def _read(self, readers: Readers, planned: list[PlannedImage], size: int) -> None:
         batch = self._codec.take_batch()
         self._in_flight += size
         self._reading.append(_Reading(planned, size, batch, readers.submit(self._read_batch, planned, batch)))
 
-    def _read_batch(self, planned: list[Row], batch: SharedBatch) -> list[Image]:
+    def _read_batch(self, planned: list[PlannedImage], batch: SharedBatch) -> list[Image]:
         batch.reset(self._orders)
-        images = [self._images.read(row, batch) for row in planned]
+        images = [self._images.read(image, batch) for image in planned]
         for image in images:
             if image.operation is not None:
                 batch.add(image.operation, *image.source)
@@ -169,14 +169,14 @@ class Pipeline:
                 self._submit_alone(readers, planned)
             self._in_flight -= reading.size
 
-    def _submit_alone(self, readers: Readers, planned: Row) -> None:
+    def _submit_alone(self, readers: Readers, planned: PlannedImage) -> None:
         batch = self._codec.take_batch()
         try:
             self._start(_Working(readers.result(readers.submit(self._read_batch, [planned], batch)), 0, batch))
         except TimeoutError:
             message = f"reading did not end within max_read_seconds = {self._images.max_read_seconds:g}"
             error = ImageError(ErrorCode.SOURCE_TIMEOUT, message)
-            self._working.append(_Working([Image(planned, planned["attempts"] + 1, answer=error)], 0, None))
+            self._working.append(_Working([Image(planned, answer=error)], 0, None))
 
     def _start(self, working: _Working) -> None:
         if working.batch and working.is_submitted:
@@ -203,7 +203,7 @@ class Pipeline:
             self._working.popleft()
             self._writing[-1].size, self._writing[-1].batch = working.size, working.batch
 
-    def _written(self) -> list[Row]:
+    def _written(self) -> list[ManifestRow]:
         writing = self._writing.popleft()
         rows = writing.rows.result()
         self._in_flight -= writing.size

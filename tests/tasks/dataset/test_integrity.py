@@ -15,6 +15,7 @@ from darkroom.tasks import plan as plan_module
 from darkroom.tasks.dataset.integrity import SEAL, damage, footer_damage, sealed_writer
 from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import read_info, read_record
+from darkroom.tasks.dataset.rows import PlannedImage
 from darkroom.tasks.errors import DamagedError, SettingsError
 from darkroom.tasks.plan import make_plan, read_shard
 from darkroom.tasks.preflight import check_manifest
@@ -147,7 +148,7 @@ def test_a_damaged_plan_is_worked_by_nobody(place):
     plan = make_plan(workspace, make_job(place), listing, workers=2)
     assert len(plan.shards) > 1
     data = workspace.plan.read_bytes()
-    shards = [read_shard(workspace.plan, shard.number) for shard in plan.shards]
+    shards = [read_shard(workspace.plan, shard.number, PlannedImage) for shard in plan.shards]
     read_at = workspace.plan.stat()
     for bit in sample_of_bits(data, 150):
         workspace.plan.write_bytes(flipped(data, bit))
@@ -155,11 +156,11 @@ def test_a_damaged_plan_is_worked_by_nobody(place):
         os.utime(workspace.plan, ns=(read_at.st_atime_ns, read_at.st_mtime_ns))
         for number, rows in enumerate(shards):
             with suppress(DamagedError):
-                assert read_shard(workspace.plan, number) == rows
+                assert read_shard(workspace.plan, number, PlannedImage) == rows
         plan_module._damage_once.cache_clear()
         for number in range(len(shards)):
             with pytest.raises(DamagedError, match=r"plan\.parquet is damaged .*next run makes a new plan"):
-                read_shard(workspace.plan, number)
+                read_shard(workspace.plan, number, PlannedImage)
 
 
 def test_images_of_a_damaged_journal_part_are_made_again_by_the_next_attempt(source, place):

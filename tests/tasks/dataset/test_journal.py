@@ -9,6 +9,7 @@ import pytest
 from darkroom.tasks.dataset import journal as journal_module
 from darkroom.tasks.dataset.journal import FLUSH_SECONDS, Journal, finished_paths
 from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.rows import ManifestRow
 from darkroom.tasks.errors import DestinationError
 from tests.tasks.helpers import failed_row, journal_rows, make_job, open_workspace, row, write_journal
 
@@ -34,12 +35,12 @@ def test_columns_that_are_left_out_are_null(workspace):
 
 def test_a_part_is_written_when_it_is_time_to(workspace, monkeypatch):
     journal = Journal(workspace, 3, "001-9-9")
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     assert workspace.journal_parts() == []
     monkeypatch.setattr(journal_module, "FLUSH_SECONDS", 0.0)
-    journal.add(row("b.jpg"))
+    journal.add(ManifestRow(**row("b.jpg")))
     assert finished_paths(workspace.journal_parts(3)) == {"a.jpg", "b.jpg"}
-    journal.add(row("c.jpg"))
+    journal.add(ManifestRow(**row("c.jpg")))
     assert [path.name for path in workspace.journal_parts(3)] == [
         "000003-001-9-9-000000.parquet",
         "000003-001-9-9-000001.parquet",
@@ -55,7 +56,7 @@ def test_no_row_waits_for_longer_than_the_interval(workspace, monkeypatch):
     pauses = [FLUSH_SECONDS / 8] * 24 + [10 * FLUSH_SECONDS] * 2 + [0.0] * 3 + [FLUSH_SECONDS / 2] * 4
     for number, pause in enumerate(pauses):
         now += pause
-        journal.add(row(f"{number:02}.jpg"))
+        journal.add(ManifestRow(**row(f"{number:02}.jpg")))
         added[f"{number:02}.jpg"] = now
         overdue = {path for path, at in added.items() if now - at >= FLUSH_SECONDS}
         assert overdue <= finished_paths(workspace.journal_parts())
@@ -65,7 +66,7 @@ def test_no_row_waits_for_longer_than_the_interval(workspace, monkeypatch):
 def test_without_rows_nothing_is_written(workspace):
     journal = Journal(workspace, 0, "001-1-1")
     journal.flush()
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     journal.flush()
     journal.flush()
     assert len(list(workspace.journal.iterdir())) == 1
@@ -76,7 +77,7 @@ def test_a_part_is_there_whole_or_not_at_all(workspace, monkeypatch):
         raise KeyboardInterrupt
 
     journal = Journal(workspace, 0, "001-1-1")
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -111,7 +112,7 @@ def test_what_a_part_tells_of_is_on_the_disk_before_the_part_is_there(workspace,
     workspace.destination.images.mkdir()
     journal = Journal(workspace, 0, "001-1-1", sync=sync)
     for name in ("a.jpg", "b.jpg"):
-        journal.add(row(name))
+        journal.add(ManifestRow(**row(name)))
     journal.flush()
     assert synced == ([(workspace.destination.images, [])] if sync else [])
     assert len(workspace.journal_parts()) == 1
@@ -124,7 +125,7 @@ def test_outputs_that_can_not_be_brought_to_the_disk_are_not_journalled(workspac
     monkeypatch.setattr(journal_module, "sync_filesystem", fail)
     workspace.destination.images.mkdir()
     journal = Journal(workspace, 0, "001-1-1")
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     with pytest.raises(DestinationError, match="can't be written to: Input/output error"):
         journal.flush()
     assert list(workspace.journal.iterdir()) == []

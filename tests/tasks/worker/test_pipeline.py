@@ -5,6 +5,7 @@ import random
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -190,7 +191,9 @@ def test_bytes_in_flight_are_bounded_whatever_is_slow(source, place, monkeypatch
 
     monkeypatch.setattr(Pipeline, "_read", noted)
     monkeypatch.setattr(SharedBatch, "create", lambda: memories.append(1) or create())
-    monkeypatch.setattr(Images, "_finish", lambda self, image: time.sleep(0.002) or self._row(image, status="ok"))
+    monkeypatch.setattr(
+        Images, "_finish", lambda self, image: time.sleep(0.002) or replace(self._row(image), status="ok")
+    )
     monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", limit * each)
     thread_codec().close()
     _, [result] = work(source, place, recipe=recipe)
