@@ -33,7 +33,8 @@ from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.rows import PlannedImage
 from darkroom.tasks.imaging.codecs import configure_codecs
 from darkroom.tasks.settings import Job, Recipe, Rules
-from darkroom.tasks.worker.codec import ENVIRONMENT, Codec, thread_codec
+from darkroom.tasks.worker.codec import Codec, thread_codec
+from darkroom.tasks.worker.codec_handle import ENVIRONMENT
 from darkroom.tasks.worker.images import Images
 from darkroom.tasks.worker.pipeline import Pipeline
 from darkroom.tasks.worker.shared_batch import SharedBatch

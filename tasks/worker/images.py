@@ -1,4 +1,4 @@
-"""Images before and after their transform: read and hashed, their outputs written, their rows made."""
+"""What a worker does with an image before and after its transform: read and hash it, write its output, fill its row."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, Im
 from darkroom.tasks.imaging import SourceFacts, Transformed
 from darkroom.tasks.moved import former_output
 from darkroom.tasks.settings import Job
-from darkroom.tasks.storage.local import FileVersion, LocalFolder
+from darkroom.tasks.storage.local import LocalFolder
 from darkroom.tasks.storage.naming import output_name
-from darkroom.tasks.worker.codec import Answer
-from darkroom.tasks.worker.orders import Orders
+from darkroom.tasks.worker.orders import Answer, Orders
 from darkroom.tasks.worker.retries import with_retries
 from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
 
@@ -33,28 +32,28 @@ class Image:
     """An image on its way through a worker."""
 
     planned: PlannedImage
-    version: FileVersion | None = None
-    sha256: str | None = None
-    read_ms: float = 0.0
+    row: ManifestRow
+    """Its row as far as it is known; `unchanged` until it has an answer."""
+
     source: tuple[int, int] = (0, 0)
     """Where its bytes start and end in its batch."""
 
     operation: Operation | None = None
-    """What the codec process is to do with it, if anything."""
+    """What the codec process must do with it, if anything."""
 
     answer: Answer | None = None
-    """What came of it: a `Transformed`, or an `ImageError`."""
+    """Its output, or why there is none: a `Transformed` or an `ImageError`."""
 
 
 class Images:
-    """Reads images and writes their outputs.
+    """Reads the images of a shard and writes their outputs.
 
     Args:
-        job: what the run is to do.
+        job: the run's settings.
         shard: the shard's number.
-        memory: bytes that the codec process may take for any image; None: as many as its size gives reason to.
-        wanted: says whether the run still is; asked before outputs are written, because by then another may write
-            outputs of the same names.
+        memory: upper limit in bytes on the codec process's memory for an image; None: only its size limits it.
+        wanted: returns whether the run still goes on; called before outputs are written, because once it has ended
+            another run may write outputs of the same names.
     """
 
     def __init__(self, job: Job, shard: int, memory: int | None, wanted: Callable[[], bool]) -> None:
@@ -68,25 +67,50 @@ class Images:
         destination = Destination(Path(job.destination))
         self._destination = LocalFolder(os.fsencode(destination.root))
         self._images = LocalFolder(os.fsencode(destination.images))
-        # A lossy format takes far less than a byte a pixel; PNG may take all four.
+        # Estimated: a lossy output takes far less than one byte per pixel, a PNG may take all four.
         self.output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)
         self._shard = shard
 
     def read(self, planned: PlannedImage, batch: SharedBatch) -> Image:
-        """Read and hash an image, which need not be made if there is an output of the same bytes already."""
-        image = Image(planned)
-        started = time.perf_counter()
+        """Read and hash an image; it need not be transformed if there is an output of the same bytes already."""
+        image = self._new(planned)
+        row, started = image.row, time.perf_counter()
         with _as_answer(image, ErrorCode.SOURCE_FAILED):
             limit = self._job.rules.max_source_bytes
-            data, image.version = with_retries(self._source.read_into, planned.source_path, batch.place, limit)
+            data, version = with_retries(self._source.read_into, planned.source_path, batch.place, limit)
             image.source = batch.keep(len(data))
-            image.sha256 = hashlib.sha256(data).hexdigest()
+            row.source_size, row.source_mtime, row.source_etag = version.size, version.mtime, version.etag
+            row.source_sha256 = hashlib.sha256(data).hexdigest()
             if planned.former:
-                image.answer = self._former(planned.former, image.sha256, batch)
-            if image.answer is None and image.sha256 != planned.known_sha256:
+                image.answer = self._former(planned.former, row.source_sha256, batch)
+            if image.answer is None and row.source_sha256 != planned.known_sha256:
                 image.operation = Operation.TRANSFORM
-        image.read_ms = _ms_since(started)
+        row.read_ms = _ms_since(started)
         return image
+
+    def hung(self, planned: PlannedImage) -> Image:
+        """Return an image whose read takes longer than it may."""
+        image = self._new(planned)
+        message = f"reading did not end within max_read_seconds = {self.max_read_seconds:g}"
+        image.answer = ImageError(ErrorCode.SOURCE_TIMEOUT, message)
+        return image
+
+    def _new(self, planned: PlannedImage) -> Image:
+        row = ManifestRow(
+            source_path=planned.source_path,
+            source_size=planned.source_size,
+            source_mtime=planned.source_mtime,
+            source_etag=planned.source_etag,
+            status="unchanged",
+            attempts=planned.attempts + 1,
+            read_ms=0.0,
+            run_id=self._job.run_id,
+            shard=self._shard,
+            worker=worker_name(),
+            recipe_id=self._job.recipe_id,
+            processed_at=datetime.now(UTC),
+        )
+        return Image(planned, row)
 
     def _former(self, former: FormerOutput, sha256: str, batch: SharedBatch) -> Transformed | None:
         made = former_output(former, sha256, self._destination, batch.place)
@@ -95,17 +119,17 @@ class Images:
         return made
 
     def finish(self, images: list[Image]) -> list[ManifestRow]:
-        """Write outputs, and return a row for each image.
+        """Write the outputs and return the rows of images that have an answer or need none.
 
         Raises:
-            DarkroomError: the run has ended meanwhile.
+            DarkroomError: the run has ended.
         """
         if not self._wanted():
             raise DarkroomError(f"Run {self._job.run_id} has ended; what it had finished, another has adopted.")
         return [self._finish(image) for image in images]
 
     def _finish(self, image: Image) -> ManifestRow:
-        row, made = self._row(image), image.answer
+        row, made = image.row, image.answer
         if isinstance(made, Transformed):
             _add_facts(row, made.facts)
             with _as_answer(image, ErrorCode.WRITE_FAILED):
@@ -116,7 +140,7 @@ class Images:
         return row
 
     def _write(self, row: ManifestRow, made: Transformed) -> None:
-        """Write an output, and complete its image's row."""
+        """Write an output and fill its image's row."""
         file_name = output_name(row.source_path, self._job.recipe.format)
         started = time.perf_counter()
         with_retries(self._images.write, file_name, made.data)
@@ -137,28 +161,8 @@ class Images:
         row.error_code = error.code.value
         row.error_stage = error.code.stage
         row.error_message = error.message
-        # An output of earlier bytes stays until it is known what the present ones make.
+        # The output of earlier bytes stays until the present ones could be processed.
         row.warnings = [OUTPUT_KEPT] if error.code in RETRIED_NEXT_RUN and planned.has_output else []
-
-    def _row(self, image: Image) -> ManifestRow:
-        """Return the row of an image whose bytes are unchanged."""
-        planned = image.planned
-        version = image.version or FileVersion(planned.source_size, planned.source_mtime, planned.source_etag)
-        return ManifestRow(
-            source_path=planned.source_path,
-            source_size=version.size,
-            source_mtime=version.mtime,
-            source_etag=version.etag,
-            source_sha256=image.sha256,
-            status="unchanged",
-            attempts=planned.attempts + 1,
-            read_ms=image.read_ms,
-            run_id=self._job.run_id,
-            shard=self._shard,
-            worker=worker_name(),
-            recipe_id=self._job.recipe_id,
-            processed_at=datetime.now(UTC),
-        )
 
 
 def _add_facts(row: ManifestRow, facts: SourceFacts) -> None:
@@ -169,12 +173,12 @@ def _add_facts(row: ManifestRow, facts: SourceFacts) -> None:
 
 @contextmanager
 def _as_answer(image: Image, code: ErrorCode) -> Iterator[None]:
-    """Turn any exception about an image into its answer, so that it costs that image only."""
+    """Turn any exception into the image's answer, so that it costs only that image."""
     try:
         yield
     except DarkroomError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is a row and not the shard's end
+    except Exception as error:  # noqa: BLE001 - it becomes a row and must not end the shard
         image.answer = as_image_error(error, code)
 
 
@@ -184,5 +188,5 @@ def _ms_since(started: float) -> float:
 
 @cache
 def worker_name() -> str:
-    """Return what the manifest calls this process: host and process number."""
+    """Return the name of this process in the manifest: host and process id."""
     return f"{socket.gethostname()}/{os.getpid()}"
