@@ -32,6 +32,10 @@ PATIENCE = 3
 
 START_SECONDS = 120.0
 
+MAX_TRIES = 2
+MAX_TRIES_FROM_OUTSIDE = 3
+"""Tries at an image that ends its process, and at one whose processes were killed from outside."""
+
 MAX_IDLE_FAULTS = 3
 """After this many faults in a row without an image begun, the images are not the cause."""
 
@@ -45,25 +49,31 @@ class _Submitted:
     taken: int = 0
     """Number of images whose answers were taken."""
 
+    tries: int = 0
+    """How many processes have ended at the next image."""
+
     begun: int = -1
     """Number of images that were begun when this was last looked at, and the seconds for which it has not changed."""
     unchanged_seconds: float = 0.0
-
-    killed_at: int | None = None
-    """Image at which a fresh process was killed from outside."""
 
     @property
     def is_finished(self) -> bool:
         return self.taken == len(self.batch.operations)
 
+    def take(self, answer: Answer) -> Answer:
+        """Go on to the next image."""
+        self.taken += 1
+        self.tries = 0
+        return answer
+
 
 class Codec:
     """A codec process, and the batches that are shared with it. It belongs to one thread.
 
-    The process is started when it is first needed and after each fault. An image is blamed for a fault only in a fresh
-    process; in one that has answered for other images, these may be the cause, so the image is tried again. It is tried
-    once more if a fresh process was killed from outside: a machine that runs out of memory may kill any process. So a
-    bad image costs three processes at most, and costs other images nothing.
+    The process is started when it is first needed and after each fault. The image at which it ended is tried again in a
+    fresh one, because images before it may have been the cause; and once more if that was killed from outside, because
+    a machine that runs out of memory may kill any process. A timeout is not tried again. So a bad image costs three
+    processes at most, and costs other images nothing.
     """
 
     def __init__(self) -> None:
@@ -112,13 +122,13 @@ class Codec:
         process, submitted = self.start(), self._submitted[0]
         started = time.monotonic()
         fault = process.wait(submitted.orders)
-        answers, invalid = self._take_answers(process, submitted)
+        answers, invalid = self._take_answers(submitted)
         if not submitted.is_finished:
             fault = fault or invalid or _overdue(submitted, time.monotonic() - started)
         if fault:
             process.close()
             self._process = None
-            answers += self._blame(process, submitted, fault)
+            answers += self._blame(submitted, fault)
         if submitted.is_finished:
             self._submitted.popleft()
         return answers, submitted.is_finished
@@ -150,7 +160,7 @@ class Codec:
                     self.close()  # otherwise the next batch would get the answers for this one
             self.release(batch)
 
-    def _take_answers(self, process: ProcessHandle, submitted: _Submitted) -> tuple[list[Answer], Fault | None]:
+    def _take_answers(self, submitted: _Submitted) -> tuple[list[Answer], Fault | None]:
         """Return the answers that are there, and the fault if one of them requires another process."""
         answers: list[Answer] = []
         batch = submitted.batch
@@ -159,16 +169,14 @@ class Codec:
                 answer = read_answer(batch.operations[submitted.taken], *batch.answer(submitted.taken))
             except Exception:  # noqa: BLE001 - an image may have taken control of the process
                 return answers, Fault(ErrorCode.DECODE_CRASH, "the codec process answered nonsense")
-            if isinstance(answer, ImageError) and answer.code is ErrorCode.DECODE_MEMORY and process.answers:
+            if isinstance(answer, ImageError) and answer.code is ErrorCode.DECODE_MEMORY and not submitted.tries:
                 return answers, Fault(answer.code, answer.message)
-            answers.append(answer)
-            submitted.taken += 1
-            process.answers += 1
+            answers.append(submitted.take(answer))
             self._idle_faults = 0
         return answers, None
 
-    def _blame(self, process: ProcessHandle, submitted: _Submitted, fault: Fault) -> list[Answer]:
-        """Return the answer for the image that a process was at when it failed, if that image is to blame."""
+    def _blame(self, submitted: _Submitted, fault: Fault) -> list[Answer]:
+        """Return the answer for the image that a process was at when it failed, unless it is tried again."""
         if submitted.is_finished:
             return []
         if submitted.batch.head.begun <= submitted.taken:
@@ -177,14 +185,11 @@ class Codec:
                 self._idle_faults = 0
                 raise no_process(end_server() or fault.message)
             return []
-        if fault.code is not ErrorCode.DECODE_TIMEOUT:
-            if process.answers:
-                return []
-            if fault.from_outside and submitted.killed_at != submitted.taken:
-                submitted.killed_at = submitted.taken
-                return []
-        submitted.taken += 1
-        return [ImageError(fault.code, fault.message)]
+        submitted.tries += 1
+        tries = MAX_TRIES_FROM_OUTSIDE if fault.from_outside else MAX_TRIES
+        if fault.code is not ErrorCode.DECODE_TIMEOUT and submitted.tries < tries:
+            return []
+        return [submitted.take(ImageError(fault.code, fault.message))]
 
 
 def _overdue(submitted: _Submitted, seconds: float) -> Fault | None:

@@ -100,9 +100,6 @@ class ProcessHandle:
     """
 
     def __init__(self) -> None:
-        self.answers = 0
-        """Number of images that it has answered for."""
-
         try:
             self._channel, channel = socket.socketpair()
             self._lifeline, lifeline = socket.socketpair()

@@ -53,14 +53,11 @@ def serve(channel: socket.socket) -> None:
 def _work(batch: SharedBatch, limits: _Limits) -> None:
     orders = Orders.model_validate_json(batch.orders)
     for image in range(batch.head.done, batch.head.images):
-        failed = _answer(batch, image, orders, limits)
-        if failed is ErrorCode.DECODE_MEMORY:
-            # The images before it may have left too little memory: the worker tries it again in a fresh process.
-            os._exit(1)
+        _answer(batch, image, orders, limits)
 
 
-def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> ErrorCode | None:
-    """Do what the worker wants with one image and answer; return the error code if it failed."""
+def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> None:
+    """Do what the worker wants with one image, and answer."""
     operation, source = batch.source(image)
     memory = 0
 
@@ -84,8 +81,9 @@ def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> 
         failure = Failure(code=problem.code, message=message, facts=problem.facts)
         batch.finish(image, b"", FAILED + failure.model_dump_json().encode())
         problem.__traceback__ = None  # it would keep the picture in memory
-        return problem.code
-    return None
+        if problem.code is ErrorCode.DECODE_MEMORY:
+            # The images before it may have left too little memory: the worker tries it again in a fresh process.
+            os._exit(1)
 
 
 _TRANSFORMED = TypeAdapter(Transformed)

@@ -34,26 +34,22 @@ IN_FLIGHT_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
-class _Reading:
+class _Batch:
+    """A batch on its way; of its images, those that have an answer, and those that are being written or were."""
+
     planned: list[PlannedImage]
     size: int
-    batch: SharedBatch
-    images: Future[list[Image]]
-    is_retry: bool = False
-
-
-@dataclass(slots=True)
-class _Working:
-    images: list[Image]
-    size: int
-    batch: SharedBatch | None
+    memory: SharedBatch | None
+    reading: Future[list[Image]]
+    is_retry: bool
+    images: list[Image] = field(default_factory=list)
     answered: int = 0
     written: int = 0
-    since: float = field(default_factory=time.monotonic)
+    written_at: float = 0.0
 
     @property
     def is_submitted(self) -> bool:
-        return bool(self.batch and self.batch.operations)
+        return bool(self.memory and self.memory.operations)
 
     def answer(self, answers: list[Answer]) -> None:
         """Give answers to the next images that wait for one."""
@@ -67,9 +63,8 @@ class _Working:
 @dataclass(slots=True)
 class _Writing:
     rows: Future[list[ManifestRow]]
-    size: int = 0
-    batch: SharedBatch | None = None
-    """Memory that is free afterwards."""
+    finished: _Batch | None
+    """The batch that ends with these rows."""
 
 
 class Pipeline:
@@ -86,8 +81,8 @@ class Pipeline:
         self._codec = codec
         self._on_progress = on_progress
         self._orders = images.orders.model_dump_json().encode()
-        self._reading: deque[_Reading] = deque()
-        self._working: deque[_Working] = deque()
+        self._reading: deque[_Batch] = deque()
+        self._working: deque[_Batch] = deque()
         self._writing: deque[_Writing] = deque()
         self._readers = Readers(images.max_read_seconds)
         self._in_flight = 0
@@ -107,7 +102,7 @@ class Pipeline:
                     while following and self._has_room(following[1]):
                         self._reading.append(self._read(*following))
                         following = next(batches, None)
-                    if self._reading and self._reading[0].images.done() and len(self._working) < SUBMITTED:
+                    if self._reading and self._reading[0].reading.done() and len(self._working) < SUBMITTED:
                         self._submit()
                     elif self._working:
                         self._collect(writers)
@@ -142,64 +137,61 @@ class Pipeline:
         in_flight = len(self._reading) + len(self._working) + len(self._writing)
         return not in_flight or (len(self._reading) < READ_AHEAD and self._in_flight + size <= IN_FLIGHT_BYTES)
 
-    def _read(self, planned: list[PlannedImage], size: int, *, is_retry: bool = False) -> _Reading:
-        batch = self._codec.take_batch()
+    def _read(self, planned: list[PlannedImage], size: int, *, is_retry: bool = False) -> _Batch:
+        memory = self._codec.take_batch()
         self._in_flight += size
-        return _Reading(planned, size, batch, self._readers.start(self._read_batch, planned, batch), is_retry)
+        return _Batch(planned, size, memory, self._readers.start(self._read_batch, planned, memory), is_retry)
 
-    def _read_batch(self, planned: list[PlannedImage], batch: SharedBatch) -> list[Image]:
-        batch.reset(self._orders)
-        images = [self._images.read(image, batch) for image in planned if not self._ended]
+    def _read_batch(self, planned: list[PlannedImage], memory: SharedBatch) -> list[Image]:
+        memory.reset(self._orders)
+        images = [self._images.read(image, memory) for image in planned if not self._ended]
         for image in images:
             if image.operation is not None:
-                batch.add(image.operation, *image.source)
+                memory.add(image.operation, *image.source)
         return images
 
     def _submit(self) -> None:
         """Wait until the next batch is read, and hand it over.
 
-        If its read hangs, each of its images is read again by itself, and then has failed if that hangs, too. A read
-        that hangs may still write to its batch, so that memory is not used again.
+        If its read hangs, each of its images is read again by itself, and fails if that hangs, too. A read that hangs
+        may still write to its batch's memory, which is not used again.
         """
-        reading = self._reading.popleft()
+        batch = self._reading.popleft()
         try:
-            images = self._readers.result(reading.images)
+            batch.images = self._readers.result(batch.reading)
         except TimeoutError:
-            self._in_flight -= reading.size
-            if reading.is_retry:
-                self._working.append(_Working([self._images.hung(image) for image in reading.planned], 0, None))
-            else:
-                again = [self._read([image], 0, is_retry=True) for image in reading.planned]
+            if not batch.is_retry:
+                self._in_flight -= batch.size
+                again = [self._read([image], 0, is_retry=True) for image in batch.planned]
                 self._reading.extendleft(reversed(again))
-            return
-        if reading.batch.operations:
-            self._codec.submit(reading.batch, self._images.orders)
-        self._working.append(_Working(images, reading.size, reading.batch))
+                return
+            batch.images, batch.memory = [self._images.hung(image) for image in batch.planned], None
+        if batch.memory and batch.is_submitted:
+            self._codec.submit(batch.memory, self._images.orders)
+        batch.written_at = time.monotonic()
+        self._working.append(batch)
 
     def _collect(self, writers: ThreadPoolExecutor) -> None:
-        """Take answers for the oldest batch, and have its images written once all or a while's are there."""
-        working = self._working[0]
-        finished = True
-        if working.is_submitted:
+        """Take answers for the oldest batch; write what is answered once that is all or `BATCH_SECONDS` have passed."""
+        batch, finished = self._working[0], True
+        if batch.is_submitted:
             answers, finished = self._codec.collect()
-            working.answer(answers)
+            batch.answer(answers)
             if answers:
                 self._on_progress()
-        if not finished and (not working.answered or time.monotonic() - working.since < BATCH_SECONDS):
-            return
-        end = len(working.images) if finished else working.answered
-        if end > working.written:
-            rows = writers.submit(self._images.finish, working.images[working.written : end])
-            self._writing.append(_Writing(rows))
-            working.written, working.since = end, time.monotonic()
+        end = len(batch.images) if finished else batch.answered
+        if finished or (end > batch.written and time.monotonic() - batch.written_at >= BATCH_SECONDS):
+            rows = writers.submit(self._images.finish, batch.images[batch.written : end])
+            self._writing.append(_Writing(rows, batch if finished else None))
+            batch.written, batch.written_at = end, time.monotonic()
         if finished:
             self._working.popleft()
-            self._writing[-1].size, self._writing[-1].batch = working.size, working.batch
 
     def _written(self) -> list[ManifestRow]:
         writing = self._writing.popleft()
         rows = writing.rows.result()
-        self._in_flight -= writing.size
-        if writing.batch:
-            self._codec.release(writing.batch)
+        if writing.finished:
+            self._in_flight -= writing.finished.size
+            if writing.finished.memory:
+                self._codec.release(writing.finished.memory)
         return rows

@@ -19,7 +19,7 @@ GOOD = jpeg(picture())
 
 
 def transformed(codec, *images, orders=QUICK):
-    """What comes of images, their outputs copied."""
+    """The answers about images, their outputs copied."""
     return [
         dataclasses.replace(answer, data=bytes(answer.data)) if isinstance(answer, Transformed) else answer
         for answer in codec.run(Operation.TRANSFORM, orders, images)
@@ -30,6 +30,10 @@ def failure(codec, data, orders=QUICK):
     [error] = transformed(codec, data, orders=orders)
     assert isinstance(error, ImageError)
     return error
+
+
+def assert_made(codec, *images):
+    assert [answer.data for answer in transformed(codec, *images)] == [expected(data) for data in images]
 
 
 def expected(data=GOOD, recipe=SMALL):

@@ -12,19 +12,19 @@ from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.worker import codec_handle
 from darkroom.tasks.worker.codec import Codec
 from darkroom.tasks.worker.codec_handle import end_server, start_server
-from tests.tasks.worker.codec_runs import GOOD, codec_server, expected, pid_of_process, transformed
+from tests.tasks.worker.codec_runs import GOOD, assert_made, codec_server, expected, pid_of_process, transformed
 
 
 def test_a_process_that_is_killed_while_idle_is_replaced(codec):
     transformed(codec, GOOD)
     psutil.Process(pid_of_process()).kill()
-    assert [made.data for made in transformed(codec, GOOD, GOOD)] == [expected()] * 2
+    assert_made(codec, GOOD, GOOD)
 
 
 def test_a_server_that_has_ended_is_replaced(codec):
     transformed(codec, GOOD)
     codec_server().kill()
-    assert [made.data for made in transformed(codec, GOOD)] == [expected()]
+    assert_made(codec, GOOD)
 
 
 def test_a_codec_process_gets_no_credentials_and_loads_only_codecs(codec, monkeypatch):

@@ -13,15 +13,7 @@ from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.shared_batch import Operation
 from tests.poisoned import met, poison
 from tests.tasks.imaging.reference import encoded, picture
-from tests.tasks.worker.codec_runs import (
-    GOOD,
-    MB,
-    QUICK,
-    SMALL,
-    failure,
-    pid_of_process,
-    transformed,
-)
+from tests.tasks.worker.codec_runs import GOOD, MB, QUICK, SMALL, failure, pid_of_process, transformed
 
 
 @pytest.mark.parametrize("image_format", ["jpeg", "webp"])

@@ -26,14 +26,10 @@ def test_signals_to_all_processes_of_a_run_are_ignored(codec):
 def test_workers_load_no_codecs_and_codec_processes_nothing_else():
     code = "import sys, {}; print(*[name for name in {!r} if name in sys.modules])"
     codecs, others = ("cv2", "PIL", "simplejpeg"), ("prefect", "distributed", "dask", "pyarrow", "duckdb")
-    for imported, banned in (
-        ("darkroom.tasks.resize, darkroom.tasks.compare", codecs),
-        ("darkroom.tasks.worker.codec_server", others),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(imported, banned)], capture_output=True, text=True, check=True
-        )
-        assert done.stdout.strip() == "", imported
+    workers, server = "darkroom.tasks.resize, darkroom.tasks.compare", "darkroom.tasks.worker.codec_server"
+    for imported, banned in ((workers, codecs), (server, others)):
+        loaded = subprocess.check_output([sys.executable, "-c", code.format(imported, banned)], text=True)
+        assert loaded.strip() == "", imported
 
 
 @pytest.mark.parametrize("kind", ["spin", "sleep"])

@@ -1,5 +1,6 @@
 """Reading images, writing their outputs, filling their rows."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -12,7 +13,9 @@ from PIL import Image
 from darkroom.tasks.errors import ImageError
 from darkroom.tasks.resize import work_shard
 from darkroom.tasks.settings import Recipe
+from darkroom.tasks.storage import local as storage
 from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.worker.retries import TRIES
 from tests.poisoned import poison
 from tests.tasks.helpers import destination_in, journal_rows, plan_rows, prepare, unprivileged, write_image
 from tests.tasks.shards import shard_of, work
@@ -66,6 +69,47 @@ def test_denied_reads_and_writes_are_recorded(open_path, delays):
     assert (unwritten["source_width"], unwritten["status"]) == (40, "failed")
     assert unwritten["source_sha256"]
     assert delays == []
+
+
+def growing(path, times):
+    """Reading as it is while something appends to the file: for so many reads, and then no more."""
+    read_to_end, left = storage._read_to_end, iter(range(times))
+
+    def read_while_it_grows(descriptor, view):
+        size = read_to_end(descriptor, view)
+        if next(left, None) is not None:
+            with path.open("ab") as file:
+                file.write(b"\0")
+        return size
+
+    return read_while_it_grows
+
+
+@pytest.mark.parametrize(("times", "code"), [(TRIES - 1, None), (100, "source.changed")])
+def test_a_file_that_is_being_written_is_read_again(source, place, monkeypatch, delays, times, code):
+    write_image(source / "a.jpg")
+    monkeypatch.setattr(storage, "_read_to_end", growing(source / "a.jpg", times))
+    rows, _ = work(source, place)
+    assert (rows["a.jpg"]["error_code"], rows["a.jpg"]["attempts"], len(delays)) == (code, 1, TRIES - 1)
+    if not code:
+        assert rows["a.jpg"]["source_size"] == (source / "a.jpg").stat().st_size
+
+
+def test_a_write_is_retried(source, place, monkeypatch, delays):
+    # Only a failing disk would do this; here its error is made up.
+    write_image(source / "a.jpg")
+    failures = iter([OSError(errno.EIO, ""), OSError(errno.EIO, "")])
+    replace_file = storage.replace_file
+
+    def fail_twice(*arguments):
+        for failure in failures:
+            raise failure
+        replace_file(*arguments)
+
+    monkeypatch.setattr(storage, "replace_file", fail_twice)
+    rows, _ = work(source, place)
+    assert rows["a.jpg"]["status"] == "ok"
+    assert len(delays) == 2
 
 
 @pytest.mark.parametrize("image_format", ["jpeg", "png", "webp"])

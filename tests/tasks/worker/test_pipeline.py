@@ -83,7 +83,7 @@ def test_a_read_that_hung_and_goes_on_changes_no_other_image(source, place, monk
 
     def submit_late(codec, batch, orders):
         submitted.append(batch)
-        if len(submitted) == IMAGES:  # of the first batch, seven one by one; what follows is being read
+        if len(submitted) == IMAGES:  # seven of the first batch by themselves; the next batch is being read
             goes_on.set()
             assert ended.wait(60)
         submit(codec, batch, orders)
@@ -97,17 +97,9 @@ def test_a_read_that_hung_and_goes_on_changes_no_other_image(source, place, monk
         assert (place.images / path).read_bytes() == made.data
 
 
-def test_an_image_larger_than_the_limit_in_flight_is_worked_alone(source, place, monkeypatch):
-    monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", 1)
-    for number in range(4):
-        write_image(source / f"{number}.jpg", seed=number)
-    rows, _ = work(source, place)
-    assert [row["status"] for row in rows.values()] == ["ok"] * 4
-
-
 @pytest.fixture
 def parts(monkeypatch):
-    """How many images were handed on at a time."""
+    """How many images were written at a time."""
     sizes = []
     finish = Images.finish
     monkeypatch.setattr(Images, "finish", lambda self, items: sizes.append(len(items)) or finish(self, items))
