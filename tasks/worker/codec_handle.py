@@ -65,6 +65,7 @@ class ServerHandle:
             except OSError as error:
                 self._requests.close()
                 raise no_process(str(error)) from error
+        self.pid = self._process.pid
 
     def fork(self, channel: socket.socket, lifeline: socket.socket) -> None:
         """Request a codec process with these ends of its sockets; raise `OSError` if the server has ended."""
