@@ -39,7 +39,7 @@ from darkroom.tasks.resize import resize_shard
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
 from darkroom.tasks.storage.locations import absolute, open_source
 from darkroom.tasks.storage.store_errors import writing
-from darkroom.tasks.worker.codec import start_server
+from darkroom.tasks.worker.codec_handle import start_server
 
 EARLY_STOP_IMAGES = 200
 """When so many images have failed and none has come out, something else is wrong than the images."""

@@ -7,17 +7,16 @@ import io
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from darkroom.tasks.dataset.journal import Row
 from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.rows import PlannedOutput, to_table
 from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging import Inspected
@@ -79,21 +78,21 @@ def check_shard(shard: ShardRef) -> VerifyResult:
     codec.start()  # it imports its libraries meanwhile
     started = time.monotonic()
     workspace = shard.workspace
-    rows = read_shard(workspace, shard.number)
-    findings = list(_check_all(codec, workspace, shard, rows))
+    planned = read_shard(workspace, shard.number, PlannedOutput)
+    findings = list(_check_all(codec, workspace, shard, planned))
     _write(workspace, shard, findings)
-    size = sum(row["output_bytes"] for row in rows)
-    return VerifyResult(shard.number, len(rows), len(findings), size, time.monotonic() - started)
+    size = sum(output.output_bytes for output in planned)
+    return VerifyResult(shard.number, len(planned), len(findings), size, time.monotonic() - started)
 
 
-def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, rows: list[Row]) -> Iterator[Finding]:
+def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, planned: list[PlannedOutput]) -> Iterator[Finding]:
     """Yield what is found, and say every now and then how far the shard is."""
-    starts = range(0, len(rows), AHEAD)
+    starts = range(0, len(planned), AHEAD)
     failed = 0
     told_at = 0.0
     with ThreadPoolExecutor(READERS, "verify") as readers:
         try:
-            read = (readers.map(partial(read_output, workspace.store), rows[first : first + AHEAD]) for first in starts)
+            read = (readers.map(partial(read_output, workspace.store), planned[at : at + AHEAD]) for at in starts)
             for done, output in enumerate(chain.from_iterable(read), 1):
                 if finding := compare(codec, output):
                     failed += 1
@@ -109,31 +108,31 @@ def _write(workspace: Workspace, shard: ShardRef, findings: list[Finding]) -> No
     if not findings:
         return
     part = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([asdict(finding) for finding in findings], FINDINGS_SCHEMA), part)
+    pq.write_table(to_table(findings, FINDINGS_SCHEMA), part)
     with writing(workspace.store.location):
         workspace.store.put(f"{workspace.journal}/{shard.number:06d}.parquet", part.getbuffer(), durable=True)
 
 
-def read_output(store: Store, row: Row) -> tuple[Row, memoryview | Exception]:
-    """Read an output; return its row of the manifest and its bytes, or why they could not be read."""
+def read_output(store: Store, planned: PlannedOutput) -> tuple[PlannedOutput, memoryview | Exception]:
+    """Read an output; return what is planned and its bytes, or why they could not be read."""
     try:
-        return row, with_retries(store.get, row["file_name"]).data
+        return planned, with_retries(store.get, planned.file_name).data
     except Exception as error:  # noqa: BLE001 - whatever it is, it is no proof of damage, and not the shard's end
-        return row, error
+        return planned, error
 
 
-def compare(codec: Codec, output: tuple[Row, memoryview | Exception]) -> Finding | None:
+def compare(codec: Codec, output: tuple[PlannedOutput, memoryview | Exception]) -> Finding | None:
     """Return what is wrong with an output that was read; None if it is as its row of the manifest says.
 
     What could not be read, for whatever reason, is `unreadable` and not `damaged`: it may be whole.
     """
-    row, data = output
-    found = partial(Finding, file_name=row["file_name"], source_path=row["source_path"])
+    planned, data = output
+    found = partial(Finding, file_name=planned.file_name, source_path=planned.source_path)
     if isinstance(data, NotFound):
         return found(FindingKind.MISSING, detail="there is no such file", present=False)
     if isinstance(data, Exception):
         return found(FindingKind.UNREADABLE, detail=_why_unreadable(data))
-    problem = _problem(codec, data, row)
+    problem = _problem(codec, data, planned)
     if isinstance(problem, ImageError):
         return found(FindingKind.UNREADABLE, detail=problem.message)
     return found(FindingKind.DAMAGED, detail=problem) if problem else None
@@ -145,14 +144,14 @@ def _why_unreadable(error: Exception) -> str:
     return "there was not enough memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
 
 
-def _problem(codec: Codec, data: memoryview, row: Row) -> str | ImageError:
+def _problem(codec: Codec, data: memoryview, planned: PlannedOutput) -> str | ImageError:
     """Say in what an output's bytes are not what the manifest says; nothing if they are.
 
     No decoder sees bytes that are not those that were written. An `ImageError` is no proof of damage.
     """
-    if len(data) != row["output_bytes"]:
-        return f"{len(data):,} bytes instead of {row['output_bytes']:,}"
-    if hashlib.sha256(data).hexdigest() != row["output_sha256"]:
+    if len(data) != planned.output_bytes:
+        return f"{len(data):,} bytes instead of {planned.output_bytes:,}"
+    if hashlib.sha256(data).hexdigest() != planned.output_sha256:
         [described] = codec.run(Operation.DESCRIBE, ORDERS, [data])
         return f"other bytes than were written: {described if isinstance(described, str) else 'no image'}"
     [image] = codec.run(Operation.INSPECT, ORDERS, [data])
@@ -161,7 +160,7 @@ def _problem(codec: Codec, data: memoryview, row: Row) -> str | ImageError:
             return image
         return f"the bytes that were written are no image: {image.message}"
     assert isinstance(image, Inspected)  # noqa: S101 - what the codec process was asked for
-    wanted = Inspected(row["format"], row["width"], row["height"], row["channels"])
+    wanted = Inspected(planned.format, planned.width, planned.height, planned.channels)
     return "" if image == wanted else f"{_say(image)}, where the manifest says {_say(wanted)}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,15 @@ from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.integrity import damage, find_damage, sealed_writer
 from darkroom.tasks.dataset.layout import MANIFEST, Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
-from darkroom.tasks.moved import FORMER_TYPE, find_moved
+from darkroom.tasks.moved import find_moved
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, Version, local_if_there
 from darkroom.tasks.storage.store_errors import NotFound, reading
+
+R = TypeVar("R")
 
 BYTES_PER_SECOND = 25_000_000
 """Source bytes that a worker process gets through in a second: 7 s for 352 camera JPEGs of 2.2 MB on two
@@ -39,22 +42,7 @@ its worker shouldn't be worth a coffee break."""
 SHARDS_PER_WORKER = 4
 MAX_SHARDS = 2_000
 
-PLAN_SCHEMA = pa.schema(
-    [
-        pa.field("source_path", pa.string(), nullable=False),
-        pa.field("source_size", pa.int64()),
-        pa.field("source_mtime", pa.timestamp("us", tz="UTC")),
-        pa.field("source_etag", pa.string()),
-        pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("known_sha256", pa.string()),
-        pa.field("has_output", pa.bool_(), nullable=False),
-        pa.field("former", FORMER_TYPE),
-        pa.field("reason", pa.string(), nullable=False),
-    ]
-)
-"""`known_sha256`: the image need not be processed if its bytes still hash to this. `has_output`: there is
-one, made by the same recipe of former bytes. `former`: the image that it was under another name, if its bytes are the
-same. `attempts`: how often it was tried before."""
+PLAN_SCHEMA = arrow_schema(PlannedImage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +235,8 @@ def _sizes(table: pa.Table, size: str) -> np.ndarray:
     return sizes
 
 
-def read_shard(workspace: Workspace, number: int) -> list[dict[str, Any]]:
-    """Return the planned images of one shard.
+def read_shard(workspace: Workspace, number: int, kind: type[R]) -> list[R]:
+    """Return the rows of one shard: `PlannedImage` of a run's plan, `PlannedOutput` of a verification's.
 
     Raises:
         DamagedError: the plan is damaged.
@@ -260,10 +248,9 @@ def read_shard(workspace: Workspace, number: int) -> list[dict[str, Any]]:
             if reason:
                 raise DamagedError(store.where(plan), reason, _NEXT_PLAN)
             with pq.ParquetFile(file, page_checksum_verification=True) as table:
-                rows: list[dict[str, Any]] = table.read_row_group(number).to_pylist()
+                return from_table(kind, table.read_row_group(number))
     except (pa.ArrowException, OSError, NotFound) as error:
         raise DamagedError(store.where(plan), str(error), _NEXT_PLAN) from error
-    return rows
 
 
 _NEXT_PLAN = "The next run makes a new plan."

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from darkroom.tasks.dataset.journal import Journal, Row, finished_paths, whole_parts
+from darkroom.tasks.dataset.journal import Journal, finished_paths, whole_parts
 from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
 from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
 from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
 from darkroom.tasks.plan import read_shard
@@ -87,14 +88,14 @@ def work_shard(shard: ShardRef) -> ShardResult:
             "Install the same requirements.lock everywhere."
         )
     done = finished_paths(workspace.store, whole_parts(workspace.store, workspace.journal_parts(shard.number)))
-    planned = read_shard(workspace, shard.number)
-    rows = [row for row in planned if row["source_path"] not in done]
+    planned = read_shard(workspace, shard.number, PlannedImage)
+    left = [image for image in planned if image.source_path not in done]
     journal = Journal(workspace, shard.number, shard.new_attempt(), sync=job.rules.sync_outputs)
-    tally = _Tally(shard, len(planned) - len(rows))
+    tally = _Tally(shard, len(planned) - len(left))
     images = Images(job, shard.number, _memory_share(), workspace.is_open)
     pipeline = Pipeline(images, codec, tally.report_progress)
     try:
-        for row in pipeline.run(rows):
+        for row in pipeline.run(left):
             journal.add(row)
             tally.add(row)
             if tally.unwritable >= UNWRITABLE_IMAGES:
@@ -105,14 +106,14 @@ def work_shard(shard: ShardRef) -> ShardResult:
     return tally.result()
 
 
-def _check_writable(workspace: Workspace, row: Row) -> None:
+def _check_writable(workspace: Workspace, row: ManifestRow) -> None:
     """Make sure that it is a few outputs that can't be written, and not the destination.
 
     Raises:
         DestinationError: it is the destination.
     """
     location, probe = workspace.store.location, f"{workspace.path}/probe-{worker_name().replace('/', '-')}"
-    if row["error_code"] == ErrorCode.WRITE_NO_SPACE:
+    if row.error_code == ErrorCode.WRITE_NO_SPACE:
         raise DestinationError(location, "no space is left on the device")
     with writing(location):
         workspace.store.put(probe, b"")
@@ -146,13 +147,13 @@ class _Tally:
         self.unwritable = 0
         """Images in a row whose outputs could not be written."""
 
-    def add(self, row: Row) -> None:
-        self._status[row["status"]] += 1
-        self.unwritable = self.unwritable + 1 if row.get("error_code") in _UNWRITABLE else 0
-        if row["status"] == "failed":
-            self._codes[row["error_code"]] += 1
-        self._source_bytes += row["source_size"] or 0
-        self._output_bytes += row.get("output_bytes") or 0
+    def add(self, row: ManifestRow) -> None:
+        self._status[row.status] += 1
+        self.unwritable = self.unwritable + 1 if row.error_code in _UNWRITABLE else 0
+        if row.error_code:
+            self._codes[row.error_code] += 1
+        self._source_bytes += row.source_size or 0
+        self._output_bytes += row.output_bytes or 0
         self.report_progress()
 
     def report_progress(self) -> None:

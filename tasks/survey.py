@@ -9,20 +9,13 @@ import pyarrow as pa
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import MANIFEST, Destination, Workspace
-from darkroom.tasks.dataset.manifest import SCHEMA, ManifestInfo, read_info
+from darkroom.tasks.dataset.manifest import ManifestInfo, read_info
+from darkroom.tasks.dataset.rows import PlannedOutput, arrow_schema
 from darkroom.tasks.discover import survey_outputs
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.plan import Shard, below, cut_shards
 from darkroom.tasks.preflight import check_manifest
 from darkroom.tasks.storage.local_files import TEMPORARY_PREFIX
-
-REREAD_SCHEMA = pa.schema(
-    [
-        SCHEMA.field(name)
-        for name in "source_path file_name format width height channels output_bytes output_sha256".split()  # noqa: SIM905
-    ]
-)
-"""What is read again, and what it is to be compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,7 @@ def survey(workspace: Workspace, sample: float, workers: int) -> Survey:
         store.put_file(f"{workspace.journal}/listed.parquet", found)
         [(outputs,)] = db.execute("SELECT count(*) FROM compared WHERE status = 'ok'").fetchall()
         _choose(db, sample, workspace.run_id)
-        shards = tuple(cut_shards(db, plan, REREAD_SCHEMA, "output_bytes", workers))
+        shards = tuple(cut_shards(db, plan, arrow_schema(PlannedOutput), "output_bytes", workers))
         if shards:
             store.put_file(workspace.plan, plan)
     return Survey(shards, outputs)

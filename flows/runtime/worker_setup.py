@@ -2,7 +2,7 @@
 
 import signal
 
-from darkroom.tasks.worker.codec import start_server
+from darkroom.tasks.worker.codec_handle import start_server
 
 # Beside the imports below: it has imports of its own. Workers that are forked from this process share it.
 start_server()

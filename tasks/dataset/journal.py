@@ -9,22 +9,18 @@ from __future__ import annotations
 import io
 import time
 from contextlib import suppress
-from typing import Any, TypeAlias
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset.integrity import find_damage, sealed_writer
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.rows import ManifestRow, to_table
 from darkroom.tasks.storage.store import Store
 from darkroom.tasks.storage.store_errors import NotFound, writing
 
 FLUSH_SECONDS = 5.0
 """A part is written this often, so that this is about how much work a kill can cost a shard."""
-
-Row: TypeAlias = dict[str, Any]
-"""One row of `darkroom.tasks.dataset.manifest.SCHEMA`; columns that are left out are null."""
 
 
 class Journal:
@@ -42,10 +38,10 @@ class Journal:
         self._sync = sync
         self._stem = f"{workspace.journal}/{shard:06d}-{attempt}"
         self._parts = 0
-        self._rows: list[Row] = []
+        self._rows: list[ManifestRow] = []
         self._flushed_at = time.monotonic()
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ManifestRow) -> None:
         """Add a finished image, and write a part if one is due."""
         self._rows.append(row)
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
@@ -62,7 +58,7 @@ class Journal:
             return
         part = io.BytesIO()
         with sealed_writer(part, SCHEMA) as writer:
-            writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+            writer.write_table(to_table(self._rows, SCHEMA))
         with writing(self._store.location):
             if self._sync:
                 self._store.flush()

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.tasks.dataset.integrity import check_whole, damage, sealed_writer
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Destination
+from darkroom.tasks.dataset.rows import ManifestRow, arrow_schema
 from darkroom.tasks.errors import DamagedError, DarkroomError
 from darkroom.tasks.settings import Job, Recipe
 from darkroom.tasks.storage.store import Store, unused_name
@@ -25,52 +26,8 @@ ROW_GROUP_ROWS = 122_880
 OUTPUT_KEPT = "output_kept"
 """A warning, in run files: the failure may pass, so that the manifest still has the image's former row and output."""
 
-_TIME = pa.timestamp("us", tz="UTC")
-
-SCHEMA = pa.schema(
-    [
-        pa.field("source_path", pa.string(), nullable=False),
-        pa.field("source_size", pa.int64()),
-        pa.field("source_mtime", _TIME),
-        pa.field("source_etag", pa.string()),
-        pa.field("source_sha256", pa.string()),
-        pa.field("source_format", pa.string()),
-        pa.field("source_mode", pa.string()),
-        pa.field("source_width", pa.int32()),
-        pa.field("source_height", pa.int32()),
-        pa.field("orientation", pa.int8()),
-        pa.field("frames", pa.int32()),
-        pa.field("file_name", pa.string()),
-        pa.field("format", pa.string()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("channels", pa.int8()),
-        pa.field("output_bytes", pa.int64()),
-        pa.field("output_sha256", pa.string()),
-        pa.field("scale_x", pa.float64()),
-        pa.field("scale_y", pa.float64()),
-        pa.field("offset_x", pa.float64()),
-        pa.field("offset_y", pa.float64()),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("error_code", pa.string()),
-        pa.field("error_stage", pa.string()),
-        pa.field("error_message", pa.string()),
-        pa.field("warnings", pa.list_(pa.string())),
-        pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("read_ms", pa.float32()),
-        pa.field("decode_ms", pa.float32()),
-        pa.field("resize_ms", pa.float32()),
-        pa.field("encode_ms", pa.float32()),
-        pa.field("write_ms", pa.float32()),
-        pa.field("run_id", pa.string(), nullable=False),
-        pa.field("shard", pa.int32(), nullable=False),
-        pa.field("worker", pa.string(), nullable=False),
-        pa.field("recipe_id", pa.string(), nullable=False),
-        pa.field("processed_at", _TIME, nullable=False),
-    ]
-)
-"""One row per source image. `status` is `ok` or `failed`; in journals and run files also `unchanged`,
-for an image whose file was touched but holds the same bytes as before."""
+SCHEMA = arrow_schema(ManifestRow)
+"""One row per source image, sorted by `source_path`."""
 
 _LOW_CARDINALITY = [
     "source_format",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from darkroom.tasks.dataset.integrity import sealed_writer
 from darkroom.tasks.errors import DarkroomError
@@ -17,6 +17,8 @@ from darkroom.tasks.errors import DarkroomError
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+T = TypeVar("T")
 
 Connection: TypeAlias = "duckdb.DuckDBPyConnection"
 
@@ -85,6 +87,11 @@ def rows(connection: Connection, query: str) -> list[dict[str, Any]]:
     result = connection.execute(query)
     names = [column[0] for column in result.description or []]
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def records(connection: Connection, query: str, kind: type[T]) -> list[T]:
+    """Return a query's result, which must be small, as dataclasses with a field for each column."""
+    return [kind(**row) for row in rows(connection, query)]
 
 
 def copy_sealed(connection: Connection, query: str, path: Path) -> None:

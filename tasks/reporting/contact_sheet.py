@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.journal import Row
 from darkroom.tasks.dataset.layout import RUNS, Workspace
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
@@ -72,6 +71,25 @@ class ContactSheets:
     failed: ContactSheet | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An image of the run file that was made; sizes in pixels of the output."""
+
+    source_path: str
+    file_name: str
+    width: int
+    height: int
+    output_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """An image of the run file that failed."""
+
+    source_path: str
+    error_code: str
+
+
 def make_contact_sheets(workspace: Workspace, job: Job) -> ContactSheets:
     """Draw a sample of a published run's outputs, spread over their paths, and one of what failed.
 
@@ -112,73 +130,73 @@ _SAMPLE_SQL = """
 """
 
 
-def _sample(db: sql.Connection) -> list[Row]:
+def _sample(db: sql.Connection) -> list[_Made]:
     """Return at most `OUTPUTS_SHOWN` images that were made, equally far from each other in the order of paths."""
-    [made] = sql.rows(
-        db, "SELECT count(*) AS images, avg(width::BIGINT * height) AS pixels FROM run WHERE status = 'ok'"
-    )
-    images = made["images"]
+    [(images, pixels)] = db.execute(
+        "SELECT count(*), avg(width::BIGINT * height) FROM run WHERE status = 'ok'"
+    ).fetchall()
     if not images:
         return []
-    count = min(images, OUTPUTS_SHOWN, max(1, int(MAX_PIXELS / made["pixels"])))
+    count = min(images, OUTPUTS_SHOWN, max(1, int(MAX_PIXELS / pixels)))
     ranks = ", ".join(str((2 * number + 1) * images // (2 * count)) for number in range(count))
-    return sql.rows(db, _SAMPLE_SQL.format(ranks=ranks))
+    return sql.records(db, _SAMPLE_SQL.format(ranks=ranks), _Made)
 
 
-def _sample_of_failures(db: sql.Connection) -> list[Row]:
+def _sample_of_failures(db: sql.Connection) -> list[_Failed]:
     """Return failed images, with as many different codes among them as can be."""
-    return sql.rows(
+    return sql.records(
         db,
         "SELECT source_path, error_code FROM ("
         "SELECT source_path, error_code, row_number() OVER (PARTITION BY error_code ORDER BY file_row_number) AS rank "
         f"FROM run WHERE status = 'failed' ORDER BY rank, error_code LIMIT {FAILURES_SHOWN}"
         ") ORDER BY error_code, source_path",
+        _Failed,
     )
 
 
-def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence[Row]) -> list[Tile]:
+def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence[_Made]) -> list[Tile]:
     recipe = Recipe(background=job.recipe.background)
     orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=SIDE)
     decoded = 0
     tiles = []
     for image in images:
-        pixels = image["width"] * image["height"]
+        pixels = image.width * image.height
         if pixels <= MAX_PIXELS and decoded + pixels <= 2 * MAX_PIXELS:
             decoded += pixels
             tiles.append(_output_tile(codec, orders, workspace.store, image))
         else:
-            tiles.append(Tile(caption=image["source_path"], alarm="too large to show here"))
+            tiles.append(Tile(caption=image.source_path, alarm="too large to show here"))
     return tiles
 
 
-def _output_tile(codec: Codec, orders: Orders, outputs: Store, image: Row) -> Tile:
+def _output_tile(codec: Codec, orders: Orders, outputs: Store, image: _Made) -> Tile:
     try:
-        data = outputs.get(image["file_name"], max_bytes=MAX_OUTPUT_BYTES).data
+        data = outputs.get(image.file_name, max_bytes=MAX_OUTPUT_BYTES).data
     except StorageError as error:
         wrong = "missing" if isinstance(error, NotFound) else "can't be read"
-        return Tile(caption=image["source_path"], alarm=wrong)
-    if hashlib.sha256(data).hexdigest() == image["output_sha256"]:
+        return Tile(caption=image.source_path, alarm=wrong)
+    if hashlib.sha256(data).hexdigest() == image.output_sha256:
         [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
         if isinstance(shown, Tile):
-            return shown.model_copy(update={"caption": image["source_path"]})
-    return Tile(caption=image["source_path"], alarm="damaged")
+            return shown.model_copy(update={"caption": image.source_path})
+    return Tile(caption=image.source_path, alarm="damaged")
 
 
-def _failure_tiles(codec: Codec, job: Job, images: Sequence[Row]) -> list[Tile]:
+def _failure_tiles(codec: Codec, job: Job, images: Sequence[_Failed]) -> list[Tile]:
     source = open_source(job.source, follow_symlinks=job.rules.follow_symlinks)
     deadline = time.monotonic() + PREVIEWS_SECONDS
     tiles = []
     for image in images:
         seconds = min(PREVIEW_SECONDS, deadline - time.monotonic())
-        shown = _preview(codec, source, image, seconds) if image["error_code"] in PREVIEWED and seconds > 0 else Tile()
-        tiles.append(shown.model_copy(update={"caption": image["source_path"], "alarm": image["error_code"]}))
+        shown = _preview(codec, source, image, seconds) if image.error_code in PREVIEWED and seconds > 0 else Tile()
+        tiles.append(shown.model_copy(update={"caption": image.source_path, "alarm": image.error_code}))
     return tiles
 
 
-def _preview(codec: Codec, source: Store, image: Row, seconds: float) -> Tile:
+def _preview(codec: Codec, source: Store, image: _Failed, seconds: float) -> Tile:
     """Return what can still be seen of a broken image, if that is more than one colour, as what a decoder fills in."""
     try:
-        data = source.get(image["source_path"], max_bytes=MAX_SOURCE_BYTES).data
+        data = source.get(image.source_path, max_bytes=MAX_SOURCE_BYTES).data
     except StorageError:
         return Tile()
     orders = Orders(max_pixels=MAX_PREVIEWED_PIXELS, max_image_seconds=seconds, memory=PREVIEW_BYTES, side=SIDE)

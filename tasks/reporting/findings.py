@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 import pyarrow as pa
+
+from darkroom.tasks.dataset.rows import arrow_schema
 
 
 class FindingKind(StrEnum):
@@ -27,24 +30,18 @@ class FindingKind(StrEnum):
     """The manifest doesn't name the file."""
 
 
-FINDINGS_SCHEMA = pa.schema(
-    [
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("file_name", pa.string()),
-        pa.field("source_path", pa.string()),
-        pa.field("detail", pa.string(), nullable=False),
-        pa.field("present", pa.bool_(), nullable=False),
-    ]
-)
-"""`file_name` as in the manifest; `present` says that a file of that name was there."""
-
-
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row of `FINDINGS_SCHEMA`."""
+    """One thing that is not as the manifest says."""
 
-    kind: FindingKind
+    kind: Annotated[FindingKind, pa.string()]
     file_name: str | None
+    """As in the manifest."""
+
     source_path: str | None
     detail: str
     present: bool = True
+    """Whether there was a file of that name."""
+
+
+FINDINGS_SCHEMA = arrow_schema(Finding)

@@ -1,4 +1,4 @@
-"""Trying storage again while what it raises may pass."""
+"""Retries of storage operations, with exponential backoff and jitter."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a storage function again while what it raises may pass, with exponential backoff and jitter."""
+    """Call a storage function, and again while its error is transient; raise the error of the last try."""
     for tried in range(1, TRIES):
         try:
             return action(*args, **kwargs)

@@ -1,6 +1,8 @@
 import pytest
 
-from darkroom.tasks.worker.codec import Codec, end_server, thread_codec
+from darkroom.tasks.worker import retries
+from darkroom.tasks.worker.codec import Codec, thread_codec
+from darkroom.tasks.worker.codec_handle import end_server
 from tests.poisoned import poisoned_environment
 
 
@@ -15,6 +17,14 @@ def log(tmp_path, monkeypatch):
     yield path
     thread_codec().close()
     end_server()
+
+
+@pytest.fixture
+def delays(monkeypatch):
+    """The delays in seconds between tries; none of them passes."""
+    waited = []
+    monkeypatch.setattr(retries.time, "sleep", waited.append)
+    return waited
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from PIL import Image
 from darkroom.tasks.dataset.integrity import sealed_writer
 from darkroom.tasks.dataset.journal import Journal
 from darkroom.tasks.dataset.manifest import run_file
+from darkroom.tasks.dataset.rows import ManifestRow
 from darkroom.tasks.discover import LISTING_SCHEMA, Listing, discover
 from darkroom.tasks.plan import make_plan
 from darkroom.tasks.publish import publish
@@ -129,7 +130,7 @@ def open_workspace(place, job):
 def write_journal(workspace, rows, *, shard=0, attempt="001-1-1"):
     journal = Journal(workspace, shard, attempt)
     for each in rows:
-        journal.add(each)
+        journal.add(ManifestRow(**each))
     journal.flush()
 
 

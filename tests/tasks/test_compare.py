@@ -21,7 +21,7 @@ from darkroom.tasks.reporting.status import read_status
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.storage import local as storage
 from darkroom.tasks.survey import check_settled
-from darkroom.tasks.worker import codec, retries
+from darkroom.tasks.worker import codec
 from darkroom.tasks.worker.retries import TRIES
 from darkroom.tasks.worker.shared_batch import Operation
 from tests.places import destination_at, disk
@@ -35,14 +35,6 @@ from tests.tasks.helpers import (
     write_output,
 )
 from tests.tasks.verifying import begin, flip, kinds, make, put_manifest, read_again, ref, verify
-
-
-@pytest.fixture
-def delays(monkeypatch):
-    """The seconds that were waited between tries; none of them is."""
-    waited = []
-    monkeypatch.setattr(retries.time, "sleep", waited.append)
-    return waited
 
 
 @pytest.mark.parametrize(
@@ -203,7 +195,7 @@ def test_what_cannot_be_read_is_not_called_damaged(nine, monkeypatch, error, det
 
 @pytest.mark.parametrize("code", [ErrorCode.DECODE_MEMORY, ErrorCode.DECODE_TIMEOUT])
 def test_a_decoder_without_memory_or_time_proves_no_damage(nine, monkeypatch, code):
-    monkeypatch.setattr(codec, "_read_answer", lambda *_: ImageError(code, "x"))
+    monkeypatch.setattr(codec, "read_answer", lambda *_: ImageError(code, "x"))
     assert verify(nine)[1] == {f"{number}.jpg": ("unreadable", "x") for number in range(9)}
 
 

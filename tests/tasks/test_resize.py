@@ -12,7 +12,7 @@ from darkroom.tasks.rebuild import rebuild_manifest
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.resize import ShardResult, work_shard
 from darkroom.tasks.settings import Rules
-from darkroom.tasks.worker import codec, pipeline
+from darkroom.tasks.worker import codec_handle, pipeline
 from darkroom.tasks.worker.codec import Codec
 from tests.places import disk
 from tests.poisoned import poison
@@ -198,8 +198,8 @@ def test_the_next_shard_has_the_same_codec_process(source, place, monkeypatch):
         write_image(source / f"{number}.jpg", seed=number)
     many_shards(monkeypatch)
     started = []
-    fork = codec._fork
-    monkeypatch.setattr(codec, "_fork", lambda *sockets: started.append(sockets) or fork(*sockets))
+    fork = codec_handle.fork
+    monkeypatch.setattr(codec_handle, "fork", lambda *sockets: started.append(sockets) or fork(*sockets))
     _, results = work(source, place, workers=2)
     assert len(results) > 3
     assert len(started) == 1

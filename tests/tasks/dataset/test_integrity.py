@@ -17,6 +17,7 @@ from darkroom.tasks.dataset import integrity
 from darkroom.tasks.dataset.integrity import SEAL, find_damage, sealed_writer
 from darkroom.tasks.dataset.layout import MANIFEST
 from darkroom.tasks.dataset.manifest import read_info, read_record
+from darkroom.tasks.dataset.rows import PlannedImage
 from darkroom.tasks.errors import DamagedError, SettingsError
 from darkroom.tasks.plan import make_plan, read_shard
 from darkroom.tasks.preflight import check_manifest
@@ -166,7 +167,7 @@ def test_a_damaged_plan_is_worked_by_nobody(place):
     plan = make_plan(workspace, make_job(place), listing, workers=2)
     assert len(plan.shards) > 1
     data = disk(workspace, "plan").read_bytes()
-    shards = [read_shard(workspace, shard.number) for shard in plan.shards]
+    shards = [read_shard(workspace, shard.number, PlannedImage) for shard in plan.shards]
     read_at = disk(workspace, "plan").stat()
     for bit in sample_of_bits(data, 150):
         disk(workspace, "plan").write_bytes(flipped(data, bit))
@@ -174,11 +175,11 @@ def test_a_damaged_plan_is_worked_by_nobody(place):
         os.utime(disk(workspace, "plan"), ns=(read_at.st_atime_ns, read_at.st_mtime_ns))
         for number, rows in enumerate(shards):
             with suppress(DamagedError):
-                assert read_shard(workspace, number) == rows
+                assert read_shard(workspace, number, PlannedImage) == rows
         plan_module._damage_once.cache_clear()
         for number in range(len(shards)):
             with pytest.raises(DamagedError, match=r"plan\.parquet is damaged .*next run makes a new plan"):
-                read_shard(workspace, number)
+                read_shard(workspace, number, PlannedImage)
 
 
 def test_images_of_a_damaged_journal_part_are_made_again_by_the_next_attempt(source, place):

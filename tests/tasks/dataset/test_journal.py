@@ -9,6 +9,7 @@ import pytest
 from darkroom.tasks.dataset import journal as journal_module
 from darkroom.tasks.dataset.journal import FLUSH_SECONDS, Journal, finished_paths
 from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.rows import ManifestRow
 from darkroom.tasks.errors import DestinationError
 from darkroom.tasks.storage import local
 from tests.places import disk
@@ -40,12 +41,12 @@ def test_columns_that_are_left_out_are_null(workspace):
 
 def test_a_part_is_written_when_it_is_time_to(workspace, monkeypatch):
     journal = Journal(workspace, 3, "001-9-9")
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     assert workspace.journal_parts() == []
     monkeypatch.setattr(journal_module, "FLUSH_SECONDS", 0.0)
-    journal.add(row("b.jpg"))
+    journal.add(ManifestRow(**row("b.jpg")))
     assert finished(workspace, 3) == {"a.jpg", "b.jpg"}
-    journal.add(row("c.jpg"))
+    journal.add(ManifestRow(**row("c.jpg")))
     assert [path.name for path in parts_of(workspace, 3)] == [
         "000003-001-9-9-000000.parquet",
         "000003-001-9-9-000001.parquet",
@@ -61,7 +62,7 @@ def test_no_row_waits_for_longer_than_the_interval(workspace, monkeypatch):
     pauses = [FLUSH_SECONDS / 8] * 24 + [10 * FLUSH_SECONDS] * 2 + [0.0] * 3 + [FLUSH_SECONDS / 2] * 4
     for number, pause in enumerate(pauses):
         now += pause
-        journal.add(row(f"{number:02}.jpg"))
+        journal.add(ManifestRow(**row(f"{number:02}.jpg")))
         added[f"{number:02}.jpg"] = now
         overdue = {path for path, at in added.items() if now - at >= FLUSH_SECONDS}
         assert overdue <= finished(workspace)
@@ -71,7 +72,7 @@ def test_no_row_waits_for_longer_than_the_interval(workspace, monkeypatch):
 def test_without_rows_nothing_is_written(workspace):
     journal = Journal(workspace, 0, "001-1-1")
     journal.flush()
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     journal.flush()
     journal.flush()
     assert len(list(disk(workspace, "journal").iterdir())) == 1
@@ -82,7 +83,7 @@ def test_a_part_is_there_whole_or_not_at_all(workspace, monkeypatch):
         raise KeyboardInterrupt
 
     journal = Journal(workspace, 0, "001-1-1")
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
@@ -117,7 +118,7 @@ def test_what_a_part_tells_of_is_on_the_disk_before_the_part_is_there(workspace,
     workspace.destination.images.mkdir()
     journal = Journal(workspace, 0, "001-1-1", sync=sync)
     for name in ("a.jpg", "b.jpg"):
-        journal.add(row(name))
+        journal.add(ManifestRow(**row(name)))
     journal.flush()
     assert synced == ([(str(workspace.destination.images), [])] if sync else [])
     assert len(workspace.journal_parts()) == 1
@@ -130,7 +131,7 @@ def test_outputs_that_can_not_be_brought_to_the_disk_are_not_journalled(workspac
     monkeypatch.setattr(local, "sync_filesystem", fail)
     workspace.destination.images.mkdir()
     journal = Journal(workspace, 0, "001-1-1")
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     with pytest.raises(DestinationError, match="can't be written to: Input/output error"):
         journal.flush()
     assert not disk(workspace, "journal").exists()
