@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.rows import PlannedOutput, to_table
-from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
+from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress, task_run_name
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging import Inspected
 from darkroom.tasks.plan import read_shard
@@ -53,7 +53,7 @@ class VerifyResult:
     seconds: float = 0.0
 
     def describe(self) -> str:
-        """Say in one line what came of the shard."""
+        """Return a line about the shard's outcome."""
         return (
             f"{self.done} read again, {self.failed} not as they should be; "
             f"{self.bytes / 1e6:.1f} MB, {self.seconds:.1f} s"
@@ -73,7 +73,7 @@ def check_shard(shard: ShardRef) -> VerifyResult:
 
     What is found is written at the end: another attempt at a shard begins it again, and finds the same.
     """
-    tell(shard)  # before anything is touched that may hang
+    report_progress(shard)  # before anything that may hang
     codec = thread_codec()
     codec.start()  # it imports its libraries meanwhile
     started = time.monotonic()
@@ -86,10 +86,10 @@ def check_shard(shard: ShardRef) -> VerifyResult:
 
 
 def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, planned: list[PlannedOutput]) -> Iterator[Finding]:
-    """Yield what is found, and say every now and then how far the shard is."""
+    """Yield findings, and report progress."""
     starts = range(0, len(planned), AHEAD)
     failed = 0
-    told_at = 0.0
+    reported_at = 0.0
     with ThreadPoolExecutor(READERS, "verify") as readers:
         try:
             read = (readers.map(partial(read_output, workspace.store), planned[at : at + AHEAD]) for at in starts)
@@ -97,9 +97,9 @@ def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, planned: lis
                 if finding := compare(codec, output):
                     failed += 1
                     yield finding
-                if time.monotonic() - told_at >= PROGRESS_SECONDS:
-                    told_at = time.monotonic()
-                    tell(shard, done, failed)
+                if time.monotonic() - reported_at >= PROGRESS_SECONDS:
+                    reported_at = time.monotonic()
+                    report_progress(shard, done, failed)
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
 
@@ -145,7 +145,7 @@ def _why_unreadable(error: Exception) -> str:
 
 
 def _problem(codec: Codec, data: memoryview, planned: PlannedOutput) -> str | ImageError:
-    """Say in what an output's bytes are not what the manifest says; nothing if they are.
+    """Return how an output's bytes differ from what the manifest says; an empty text if they don't.
 
     No decoder sees bytes that are not those that were written. An `ImageError` is no proof of damage.
     """
@@ -161,8 +161,8 @@ def _problem(codec: Codec, data: memoryview, planned: PlannedOutput) -> str | Im
         return f"the bytes that were written are no image: {image.message}"
     assert isinstance(image, Inspected)  # noqa: S101 - what the codec process was asked for
     wanted = Inspected(planned.format, planned.width, planned.height, planned.channels)
-    return "" if image == wanted else f"{_say(image)}, where the manifest says {_say(wanted)}"
+    return "" if image == wanted else f"{_describe(image)}, where the manifest says {_describe(wanted)}"
 
 
-def _say(image: Inspected) -> str:
+def _describe(image: Inspected) -> str:
     return f"{image.format}, {image.width} × {image.height} pixels, {image.channels} channels"

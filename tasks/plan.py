@@ -257,6 +257,6 @@ _NEXT_PLAN = "The next run makes a new plan."
 
 
 @lru_cache(maxsize=1)
-def _damage_once(store: Store, plan: str, version: Version) -> str | None:  # noqa: ARG001 - it tells plans apart
-    """Say what is wrong with a plan. A worker reads all of it once, and of each shard only what that needs."""
+def _damage_once(store: Store, plan: str, version: Version) -> str | None:  # noqa: ARG001 - part of the cache key
+    """Return what is wrong with a plan: a worker checks all of it once, and then reads only its shards."""
     return find_damage(store, plan)

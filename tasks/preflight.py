@@ -140,7 +140,7 @@ def check_manifest(destination: Destination) -> None:
 
     Raises:
         SettingsError: this user may not read it.
-        DarkroomError: it hasn't, it isn't, or it was written by another version of Darkroom; says what to do.
+        DarkroomError: it has none, it is damaged, or it was written by another version of Darkroom.
     """
     from darkroom.tasks.dataset.manifest import read_whole, way_out
 

@@ -48,8 +48,8 @@ def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float 
     Args:
         workspace: the run's workspace; it is not removed.
         job: what the run was to do.
-        ended: the run came to its end: the images of `workspace.deleted` are dropped, too. Not if a guard has stopped
-            it, of which `workspace.stopped` tells: nothing is, and its failures take the place of no output.
+        ended: the run came to its end, so that the images of `workspace.deleted` are dropped, too. If a guard has
+            stopped it (`workspace.stopped`), nothing is dropped, and failures don't replace outputs.
         work_seconds: how long shards ran in a run that was not interrupted.
 
     Raises:

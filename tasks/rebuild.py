@@ -38,7 +38,7 @@ class Rebuilt:
 
 
 def rebuild_manifest(destination: Destination, run_id: str) -> Rebuilt | None:
-    """Make the manifest again from the last that the run files say of each image.
+    """Make the manifest again from the last row that the run files have for each image.
 
     A row is taken only if its output is there, byte for byte. Images that have since gone from the source come back
     as rows only if their output is still there or they had none; the next run drops them. Returns None, and changes
@@ -57,7 +57,7 @@ def rebuild_manifest(destination: Destination, run_id: str) -> Rebuilt | None:
         whole, damaged = _sift(destination)
         counts: Counter[str] = Counter()
         with store.scratch(WORK) as scratch, sql.connect(scratch) as db:
-            db.execute(f"CREATE VIEW told AS FROM {sql.parquet(*(store.local(path, scratch) for path in whole))}")
+            db.execute(f"CREATE VIEW attempts AS FROM {sql.parquet(*(store.local(path, scratch) for path in whole))}")
             values = footer_of(store, next(path for path in sort_runs(destination).newest_first if path in whole))
             manifest = scratch / MANIFEST
             write_table(manifest, _sound_rows(db, store, values["recipe_id"], counts), values)
@@ -103,7 +103,7 @@ def _sift(destination: Destination) -> tuple[list[str], list[str]]:
 
 
 _LAST_SQL = """
-    WITH here AS (FROM told WHERE {within}),
+    WITH here AS (FROM attempts WHERE {within}),
     made AS (
         FROM here WHERE status <> 'unchanged' AND NOT coalesce(list_contains(warnings, {output_kept}), false)
         QUALIFY row_number() OVER (PARTITION BY source_path ORDER BY processed_at DESC) = 1
@@ -129,7 +129,7 @@ _LAST_SQL = """
 def _sound_rows(db: sql.Connection, store: Store, recipe_id: str, counts: Counter[str]) -> Iterator[pa.RecordBatch]:
     """Yield the last row of every image whose output is as the row says, in the order of paths."""
     with ThreadPoolExecutor() as pool:
-        for within in path_ranges(db, "SELECT source_path FROM told"):
+        for within in path_ranges(db, "SELECT source_path FROM attempts"):
             query = _LAST_SQL.format(within=within, recipe_id=sql.text(recipe_id), output_kept=sql.text(OUTPUT_KEPT))
             for batch in sql.stream(db, query, ROW_GROUP_ROWS):
                 names, hashes = batch["file_name"].to_pylist(), batch["output_sha256"].to_pylist()

@@ -106,7 +106,7 @@ def read_job(workspace: Workspace) -> Job:
     """Return what an unfinished run was to do.
 
     Raises:
-        SettingsError: this user may not read the file that says so.
+        SettingsError: this user may not read it.
         DarkroomError: it is damaged.
     """
     try:

@@ -1,4 +1,4 @@
-"""Move out of the way what is not as the manifest says, so that the next run makes just that again."""
+"""Move files that differ from the manifest to a quarantine, so that the next run makes just those again."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from darkroom.tasks.dataset.journal import Journal, finished_paths, whole_parts
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
-from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, task_run_name, tell
+from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress, task_run_name
 from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
 from darkroom.tasks.plan import read_shard
 from darkroom.tasks.settings import Job
@@ -50,7 +50,7 @@ class ShardResult:
         return self.ok + self.failed + self.unchanged + self.resumed
 
     def describe(self) -> str:
-        """Say in one line what came of the shard."""
+        """Return a line about the shard's outcome."""
         rate = (self.ok + self.failed + self.unchanged) / self.seconds if self.seconds else 0.0
         codes = ", ".join(f"{count} × {code}" for code, count in sorted(self.error_codes.items()))
         return (
@@ -77,7 +77,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
             be started; or the run has ended, as one may whose flow was cancelled while workers of a cluster of its
             user's were at their shards.
     """
-    tell(shard)  # before anything is touched that may hang
+    report_progress(shard)  # before anything that may hang
     codec = thread_codec()
     codec.start()  # it imports its libraries meanwhile
     workspace = shard.workspace
@@ -133,13 +133,13 @@ def _memory_share() -> int | None:
 
 
 class _Tally:
-    """Counts rows, and says every now and then how far a shard is."""
+    """Counts rows, and reports a shard's progress."""
 
     def __init__(self, shard: ShardRef, resumed: int) -> None:
         self._shard = shard
         self._resumed = resumed
         self._started = time.monotonic()
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self._status: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
         self._source_bytes = 0
@@ -158,9 +158,9 @@ class _Tally:
 
     def report_progress(self) -> None:
         """Report how far the shard is, at most every `PROGRESS_SECONDS`."""
-        if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = time.monotonic()
-            tell(self._shard, self._status.total(), self._status["failed"])
+        if time.monotonic() - self._reported_at >= PROGRESS_SECONDS:
+            self._reported_at = time.monotonic()
+            report_progress(self._shard, self._status.total(), self._status["failed"])
 
     def result(self) -> ShardResult:
         return ShardResult(

@@ -1,4 +1,4 @@
-"""Survey a destination: what lists tell is not as the manifest says, and which outputs are to be read again."""
+"""Compare the list of outputs with the manifest, and plan which outputs to read again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Survey:
 
 
 def check_settled(destination: Destination) -> ManifestInfo:
-    """Return what a manifest says of itself, after making sure that it can be compared with.
+    """Return what a manifest says about itself, after making sure that outputs can be compared with it.
 
     Raises:
         DarkroomError: there is no manifest, it is damaged, or a run that did not end has left work to adopt.
@@ -56,7 +56,7 @@ def check_settled(destination: Destination) -> ManifestInfo:
 
 
 def survey(workspace: Workspace, sample: float, workers: int) -> Survey:
-    """Write what lists tell to the journal, and which outputs are to be read again to `workspace.plan`.
+    """Write what the list of outputs shows to the journal, and which outputs to read again to `workspace.plan`.
 
     Args:
         workspace: the verification's workspace.
@@ -140,7 +140,7 @@ _FOUND_SQL = """
 
 
 def _choose(db: sql.Connection, sample: float, run_id: str) -> None:
-    """Name, as `work`, the outputs to read again: of those whose size is right, as many as the sample says."""
+    """Create the view `work` of the outputs to read again: a sample of those whose size is right."""
     readable = "FROM compared WHERE kind IS NULL AND status = 'ok'"
     if sample == 1:
         db.execute(f"CREATE VIEW work AS {readable}")

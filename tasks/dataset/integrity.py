@@ -2,7 +2,7 @@
 
 The checksums that Parquet has are those of pages: a flipped bit in the header of a page, in an index or in the footer
 is in none of them, and DuckDB looks at none. So what a run is based on also has, in the key-value metadata of its
-footer, the SHA-256 of the whole file, and that of its footer alone, which is told in a moment; both are taken with
+footer, the SHA-256 of the whole file, and that of its footer alone, which is quick to check; both are taken with
 zeros in their place, and put there once the file is written.
 """
 
@@ -53,7 +53,7 @@ class _Hashed(io.RawIOBase):
 
 @contextmanager
 def sealed_writer(target: Path | io.BytesIO, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
-    """Write a Parquet file of which `find_damage` can say whether it is what was written.
+    """Write a Parquet file with checksums, which `find_damage` checks.
 
     Args:
         target: a local file, which is not whole before the end, or memory.
@@ -73,7 +73,7 @@ def sealed_writer(target: Path | io.BytesIO, schema: pa.Schema, **options: Any) 
 
 
 def find_damage(store: Store, path: str, *, footer_only: bool = False) -> str | None:
-    """Say what is wrong with a file of `sealed_writer`, reading all of it in bounded memory; None if it is whole.
+    """Return what is wrong with a file of `sealed_writer`, reading all of it in bounded memory; None if it is whole.
 
     Raises:
         SettingsError: this user may not read it.
@@ -100,7 +100,7 @@ def check_whole(store: Store, path: str, remedy: str) -> None:
 
 
 def damage(file: BinaryIO, *, footer_only: bool = False) -> str | None:
-    """Say what is wrong with an open file of `sealed_writer`, or with its footer; None if it is whole.
+    """Return what is wrong with an open file of `sealed_writer`, or with its footer; None if it is whole.
 
     Raises:
         OSError: it can't be read.

@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who holds a destination. Times are seconds since the epoch."""
+    """The holder of a destination. Times are seconds since the epoch."""
 
     run_id: str
     host: str
@@ -49,7 +49,7 @@ class Lease:
     heartbeat: Seconds
 
     def is_live(self) -> bool:
-        """Say whether the holder is still at work, as far as one look tells.
+        """Return whether the holder is still at work, as far as one look shows.
 
         Of a process on this machine that is certain. Of any other it is not: its machine's clock may be wrong, or
         this one's.
@@ -59,11 +59,11 @@ class Lease:
         return 0 <= time.time() - self.heartbeat < STALE_SECONDS
 
     def is_near(self) -> bool:
-        """Say whether the holder is, or was, a process on this machine."""
+        """Return whether the holder is, or was, a process on this machine."""
         return _machine(self.process) == _machine(_process_identity(os.getpid()))
 
     def describe(self) -> str:
-        """Say in a few words who holds the destination."""
+        """Return a few words about the holder."""
         since = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"run {self.run_id} on {self.host} (process {self.pid}) since {since}"
 
@@ -114,7 +114,7 @@ class HeldLease:
         """Make sure, while work goes on, that no heartbeat has found the lease lost; looks at no file.
 
         Raises:
-            LeaseError: one has, with what `check` says.
+            LeaseError: one has, with the message of `check`.
         """
         if self._lost:
             raise LeaseError(str(self._lost))
@@ -156,7 +156,7 @@ class HeldLease:
             logger.warning("The lease could not be given back.", exc_info=True)
 
     def is_mine(self, holder: Lease) -> bool:
-        """Say whether a lease that was read is this one, heartbeats aside."""
+        """Return whether a lease that was read is this one, heartbeats aside."""
         return (holder.process, holder.since) == (self.lease.process, self.lease.since)
 
 
@@ -232,10 +232,10 @@ def _beat(held: HeldLease, stopped: threading.Event) -> None:
 
 
 def _process_identity(pid: int) -> str | None:
-    """Return what tells a process from every other, before or after it and on any machine.
+    """Return what distinguishes a process from every other, at any time and on any machine.
 
     `boot|pid namespace|start time`, or None if there is no such process, or (for another process than this
-    one) where the system doesn't tell.
+    one) where the system doesn't show it.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -250,6 +250,6 @@ def _process_identity(pid: int) -> str | None:
 
 
 def _machine(process: str | None) -> str | None:
-    """Return the part of a process identity that says where it can be looked up, if it does."""
+    """Return the machine and process namespace of a process identity, where it can be looked up."""
     machine, bar, _ = (process or "").rpartition("|")
     return machine if bar else f"unknown {process}"

@@ -60,7 +60,7 @@ class ManifestInfo:
 
 
 class RunRecord(BaseModel):
-    """What a run's file says of the run beside its rows."""
+    """What a run's file says about the run, beside its rows."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -96,7 +96,7 @@ def read_whole(destination: Destination) -> ManifestInfo | None:
 
 
 def way_out(destination: Destination) -> str:
-    """Say what to do without a manifest."""
+    """Return the remedy for a lost or damaged manifest."""
     return (
         f"It was left as it is. 'darkroom rebuild-manifest {destination.location}' makes it again from the outputs and "
         "the files of the runs."
@@ -121,7 +121,7 @@ def _read_info(store: Store, path: str, remedy: str) -> ManifestInfo | None:
 
 
 def read_record(store: Store, path: str, *, whole: bool = True) -> tuple[str, RunRecord] | None:
-    """Return a run's id and what else its file says of it, or None if there is no such file.
+    """Return a run's id and what its file says about it, or None if there is no such file.
 
     Args:
         store: the destination's.
@@ -191,7 +191,7 @@ def footer(job: Job) -> dict[str, str]:
 
 
 def footer_of(store: Store, path: str) -> dict[str, str]:
-    """Return what the footer of a run's file says that a manifest's says, too.
+    """Return the part of the footer of a run's file that manifests have, too.
 
     Raises:
         DamagedError: its footer is damaged.

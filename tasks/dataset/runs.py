@@ -1,4 +1,4 @@
-"""Which run is the newest, as files say themselves: in a copied or restored destination, they have other times."""
+"""Which run is the newest, by what files contain: in a copied or restored destination, file times are others."""
 
 from __future__ import annotations
 

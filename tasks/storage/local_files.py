@@ -29,7 +29,7 @@ _LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds
 _FOLDER_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 _process = secrets.token_hex(4)
-"""Tells the temporary files of this process from those of one with the same number on another machine."""
+"""Distinguishes this process from one with the same process id on another machine."""
 
 _number = itertools.count()
 

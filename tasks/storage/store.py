@@ -58,7 +58,7 @@ ABSENT: Final = Absent.ABSENT
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What tells one version of an object from another without reading it; a local file has no etag."""
+    """What distinguishes versions of an object without reading it; a local file has no etag."""
 
     size: int | None
     mtime: datetime | None

@@ -25,7 +25,7 @@ from prefect_dask import DaskTaskRunner
 from darkroom.flows.runtime import window
 from darkroom.flows.runtime.cluster import dask_runner
 from darkroom.flows.runtime.window import ShardFailure, run_shards
-from darkroom.tasks.dataset.shard import ShardRef, shard_refs, task_run_name, tell
+from darkroom.tasks.dataset.shard import ShardRef, report_progress, shard_refs, task_run_name
 from darkroom.tasks.settings import Compute
 from tests.places import destination_at
 
@@ -37,7 +37,7 @@ KINDS = ("fine", "fine", "killed once", "killed", "fine", "restarted once", "fin
 def work(shard: ShardRef) -> int:
     folder = Path(shard.destination)
     note(folder, shard)
-    tell(shard)
+    report_progress(shard)
     time.sleep(0.5)  # until this event has reached the flow
     kind = KINDS[shard.number]
     if kind == "killed once" and shard.attempt == 1:

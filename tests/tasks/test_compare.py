@@ -67,7 +67,7 @@ def test_what_runs_make_is_as_they_say_and_verifying_changes_nothing(source, pla
     assert files(place.root) == before
 
 
-def test_every_kind_of_damage_is_told_from_every_other(nine):
+def test_kinds_of_damage_are_distinguished(nine):
     images, rows = nine.images, manifest_rows(nine)
     flip(images / "0.jpg")
     os.truncate(images / "1.jpg", 100)
@@ -283,7 +283,7 @@ def test_shards_are_read_one_by_one_and_an_attempt_may_be_repeated(nine, monkeyp
     assert result.describe().startswith(f"{result.done} read again, {result.failed} not as they should be; ")
 
 
-def test_what_a_verification_that_died_has_left_is_removed_and_confuses_nobody(nine):
+def test_what_a_dead_verification_left_is_removed_by_the_next_run(nine):
     workspace, _ = begin(nine, run_id="dead")
     assert read_status(nine).unfinished == 0
     assert check_settled(nine).rows == 9

@@ -117,7 +117,7 @@ def test_what_has_an_output_is_known(place, force):
     }  # fmt: skip
 
 
-def test_every_failure_is_tried_again_if_told_so(place):
+def test_every_failure_is_tried_again_with_retry_failed(place):
     publish_rows(place, [failed_row("a.jpg", "decode.corrupt"), row("b.jpg")])
     plan, rows, _ = plan_for(place, {"a.jpg": SAME, "b.jpg": SAME}, retry_failed=True)
     assert (plan.reasons, list(rows)) == ({"retry": 1}, ["a.jpg"])

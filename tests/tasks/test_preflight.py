@@ -59,7 +59,7 @@ def test_a_source_below_a_folder_that_may_not_be_entered(open_path):
 
 
 @pytest.mark.parametrize("name", ["images/mine/a.jpg", "runs/notes.txt", "images", "runs"])
-def test_a_folder_that_somebody_else_has_filled_is_no_destination(source, tmp_path, name):
+def test_a_folder_with_other_files_is_no_destination(source, tmp_path, name):
     path = tmp_path / "project" / name
     path.parent.mkdir(parents=True)
     path.write_text("mine")
@@ -219,13 +219,13 @@ def test_a_sample_is_a_part(sample):
     check_sample(1e-9)
 
 
-def test_a_user_that_does_not_exist_is_told():
+def test_a_user_that_does_not_exist_is_an_error():
     with pytest.raises(SettingsError, match="names a user"):
         check_locations("~nosuchuser/x", "out")
 
 
 @pytest.mark.parametrize("name", ["nonsense", "nonsense.Cls", "distributed.NoSuchCluster"])
-def test_a_cluster_class_that_does_not_exist_is_told(name):
+def test_a_cluster_class_that_does_not_exist_is_an_error(name):
     with pytest.raises(SettingsError, match="cluster_class"):
         check_compute(Compute(cluster_class=name))
 

@@ -204,7 +204,7 @@ def deletions_told(place):
 
 
 @pytest.mark.parametrize("recovered", [False, True])
-def test_wherever_a_run_is_interrupted_each_deletion_is_told_once(tmp_path, place, recovered):
+def test_wherever_a_run_is_interrupted_each_deletion_is_recorded_once(tmp_path, place, recovered):
     workspace, job = begin(place)
     if recovered:
         publish(workspace, job, ended=True)  # and died
@@ -216,7 +216,7 @@ def test_wherever_a_run_is_interrupted_each_deletion_is_told_once(tmp_path, plac
         assert (read_record(left.store, "runs/second.parquet")[1].seconds is not None) == by_itself
 
 
-def test_a_run_that_was_only_to_delete_and_did_not_come_to_it_tells_nothing(place, monkeypatch):
+def test_a_run_that_was_interrupted_before_it_deleted_anything_leaves_no_run_file(place, monkeypatch):
     publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="first")
     job = make_job(place, run_id="second")
     workspace = open_workspace(place, job)
@@ -230,7 +230,7 @@ def test_a_run_that_was_only_to_delete_and_did_not_come_to_it_tells_nothing(plac
     assert list(manifest_rows(place)) == ["a.jpg", "b.jpg"]
 
 
-def test_a_run_that_deleted_and_was_interrupted_then_goes_on_to_tell_it(place):
+def test_a_run_that_was_interrupted_after_it_deleted_keeps_its_run_file(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="first")
     job = make_job(place, run_id="second")
     workspace = open_workspace(place, job)
@@ -277,7 +277,7 @@ def test_a_damaged_journal_part_costs_only_its_own_images(place):
     assert place.workspaces() == []
 
 
-def test_images_that_are_tried_again_are_not_told_as_finished(place):
+def test_images_that_are_tried_again_are_not_counted_as_finished(place):
     workspace = open_workspace(place, make_job(place))
     mine = {"run_id": "run"}
     again = [failed_row("b.jpg", "write.no_space", **mine), failed_row("c.jpg", "source.denied", **mine)]

@@ -136,7 +136,7 @@ def test_what_may_be_whole_stays_where_it_is(open_path):
     assert "may be whole" in report.failure()
 
 
-def test_what_cannot_be_moved_is_told(open_path):
+def test_files_that_cannot_be_moved_are_reported(open_path):
     source, place = open_path / "source", destination_in(open_path)
     for name in ("a.jpg", "b/b.jpg", "b/c.jpg"):
         write_image(source / name)

@@ -115,7 +115,7 @@ def test_a_sample_is_as_large_as_it_says_and_chosen_by_the_run(place):
     assert len(planned(place, sample=0.051)) == 2
 
 
-def test_what_lists_tell_is_told_whatever_the_sample(nine):
+def test_the_list_of_outputs_is_compared_whatever_the_sample(nine):
     (nine.images / "0.jpg").unlink()
     os.truncate(nine.images / "1.jpg", 1)
     write_output(nine, "images/x.jpg")

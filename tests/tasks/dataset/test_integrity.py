@@ -161,7 +161,7 @@ def test_a_damaged_run_file_is_named(place):
             read_record(place.store, "runs/r2.parquet")
 
 
-def test_a_damaged_plan_is_worked_by_nobody(place):
+def test_a_damaged_plan_is_never_worked(place):
     workspace = open_workspace(place, make_job(place))
     listing = write_listing(workspace, {f"{number}.jpg": (10**8, NOON) for number in range(6)})
     plan = make_plan(workspace, make_job(place), listing, workers=2)

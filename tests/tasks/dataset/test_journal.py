@@ -110,7 +110,7 @@ def test_a_row_without_what_every_row_must_have_is_refused(workspace):
 
 
 @pytest.mark.parametrize("sync", [True, False])
-def test_what_a_part_tells_of_is_on_the_disk_before_the_part_is_there(workspace, monkeypatch, sync):
+def test_outputs_are_on_the_disk_before_the_part_that_names_them(workspace, monkeypatch, sync):
     synced = []
     monkeypatch.setattr(
         local, "sync_filesystem", lambda folder: synced.append((os.fsdecode(folder), workspace.journal_parts()))

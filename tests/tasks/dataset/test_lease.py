@@ -62,7 +62,7 @@ def try_to_hold(place):
         return held.lease
 
 
-def test_a_lease_says_who_holds_it_and_is_gone_afterwards(place):
+def test_a_lease_names_its_holder_and_is_given_back(place):
     with hold_lease(place, "r1") as held:
         lease = read_lease(place)
         assert lease == held.lease
@@ -80,7 +80,7 @@ def test_a_lease_is_given_back_when_its_run_fails(place):
     assert try_to_hold(place)
 
 
-def test_a_second_run_is_told_who_holds_the_destination_and_since_when(place):
+def test_a_second_run_fails_with_the_holder_and_since_when(place):
     with hold_lease(place, "first") as held:
         with pytest.raises(LeaseError) as caught, hold_lease(place, "second"):
             pass

@@ -61,7 +61,7 @@ def test_times_are_utc(tmp_path):
 
 
 @pytest.mark.parametrize("query", ["SELECT y FROM {}", "SELECT x::DATE FROM {}", "SELECT error('x') FROM {}"])
-def test_what_duckdb_cannot_do_is_told_as_one_of_the_problems_that_are_foreseen(tmp_path, query):
+def test_errors_of_duckdb_become_darkroom_errors(tmp_path, query):
     pq.write_table(pa.table({"x": ["a"]}), tmp_path / "t.parquet")
     with pytest.raises(DarkroomError, match=r"The destination's files|is damaged"), sql.connect(tmp_path) as db:
         db.execute(query.format(sql.parquet(tmp_path / "t.parquet"))).fetchall()

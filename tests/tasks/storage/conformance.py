@@ -182,7 +182,7 @@ class StoreTests:
         assert self.listed(store, "a").keys() == {"a/1", "a/b/22"}
         assert self.listed(store, "gone") == {}
 
-    def test_a_listing_leaves_out_what_it_is_told_to(self, store):
+    def test_a_listing_leaves_out_what_is_skipped(self, store):
         for path in ("a.jpg", "b.txt", "c/d.jpg", ".git/e.jpg", "c/f.txt"):
             self.plant(store, path, b"x")
         skipped = Skipped()

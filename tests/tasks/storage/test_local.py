@@ -118,7 +118,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(store, root):
     ("number", "kind"),
     [(errno.ETIMEDOUT, TimedOut), (errno.EIO, Failed), (errno.ESTALE, Failed), (errno.EROFS, Denied)],
 )
-def test_failures_of_the_system_are_told_apart(store, root, monkeypatch, number, kind):
+def test_system_errors_become_storage_errors(store, root, monkeypatch, number, kind):
     # A file system that fails can't be had here, so that its failure is made up.
     store.put("a/b.jpg", b"x")
 
@@ -131,7 +131,7 @@ def test_failures_of_the_system_are_told_apart(store, root, monkeypatch, number,
     assert error.at == (str(root) if number == errno.EROFS else f"{root}/a/b.jpg")
 
 
-def test_stale_outputs_in_the_way_are_removed(store, root):
+def test_a_put_replaces_stale_outputs_of_the_other_kind(store, root):
     store.put("images/a.jpg", b"file")
     store.put("images/a.jpg/b/c.jpg", b"folder in its place")
     assert files(root) == {"images/a.jpg/b/c.jpg": b"folder in its place"}
@@ -139,7 +139,7 @@ def test_stale_outputs_in_the_way_are_removed(store, root):
     assert files(root) == {"images/a.jpg": b"file again"}
 
 
-def test_nothing_else_in_the_way_is_removed(store, root):
+def test_a_put_replaces_nothing_else_of_the_other_kind(store, root):
     store.put("runs", b"mine")
     store.put("images-of-mine/a.jpg", b"mine")
     store.put("manifest.parquet/notes.txt", b"mine")
@@ -153,7 +153,7 @@ def test_nothing_else_in_the_way_is_removed(store, root):
     assert files(root) == before
 
 
-def test_a_linked_folder_is_written_to_and_deleted_from_by_nobody(store, root, tmp_path):
+def test_a_linked_folder_is_never_written_to_or_deleted_from(store, root, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "b").mkdir(parents=True)
     (elsewhere / "b/c.jpg").write_bytes(b"precious")

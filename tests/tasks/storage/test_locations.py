@@ -35,7 +35,7 @@ def test_stores_of_the_same_location_are_equal(tmp_path):
     assert open_source(str(tmp_path)).location == str(tmp_path)
 
 
-def test_a_source_follows_links_as_it_is_told_to(tmp_path):
+def test_a_source_follows_links_as_its_settings_say(tmp_path):
     followed = open_source(str(tmp_path), follow_symlinks=True, destination="/dest")
     assert (followed.links, followed.excluded) == (Links.ALL, os.fsencode("/dest"))
     assert open_source(str(tmp_path)).links is Links.INSIDE

@@ -57,7 +57,7 @@ def test_that_something_does_not_exist_is_left_to_the_reader():
         (OSError(errno.EIO, "x"), f"/data can't be written to: {os.strerror(errno.EIO)}"),
     ],
 )
-def test_what_keeps_working_state_from_being_written_is_told_with_its_place(error, message):
+def test_errors_of_writing_name_their_location(error, message):
     with pytest.raises(DestinationError, match=message), writing("/data"):
         raise error
 
