@@ -27,7 +27,7 @@ from darkroom.tasks.storage.local_files import (
 )
 from darkroom.tasks.storage.local_listing import Links, Walk
 from darkroom.tasks.storage.naming import path_to_text, text_to_path
-from darkroom.tasks.storage.store import Absent, Batches, Object, Place, Skip, Skipped, Version
+from darkroom.tasks.storage.store import Absent, Batches, Object, Place, Skip, Skipped, Store, Version
 from darkroom.tasks.storage.store_errors import (
     Conflict,
     Denied,
@@ -57,7 +57,7 @@ _ERRORS: dict[int, type[StorageError]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class LocalFolder:
+class LocalFolder(Store):
     """Files below a local folder."""
 
     root: bytes
@@ -76,17 +76,9 @@ class LocalFolder:
         """The folder's path."""
         return os.fsdecode(self.root)
 
-    def where(self, path: str) -> str:
-        """Return the local path of a file as text."""
-        return f"{self.location}/{path}"
-
     def locate(self, path: str) -> bytes:
         """Return the local path of a file."""
         return os.path.join(self.root, text_to_path(path))
-
-    def get(self, path: str, *, max_bytes: int = sys.maxsize) -> Object:
-        """Return a file's bytes and version."""
-        return self.get_into(path, lambda size: memoryview(bytearray(size)), max_bytes=max_bytes)
 
     def get_into(self, path: str, place: Place, *, max_bytes: int = sys.maxsize) -> Object:
         """Read a file into memory that `place` returns."""

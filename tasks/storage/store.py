@@ -6,6 +6,7 @@ Paths are text, relative to the store, as `darkroom.tasks.storage.naming.path_to
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
@@ -94,6 +95,7 @@ class Store(Protocol):
 
     def __hash__(self) -> int:
         """Return the hash of a value: stores of the same location are equal."""
+        return hash(self.location)
 
     @property
     def location(self) -> str:
@@ -101,17 +103,19 @@ class Store(Protocol):
 
     def where(self, path: str) -> str:
         """Return where an object is, as users write it."""
+        return f"{self.location}/{path}"
 
-    def get(self, path: str, *, max_bytes: int = ...) -> Object:
-        """Return an object.
+    def get(self, path: str, *, max_bytes: int = sys.maxsize) -> Object:
+        """Return an object; raise what `get_into` raises."""
+        return self.get_into(path, lambda size: memoryview(bytearray(size)), max_bytes=max_bytes)
+
+    def get_into(self, path: str, place: Place, *, max_bytes: int = sys.maxsize) -> Object:
+        """Read an object into memory that `place` returns.
 
         Raises:
             TooLarge: it has more than `max_bytes`.
             Conflict: it was written to while it was read.
         """
-
-    def get_into(self, path: str, place: Place, *, max_bytes: int = ...) -> Object:
-        """Read an object into memory that `place` returns; raise what `get` raises."""
 
     def open(self, path: str) -> BinaryIO:
         """Return an object as a file for reading any part of it."""

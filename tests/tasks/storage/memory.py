@@ -14,7 +14,7 @@ from threading import Lock
 
 import pyarrow as pa
 
-from darkroom.tasks.storage.store import ABSENT, BATCH_ROWS, Object, Version, list_schema
+from darkroom.tasks.storage.store import ABSENT, BATCH_ROWS, Object, Store, Version, list_schema
 from darkroom.tasks.storage.store_errors import Conflict, NotFound, TooLarge
 
 
@@ -28,7 +28,7 @@ class Fault:
     wait: int
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """Objects as a bucket has them: without folders, links or any file."""
 
     location = "memory://store"
@@ -67,16 +67,10 @@ class MemoryStore:
                 raise fault.error(path, "made up", self.where(path))
         yield
 
-    def where(self, path):
-        return f"{self.location}/{path}"
-
     def _find(self, path):
         if path not in self.objects:
             raise NotFound(path, "no such object", self.where(path))
         return self.objects[path]
-
-    def get(self, path, *, max_bytes=1 << 62):
-        return self.get_into(path, lambda size: memoryview(bytearray(size)), max_bytes=max_bytes)
 
     def get_into(self, path, place, *, max_bytes=1 << 62):
         with self._request("get", path):
