@@ -18,7 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.rows import PlannedOutput, to_table
 from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress, task_run_name
-from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.errors import ErrorCode, ImageError, describe_unexpected
 from darkroom.tasks.imaging import Inspected
 from darkroom.tasks.plan import read_shard
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA, Finding, FindingKind
@@ -131,17 +131,12 @@ def compare(codec: Codec, output: tuple[PlannedOutput, memoryview | Exception]) 
     if isinstance(data, NotFound):
         return found(FindingKind.MISSING, detail="there is no such file", present=False)
     if isinstance(data, Exception):
-        return found(FindingKind.UNREADABLE, detail=_why_unreadable(data))
+        why = f"reading failed: {data.reason}" if isinstance(data, StorageError) else describe_unexpected(data)
+        return found(FindingKind.UNREADABLE, detail=why)
     problem = _problem(codec, data, planned)
     if isinstance(problem, ImageError):
         return found(FindingKind.UNREADABLE, detail=problem.message)
     return found(FindingKind.DAMAGED, detail=problem) if problem else None
-
-
-def _why_unreadable(error: Exception) -> str:
-    if isinstance(error, StorageError):
-        return f"reading failed: {error.reason}"
-    return "there was not enough memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
 
 
 def _problem(codec: Codec, data: memoryview, planned: PlannedOutput) -> str | ImageError:

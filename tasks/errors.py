@@ -84,9 +84,12 @@ def as_image_error(error: Exception, code: ErrorCode) -> ImageError:
     """Return what has gone wrong with an image as an `ImageError`; `code` is for errors of any other type."""
     if isinstance(error, ImageError):
         return error
-    if isinstance(error, MemoryError):
-        return ImageError(ErrorCode.DECODE_MEMORY, "there was not enough memory")
-    return ImageError(code, f"unexpected {type(error).__name__}")
+    return ImageError(ErrorCode.DECODE_MEMORY if isinstance(error, MemoryError) else code, describe_unexpected(error))
+
+
+def describe_unexpected(error: Exception) -> str:
+    """Return the message about an image for an exception that has no type of ours."""
+    return "there was not enough memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
 
 
 class DarkroomError(Exception):

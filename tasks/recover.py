@@ -111,7 +111,7 @@ def read_job(workspace: Workspace) -> Job:
     """
     try:
         with reading():
-            return Job.model_validate_json(bytes(workspace.store.get(workspace.job).data))
+            return workspace.load_job()
     except ValidationError as error:
         job, folder = workspace.store.where(workspace.job), workspace.store.where(workspace.path)
         raise DarkroomError(

@@ -15,7 +15,6 @@ from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
 from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress, task_run_name
 from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
 from darkroom.tasks.plan import read_shard
-from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store_errors import writing
 from darkroom.tasks.worker.codec import thread_codec
 from darkroom.tasks.worker.images import Images, worker_name
@@ -81,7 +80,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
     codec = thread_codec()
     codec.start()  # it imports its libraries meanwhile
     workspace = shard.workspace
-    job = Job.model_validate_json(bytes(with_retries(workspace.store.get, workspace.job).data))
+    job = with_retries(workspace.load_job)
     if job.recipe.recipe_id != job.recipe_id:
         raise DarkroomError(
             f"Worker {worker_name()} has other versions of the codec libraries than the flow. "

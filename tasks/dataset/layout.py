@@ -175,6 +175,15 @@ class Workspace:
         with reading():
             return exists(self.store, self.job)
 
+    def load_job(self) -> Job:
+        """Return what the run is to do.
+
+        Raises:
+            StorageError: it can't be read, or there is none.
+            ValidationError: it is damaged, or empty as that of a verification.
+        """
+        return Job.model_validate_json(bytes(self.store.get(self.job).data))
+
     def started_at(self) -> datetime:
         """Return when the run began, UTC, as its job says; the earliest time there is if it doesn't.
 
@@ -182,7 +191,7 @@ class Workspace:
             SettingsError: this user may not read that.
         """
         with suppress(NotFound, ValidationError), reading():
-            return Job.model_validate_json(bytes(self.store.get(self.job).data)).started_at
+            return self.load_job().started_at
         return datetime.min.replace(tzinfo=UTC)
 
     def mark_stopped(self) -> None:
