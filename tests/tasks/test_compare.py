@@ -228,8 +228,8 @@ def test_an_output_that_vanishes_or_changes_before_it_is_read(nine):
     (nine.images / "0.jpg").unlink()
     (nine.images / "1.jpg").write_bytes(b"other")
     read_again(workspace, found)
-    told = [each for part in parts_of(workspace) for each in pq.read_table(part).to_pylist()]
-    assert [(each["file_name"], each["kind"], each["present"]) for each in told] == [
+    recorded = [each for part in parts_of(workspace) for each in pq.read_table(part).to_pylist()]
+    assert [(each["file_name"], each["kind"], each["present"]) for each in recorded] == [
         ("images/0.jpg", "missing", False),
         ("images/1.jpg", "damaged", True),
     ]

@@ -68,8 +68,8 @@ def test_a_touched_image_changes_nothing_but_its_version(place):
     version = {"source_size": 7, "source_mtime": after(9), "source_etag": "e"}
     assert manifest_rows(place)["a.jpg"] == before | version
     assert obsolete(workspace) == set()
-    [told] = pq.read_table(place.runs / job.run_file).to_pylist()
-    assert (told["status"], told["run_id"]) == ("unchanged", "next")
+    [recorded] = pq.read_table(place.runs / job.run_file).to_pylist()
+    assert (recorded["status"], recorded["run_id"]) == ("unchanged", "next")
 
 
 def test_deleted_images_lose_row_and_output(place):
@@ -110,12 +110,12 @@ def test_publishing_again_changes_nothing(place):
     rows = [row("a.jpg", width=5), failed_row("b.jpg", "decode.corrupt"), touched, row("e.jpg")]
     workspace, job = publish_run(place, rows, deleted=["d.jpg"])
     first, noted = manifest_rows(place), obsolete(workspace)
-    told = pq.read_table(place.runs / job.run_file)
+    recorded = pq.read_table(place.runs / job.run_file)
     for ended in (True, False):
         publish(workspace, job, ended=ended)
         assert manifest_rows(place) == first
         assert obsolete(workspace) == noted == {"images/b.jpg", "images/d.jpg"}
-        assert pq.read_table(place.runs / job.run_file).equals(told)
+        assert pq.read_table(place.runs / job.run_file).equals(recorded)
 
 
 changes = st.dictionaries(

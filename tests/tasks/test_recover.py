@@ -69,8 +69,10 @@ def next_run(place):
 
 
 def state(place):
-    told = {path.name: pq.read_table(path).to_pylist() for path in place.runs.iterdir() if path.name != "third.parquet"}
-    return manifest_rows(place), files(place.images), told, list(place.workspaces())
+    recorded = {
+        path.name: pq.read_table(path).to_pylist() for path in place.runs.iterdir() if path.name != "third.parquet"
+    }
+    return manifest_rows(place), files(place.images), recorded, list(place.workspaces())
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def undisturbed(tmp_path):
 
 
 def test_an_undisturbed_run_ends_like_this(undisturbed):
-    rows, images, told, left = undisturbed
+    rows, images, recorded, left = undisturbed
     assert list(rows) == ["a/a.jpg", "b/b.jpg", "c/c.jpg", "f/f.jpg", "new.jpg"]
     assert images == {
         "a/a.jpg": b"made again",
@@ -89,7 +91,7 @@ def test_an_undisturbed_run_ends_like_this(undisturbed):
         "f/f.jpg": b"0123456789",
         "new.jpg": b"0123456789",
     }
-    assert {name: len(rows) for name, rows in told.items()} == {"first.parquet": 6, "second.parquet": 4}
+    assert {name: len(rows) for name, rows in recorded.items()} == {"first.parquet": 6, "second.parquet": 4}
     assert left == []
 
 
@@ -195,8 +197,8 @@ def test_what_a_stopped_run_leaves_alone_is_left_alone_wherever_it_is_interrupte
     for left in die_everywhere(tmp_path, place, lambda copy: finish(copy.workspace("second"), job)):
         recover(left)
         assert (manifest_rows(left), files(left.images)) == (rows, images)
-        [told] = pq.read_table(left.runs / "second.parquet").to_pylist()
-        assert (told["status"], told["warnings"]) == ("failed", ["output_kept"])
+        [recorded] = pq.read_table(left.runs / "second.parquet").to_pylist()
+        assert (recorded["status"], recorded["warnings"]) == ("failed", ["output_kept"])
 
 
 def deletions_told(place):

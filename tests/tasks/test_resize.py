@@ -237,9 +237,9 @@ def test_shards_are_worked_apart_and_make_the_same_bytes(source, place, tmp_path
         path: row["output_sha256"] for path, row in rows.items()
     }
     for shard in plan.shards:
-        told = [row for part in parts_of(workspace, shard.number) for row in pq.read_table(part).to_pylist()]
-        assert len(told) == shard.images
-        assert {row["shard"] for row in told} == {shard.number}
+        recorded = [row for part in parts_of(workspace, shard.number) for row in pq.read_table(part).to_pylist()]
+        assert len(recorded) == shard.images
+        assert {row["shard"] for row in recorded} == {shard.number}
 
 
 def test_a_worker_with_other_codec_libraries_refuses(source, place, monkeypatch):
@@ -264,9 +264,9 @@ def test_an_output_outlives_a_failure_that_may_pass(source, place):
     publish(workspace, job, ended=True)
     close_workspace(workspace)
 
-    told = {row["source_path"]: row for row in pq.read_table(place.runs / job.run_file).to_pylist()}
-    assert (told["a.jpg"]["error_code"], told["a.jpg"]["warnings"]) == ("source.not_found", ["output_kept"])
-    assert (told["b.jpg"]["error_code"], told["b.jpg"]["warnings"]) == ("decode.unknown_format", [])
+    recorded = {row["source_path"]: row for row in pq.read_table(place.runs / job.run_file).to_pylist()}
+    assert (recorded["a.jpg"]["error_code"], recorded["a.jpg"]["warnings"]) == ("source.not_found", ["output_kept"])
+    assert (recorded["b.jpg"]["error_code"], recorded["b.jpg"]["warnings"]) == ("decode.unknown_format", [])
     after = manifest_rows(place)
     assert after["a.jpg"] == rows["a.jpg"], "as before, so that the next run tries it again"
     assert after["b.jpg"]["status"] == "failed"

@@ -87,8 +87,8 @@ def test_a_second_run_fails_with_the_holder_and_since_when(place):
         assert read_lease(place) == held.lease
     message = str(caught.value)
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(held.lease.since))
-    for told in ("first", socket.gethostname(), str(os.getpid()), since, str(place.root), "another destination"):
-        assert told in message
+    for expected in ("first", socket.gethostname(), str(os.getpid()), since, str(place.root), "another destination"):
+        assert expected in message
 
 
 def test_a_run_in_another_process_keeps_others_out_until_it_dies(place):
@@ -199,12 +199,12 @@ def test_the_heartbeat_is_written_and_changes_nothing_else(place, monkeypatch):
     written = threading.Event()
     write = lease_module._write
 
-    def tell(*arguments):
+    def write_and_note(*arguments):
         write(*arguments)
         if threading.current_thread().name == "lease":
             written.set()
 
-    monkeypatch.setattr(lease_module, "_write", tell)
+    monkeypatch.setattr(lease_module, "_write", write_and_note)
     monkeypatch.setattr(lease_module, "HEARTBEAT_SECONDS", 0.01)
     with hold_lease(place, "r1") as held:
         assert written.wait(30)

@@ -138,11 +138,11 @@ def test_files_of_runs_that_said_nothing_about_themselves_are_read_too(place):
 
 def test_the_manifest_and_the_run_file_name_each_other(place):
     file = night(place, "run", [row("a.jpg")], work_seconds=2.5)
-    told = {key.decode(): value.decode() for key, value in pq.read_metadata(file).metadata.items()}
-    record = RunRecord.model_validate_json(told["run"])
+    written = {key.decode(): value.decode() for key, value in pq.read_metadata(file).metadata.items()}
+    record = RunRecord.model_validate_json(written["run"])
     assert (record.started_at, record.work_seconds, record.deleted) == (NOON, 2.5, 0)
     of_manifest = {key.decode(): value.decode() for key, value in pq.read_metadata(place.manifest).metadata.items()}
-    assert (told["run_file"], of_manifest["run_file"]) == ("run.parquet", "run.parquet")
+    assert (written["run_file"], of_manifest["run_file"]) == ("run.parquet", "run.parquet")
     assert "run" not in of_manifest, "times would make two manifests of the same rows differ"
     assert footer(make_job(place, run_id="new")).keys() <= of_manifest.keys()
 
