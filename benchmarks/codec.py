@@ -30,7 +30,7 @@ from benchmarks.corpora import CACHE, Corpus
 from benchmarks.pool import Maker
 from darkroom.tasks.dataset.journal import Journal, Row
 from darkroom.tasks.dataset.layout import Destination
-from darkroom.tasks.imaging.codecs import configure_codecs
+from darkroom.tasks.imaging.transform import configure_codecs
 from darkroom.tasks.settings import Job, Recipe, Rules
 from darkroom.tasks.worker.codec import ENVIRONMENT, Codec, thread_codec
 from darkroom.tasks.worker.images import Images

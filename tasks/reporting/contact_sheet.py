@@ -14,7 +14,7 @@ from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.journal import Row
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.errors import ErrorCode, ImageError
-from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
+from darkroom.tasks.imaging import TILE_SIDE, Sheet, Tile
 from darkroom.tasks.settings import Job, Recipe
 from darkroom.tasks.storage.local import LocalFolder
 from darkroom.tasks.worker.codec import Codec
@@ -139,7 +139,7 @@ def _sample_of_failures(db: sql.Connection) -> list[Row]:
 def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence[Row]) -> list[Tile]:
     outputs = LocalFolder(os.fsencode(workspace.destination.root))
     recipe = Recipe(background=job.recipe.background)
-    orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=SIDE)
+    orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=TILE_SIDE)
     decoded = 0
     tiles = []
     for image in images:
@@ -182,7 +182,7 @@ def _preview(codec: Codec, source: LocalFolder, image: Row, seconds: float) -> T
         data = source.read(image["source_path"], MAX_SOURCE_BYTES)
     except ImageError:
         return Tile()
-    orders = Orders(max_pixels=MAX_PREVIEWED_PIXELS, max_image_seconds=seconds, memory=PREVIEW_BYTES, side=SIDE)
+    orders = Orders(max_pixels=MAX_PREVIEWED_PIXELS, max_image_seconds=seconds, memory=PREVIEW_BYTES, side=TILE_SIDE)
     [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
     if isinstance(shown, Tile) and shown.pixels != shown.pixels[:3] * (shown.width * shown.height):
         return shown

@@ -24,8 +24,7 @@ from typing import ClassVar, TypeAlias
 from pydantic import TypeAdapter
 
 from darkroom.tasks.errors import DarkroomError, ErrorCode, ImageError
-from darkroom.tasks.imaging import Inspected, Transformed
-from darkroom.tasks.imaging.tiles import Tile
+from darkroom.tasks.imaging import Inspected, Tile, Transformed, TransformError
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.worker.orders import EXIT_CODE, FAILED, MADE, Failure, Orders
 from darkroom.tasks.worker.shared_batch import IMAGES, Operation, SharedBatch
@@ -393,7 +392,7 @@ def _read_answer(batch: SharedBatch, image: int) -> Answer:
     kind, text = bytes(answer[:1]), bytes(answer[1:])
     if kind == FAILED:
         failure = Failure.model_validate_json(text)
-        return ImageError(failure.code, failure.message, failure.facts)
+        return TransformError(failure.code, failure.message, failure.facts)
     if kind != MADE:
         raise ValueError(f"an answer that begins with {kind!r}")
     match batch.operations[image]:

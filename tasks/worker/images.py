@@ -18,7 +18,7 @@ from darkroom.tasks.dataset.journal import Row
 from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, as_image_error
-from darkroom.tasks.imaging import SourceFacts, Transformed
+from darkroom.tasks.imaging import SourceFacts, Transformed, TransformError
 from darkroom.tasks.moved import FACTS_COLUMNS, OUTPUT_COLUMNS, former_output
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.local import FileVersion, LocalFolder
@@ -117,9 +117,8 @@ class Images:
             with _as_answer(image, ErrorCode.WRITE_FAILED):
                 columns = self._write(image.planned["source_path"], made)
         if isinstance(image.answer, ImageError):
-            if isinstance(made, Transformed):
-                image.answer.facts = made.facts
-            return self._failed_row(image, image.answer)
+            facts = made.facts if isinstance(made, Transformed | TransformError) else None
+            return self._failed_row(image, image.answer, facts)
         return self._row(image, **columns) if made else self._row(image, status="unchanged")
 
     def _write(self, source_path: str, made: Transformed) -> Row:
@@ -136,10 +135,10 @@ class Images:
             "write_ms": _ms_since(started),
         }
 
-    def _failed_row(self, image: Image, error: ImageError) -> Row:
+    def _failed_row(self, image: Image, error: ImageError, facts: SourceFacts | None) -> Row:
         return self._row(
             image,
-            **(_facts_columns(error.facts) if error.facts else {}),
+            **(_facts_columns(facts) if facts else {}),
             status="failed",
             error_code=error.code.value,
             error_stage=error.code.stage,

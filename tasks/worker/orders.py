@@ -7,7 +7,7 @@ import struct
 from pydantic import BaseModel, ConfigDict
 
 from darkroom.tasks.errors import ErrorCode
-from darkroom.tasks.imaging.facts import SourceFacts
+from darkroom.tasks.imaging import SourceFacts
 from darkroom.tasks.imaging.limits import BASE_BYTES, BYTES_PER_PIXEL, BYTES_PER_SOURCE_BYTE, PIXELS_PER_TURN
 from darkroom.tasks.settings import Recipe
 

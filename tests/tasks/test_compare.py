@@ -18,7 +18,7 @@ from darkroom.tasks.compare import check_shard
 from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import SCHEMA, footer, write_table
 from darkroom.tasks.errors import DarkroomError, ErrorCode, ImageError
-from darkroom.tasks.imaging.inspect import describe_bytes
+from darkroom.tasks.imaging.transform import describe_bytes
 from darkroom.tasks.recover import clear_verifications, recover
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA
 from darkroom.tasks.reporting.status import read_status

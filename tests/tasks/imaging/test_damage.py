@@ -9,6 +9,10 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pytest
+from darkroom.tasks.imaging.avif import avif_size
+from darkroom.tasks.imaging.facts import unlimited
+from darkroom.tasks.imaging.general import open_image
+from darkroom.tasks.imaging.netpbm import NetpbmReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PpmImagePlugin
@@ -16,10 +20,6 @@ from PIL import Image, PpmImagePlugin
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging import bands
-from darkroom.tasks.imaging.avif import avif_size
-from darkroom.tasks.imaging.facts import unlimited
-from darkroom.tasks.imaging.general import open_image
-from darkroom.tasks.imaging.netpbm import NetpbmReader
 from darkroom.tasks.imaging.resample import resize
 from tests.fuzz import build
 from tests.fuzz.samples import other_profile, samples

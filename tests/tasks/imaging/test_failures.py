@@ -9,12 +9,12 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from darkroom.tasks.imaging.codecs import configure_codecs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from darkroom.tasks.errors import MAX_MESSAGE_LENGTH, ErrorCode, ImageError
-from darkroom.tasks.imaging.codecs import configure_codecs
 from darkroom.tasks.imaging.failures import describe, translate, translate_encoding
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe

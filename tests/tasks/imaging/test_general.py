@@ -7,11 +7,11 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from darkroom.tasks.imaging.gif import count_gif_frames
+from darkroom.tasks.imaging.tiff import count_tiff_pages
 from PIL import Image, ImageCms
 
 from darkroom.tasks.errors import ErrorCode
-from darkroom.tasks.imaging.gif import count_gif_frames
-from darkroom.tasks.imaging.tiff import count_tiff_pages
 from tests.tasks.imaging.reference import (
     encoded,
     exif_with,

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pytest
 import simplejpeg
+from darkroom.tasks.imaging.jpeg import reduced_size
 from PIL import Image, ImageCms
 
 from darkroom.tasks.errors import ErrorCode
 from darkroom.tasks.imaging.exif import read_orientation
-from darkroom.tasks.imaging.jpeg import reduced_size
 from tests.tasks.imaging.reference import (
     encoded,
     exif_with,

@@ -1,12 +1,12 @@
 import io
 
 import numpy as np
+from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from darkroom.tasks.imaging.sheet import COLUMNS, GAP, draw_sheet
-from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
 from darkroom.tasks.storage.naming import path_to_text
 
 

@@ -2,9 +2,9 @@ import io
 
 import numpy as np
 import pytest
+from darkroom.tasks.imaging.facts import unlimited
 from PIL import Image, ImageFile
 
-from darkroom.tasks.imaging.facts import unlimited
 from darkroom.tasks.imaging.thumbnail import thumbnail
 from darkroom.tasks.worker.orders import Orders
 

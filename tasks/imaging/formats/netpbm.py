@@ -1,16 +1,17 @@
-"""PBM, PGM and PPM whose samples are text or have a white of their own, which Pillow reads one by one."""
+"""PBM, PGM and PPM: a fast reader of samples that are text or have a maximum other than 255."""
 
 from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import ImageFile, PpmImagePlugin
+from PIL import Image, ImageFile, PpmImagePlugin
 
-if TYPE_CHECKING:
-    from darkroom.tasks.imaging.facts import Samples
+from darkroom.tasks.imaging.bands import Pixels, Samples, to_array
+from darkroom.tasks.imaging.color import scale_16_bits
+from darkroom.tasks.imaging.formats.base import PillowImage
 
 COMMENT = re.compile(rb"#[^\r\n]*[\r\n]?")
 DIGITS = b"0123456789"
@@ -36,6 +37,20 @@ class NetpbmReader(PpmImagePlugin.PpmImageFile):
                 samples, layout = _scaled(numbers, white, self.mode)
             self.fp, self.tile = io.BytesIO(samples), [ImageFile._Tile("raw", extents, 0, layout)]
         return super().load()
+
+
+class NetpbmImage(PillowImage):
+    """A portable bitmap, graymap, pixmap or anymap."""
+
+    name = "ppm"
+    signature = re.compile(rb"P(?:[1-6]|y|0CMYK|yCMYK|7|F|f)[ \t\r\n#]")
+    reader = NetpbmReader
+
+    def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
+        """Return the pixels as `PillowImage._to_pixels` does; samples of mode I have 16 bits here."""
+        if image.mode == "I":
+            return scale_16_bits(to_array(image).astype(np.uint16))
+        return super()._to_pixels(image, whole=whole)
 
 
 def _bits(data: bytes, count: int) -> bytes:
