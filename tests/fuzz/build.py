@@ -47,16 +47,6 @@ def png_rows(samples: np.ndarray) -> bytes:
     return b"".join(b"\0" + row.tobytes() for row in big_endian)
 
 
-def png_chunks(data: bytes) -> list[bytes]:
-    """The chunks of a healthy PNG, each with its length and checksum."""
-    chunks, position = [], 8
-    while position + 12 <= len(data):
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        chunks.append(data[position:end])
-        position = end
-    return chunks
-
-
 def interlaced_png(samples: np.ndarray) -> bytes:
     """An Adam7 PNG of (height, width, 3) pixels."""
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]

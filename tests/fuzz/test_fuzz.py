@@ -65,6 +65,17 @@ def test_a_seed_and_a_number_make_the_same_case_again():
     assert all(mutator.__name__ in " ".join(case.name for case in cases) for mutator in (*ACCIDENTS, *ATTACKS))
 
 
+def test_a_damaged_file_gives_the_same_bytes_or_error_every_time():
+    def result(case):
+        try:
+            return transform(case.data, RECIPES[case.recipe], MAX_PIXELS).data
+        except ImageError as error:
+            return error.code, error.message
+
+    for number in range(300):
+        assert result(random_case(SEED, number)) == result(random_case(SEED, number)), number
+
+
 def a_case(**changes):
     data = samples()["png/rgb"]
     return replace(Case("png/rgb", "png", data, 0, data), **changes)
