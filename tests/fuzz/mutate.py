@@ -22,7 +22,7 @@ HEADER_BYTES = 400
 
 
 def _place(random: Random, data: bytes, length: int = 1) -> int:
-    """A position at which `length` bytes are there; in half of the cases within the header."""
+    """Return a position at which `length` bytes are there; in half of the cases within the header."""
     room = max(len(data) - length, 0)
     return random.randint(0, min(room, HEADER_BYTES) if random.random() < 0.5 else room)
 
@@ -147,7 +147,7 @@ def shuffle_parts(random: Random, data: bytes, _: bytes) -> bytes:
 
 
 def _parts(data: bytes) -> tuple[bytes, list[bytes]]:
-    """The head of a file, and its parts. The last part of a JPEG is all that follows the first scan's header."""
+    """Return the head of a file, and its parts. The last part of a JPEG is all that follows the first scan's header."""
     start, ends = 0, []
     if data.startswith(build.PNG_SIGNATURE):
         start, ends = 8, [chunk.end + 4 for chunk in PngImage(data).chunks]

@@ -33,7 +33,7 @@ TO_STORED = {
 
 
 def picture(width=120, height=80, seed=0):
-    """A smooth, asymmetric RGB picture with some texture: no two corners are alike."""
+    """Return a smooth, asymmetric RGB picture with some texture: no two corners are alike."""
     y, x = np.mgrid[0:height, 0:width].astype(float)
     x, y = x / max(width - 1, 1), y / max(height - 1, 1)
     channels = [200 * x + 30, 220 * y + 10, 120 + 100 * np.sin(5 * x) * np.cos(4 * y)]
@@ -60,7 +60,7 @@ def exif_with(orientation):
 
 
 def stored(pixels, orientation):
-    """The pixels as a camera stores them beside this orientation."""
+    """Return the pixels as a camera stores them beside this orientation."""
     image = Image.fromarray(pixels)
     return image if TO_STORED[orientation] is None else image.transpose(TO_STORED[orientation])
 
@@ -70,7 +70,7 @@ def run(data, max_pixels=LIMIT, **recipe) -> Transformed:
 
 
 def lossless(data, **recipe):
-    """The output's pixels, through PNG: nothing but the transformation changes them."""
+    """Return the output's pixels, through PNG: nothing but the transformation changes them."""
     return pixels_of(run(data, format="png", **recipe))
 
 
@@ -80,7 +80,7 @@ def pixels_of(result):
 
 
 def rounded(samples, white=65535):
-    """Samples scaled to 8 bits."""
+    """Return samples scaled to 8 bits."""
     return np.floor(samples.astype(np.float64) * 255 / white + 0.5).astype(np.uint8)
 
 
@@ -90,7 +90,7 @@ def mean_difference(a, b):
 
 
 def failure(data, max_pixels=LIMIT, **recipe) -> tuple[ErrorCode, TransformError]:
-    """The code and error with which a transformation fails; fails itself if it doesn't."""
+    """Return the code and error with which a transformation fails; fails itself if it doesn't."""
     try:
         run(data, max_pixels, **recipe)
     except TransformError as error:
@@ -99,7 +99,7 @@ def failure(data, max_pixels=LIMIT, **recipe) -> tuple[ErrorCode, TransformError
 
 
 def facts_of(data, max_pixels=LIMIT):
-    """What is known of a source once it was transformed, or could not be."""
+    """Return what is known of a source once it was transformed, or could not be."""
     try:
         return run(data, max_pixels, width=1, height=1).facts
     except TransformError as error:

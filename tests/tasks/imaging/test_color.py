@@ -7,17 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.fuzz.samples import other_profile
-from tests.tasks.imaging.reference import (
-    SIZE,
-    SRGB,
-    encoded,
-    facts_of,
-    jpeg,
-    lossless,
-    mean_difference,
-    picture,
-    run,
-)
+from tests.tasks.imaging.reference import SIZE, SRGB, encoded, facts_of, jpeg, lossless, mean_difference, picture, run
 
 
 def test_gray_output_is_luma():

@@ -5,13 +5,7 @@ import pytest
 from PIL import Image
 
 from darkroom.tasks.errors import ErrorCode
-from tests.tasks.imaging.reference import (
-    SIZE,
-    encoded,
-    failure,
-    picture,
-    run,
-)
+from tests.tasks.imaging.reference import SIZE, encoded, failure, picture, run
 
 
 @pytest.mark.parametrize("image_format", ["jpeg", "png", "webp"])

@@ -19,14 +19,12 @@ def test_too_many_pixels_are_refused_by_the_header(name):
 @pytest.mark.parametrize("name", samples())
 def test_the_limit_is_exact_for_every_format(name):
     facts = facts_of(samples()[name])
+    stored = facts.width, facts.height
     pixels = facts.width * facts.height
     recipe = {"width": 8, "height": 8}
     assert run(samples()[name], max_pixels=pixels, **recipe).facts == facts
     code, error = failure(samples()[name], max_pixels=pixels - 1, **recipe)
-    assert code is ErrorCode.DECODE_TOO_MANY_PIXELS and (error.facts.width, error.facts.height) == (
-        facts.width,
-        facts.height,
-    )
+    assert code is ErrorCode.DECODE_TOO_MANY_PIXELS and (error.facts.width, error.facts.height) == stored
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, (1 << 32) - 1), ((1 << 32) - 1, 1), (1 << 31, 1 << 31)])

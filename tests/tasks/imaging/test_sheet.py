@@ -10,10 +10,7 @@ from darkroom.tasks.imaging import TILE_SIDE, Sheet, Tile
 from darkroom.tasks.imaging.records import unlimited
 from darkroom.tasks.imaging.sheet import COLUMNS, GAP, draw_sheet, thumbnail
 from darkroom.tasks.storage.naming import path_to_text
-from tests.tasks.imaging.reference import (
-    encoded,
-    exif_with,
-)
+from tests.tasks.imaging.reference import encoded, exif_with
 
 
 def drawn(tiles, max_bytes=90_000):

@@ -14,16 +14,7 @@ from darkroom.tasks.imaging import TransformError
 from darkroom.tasks.imaging.transform import configure_codecs, describe_bytes, inspect_image
 from tests.fuzz import build
 from tests.fuzz.samples import samples
-from tests.tasks.imaging.reference import (
-    encoded,
-    facts_of,
-    failure,
-    jpeg,
-    lossless,
-    picture,
-    pixels_of,
-    run,
-)
+from tests.tasks.imaging.reference import encoded, facts_of, failure, jpeg, lossless, picture, pixels_of, run
 
 NAMES = "jpeg/420 jpeg/restarts png/rgb gif/plain bmp/rgb ppm/p6 tiff/strips tiff/tiff_lzw webp/lossy avif/420 ico/png"
 SAMPLES = {name: samples()[name] for name in (*NAMES.split(), "jpeg/444 progressive", "jpeg2000/rgb")}

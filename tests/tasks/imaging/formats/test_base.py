@@ -9,6 +9,7 @@ from PIL import Image
 
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.errors import ErrorCode
+from darkroom.tasks.imaging import SourceFacts
 from tests.fuzz import build
 from tests.fuzz.samples import samples
 from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, run
@@ -30,13 +31,7 @@ def test_lossless_formats_give_their_pixels(name, options, expected):
     pixels = picture()
     data = encoded(pixels, name, **options)
     facts = facts_of(data)
-    assert (facts.format, facts.mode, facts.width, facts.height, facts.frames) == (
-        expected,
-        "RGB",
-        120,
-        80,
-        1,
-    )
+    assert facts == SourceFacts(expected, "RGB", 120, 80)
     assert np.array_equal(lossless(data, **SIZE), pixels)
 
 

@@ -7,10 +7,7 @@ from PIL import Image
 
 from darkroom.tasks.errors import ErrorCode
 from tests.fuzz.samples import samples
-from tests.tasks.imaging.reference import (
-    failure,
-    lossless,
-)
+from tests.tasks.imaging.reference import failure, lossless
 
 
 def test_rle_and_packed_pixels_are_those_of_pillow():

@@ -4,15 +4,7 @@ import numpy as np
 
 from darkroom.tasks.errors import ErrorCode
 from tests.fuzz import build
-from tests.tasks.imaging.reference import (
-    SIZE,
-    encoded,
-    facts_of,
-    failure,
-    lossless,
-    picture,
-    run,
-)
+from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, run
 
 
 def test_the_largest_picture_is_read():

@@ -8,13 +8,7 @@ from PIL import PpmImagePlugin
 
 from darkroom.tasks.errors import ErrorCode
 from darkroom.tasks.imaging.formats.netpbm import NetpbmReader
-from tests.tasks.imaging.reference import (
-    SIZE,
-    failure,
-    lossless,
-    rounded,
-    run,
-)
+from tests.tasks.imaging.reference import SIZE, failure, lossless, rounded, run
 
 
 @pytest.mark.parametrize("white", [1023, 65535])

@@ -10,17 +10,7 @@ from PIL import Image
 from darkroom.tasks.errors import ErrorCode
 from darkroom.tasks.imaging.formats.tiff import TiffImage
 from tests.fuzz import build
-from tests.tasks.imaging.reference import (
-    SIZE,
-    encoded,
-    failure,
-    lossless,
-    picture,
-    pixels_of,
-    rounded,
-    run,
-    stored,
-)
+from tests.tasks.imaging.reference import SIZE, encoded, failure, lossless, picture, pixels_of, rounded, run, stored
 
 
 def test_deep_colors_are_rounded_not_cut():
