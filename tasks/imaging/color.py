@@ -35,7 +35,7 @@ def to_srgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> Pixel
     if conversion is None:
         return pixels
     if mode == "L":
-        # A gray profile maps each level to a neutral colour: one table does for all channels.
+        # A gray profile maps each level to a neutral colour, so one table serves all channels.
         return cv2.LUT(pixels, _apply(conversion, _gray_ramp(), mode)[:, :, 0])  # type: ignore[return-value]
     converted = pixels if pixels.flags.writeable else pixels.copy()
     for rows in bands(*pixels.shape[:2]):
@@ -100,8 +100,10 @@ _cached_conversion = lru_cache(maxsize=64)(_build_conversion)
 
 
 def _is_identity(conversion: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    # The colours that it makes identify sRGB under any name and in any encoding.
-    probe = _gray_ramp() if mode == "L" else _color_lattice()
+    # Comparing the resulting colours recognises sRGB under any name and in any encoding.
+    steps = np.linspace(0, 255, 17).astype(np.uint8)
+    lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(17, -1, 3)
+    probe = _gray_ramp() if mode == "L" else lattice
     result = _apply(conversion, probe, mode).astype(np.int16)
     expected = probe[:, :, None] if mode == "L" else probe
     return bool(np.abs(result - expected).max() <= IDENTITY_TOLERANCE)
@@ -109,11 +111,6 @@ def _is_identity(conversion: ImageCms.ImageCmsTransform, mode: str) -> bool:
 
 def _gray_ramp() -> Pixels:
     return np.arange(256, dtype=np.uint8).reshape(1, 256)
-
-
-def _color_lattice() -> Pixels:
-    steps = np.linspace(0, 255, 17).astype(np.uint8)
-    return np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(17, -1, 3)
 
 
 def _apply(conversion: ImageCms.ImageCmsTransform, pixels: Pixels, mode: str) -> Pixels:

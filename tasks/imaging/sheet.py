@@ -36,7 +36,7 @@ def thumbnail(
 
     Very small pictures are enlarged. Raises `ImageError`, or whatever Pillow does for data that is no image.
     """
-    # Decode what there is of a cut file. Pillow has only a setting of the whole process for this.
+    # Decode what there is of a cut file. Pillow offers this only as a setting of the whole process.
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
         with Image.open(io.BytesIO(data), formats=PILLOW_NAMES) as opened:

@@ -1,4 +1,4 @@
-"""The entry: transform one image file into one output file, or inspect one."""
+"""The entry of the package: transform one image file into one output file, or inspect one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from darkroom.tasks.imaging.resample import resize, resize_and_crop
 from darkroom.tasks.settings import Recipe
 
 NO_LIMIT = 1 << 62
-"""An output is as large as a recipe made it."""
+"""Outputs are not limited: the recipe determined their size."""
 
 
 def configure_codecs() -> None:
@@ -48,7 +48,7 @@ def transform(data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: 
 
     Raises `TransformError`, and nothing else for any bytes: `source.empty`, one of the `decode` codes, or
     `encode.failed`. `max_pixels` limits the source, by its header and before anything is decoded, and what
-    `fit="outside"` may enlarge it to. `allow` is called whenever it is known that the image takes more pixels.
+    `fit="outside"` may enlarge it to. `allow` is called when the header was read, and again for a larger output.
     """
     started = perf_counter()
     facts, geometry, decoded = _decode(data, recipe, max_pixels, allow)
@@ -104,7 +104,7 @@ def describe_bytes(data: bytes) -> str:
 
 @contextmanager
 def opened(data: bytes | memoryview, max_pixels: int, allow: Allow) -> Iterator[tuple[EncodedImage, SourceFacts]]:
-    """Yield an image file whose header was read, and what that says; raise any error in the block as `TransformError`.
+    """Yield an opened image file and its facts; raise any error in the block as a `TransformError`.
 
     `max_pixels` and `allow` are as for `transform`.
     """
@@ -128,7 +128,7 @@ def _decode(
         refuse_oversized(geometry, recipe.format, max_pixels)
         if geometry.width * geometry.height > facts.width * facts.height:
             allow(geometry.width * geometry.height)
-        # Nearest takes pixels as they are; a reduced picture has only averages.
+        # Nearest needs the original pixels; a reduced picture has only averages.
         full = facts.width, facts.height
         min_size = full if recipe.filter == "nearest" else _stored_size(geometry, facts.orientation)
         options = DecodeOptions(min_size, gray=recipe.color == "gray", keep_truncated=recipe.truncated == "keep")
@@ -164,7 +164,7 @@ def _place(decoded: Decoded, geometry: Geometry, recipe: Recipe) -> Pixels:
     width, height = _stored_size(geometry, orientation)
     shrinks = width <= pixels.shape[1] and height <= pixels.shape[0]
     if shrinks and not geometry.crops and recipe.filter != "nearest":
-        # Turning the smaller picture is cheaper, and the filters are symmetric.
+        # The filters are symmetric, so the picture can be turned when it is smaller.
         return apply_orientation(resize(pixels, width, height, recipe.filter), orientation)
     pixels = apply_orientation(pixels, orientation)
     if geometry.crops:

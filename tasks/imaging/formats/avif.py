@@ -1,4 +1,4 @@
-"""AVIF: how large its pictures are by the container, and whether its end is there."""
+"""AVIF: the size and the orientation that the container states, and whether the end of the file is there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BRANDS = frozenset({b"avif", b"avis"})
 
 
 class AvifReader(AvifImagePlugin.AvifImageFile):
-    """Takes the orientation from the container, which is the one that counts, and never opens the EXIF."""
+    """A reader that takes the orientation from the container, as the standard says, and ignores the EXIF."""
 
     orientation = 1
 

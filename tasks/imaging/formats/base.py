@@ -1,4 +1,4 @@
-"""What all formats have in common, and how those are decoded for which Pillow has a reader."""
+"""The interface of an image format, and its implementation for the formats that Pillow reads."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from darkroom.tasks.imaging.records import Size, SourceFacts
 Image.MAX_IMAGE_PIXELS = None
 
 MALFORMED = (struct.error, OverflowError, IndexError)
-"""Raised by reading a structure beyond the end of its file."""
+"""Exceptions from reading a structure that extends beyond the end of the file."""
 
 ZERO_TAIL = bytes(256)
 """An interrupted copy to a file of the right length ends like this."""
@@ -223,7 +223,7 @@ class PillowImage(EncodedImage):
         image = self.image
         try:
             image.load()
-            # Its canvases are no longer needed, and as large as the picture.
+            # Free the decoder's canvases, which are as large as the picture.
             image.__dict__.pop("_decoder", None)
             self._check_pixels()
         except Exception as error:
@@ -236,10 +236,10 @@ class PillowImage(EncodedImage):
             return image.copy()
         return image
 
-    def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:  # noqa: ARG002 - for those that decode again
+    def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:  # noqa: ARG002 - for subclasses
         """Return the pixels of a decoded image that isn't CMYK: gray, RGB, or RGB with straight alpha.
 
-        `whole` is False where the file ends early. Raises `decode.unsupported` for samples of 32 bits.
+        `whole` is False if the file ends early. Raises `decode.unsupported` for samples of 32 bits.
         """
         if image.mode.startswith("I;16"):
             return scale_16_bits(to_array(image))

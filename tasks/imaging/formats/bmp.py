@@ -1,4 +1,4 @@
-"""BMP."""
+"""BMP: only its signature; Pillow does the rest."""
 
 from __future__ import annotations
 

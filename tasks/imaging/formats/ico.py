@@ -45,7 +45,7 @@ class IcoImage(PillowImage):
     @cached_property
     def _png(self) -> PngImage | None:
         """The picture that is read, if it is a PNG."""
-        # Pillow's choice: the largest by the directory, of those the one of the fewest bits.
+        # As Pillow chooses: the largest by the directory; among equals, the one with the fewest bits.
         chosen = min(self._entries, key=lambda entry: (-entry[0] * entry[1], entry[2]), default=None)
         return self._png_at(chosen[3]) if chosen else None
 
@@ -74,5 +74,5 @@ class IcoImage(PillowImage):
             width, height = struct.unpack_from("<HH" if header == OLD_HEADER else "<ii", self.data, start + 4)
         except struct.error:
             return 0, 0
-        # Colours and mask lie one above the other.
+        # The height includes the mask, which is stored below the colours.
         return abs(width), abs(height) // 2

@@ -1,4 +1,4 @@
-"""JPEG: its header, and decoding to the smallest size that its DCT offers above the target."""
+"""JPEG: its header, and decoding at the smallest scale of the DCT that is large enough."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def walk_segments(data: bytes | memoryview) -> Iterator[Segment]:
 def reduced_size(width: int, height: int, min_width: int, min_height: int) -> tuple[int, int, int]:
     """Return (N, width, height) of the smallest N/8 reduction that has at least the given size.
 
-    N is 8 where even the full size is too small.
+    N is 8 if even the full size is too small.
     """
     for eighths in range(1, 8):
         reduced_width, reduced_height = -(-width * eighths // 8), -(-height * eighths // 8)
@@ -171,8 +171,8 @@ class JpegImage(EncodedImage):
     def decode(self, options: DecodeOptions) -> Decoded:
         """Decode to RGB or gray in sRGB, at the smallest N/8 that has `options.min_size`.
 
-        Pixels that the decoder is unsure of are refused with `decode.corrupt`, and a missing end with
-        `decode.truncated` unless it is to be kept; a faulty header is repaired.
+        Raises `decode.corrupt` if the decoder warns of the pixels, and `decode.truncated` if the end is missing, unless
+        `options.keep_truncated`. A faulty header is repaired.
         """
         space = self._colorspace(gray=options.gray)
         eighths, width, height = reduced_size(self._frame.width, self._frame.height, *options.min_size)
@@ -180,7 +180,7 @@ class JpegImage(EncodedImage):
         if eighths < 8:
             pixels = self._cut_partial_edges(pixels, eighths, options.min_size)
         if space == "CMYK":
-            # Adobe's convention, which every writer of CMYK JPEGs follows: stored inverted.
+            # All writers of CMYK JPEGs store the inverted values, as Adobe does.
             pixels = cmyk_to_rgb(np.subtract(255, pixels, dtype=np.uint8), self._profile, self.warnings)
         else:
             pixels = to_srgb(pixels[:, :, 0] if space == "GRAY" else pixels, self._profile, self.warnings)
@@ -202,12 +202,12 @@ class JpegImage(EncodedImage):
     def _colorspace(self, *, gray: bool) -> str:
         if self._frame.components == 4:
             return "CMYK"
-        # Luma straight from the file, unless a profile says that its colours are other ones.
+        # The file stores luma, which is gray unless a profile redefines the colours.
         return "GRAY" if self._frame.components == 1 or (gray and self._profile is None) else "RGB"
 
     def _cut_partial_edges(self, pixels: Pixels, eighths: int, min_size: Size) -> Pixels:
-        # A reduced picture is rounded up to whole pixels. A last one that stands for less than half of itself
-        # would shift the picture more than leaving it out does.
+        # Reduced sizes are rounded up. Dropping a last row or column that covers less than half a pixel of the
+        # source shifts the picture less than keeping it.
         width = max(min_size[0], (self._frame.width * eighths + 4) // 8)
         height = max(min_size[1], (self._frame.height * eighths + 4) // 8)
         return pixels[:height, :width]
@@ -249,7 +249,7 @@ class JpegImage(EncodedImage):
         return decode(data, strict=False)
 
     def _is_padding(self, data: bytes, complaint: str) -> bool:
-        """Return whether what follows the last pixel is one byte repeated, as some cameras write it.
+        """Return whether the bytes after the last pixel are one byte repeated, as some cameras write.
 
         Anything else there is pixel data that the decoder could not follow.
         """
@@ -260,7 +260,7 @@ class JpegImage(EncodedImage):
         return len(set(data[max(end - int(match[1]), 0) : end])) == 1
 
     def _rebuild(self) -> bytes:
-        """Return the file with only those header segments that decoding needs, free of what decoders stumble on.
+        """Return the file with only those header segments that decoding needs, so that decoders accept it.
 
         Junk between segments, profiles, EXIF and comments are left out; a JFIF segment is written anew; the scan
         parameters of a sequential JPEG, which some cameras leave undefined, are set to the only valid ones.
@@ -275,7 +275,7 @@ class JpegImage(EncodedImage):
             elif marker == SOS:
                 parts.append(data[start - 4 :])
             elif marker == APP14:
-                # A colour transform that isn't one of the three leaves it to the decoder to guess.
+                # Without an Adobe segment the decoder chooses a colour transform; an undefined one is dropped.
                 if data.startswith(b"Adobe", start, end) and data[end - 1] <= 2:
                     parts.append(data[start - 4 : end])
             elif marker != COM and not APP0 <= marker < APP0 + 16:

@@ -20,7 +20,7 @@ LONG_NUMBER = re.compile(rb"[0-9]{11}")
 
 
 class NetpbmReader(PpmImagePlugin.PpmImageFile):
-    """Replaces Pillow's two decoders in Python, which take a second for each million samples."""
+    """A replacement for Pillow's two pure-Python decoders, which take a second for each million samples."""
 
     def load(self) -> Any:
         """Decode the pixels."""
@@ -63,16 +63,16 @@ def _bits(data: bytes, count: int) -> bytes:
 
 
 def _raw(data: bytes, count: int, white: int) -> Samples:
-    """Return up to so many samples."""
+    """Return up to `count` samples."""
     kind = np.dtype("u1" if white < 256 else ">u2")
     return np.frombuffer(data, kind, min(count, len(data) // kind.itemsize))
 
 
 def _numbers(data: bytes, count: int, white: int) -> Samples:
-    """Return up to so many samples of a text. Raises `ValueError` for what is no sample."""
+    """Return up to `count` samples of a text; raise `ValueError` for an invalid one."""
     text = COMMENT.sub(b"", data) if b"#" in data else data
     junk = JUNK.search(text)
-    # What junk is joined to is no number either.
+    # Digits that touch the junk are no number either.
     text = (text[: junk.start()].rstrip(DIGITS) if junk else text).strip()
     if LONG_NUMBER.search(text):
         raise ValueError("a sample is too long")
@@ -85,7 +85,7 @@ def _numbers(data: bytes, count: int, white: int) -> Samples:
 
 
 def _scaled(samples: Samples, white: int, mode: str) -> tuple[bytes, str]:
-    """Return samples of 8 bits, or of 16 for mode I, and how Pillow calls them."""
+    """Return samples of 8 bits, or of 16 for mode I, and Pillow's name of that layout."""
     out_white, kind, layout = (65535, ">u2", "I;16B") if mode == "I" else (255, "u1", mode)
     table = np.rint(np.arange(white + 1) / white * out_white).astype(kind)
     return table[np.minimum(samples, white)].tobytes(), layout

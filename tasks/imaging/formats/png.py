@@ -60,7 +60,7 @@ class PngImage(PillowImage):
         return self._header_size() is not None and (not self.chunks or self.chunks[-1].kind != b"IEND")
 
     def decoder_input(self) -> bytes:
-        """Return the file with only those chunks that make pixels; what lies before the PNG stays."""
+        """Return the file with only those chunks that make pixels; bytes before the PNG are kept."""
         view, parts, kept = memoryview(self.data), [], 0
         for kind, start, end in self.chunks:
             if kind not in DECODED:
@@ -70,7 +70,7 @@ class PngImage(PillowImage):
         return b"".join((*parts, view[kept:])) if kept else self.data
 
     def check_checksums(self) -> None:
-        """Raise `decode.corrupt` if a chunk's checksum is wrong. Decoders check few, and make pixels of anything."""
+        """Raise `decode.corrupt` if a chunk's checksum is wrong. Decoders check only a few of them."""
         view = memoryview(self.data)
         for kind, start, end in self.chunks:
             if zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
@@ -118,7 +118,7 @@ class PngImage(PillowImage):
         is_deep = self.data[24] == 16 and image.mode in {"RGB", "RGBA", "LA"}
         if whole and is_deep and "transparency" not in image.info:
             image.close()
-            return round_16_bits(self.decoder_input() + END, pixels)  # OpenCV reads nothing without an end
+            return round_16_bits(self.decoder_input() + END, pixels)  # OpenCV needs an IEND
         return pixels
 
 

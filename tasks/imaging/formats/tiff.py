@@ -52,10 +52,10 @@ TURNS = {
 
 
 class TiffReader(TiffImagePlugin.TiffImageFile):
-    """Turns the picture upright as Pillow does, without a search through all other metadata."""
+    """A reader that turns the picture upright as Pillow does, but without reading all other metadata."""
 
     is_turned = False
-    """Whether that has been done; for a file that is cut it may not have been."""
+    """Whether the picture has been turned; it may not have been if the file is cut."""
 
     @property
     def orientation(self) -> int | None:
@@ -152,7 +152,7 @@ class Directory:
 
     @property
     def compression(self) -> int:
-        """How the pixels are packed."""
+        """The compression of the pixels."""
         return self.value(COMPRESSION, 1)
 
     @property
@@ -262,7 +262,7 @@ class TiffImage(PillowImage):
         elif directory.compression == JPEG:
             tables = bytes(directory.values(JPEG_TABLES))
             for start, end in directory.parts:
-                # A part's own start marker gives way to that of the tables; not every writer ends it with a marker.
+                # The tables replace the part's start marker. Not every writer puts an end marker.
                 part = tables[:-2] + self.data[start + 2 : end] if tables else self.data[start:end]
                 JpegImage(part + END_OF_JPEG).check_undamaged(self._check_part_size)
 
