@@ -31,7 +31,7 @@ from benchmarks.pool import Maker
 from darkroom.tasks.dataset.journal import Journal
 from darkroom.tasks.dataset.layout import open_destination
 from darkroom.tasks.dataset.rows import PlannedImage
-from darkroom.tasks.imaging.codecs import configure_codecs
+from darkroom.tasks.imaging.transform import configure_codecs
 from darkroom.tasks.settings import Job, Recipe, Rules
 from darkroom.tasks.worker.codec import Codec, thread_codec
 from darkroom.tasks.worker.codec_handle import ENVIRONMENT

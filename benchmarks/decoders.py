@@ -19,9 +19,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.measure import ROOT
-from darkroom.tasks.imaging.codecs import configure_codecs
 from darkroom.tasks.imaging.limits import BYTES_PER_PIXEL
-from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.imaging.transform import configure_codecs, transform
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.worker.orders import Orders
 from data.photos import encoded, photo

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from darkroom.flows.runtime.cluster import local_workers
 from darkroom.tasks.errors import ImageError
-from darkroom.tasks.imaging.codecs import configure_codecs
-from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.imaging.transform import configure_codecs, transform
 from darkroom.tasks.settings import Compute, Recipe, Rules
 from darkroom.tasks.storage.naming import output_name
 

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from darkroom.tasks.imaging import SourceFacts
 
 MAX_MESSAGE_LENGTH = 300
 
@@ -66,13 +62,11 @@ class ImageError(Exception):
     Args:
         code: which of the closed list.
         message: what was wrong with the image, without any local path; cut to `MAX_MESSAGE_LENGTH`.
-        facts: what was learned about the source before it failed, if anything.
     """
 
-    def __init__(self, code: ErrorCode, message: str, facts: SourceFacts | None = None) -> None:
+    def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message[:MAX_MESSAGE_LENGTH])
         self.code = code
-        self.facts = facts
 
     @property
     def message(self) -> str:

@@ -1,18 +1,18 @@
-"""Pixels a band of rows at a time, so that what is computed on the way never takes as much memory as they do."""
+"""Process pixels in bands of rows, so that intermediate results take little memory beside the picture itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from darkroom.tasks.imaging.facts import Samples
-
 BAND_PIXELS = 1 << 18
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Samples: TypeAlias = npt.NDArray[Any]
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
@@ -23,7 +23,7 @@ def bands(height: int, width: int) -> Iterator[slice]:
 
 
 def to_array(image: Image.Image, convert: Callable[[Image.Image], Image.Image] | None = None) -> Samples:
-    """Return a Pillow image's samples, (height, width[, channels]), each pixel converted on the way."""
+    """Return a Pillow image's samples, (height, width[, channels]); `convert`, if any, is applied to each band."""
     width, height = image.size
     first, *others = bands(height, width)
     if not others:
@@ -42,7 +42,7 @@ def to_array(image: Image.Image, convert: Callable[[Image.Image], Image.Image] |
 
 
 def to_image(array: Samples, convert: Callable[[Samples], Samples] | None = None) -> Image.Image:
-    """Return samples, (height, width[, channels]), as a Pillow image, each pixel converted on the way."""
+    """Return samples, (height, width[, channels]), as a Pillow image; `convert`, if any, is applied to each band."""
 
     def band(rows: slice) -> Image.Image:
         return Image.fromarray(convert(array[rows]) if convert else array[rows])

@@ -1,37 +1,28 @@
-"""Colour: embedded profiles to sRGB, CMYK to RGB, transparency onto a background, gray."""
+"""Colour: embedded profiles to sRGB, CMYK to RGB, 16 bits to 8, transparency onto a background, gray."""
 
 from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
-from darkroom.tasks.imaging.bands import bands
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from darkroom.tasks.imaging.facts import Pixels
+from darkroom.tasks.imaging.bands import Pixels, Samples, bands
 
 CACHED_PROFILE_BYTES = 1 << 16
-"""Larger profiles are looked at anew each time, so that the cache stays small."""
+"""Larger profiles are not cached."""
 
 IDENTITY_TOLERANCE = 3
-"""Levels of 255 by which a profile may differ from sRGB and still be taken for one of its many variants."""
+"""A profile that differs from sRGB by no more than this many levels of 255 is one of its many variants."""
 
 MAX_TAGS, MAX_STAGES, MAX_CURVE_BYTES = 200, 16, 4096
-"""Of a profile; no real one has more than a few stages, and few have any."""
+"""Limits on a profile's tables. Real profiles have at most a few stages, and most have none."""
 
 INPUT_SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
-
-
-class ProfileError(Exception):
-    """An embedded profile can't be used for the pixels that it came with; says with which warning word."""
 
 
 def to_srgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> Pixels:
@@ -39,18 +30,12 @@ def to_srgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> Pixel
 
     A profile that can't be used adds `icc_invalid` or `icc_ignored` to `warnings` and changes nothing.
     """
-    if profile is None:
-        return pixels
     mode = "L" if pixels.ndim == 2 else "RGB"
-    try:
-        conversion = _conversion(profile, mode)
-    except ProfileError as error:
-        warnings.append(str(error))
-        return pixels
+    conversion = _conversion(profile, mode, warnings)
     if conversion is None:
         return pixels
     if mode == "L":
-        # A gray profile maps each level to a neutral colour: one table does for all channels.
+        # A gray profile maps each level to a neutral colour, so one table serves all channels.
         return cv2.LUT(pixels, _apply(conversion, _gray_ramp(), mode)[:, :, 0])  # type: ignore[return-value]
     converted = pixels if pixels.flags.writeable else pixels.copy()
     for rows in bands(*pixels.shape[:2]):
@@ -59,15 +44,10 @@ def to_srgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> Pixel
 
 
 def cmyk_to_rgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> Pixels:
-    """Convert (height, width, 4) CMYK, 255 = full ink, to RGB: by its profile, or plainly without one."""
-    if profile is not None:
-        try:
-            conversion = _conversion(profile, "CMYK")
-        except ProfileError as error:
-            warnings.append(str(error))
-        else:
-            if conversion is not None:
-                return _each_band(pixels, lambda band: _apply(conversion, band, "CMYK"))
+    """Convert (height, width, 4) CMYK, 255 = full ink, to RGB: by its profile, or by Pillow's formula without one."""
+    conversion = _conversion(profile, "CMYK", warnings)
+    if conversion is not None:
+        return _each_band(pixels, lambda band: _apply(conversion, band, "CMYK"))
     return _each_band(pixels, lambda band: np.asarray(_to_image(band, "CMYK").convert("RGB")))
 
 
@@ -78,18 +58,19 @@ def _each_band(pixels: Pixels, convert: Callable[[Pixels], Pixels]) -> Pixels:
     return converted
 
 
-def _conversion(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    if len(profile) > CACHED_PROFILE_BYTES:
-        conversion = _build_conversion(profile, mode)
-    else:
-        conversion = _cached_conversion(profile, mode)
+def _conversion(profile: bytes | None, mode: str, warnings: list[str]) -> ImageCms.ImageCmsTransform | None:
+    if profile is None:
+        return None
+    build = _build_conversion if len(profile) > CACHED_PROFILE_BYTES else _cached_conversion
+    conversion = build(profile, mode)
     if isinstance(conversion, str):
-        raise ProfileError(conversion)
+        warnings.append(conversion)
+        return None
     return conversion
 
 
 def _build_conversion(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | None:
-    """Return how to get from a profile to sRGB: None if it is sRGB, a warning word if it can't be done."""
+    """Return the conversion from a profile to sRGB; None if it is sRGB, the warning to record if it is unusable."""
     try:
         if _is_costly(profile):
             return "icc_invalid"
@@ -103,7 +84,7 @@ def _build_conversion(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform |
 
 
 def _is_costly(profile: bytes) -> bool:
-    """Tell whether a profile has a chain of floating-point stages of any length, each of which every colour takes."""
+    """Return whether a profile has many floating-point stages or curves, which every pixel would pass through."""
     (tags,) = struct.unpack_from(">I", profile, 128)
     for tag in range(min(tags, MAX_TAGS)):
         kind, start, length = struct.unpack_from(">4sII", profile, 132 + 12 * tag)
@@ -119,8 +100,10 @@ _cached_conversion = lru_cache(maxsize=64)(_build_conversion)
 
 
 def _is_identity(conversion: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    # Looking at what it does to colours recognises sRGB under any name and in any encoding.
-    probe = _gray_ramp() if mode == "L" else _color_lattice()
+    # Comparing the resulting colours recognises sRGB under any name and in any encoding.
+    steps = np.linspace(0, 255, 17).astype(np.uint8)
+    lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(17, -1, 3)
+    probe = _gray_ramp() if mode == "L" else lattice
     result = _apply(conversion, probe, mode).astype(np.int16)
     expected = probe[:, :, None] if mode == "L" else probe
     return bool(np.abs(result - expected).max() <= IDENTITY_TOLERANCE)
@@ -128,11 +111,6 @@ def _is_identity(conversion: ImageCms.ImageCmsTransform, mode: str) -> bool:
 
 def _gray_ramp() -> Pixels:
     return np.arange(256, dtype=np.uint8).reshape(1, 256)
-
-
-def _color_lattice() -> Pixels:
-    steps = np.linspace(0, 255, 17).astype(np.uint8)
-    return np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(17, -1, 3)
 
 
 def _apply(conversion: ImageCms.ImageCmsTransform, pixels: Pixels, mode: str) -> Pixels:
@@ -145,7 +123,7 @@ def _to_image(pixels: Pixels, mode: str) -> Image.Image:
 
 
 def flatten(pixels: Pixels, background: tuple[int, int, int]) -> Pixels:
-    """Lay (height, width, 4) pixels with straight alpha on a background; returns (height, width, 3)."""
+    """Return (height, width, 4) pixels with straight alpha laid on a background, as (height, width, 3)."""
 
     def mix(band: Pixels) -> Pixels:
         alpha = band[:, :, 3:].astype(np.uint32)
@@ -153,6 +131,31 @@ def flatten(pixels: Pixels, background: tuple[int, int, int]) -> Pixels:
         return ((mixed + 127) // 255).astype(np.uint8)
 
     return _each_band(pixels, mix)
+
+
+def scale_16_bits(samples: Samples, white: int = 65535) -> Pixels:
+    """Return samples of up to 16 bits as ones of 8 bits, rounded; `white` becomes 255."""
+    scaled = np.empty(samples.shape, np.uint8)
+    for rows in bands(*samples.shape[:2]):
+        scaled[rows] = cv2.convertScaleAbs(samples[rows].astype(np.uint16, copy=False), alpha=255 / white)
+    return scaled
+
+
+def round_16_bits(data: bytes, pixels: Pixels) -> Pixels:
+    """Return the colours of a file whose samples have 16 bits, of which Pillow kept the upper 8, rounded.
+
+    OpenCV keeps all 16. Its pixels are used only if they are those of Pillow but for rounding.
+    """
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype != np.uint16 or decoded.shape != pixels.shape:
+        return pixels
+    to_rgb_order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    rounded = np.empty_like(pixels)
+    for rows in bands(*pixels.shape[:2]):
+        rounded[rows] = cv2.cvtColor(scale_16_bits(decoded[rows]), to_rgb_order)
+        if cv2.absdiff(rounded[rows], pixels[rows]).max() > 1:
+            return pixels
+    return rounded
 
 
 def to_gray(pixels: Pixels) -> Pixels:

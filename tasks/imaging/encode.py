@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
 import simplejpeg
 
 from darkroom.tasks.errors import ErrorCode, ImageError
-from darkroom.tasks.imaging.bands import bands
-
-if TYPE_CHECKING:
-    from darkroom.tasks.imaging.facts import Pixels
-    from darkroom.tasks.imaging.geometry import Geometry
-    from darkroom.tasks.settings import Format, Recipe
+from darkroom.tasks.imaging.bands import Pixels, bands
+from darkroom.tasks.imaging.geometry import Geometry
+from darkroom.tasks.settings import Format, Recipe
 
 MAX_SIDE = {"jpeg": 65535, "webp": 16383, "png": 1_000_000}
-"""Longest side in pixels that a format can hold, and that readers of PNG accept."""
+"""Longest side in pixels that a format can hold; for PNG, that its readers accept."""
 
 
 def refuse_oversized(geometry: Geometry, output_format: Format, max_pixels: int) -> None:
     """Raise `encode.failed` if the output would be too long for its format, or have too many pixels.
 
-    Sources that fit can make such ones: around a box, `outside` makes a thin strip enormous.
+    Small sources can make such outputs: `outside` enlarges a thin strip until it covers the box.
     """
     size = f"{geometry.width} × {geometry.height}"
     if max(geometry.width, geometry.height) > MAX_SIDE[output_format]:
@@ -34,13 +29,13 @@ def refuse_oversized(geometry: Geometry, output_format: Format, max_pixels: int)
 
 
 def encode(pixels: Pixels, recipe: Recipe) -> bytes:
-    """Encode gray, RGB or RGBA pixels in the recipe's format and quality; the pixels are overwritten on the way."""
+    """Encode gray, RGB or RGBA pixels in the recipe's format and quality; may overwrite the pixels."""
     if recipe.format == "jpeg":
         return _encode_jpeg(pixels, recipe.quality)
     parameters = [cv2.IMWRITE_WEBP_QUALITY, recipe.quality] if recipe.format == "webp" else []
     encoded, buffer = cv2.imencode(f".{recipe.format}", _to_bgr(pixels), parameters)
     if not encoded:
-        raise ImageError(ErrorCode.ENCODE_FAILED, f"the {recipe.format} encoder gave nothing")
+        raise ImageError(ErrorCode.ENCODE_FAILED, f"the {recipe.format} encoder failed")
     return buffer.tobytes()
 
 

@@ -1,17 +1,15 @@
-"""The boundary: whatever a decoder raises becomes one `ImageError` with a code of the closed list."""
+"""Translate what decoders and encoders raise into `TransformError`s with a code of the closed list."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import cv2
-from PIL import Image
 
 from darkroom.tasks.errors import ErrorCode, ImageError
-
-if TYPE_CHECKING:
-    from darkroom.tasks.imaging.facts import SourceFacts
+from darkroom.tasks.imaging.limits import is_recordable
+from darkroom.tasks.imaging.records import SourceFacts, TransformError
 
 TRUNCATED = re.compile(
     r"truncat|premature end of JPEG file|unexpected end|end of (file|stream)|reached EOF|not enough|"
@@ -24,29 +22,40 @@ UNSUPPORTED = re.compile(
     re.I,
 )
 DAMAGED = re.compile(r"unsupported marker type", re.I)
-"""What sounds like one of the others, but is what damage looks like."""
+"""Matches `UNSUPPORTED` too, but is caused by damage."""
 
 OUT_OF_MEMORY = -4
 """OpenCV's `StsNoMem`."""
 
 
-def translate(error: Exception, facts: SourceFacts | None, ends_early: bool = False) -> ImageError:
-    """Turn a decoder's exception into an `ImageError` that keeps what is known about the source.
+def translate(error: Exception, facts: SourceFacts | None, is_cut: Callable[[], bool] | None = None) -> TransformError:
+    """Return a decoder's exception as a `TransformError`.
 
-    `ends_early` says that the file is known to be shorter than it claims, whatever the decoder called it.
+    Args:
+        error: what was raised.
+        facts: what the source's header said, if it was read.
+        is_cut: returns whether the file is shorter than its own structure says, whatever the decoder called it.
     """
+    facts = facts if facts and is_recordable(facts) else None
+    message = error.message if isinstance(error, ImageError) else describe(error)
+    return TransformError(code_of(error, is_cut), message, facts)
+
+
+def translate_encoding(error: Exception, facts: SourceFacts) -> TransformError:
+    """Return an exception raised after decoding as `encode.failed`, or as `decode.memory` if memory ran out."""
+    if isinstance(error, ImageError) or is_out_of_memory(error):
+        return translate(error, facts)
+    return TransformError(ErrorCode.ENCODE_FAILED, describe(error), facts)
+
+
+def code_of(error: Exception, is_cut: Callable[[], bool] | None = None) -> ErrorCode:
+    """Return the code for a decoder's exception; arguments as for `translate`."""
     if isinstance(error, ImageError):
-        return error if error.facts else ImageError(error.code, error.message, facts)
-    return ImageError(_code(error, ends_early), describe(error), facts)
-
-
-def _code(error: Exception, ends_early: bool) -> ErrorCode:
-    text = str(error)
+        return error.code
     if is_out_of_memory(error):
         return ErrorCode.DECODE_MEMORY
-    if isinstance(error, Image.DecompressionBombError):
-        return ErrorCode.DECODE_TOO_MANY_PIXELS
-    if ends_early or isinstance(error, EOFError) or TRUNCATED.search(text):
+    text = str(error)
+    if (is_cut and is_cut()) or isinstance(error, EOFError) or TRUNCATED.search(text):
         return ErrorCode.DECODE_TRUNCATED
     if DAMAGED.search(text):
         return ErrorCode.DECODE_CORRUPT
@@ -56,20 +65,12 @@ def _code(error: Exception, ends_early: bool) -> ErrorCode:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether a codec failed for want of memory, rather than for what the image is."""
+    """Return whether a codec failed because memory ran out."""
     return isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == OUT_OF_MEMORY)
 
 
 def describe(error: Exception) -> str:
-    """Say in one line what a codec complained about, without addresses or paths of the build."""
+    """Return a codec's message as one line, without addresses or paths of the build."""
     text = error.err if isinstance(error, cv2.error) and error.err else str(error)
     text = re.sub(r"<?[\w.]+ object at 0x[0-9a-f]+>?", "the data", " ".join(text.split()))
     return text or type(error).__name__
-
-
-def translate_encoding(error: Exception, facts: SourceFacts) -> ImageError:
-    """Turn an exception raised after decoding into `encode.failed`, or `decode.memory` for want of memory."""
-    if isinstance(error, ImageError):
-        return translate(error, facts)
-    code = ErrorCode.DECODE_MEMORY if is_out_of_memory(error) else ErrorCode.ENCODE_FAILED
-    return ImageError(code, describe(error), facts)

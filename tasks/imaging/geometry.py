@@ -1,12 +1,10 @@
-"""Where a source's pixels go: sizes, crop, padding, and the mapping between source and output."""
+"""Plan where a source's pixels go: sizes, crop, padding, and the mapping between source and output."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from darkroom.tasks.settings import Fit, Recipe
+from darkroom.tasks.settings import Fit, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +46,17 @@ class Geometry:
 
 
 def plan_geometry(source_width: int, source_height: int, recipe: Recipe) -> Geometry:
-    """Lay an oriented source of the given size, in pixels, into the recipe's box.
+    """Plan how an oriented source of the given size, in pixels, is laid into the recipe's box.
 
-    - `fill`: each axis is stretched to the box on its own; without `upscale` each is limited to the source.
+    - `fill`: each axis is scaled to the box separately; without `upscale` each is limited to the source.
     - `inside`: the largest size of the same aspect ratio within the box.
     - `outside`: the smallest size of the same aspect ratio around the box.
-    - `cover`: as `outside`, then the middle of the box's size is cut out; without `upscale` a source that
-      doesn't cover the box is cut to the box in the axis that is too long and left as it is in the other.
+    - `cover`: as `outside`, then cropped to the middle of the box's size; without `upscale` a source that
+      doesn't cover the box is cropped only in the axis that is longer than the box.
     - `contain`: as `inside`, centred on a canvas of the box's size; the canvas never shrinks.
 
-    Without `upscale` no axis is ever enlarged. Sizes are rounded half up, and are at least 1 pixel. A crop or
-    a padding of an odd number of pixels leaves the extra one at the right or bottom.
+    Without `upscale` no axis is ever enlarged. Sizes are rounded half up, and are at least 1 pixel. Where a crop or
+    a padding has an odd number of pixels, the extra one is at the right or bottom.
     """
     resized_width, resized_height = _resized_size(source_width, source_height, recipe)
     width, height = _output_size(recipe.fit, (resized_width, resized_height), (recipe.width, recipe.height))
@@ -79,7 +77,7 @@ def _resized_size(source_width: int, source_height: int, recipe: Recipe) -> tupl
         if recipe.upscale:
             return recipe.width, recipe.height
         return min(recipe.width, source_width), min(recipe.height, source_height)
-    # Compared as fractions: floats would let one image of a given shape differ from another by a pixel.
+    # Exact fractions: with floats, images of the same shape could differ by a pixel.
     width_is_tighter = recipe.width * source_height <= recipe.height * source_width
     by_width = width_is_tighter if recipe.fit in {"inside", "contain"} else not width_is_tighter
     target, source = (recipe.width, source_width) if by_width else (recipe.height, source_height)

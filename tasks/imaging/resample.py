@@ -1,21 +1,16 @@
-"""Resampling: every filter antialiased when it shrinks, transparency never bleeding into colour."""
+"""Resample pixels: antialiased when shrinking, and with colour premultiplied by alpha."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 from PIL import Image
 
-from darkroom.tasks.imaging.bands import bands, to_array, to_image
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from darkroom.tasks.imaging.facts import Pixels, Samples
-    from darkroom.tasks.imaging.geometry import Geometry
-    from darkroom.tasks.settings import Filter
+from darkroom.tasks.imaging.bands import Pixels, Samples, bands, to_array, to_image
+from darkroom.tasks.imaging.geometry import Geometry
+from darkroom.tasks.settings import Filter
 
 PILLOW_FILTERS = {
     "linear": Image.Resampling.BILINEAR,
@@ -23,7 +18,7 @@ PILLOW_FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 WHOLE_COVER_LIMIT = 16
-"""A cover that resizes this many times the pixels that it keeps is cut from the source instead."""
+"""If `cover` would resize more than this many times the pixels that it keeps, the source is cropped first."""
 
 
 def resize(pixels: Pixels, width: int, height: int, method: Filter) -> Pixels:
@@ -75,18 +70,18 @@ def _keep_alpha_apart(
 
 
 def _premultiply(pixels: Pixels, channel: int) -> Samples:
-    """Return colour × alpha, or alpha × 255, which is on the same scale; sixteen bits hold both."""
+    """Return colour × alpha, or alpha × 255 for channel 3, which has the same scale; both fit into 16 bits."""
     alpha = pixels[:, :, 3].astype(np.uint16)
     return alpha * np.uint16(255) if channel == 3 else pixels[:, :, channel] * alpha
 
 
 def _unmultiply(colors: Iterable[Samples], alpha: Samples) -> Pixels:
-    """Return straight colours and alpha, of each channel of `_premultiply`."""
+    """Return (height, width, 4) pixels with straight alpha from the channels that `_premultiply` returned."""
     straight = np.empty((*alpha.shape, 4), np.uint8)
     for channel, color in enumerate(colors):
         for rows in bands(*alpha.shape):
             values = color[rows] * np.float32(255) / np.maximum(alpha[rows].astype(np.float32), 1)
-            # Where a filter overshoots it does so in colour × alpha and alpha alike: clip only what they give.
+            # A filter overshoots in colour × alpha and alpha alike, so clip only their quotient.
             straight[rows, :, channel] = np.clip(np.rint(values), 0, 255)
         del color  # before the next one is made
     for rows in bands(*alpha.shape):
@@ -111,7 +106,7 @@ def _area_or_linear(samples: Samples, width: int, height: int) -> Samples:
     old_height, old_width = samples.shape[:2]
     if width <= old_width and height <= old_height:
         return cv2.resize(samples, (width, height), interpolation=cv2.INTER_AREA)
-    # OpenCV's area filter averages only where both axes shrink: shrink one, then enlarge the other.
+    # OpenCV's area filter averages only where both axes shrink: shrink one axis, then enlarge the other.
     smaller = (min(width, old_width), min(height, old_height))
     if smaller != (old_width, old_height):
         samples = cv2.resize(samples, smaller, interpolation=cv2.INTER_AREA)

@@ -1,33 +1,43 @@
-"""Bytes in, bytes and facts out: the one function that everything else here is for."""
+"""The entry of the package: transform one image file into one output file, or inspect one."""
 
 from __future__ import annotations
 
+import warnings as python_warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import AvifImagePlugin
 
 from darkroom.tasks.errors import ErrorCode, ImageError
-from darkroom.tasks.imaging.bands import bands
+from darkroom.tasks.imaging.bands import Pixels, bands
 from darkroom.tasks.imaging.color import flatten, to_gray, to_rgb
 from darkroom.tasks.imaging.encode import encode, refuse_oversized, visible_channels
 from darkroom.tasks.imaging.exif import apply_orientation
-from darkroom.tasks.imaging.facts import Transformed, unlimited
 from darkroom.tasks.imaging.failures import translate, translate_encoding
-from darkroom.tasks.imaging.general import decode_image, open_image
-from darkroom.tasks.imaging.geometry import plan_geometry
-from darkroom.tasks.imaging.jpeg import decode_jpeg
-from darkroom.tasks.imaging.jpeg_header import read_header
+from darkroom.tasks.imaging.formats import DecodeOptions, EncodedImage, recognise
+from darkroom.tasks.imaging.formats.base import Decoded
+from darkroom.tasks.imaging.geometry import Geometry, plan_geometry
 from darkroom.tasks.imaging.limits import refuse_too_many_pixels
-from darkroom.tasks.imaging.readers import READERS
+from darkroom.tasks.imaging.records import Allow, Inspected, Size, SourceFacts, Transformed, unlimited
 from darkroom.tasks.imaging.resample import resize, resize_and_crop
-from darkroom.tasks.imaging.sniff import SNIFFED_BYTES, sniff_format
+from darkroom.tasks.settings import Recipe
 
-if TYPE_CHECKING:
-    from darkroom.tasks.imaging.facts import Allow, Decoded, Pixels, SourceFacts
-    from darkroom.tasks.imaging.geometry import Geometry
-    from darkroom.tasks.settings import Recipe
+NO_LIMIT = 1 << 62
+"""Outputs are not limited: the recipe determined their size."""
+
+
+def configure_codecs() -> None:
+    """Limit codecs to one thread each, and silence Pillow's warnings. Each codec process calls this once.
+
+    There are as many codec processes as cores, so more threads would only take turns. `transform` gives the same bytes
+    without this.
+    """
+    cv2.setNumThreads(1)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    python_warnings.simplefilter("ignore")
 
 
 def transform(data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: Allow = unlimited) -> Transformed:
@@ -36,21 +46,17 @@ def transform(data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: 
     The same bytes and recipe give the same output bytes. Transparency is flattened on the recipe's
     background for JPEG and for gray outputs, and kept otherwise; padding is opaque.
 
-    Raises `ImageError`, and nothing else for any bytes: `source.empty`, one of the `decode` codes, or
+    Raises `TransformError`, and nothing else for any bytes: `source.empty`, one of the `decode` codes, or
     `encode.failed`. `max_pixels` limits the source, by its header and before anything is decoded, and what
-    `fit="outside"` may enlarge it to. `allow` is called once the header was read.
+    `fit="outside"` may enlarge it to. `allow` is called when the header was read, and again for a larger output.
     """
     started = perf_counter()
-    image_format = recognise(data)
-    if image_format == "jpeg":
-        facts, geometry, decoded = _decode_jpeg(data, recipe, max_pixels, allow)
-    else:
-        facts, geometry, decoded = _decode_general(image_format, bytes(data), recipe, max_pixels, allow)
+    facts, geometry, decoded = _decode(data, recipe, max_pixels, allow)
     warnings = tuple(sorted(set(decoded.warnings)))
     decoded_at = perf_counter()
     try:
         pixels = _compose(decoded, geometry, recipe)
-        del decoded  # its pixels would be held while the others are encoded
+        del decoded  # frees its pixels before those of the output are encoded
         resized_at = perf_counter()
         channels = visible_channels(pixels, recipe.format)
         encoded = encode(pixels, recipe)
@@ -75,57 +81,64 @@ def transform(data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: 
     )
 
 
-def recognise(data: bytes | memoryview) -> str:
-    """Return the format of an image file that can be read here; raises `ImageError`."""
-    if not data:
-        raise ImageError(ErrorCode.SOURCE_EMPTY, "the file is empty")
-    image_format = sniff_format(bytes(data[:SNIFFED_BYTES]))
-    if image_format is None:
-        raise ImageError(ErrorCode.DECODE_UNKNOWN_FORMAT, "not an image of any known format")
-    if image_format != "jpeg" and image_format not in READERS:
-        raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"{image_format} is not among the formats read here")
-    return image_format
+def inspect_image(data: bytes, allow: Allow = unlimited) -> Inspected:
+    """Decode an image file to its last pixel, and return what it is; raises `TransformError`."""
+    with opened(data, NO_LIMIT, allow) as (image, facts):
+        pixels = image.decode(DecodeOptions((facts.width, facts.height))).pixels
+    height, width, *channels = pixels.shape
+    return Inspected(facts.format, width, height, *(channels or [1]))
 
 
-def _decode_jpeg(
+def describe_bytes(data: bytes) -> str:
+    """Describe in a few words what a file's bytes seem to be, by its header alone and without a decoder."""
+    try:
+        image = recognise(data)(data)
+    except ImageError as error:
+        return error.message if error.code is ErrorCode.DECODE_UNSUPPORTED else "no image"
+    try:
+        size = image.stated_size() or (0, 0)
+    except ImageError:
+        return f"{image.name} with a broken header"
+    return f"{image.name}, {size[0]} × {size[1]} pixels" if all(size) else image.name
+
+
+@contextmanager
+def opened(data: bytes | memoryview, max_pixels: int, allow: Allow) -> Iterator[tuple[EncodedImage, SourceFacts]]:
+    """Yield an opened image file and its facts; raise any error in the block as a `TransformError`.
+
+    `max_pixels` and `allow` are as for `transform`.
+    """
+
+    def admit(facts: SourceFacts) -> None:
+        refuse_too_many_pixels(facts, max_pixels)
+        allow(facts.width * facts.height)
+
+    image = recognise(data)(data)
+    try:
+        yield image, image.open(admit)
+    except Exception as error:
+        raise translate(error, image.facts, image.is_cut) from error
+
+
+def _decode(
     data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: Allow
 ) -> tuple[SourceFacts, Geometry, Decoded]:
-    header = read_header(data)
-    facts = header.facts
-    try:
-        geometry = _plan(facts, recipe, max_pixels, allow)
-        # Nearest takes pixels as they are; a reduced picture has only averages.
-        needed = (
-            (facts.width, facts.height) if recipe.filter == "nearest" else _stored_size(geometry, facts.orientation)
-        )
-        decoded = decode_jpeg(
-            data,
-            header,
-            needed,
-            gray=recipe.color == "gray",
-            keep_truncated=recipe.truncated == "keep",
-        )
+    with opened(data, max_pixels, allow) as (image, facts):
+        geometry = plan_geometry(*facts.oriented_size, recipe)
+        refuse_oversized(geometry, recipe.format, max_pixels)
+        if geometry.width * geometry.height > facts.width * facts.height:
+            allow(geometry.width * geometry.height)
+        # Nearest needs the original pixels; a reduced picture has only averages.
+        full = facts.width, facts.height
+        min_size = full if recipe.filter == "nearest" else _stored_size(geometry, facts.orientation)
+        options = DecodeOptions(min_size, gray=recipe.color == "gray", keep_truncated=recipe.truncated == "keep")
+        decoded = image.decode(options)
         _refuse_empty_remainder(decoded)
-    except Exception as error:
-        raise translate(error, facts, ends_early=bytes(data).find(b"\xff\xd9", header.scan) < 0) from error
     return facts, geometry, decoded
 
 
-def _decode_general(
-    image_format: str, data: bytes, recipe: Recipe, max_pixels: int, allow: Allow
-) -> tuple[SourceFacts, Geometry, Decoded]:
-    opened = open_image(image_format, data, max_pixels, allow)
-    try:
-        geometry = _plan(opened.facts, recipe, max_pixels, allow)
-        decoded = decode_image(opened, keep_truncated=recipe.truncated == "keep")
-        _refuse_empty_remainder(decoded)
-    except Exception as error:
-        raise translate(error, opened.facts) from error
-    return opened.facts, geometry, decoded
-
-
 def _refuse_empty_remainder(decoded: Decoded) -> None:
-    # Of a file cut before its first pixels a decoder returns one colour; that is nothing to keep.
+    # From a file that is cut before its first pixels, decoders return one colour.
     pixels = decoded.pixels
     if "truncated" in decoded.warnings and all(
         (pixels[rows] == pixels[0, 0]).all() for rows in bands(*pixels.shape[:2])
@@ -133,15 +146,7 @@ def _refuse_empty_remainder(decoded: Decoded) -> None:
         raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends before any of its pixels")
 
 
-def _plan(facts: SourceFacts, recipe: Recipe, max_pixels: int, allow: Allow) -> Geometry:
-    refuse_too_many_pixels(facts, max_pixels)
-    geometry = plan_geometry(*facts.oriented_size, recipe)
-    refuse_oversized(geometry, recipe.format, max_pixels)
-    allow(max(facts.width * facts.height, geometry.width * geometry.height))
-    return geometry
-
-
-def _stored_size(geometry: Geometry, orientation: int) -> tuple[int, int]:
+def _stored_size(geometry: Geometry, orientation: int) -> Size:
     size = geometry.resized_width, geometry.resized_height
     return size[::-1] if orientation >= 5 else size
 
@@ -159,7 +164,7 @@ def _place(decoded: Decoded, geometry: Geometry, recipe: Recipe) -> Pixels:
     width, height = _stored_size(geometry, orientation)
     shrinks = width <= pixels.shape[1] and height <= pixels.shape[0]
     if shrinks and not geometry.crops and recipe.filter != "nearest":
-        # Turning the smaller picture is cheaper, and the filters are symmetric.
+        # The filters are symmetric, so the picture can be turned when it is smaller.
         return apply_orientation(resize(pixels, width, height, recipe.filter), orientation)
     pixels = apply_orientation(pixels, orientation)
     if geometry.crops:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import RUNS, Workspace
 from darkroom.tasks.errors import ErrorCode, ImageError
-from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
+from darkroom.tasks.imaging import TILE_SIDE, Sheet, Tile
 from darkroom.tasks.settings import Job, Recipe
 from darkroom.tasks.storage.locations import open_source
 from darkroom.tasks.storage.store import Store
@@ -156,7 +156,7 @@ def _sample_of_failures(db: sql.Connection) -> list[_Failed]:
 
 def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence[_Made]) -> list[Tile]:
     recipe = Recipe(background=job.recipe.background)
-    orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=SIDE)
+    orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=TILE_SIDE)
     decoded = 0
     tiles = []
     for image in images:
@@ -199,7 +199,7 @@ def _preview(codec: Codec, source: Store, image: _Failed, seconds: float) -> Til
         data = source.get(image.source_path, max_bytes=MAX_SOURCE_BYTES).data
     except StorageError:
         return Tile()
-    orders = Orders(max_pixels=MAX_PREVIEWED_PIXELS, max_image_seconds=seconds, memory=PREVIEW_BYTES, side=SIDE)
+    orders = Orders(max_pixels=MAX_PREVIEWED_PIXELS, max_image_seconds=seconds, memory=PREVIEW_BYTES, side=TILE_SIDE)
     [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
     if isinstance(shown, Tile) and shown.pixels != shown.pixels[:3] * (shown.width * shown.height):
         return shown

@@ -19,11 +19,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from darkroom.tasks.errors import ErrorCode, as_image_error
-from darkroom.tasks.imaging.facts import Allow, Transformed
-from darkroom.tasks.imaging.inspect import describe_bytes, inspect_image
-from darkroom.tasks.imaging.sheet import draw_sheet
-from darkroom.tasks.imaging.thumbnail import thumbnail
-from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.imaging.records import Allow, Transformed, TransformError
+from darkroom.tasks.imaging.sheet import draw_sheet, thumbnail
+from darkroom.tasks.imaging.transform import describe_bytes, inspect_image, transform
 from darkroom.tasks.worker.orders import FAILED, MADE, Failure, Orders
 from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
 
@@ -78,7 +76,8 @@ def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> 
         message = problem.message
         if problem.code is ErrorCode.DECODE_MEMORY:
             message = f"decoding takes more than {memory >> 20:,} MB of memory"
-        failure = Failure(code=problem.code, message=message, facts=problem.facts)
+        facts = problem.facts if isinstance(problem, TransformError) else None
+        failure = Failure(code=problem.code, message=message, facts=facts)
         batch.finish(image, b"", FAILED + failure.model_dump_json().encode())
         problem.__traceback__ = None  # it would keep the picture in memory
         if problem.code is ErrorCode.DECODE_MEMORY:
@@ -96,7 +95,10 @@ def _transform(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes | 
 
 
 def _thumbnail(data: memoryview, orders: Orders, allow: Allow) -> tuple[bytes, bytes]:
-    width, height, pixels = thumbnail(bytes(data), orders, allow)
+    background = orders.recipe.background_rgb
+    width, height, pixels = thumbnail(
+        bytes(data), orders.side, background=background, max_pixels=orders.max_pixels, allow=allow
+    )
     return pixels, _json((width, height))
 
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from darkroom.tasks.imaging.codecs import configure_codecs
+from darkroom.tasks.imaging.transform import configure_codecs
 from darkroom.tasks.worker.codec_process import serve
 from darkroom.tasks.worker.orphan import end_with_parent
 

@@ -16,7 +16,7 @@ from darkroom.tasks.dataset.layout import IMAGES, open_destination
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
 from darkroom.tasks.dataset.rows import FormerOutput, ManifestRow, PlannedImage
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, as_image_error
-from darkroom.tasks.imaging import SourceFacts, Transformed
+from darkroom.tasks.imaging import SourceFacts, Transformed, TransformError
 from darkroom.tasks.moved import former_output
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.locations import open_source
@@ -191,7 +191,7 @@ class Images:
         row.write_ms = _ms_since(started)
 
     def _add_error(self, row: ManifestRow, error: ImageError, planned: PlannedImage) -> None:
-        if error.facts:
+        if isinstance(error, TransformError) and error.facts:
             _add_facts(row, error.facts)
         row.status = "failed"
         row.error_code = error.code.value

@@ -11,9 +11,8 @@ from typing import TypeAlias
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from darkroom.tasks.errors import ErrorCode, ImageError
-from darkroom.tasks.imaging.facts import Inspected, SourceFacts, Transformed
+from darkroom.tasks.imaging import Inspected, SourceFacts, Tile, Transformed, TransformError
 from darkroom.tasks.imaging.limits import BASE_BYTES, BYTES_PER_PIXEL, BYTES_PER_SOURCE_BYTE, PIXELS_PER_TURN
-from darkroom.tasks.imaging.tiles import Tile
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.worker.shared_batch import Operation
 
@@ -66,7 +65,7 @@ def read_answer(operation: Operation, output: memoryview, answer: memoryview) ->
     kind, text = bytes(answer[:1]), bytes(answer[1:])
     if kind == FAILED:
         failure = Failure.model_validate_json(text)
-        return ImageError(failure.code, failure.message, failure.facts)
+        return TransformError(failure.code, failure.message, failure.facts)
     if kind != MADE:
         raise ValueError(f"an answer that begins with {kind!r}")
     match operation:

@@ -1,4 +1,4 @@
-"""`make fuzz`: try damaged files for a while, print what came of them, keep those that must not be.
+"""`make fuzz`: try damaged files for a while, print their outcomes, and keep the files that show a problem.
 
 python -m tests.fuzz [--seconds 300] [--seed N] [--case N] [--processes N]
 """
@@ -23,7 +23,7 @@ SHOWN = 5
 
 
 class Tally:
-    """What came of the cases: how often, the slowest, the largest, and what must not be."""
+    """Counts of outcomes, the slowest and the largest cases, and the problems."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -43,7 +43,7 @@ class Tally:
             self.bombs.append(outcome)
 
     def table(self) -> str:
-        """A row an outcome, a column a format."""
+        """Return a table with a row for each outcome and a column for each format."""
         codes, formats = (sorted(set(names)) for names in zip(*self.counts, strict=True))
         lines = [f"{'':24}" + "".join(f"{image_format:>9}" for image_format in formats)]
         for code in codes:
@@ -53,7 +53,7 @@ class Tally:
 
 
 def main() -> int:
-    """Return 1 if something was found."""
+    """Run the fuzzer; return 1 if it found a problem."""
     parser = argparse.ArgumentParser(prog="make fuzz ARGS=")
     parser.add_argument("--seconds", type=float, default=300, help="how long (default: 300)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31), help="chooses the cases (default: any)")
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def _keep(case: Case) -> Path:
-    """Write the file of a case, and return where it lies."""
+    """Write the file of a case, and return its path."""
     FOUND.mkdir(exist_ok=True)
     path = FOUND / "".join(letter if letter.isalnum() else "-" for letter in case.name)[:150]
     path.write_bytes(case.data)
@@ -91,12 +91,12 @@ def _try_one(case: Case) -> int:
     print(
         f"{case.name}\n{path}, {len(case.data)} bytes\n{outcome.code}, {outcome.seconds:.2f} s, {_mega(outcome.peak)}"
     )
-    print(outcome.problem or "as it should be")
+    print(outcome.problem or "no problem")
     return 1 if outcome.problem else 0
 
 
 def _report(tally: Tally, seconds: float) -> None:
-    print("\nbombs, with the processor time and the memory that each took (- where its process did not outlive it)")
+    print("\nbombs, with the processor time and the memory that each took (- if the case ended its process)")
     for outcome in tally.bombs:
         name = outcome.name.removesuffix(", recipe 0")
         print(f"  {outcome.seconds:6.2f} s {_mega(outcome.peak)}  {outcome.code:32} {name}")

@@ -1,4 +1,4 @@
-"""Small files that promise, or unpack to, far more than they hold; each with what must come of it."""
+"""Small files that claim, or unpack to, far more than their size, each with its expected outcome."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PIXELS, CORRUPT, UNSUPPORTED, TRUNCATED, UNKNOWN = (
 OK = "ok"
 
 Bomb = tuple[bytes, str]
-"""A file, and the start of its outcome under the first recipe: an error code, or `ok` and warnings."""
+"""A file, and its outcome under the first recipe: an error code, or `ok` and the warnings."""
 
 
 @cache
 def bombs() -> dict[str, Bomb]:
-    """Bombs by name, `format/what`."""
+    """Return bombs by name, `format/variant`."""
     groups = {
         "none": _no_images(),
         "jpeg": _jpegs(),
@@ -314,7 +314,7 @@ def _netpbms() -> dict[str, Bomb]:
 
 
 def _profiles() -> dict[str, Bomb]:
-    """Colour profiles, in a JPEG and in a PNG."""
+    """Return colour profiles in JPEGs and PNGs."""
     plain = other_profile()
     stage = b"matf" + bytes(4) + struct.pack(">HH12f", 3, 3, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0)
     count = 50_000
@@ -343,7 +343,7 @@ def _profiles() -> dict[str, Bomb]:
 
 
 def _with_tag(profile: bytes, name: bytes, content: bytes) -> bytes:
-    """A profile with one more tag."""
+    """Return a profile with one more tag."""
     (count,) = struct.unpack_from(">I", profile, 128)
     tags = [struct.unpack_from(">4sII", profile, 132 + 12 * i) for i in range(count)]
     start = 132 + 12 * (count + 1)

@@ -1,4 +1,4 @@
-"""Image files written by hand, field by field: what encoders would never write, and what Pillow can't."""
+"""Write image files field by field: files that no encoder writes, or that Pillow can't write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def png_chunk(kind: bytes, content: bytes = b"") -> bytes:
 
 
 def png_header(width: int, height: int, *, bits: int = 8, color_type: int = 2, interlace: int = 0) -> bytes:
-    """The signature and the header chunk."""
+    """Return the signature and the header chunk."""
     return PNG_SIGNATURE + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, interlace))
 
 
@@ -36,36 +36,26 @@ def png(
     before: bytes = b"",
     level: int = 6,
 ) -> bytes:
-    """A PNG of rows that begin with their filter bytes; `before` holds chunks that come before the pixels."""
+    """Return a PNG of rows that begin with their filter bytes; `before` holds chunks that come before the pixels."""
     header = png_header(width, height, bits=bits, color_type=color_type, interlace=interlace)
     return header + before + png_chunk(b"IDAT", zlib.compress(rows, level)) + png_chunk(b"IEND")
 
 
 def png_rows(samples: np.ndarray) -> bytes:
-    """Rows of 8- or 16-bit samples, unfiltered."""
+    """Return rows of 8- or 16-bit samples, unfiltered."""
     big_endian = samples.astype(">u2" if samples.dtype == np.uint16 else np.uint8)
     return b"".join(b"\0" + row.tobytes() for row in big_endian)
 
 
-def png_chunks(data: bytes) -> list[bytes]:
-    """The chunks of a healthy PNG, each with its length and checksum."""
-    chunks, position = [], 8
-    while position + 12 <= len(data):
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        chunks.append(data[position:end])
-        position = end
-    return chunks
-
-
 def interlaced_png(samples: np.ndarray) -> bytes:
-    """An Adam7 PNG of (height, width, 3) pixels."""
+    """Return an Adam7 PNG of (height, width, 3) pixels."""
     passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     rows = b"".join(png_rows(samples[y::dy, x::dx]) for y, x, dy, dx in passes if samples[y::dy, x::dx].size)
     return png(samples.shape[1], samples.shape[0], rows, interlace=1)
 
 
 def tiff(directories: Iterable[Iterable[Entry]], body: bytes = b"", *, order: str = "<", big: bool = False) -> bytes:
-    """A TIFF whose `body` begins right behind the header, at offset 8 or 16; directories and values follow it."""
+    """Return a TIFF whose `body` follows the header, at offset 8 or 16; directories and values come after it."""
     offset_type, count_type, inline = ("Q", "Q", 8) if big else ("I", "H", 4)
     mark = b"II" if order == "<" else b"MM"
     start = 16 if big else 8
@@ -97,7 +87,7 @@ def tiff(directories: Iterable[Iterable[Entry]], body: bytes = b"", *, order: st
 def tiff_picture(
     samples: np.ndarray, *, rows: int = 1 << 20, order: str = "<", big: bool = False, more: Iterable[Entry] = ()
 ) -> bytes:
-    """An uncompressed TIFF of (height, width, 1 or 3) samples in strips of `rows` rows."""
+    """Return an uncompressed TIFF of (height, width, 1 or 3) samples in strips of `rows` rows."""
     height, width, channels = samples.shape
     bits = samples.dtype.itemsize * 8
     strips = [samples[y : y + rows].astype(samples.dtype.newbyteorder(order)).tobytes() for y in range(0, height, rows)]
@@ -120,7 +110,7 @@ def tiff_picture(
 
 
 def tiled_tiff(samples: np.ndarray, side: int = 16) -> bytes:
-    """An uncompressed TIFF of (height, width, 3) pixels in square tiles."""
+    """Return an uncompressed TIFF of (height, width, 3) pixels in square tiles."""
     height, width, _ = samples.shape
     padded = np.pad(samples, ((0, -height % side), (0, -width % side), (0, 0)))
     tiles = [
@@ -154,7 +144,7 @@ def bmp_header(width: int, height: int, *, bits: int = 24, compression: int = 0,
 
 
 def rle_bmp(indices: np.ndarray) -> bytes:
-    """A run-length encoded BMP of (height, width) colour numbers."""
+    """Return a run-length encoded BMP of (height, width) colour numbers."""
     height, width = indices.shape
     body = b""
     for row in indices[::-1]:
@@ -164,19 +154,19 @@ def rle_bmp(indices: np.ndarray) -> bytes:
 
 
 def gif_header(width: int, height: int, colors: int = 4) -> bytes:
-    """A screen with a global table of 4 colours."""
+    """Return a screen with a global table of 4 colours."""
     assert colors == 4
     return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x81, 0, 0) + bytes(range(12))
 
 
 def gif_frame(width: int, height: int, codes: bytes, *, left: int = 0, top: int = 0) -> bytes:
-    """An image block of 2-bit colours with ready LZW data of up to 255 bytes."""
+    """Return an image block of 2-bit colours with ready LZW data of up to 255 bytes."""
     descriptor = b"\x2c" + struct.pack("<HHHHB", left, top, width, height, 0)
     return descriptor + b"\x02" + bytes((len(codes),)) + codes + b"\0"
 
 
 def ico(images: Sequence[bytes], width: int = 16, height: int = 16, bits: int = 32) -> bytes:
-    """An icon that holds PNGs or headless BMPs, all said to be of one size."""
+    """Return an icon that holds PNGs or headless BMPs, all said to be of one size."""
     offset = 6 + 16 * len(images)
     table = b""
     for image in images:
@@ -186,7 +176,7 @@ def ico(images: Sequence[bytes], width: int = 16, height: int = 16, bits: int = 
 
 
 def riff(kind: bytes, content: bytes) -> bytes:
-    """A chunk of a RIFF file."""
+    """Return a chunk of a RIFF file."""
     return kind + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
 
 

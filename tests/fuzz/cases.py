@@ -1,4 +1,4 @@
-"""The cases: which file, damaged how, under which recipe. A seed and a number make the same case anywhere."""
+"""Cases: a file, how it is damaged, and a recipe. The same seed and number make the same case anywhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fuzz.samples import HEIGHT, WIDTH, corpus, samples
 
 MAX_PIXELS = 1_000_000
 STEPS = 20
-"""A file is cut at each twentieth of its length."""
+"""Each file is cut at 19 places."""
 
 RECIPES = (
     Recipe(width=24, height=20),
@@ -32,12 +32,12 @@ class Case:
     """One file to transform.
 
     Args:
-        name: says all that is needed to make it again.
-        format: what the file is, or was before it was damaged.
+        name: unique; contains the seed and the number that make it.
+        format: the format of the file before it was damaged.
         data: the file.
         recipe: number of the recipe.
-        original: what it was before it was damaged, if that was an accident.
-        cut: whether the accident was that its end is missing.
+        original: the file before it was damaged, if that was done by an accident rather than an attack.
+        cut: whether the damage is that the end is missing.
     """
 
     name: str
@@ -54,13 +54,13 @@ def _all_samples(with_corpus: bool) -> dict[str, bytes]:
 
 
 def fixed_cases(with_corpus: bool = False) -> list[Case]:
-    """The same every time: whole files, files cut at each twentieth of their length, bombs."""
+    """Return whole files, cut files and bombs: the same every time."""
     cases = []
     files = _all_samples(with_corpus)
     for name, data in files.items():
         cases += [Case(f"{name}, recipe {i}", _kind(name), data, i) for i in range(len(RECIPES))]
     for name, (data, outcome) in bombs().items():
-        # What is refused is refused under any recipe.
+        # A refusal does not depend on the recipe.
         recipes = range(len(RECIPES) if outcome.startswith("ok") else 1)
         cases += [Case(f"{name}, recipe {i}", _kind(name), data, i) for i in recipes]
     for number, (name, data) in enumerate(files.items()):
@@ -75,7 +75,7 @@ def _kind(name: str) -> str:
 
 
 def random_case(seed: int, number: int, with_corpus: bool = False) -> Case:
-    """A damaged file; `number` counts from 0."""
+    """Return a damaged file; `number` counts from 0."""
     random = Random(f"{seed}/{number}")
     files = _all_samples(with_corpus)
     name, other = random.choice(list(files)), random.choice(list(files))

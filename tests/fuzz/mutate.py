@@ -1,25 +1,28 @@
-"""Ways to damage a file, by accident and on purpose. Every choice comes from the generator that is passed in."""
+"""Mutators, which damage a file by accident or on purpose. They take every choice from the generator passed in."""
 
 from __future__ import annotations
 
 import struct
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from random import Random
 
+from darkroom.tasks.imaging.formats.isobmff import boxes
+from darkroom.tasks.imaging.formats.jpeg import walk_segments
+from darkroom.tasks.imaging.formats.png import PngImage
 from tests.fuzz import build
 
 Mutator = Callable[[Random, bytes, bytes], bytes]
-"""Takes a generator of choices, the file, and another file to take parts from."""
+"""Takes a random generator, the file, and another file to take parts from."""
 
 NUMBERS = (0, 1, 2, 3, 4, 7, 8, 16, 24, 32, 127, 128, 255, 256, 32767, 32768, 65500, 65535, 1 << 16, 1 << 20)
 NUMBERS += ((1 << 24) - 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 HEADER_BYTES = 400
-"""Most of what a decoder believes before it sees pixels is in the first bytes."""
+"""Headers are in the first bytes."""
 
 
 def _place(random: Random, data: bytes, length: int = 1) -> int:
-    """A position at which `length` bytes are there; in half of the cases within the header."""
+    """Return a position at which `length` bytes are there; in half of the cases within the header."""
     room = max(len(data) - length, 0)
     return random.randint(0, min(room, HEADER_BYTES) if random.random() < 0.5 else room)
 
@@ -46,7 +49,7 @@ def set_bytes(random: Random, data: bytes, _: bytes) -> bytes:
 
 
 def set_number(random: Random, data: bytes, _: bytes) -> bytes:
-    """Put a number that decoders stumble on where a length, an offset or a size may be."""
+    """Write an extreme number where a length, an offset or a size may be."""
     kind = random.choice("BHHIIQ")
     number = random.choice((*NUMBERS, len(data), len(data) - 1, len(data) + 1)) % (1 << 8 * struct.calcsize(kind))
     packed = struct.pack(random.choice("<>") + kind, number)
@@ -66,7 +69,7 @@ def nudge_number(random: Random, data: bytes, _: bytes) -> bytes:
 
 
 def fill_run(random: Random, data: bytes, _: bytes) -> bytes:
-    """What a disk returns for a lost block: zeros, ones, or something else."""
+    """Fill a run of bytes as a disk returns a lost block: with zeros, ones, or something else."""
     length = random.choice((2, 16, 64, 512))
     content = random.choice((bytes(length), b"\xff" * length, random.randbytes(length)))
     position = _place(random, data)
@@ -74,7 +77,7 @@ def fill_run(random: Random, data: bytes, _: bytes) -> bytes:
 
 
 def zero_tail(random: Random, data: bytes, _: bytes) -> bytes:
-    """What an interrupted copy leaves in a file whose length was set beforehand."""
+    """Replace the end by zeros, as an interrupted copy to a file of preset length does."""
     position = random.randint(1, len(data))
     return data[:position] + bytes(len(data) - position)
 
@@ -105,7 +108,7 @@ def swap_runs(random: Random, data: bytes, _: bytes) -> bytes:
 
 
 def splice(random: Random, data: bytes, other: bytes) -> bytes:
-    """The head of one file and the tail of another."""
+    """Join the head of one file and the tail of another."""
     return data[: random.randint(1, len(data))] + other[random.randint(0, len(other)) :]
 
 
@@ -122,14 +125,9 @@ def mend_png(_: Random, data: bytes, __: bytes) -> bytes:
     """Make the checksums of a PNG right again, so that damage reaches what is behind them."""
     if not data.startswith(build.PNG_SIGNATURE):
         return data
-    position, mended = 8, data[:8]
-    while position + 12 <= len(data):
-        end = position + 8 + int.from_bytes(data[position : position + 4], "big")
-        if end + 4 > len(data):
-            break
-        mended += data[position:end] + struct.pack(">I", zlib.crc32(data[position + 4 : end]))
-        position = end + 4
-    return mended + data[position:]
+    chunks = PngImage(data).chunks
+    mended = b"".join(build.png_chunk(chunk.kind, data[chunk.start : chunk.end]) for chunk in chunks)
+    return data[:8] + mended + data[8 + len(mended) :]
 
 
 def shuffle_parts(random: Random, data: bytes, _: bytes) -> bytes:
@@ -149,35 +147,25 @@ def shuffle_parts(random: Random, data: bytes, _: bytes) -> bytes:
 
 
 def _parts(data: bytes) -> tuple[bytes, list[bytes]]:
+    """Return the head of a file, and its parts. The last part of a JPEG is all that follows the first scan's header."""
+    start, ends = 0, []
     if data.startswith(build.PNG_SIGNATURE):
-        return data[:8], build.png_chunks(data)
-    if data.startswith(b"\xff\xd8"):
-        return data[:2], _jpeg_segments(data)
-    if data[:4] == b"RIFF":
-        return data[:12], _chunks(data, 12, "<", size_first=False)
-    if data[4:8] in {b"ftyp", b"jP  "}:
-        return b"", _chunks(data, 0, ">", size_first=True)
-    return b"", []
+        start, ends = 8, [chunk.end + 4 for chunk in PngImage(data).chunks]
+    elif data.startswith(b"\xff\xd8"):
+        start, ends = 2, [end for _, _, end in walk_segments(data)]
+    elif data[:4] == b"RIFF":
+        start, ends = 12, list(_riff_ends(data))
+    elif data[4:8] in {b"ftyp", b"jP  "}:
+        ends = [box.end for box in boxes(data)]
+    return data[:start], [data[begin:end] for begin, end in pairwise((start, *ends, len(data)))]
 
 
-def _jpeg_segments(data: bytes) -> list[bytes]:
-    """Segments up to the first scan, and the rest as one part."""
-    position, parts = 2, []
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
-        end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        parts.append(data[position:end])
-        position = end
-    return [*parts, data[position:]]
-
-
-def _chunks(data: bytes, position: int, order: str, *, size_first: bool) -> list[bytes]:
-    parts = []
+def _riff_ends(data: bytes) -> Iterator[int]:
+    position = 12
     while position + 8 <= len(data):
-        (length,) = struct.unpack_from(order + "I", data, position if size_first else position + 4)
-        end = position + (max(length, 8) if size_first else 8 + length + length % 2)
-        parts.append(data[position:end])
-        position = end
-    return [*parts, data[position:]]
+        (length,) = struct.unpack_from("<I", data, position + 4)
+        position += 8 + length + length % 2
+        yield position
 
 
 def change_tiff_field(random: Random, data: bytes, _: bytes) -> bytes:

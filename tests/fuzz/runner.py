@@ -1,4 +1,4 @@
-"""Has cases tried in several processes, each with a codec process."""
+"""Try cases in several processes, each with a codec process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 50
 def outcomes(
     seed: int | None, processes: int, *, last: int = 1 << 60, until: float = float("inf"), with_corpus: bool = False
 ) -> Iterator[tuple[Case, Outcome]]:
-    """Yield what comes of the random cases of a seed, or of the fixed ones; `until` is of `time.monotonic`."""
+    """Yield each case and its outcome: random ones of a seed, or the fixed ones; `until` is a `time.monotonic` time."""
     if seed is None:
         last = len(_fixed(with_corpus))
     starts = takewhile(lambda start: start < last and time.monotonic() < until, count(0, CHUNK))

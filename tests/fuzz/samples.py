@@ -1,4 +1,4 @@
-"""Healthy pictures in every format and variant that is read: what the mutants are bred from."""
+"""Healthy files in every format and variant that is read, from which damaged ones are made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CORPUS = Path(__file__).resolve().parents[3] / "shared" / "corpus" / "odd"
 
 @cache
 def samples() -> dict[str, bytes]:
-    """Files by name, `format/variant`; every one is read without a warning."""
+    """Return files by name, `format/variant`; each is read without a warning."""
     groups = {
         "jpeg": _jpegs(),
         "png": _pngs(),
@@ -36,7 +36,7 @@ def samples() -> dict[str, bytes]:
 
 @cache
 def corpus() -> dict[str, bytes]:
-    """The small ones of the corpus's odd files, by name; none where it isn't beside this checkout."""
+    """Return the corpus's small odd files by name; none if the corpus isn't beside this checkout."""
     paths = sorted(CORPUS.iterdir()) if CORPUS.is_dir() else []
     return {f"odd/{path.name}": path.read_bytes() for path in paths if path.stat().st_size < 200_000}
 

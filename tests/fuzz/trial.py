@@ -1,4 +1,4 @@
-"""One case tried in a codec process: what came of it, what it cost, and whether that may be."""
+"""Try one case in a codec process, and judge its outcome and its cost."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from tests.fuzz.cases import MAX_PIXELS, RECIPES, Case
 MAX_IMAGE_SECONDS = 5.0
 INT32 = 1 << 31
 CODES = {code for code in ErrorCode if code.stage in {"decode", "encode"}} | {ErrorCode.SOURCE_EMPTY}
-"""What may be said of a file."""
+"""The codes that a file may fail with."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a case.
+    """The outcome of a case.
 
     Args:
-        number: which of its kind the case is.
-        name: the case's.
-        format: what the file was bred from.
+        number: the case's number among the random or the fixed cases.
+        name: the case's name.
+        format: the format of the sample that the file was made from.
         size: bytes of the file.
-        code: an error code, or `ok`, with warnings.
-        problem: what must not be, if anything.
-        seconds: processor time; by the clock where the process did not outlive the case.
-        peak: bytes of memory above what the process held before; None where it did not outlive the case.
+        code: an error code, or `ok` and the warnings.
+        problem: what is wrong with the outcome, if anything.
+        seconds: processor time; wall-clock time if the case ended the codec process.
+        peak: bytes of memory above what the process held before; None if the case ended the process.
     """
 
     number: int
@@ -55,10 +55,10 @@ class Outcome:
 
 
 def attempt(case: Case, number: int = 0) -> Outcome:
-    """Transform a case's file and judge what comes of it, and what it took."""
+    """Transform a case's file, and judge the outcome and its cost."""
     orders = Orders(recipe=RECIPES[case.recipe], max_pixels=MAX_PIXELS, max_image_seconds=MAX_IMAGE_SECONDS)
     codec = thread_codec()
-    list(codec.run(Operation.DESCRIBE, orders, [b""]))  # so that there is a process
+    list(codec.run(Operation.DESCRIBE, orders, [b""]))  # starts the process
     process = _codec_process()
     before, began, started = _memory(process, "VmRSS"), _seconds(process), time.monotonic()
     _forget_peak(process)
@@ -95,14 +95,14 @@ def _problem_of_error(error: ImageError) -> str | None:
 def _problem_of_facts(facts: SourceFacts) -> str | None:
     good = 0 <= facts.width < INT32 and 0 <= facts.height < INT32
     good = good and 1 <= facts.orientation <= 8 and 1 <= facts.frames < INT32 and facts.mode.isprintable()
-    return None if good else f"facts that no row can hold: {facts}"
+    return None if good else f"facts that do not fit into a row: {facts}"
 
 
 def _problem_of_result(result: Transformed, case: Case) -> str | None:
     pixels = cv2.imdecode(np.frombuffer(result.data, np.uint8), cv2.IMREAD_UNCHANGED)
     channels = 1 if pixels is not None and pixels.ndim == 2 else (0 if pixels is None else pixels.shape[2])
     if pixels is None or pixels.shape[:2] != (result.height, result.width) or channels != result.channels:
-        return f"an output of {None if pixels is None else pixels.shape}, said to be {result.width} × {result.height}"
+        return f"an output of {None if pixels is None else pixels.shape}, stated as {result.width} × {result.height}"
     numbers = (result.scale_x, result.scale_y, result.offset_x, result.offset_y)
     if not all(map(math.isfinite, numbers)) or min(numbers[:2]) <= 0:
         return f"a mapping of {numbers}"
@@ -110,13 +110,13 @@ def _problem_of_result(result: Transformed, case: Case) -> str | None:
 
 
 def _silent_damage(result: Transformed, case: Case) -> str | None:
-    """Say whether pixels were lost without a word, as far as that can be known."""
+    """Return whether pixels were lost without a warning, where that can be known."""
     if case.original is None:
         return None
     checked = case.cut or (case.data.startswith(PNG_SIGNATURE) and case.original.startswith(PNG_SIGNATURE))
     if not checked or "truncated" in result.warnings or bytes(result.data) == _undamaged(case.original, case.recipe):
         return None
-    return "pixels were lost, and nothing said so"
+    return "pixels were lost without a warning"
 
 
 @cache
@@ -131,7 +131,7 @@ _known: list[psutil.Process] = []
 
 
 def _codec_process() -> psutil.Process:
-    """The only codec process that this process has."""
+    """Return the only codec process of this process."""
     if not _known or not _known[0].is_running():
         children = psutil.Process(start_server().pid).children()
         _known[:] = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
@@ -139,7 +139,7 @@ def _codec_process() -> psutil.Process:
 
 
 def _memory(process: psutil.Process, field: str) -> int:
-    """A figure of a process, in bytes."""
+    """Return a field of a process's status, in bytes."""
     lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith(field + ":")).split()[1]) << 10
 

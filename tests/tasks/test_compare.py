@@ -14,7 +14,7 @@ from PIL import Image
 from darkroom.tasks import plan as plan_module
 from darkroom.tasks.compare import check_shard
 from darkroom.tasks.errors import ErrorCode, ImageError
-from darkroom.tasks.imaging.inspect import describe_bytes
+from darkroom.tasks.imaging.transform import describe_bytes
 from darkroom.tasks.recover import clear_verifications, recover
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA
 from darkroom.tasks.reporting.status import read_status

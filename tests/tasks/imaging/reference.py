@@ -1,18 +1,23 @@
-"""Pictures to try the imaging code on, and slow plain versions of what it should do with them."""
+"""Pictures to test the imaging code with, and what it should make of them, computed plainly."""
 
 from __future__ import annotations
 
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
-from darkroom.tasks.errors import ErrorCode, ImageError
-from darkroom.tasks.imaging import Transformed
+from darkroom.tasks.errors import ErrorCode
+from darkroom.tasks.imaging import Transformed, TransformError
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
 
 LIMIT = 100_000_000
+
+SIZE = {"width": 120, "height": 80}
+"""Of `picture()`."""
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 TO_STORED = {
     1: None,
@@ -28,7 +33,7 @@ TO_STORED = {
 
 
 def picture(width=120, height=80, seed=0):
-    """A smooth, asymmetric RGB picture with some texture: no two corners are alike."""
+    """Return a smooth, asymmetric RGB picture with some texture: no two corners are alike."""
     y, x = np.mgrid[0:height, 0:width].astype(float)
     x, y = x / max(width - 1, 1), y / max(height - 1, 1)
     channels = [200 * x + 30, 220 * y + 10, 120 + 100 * np.sin(5 * x) * np.cos(4 * y)]
@@ -55,7 +60,7 @@ def exif_with(orientation):
 
 
 def stored(pixels, orientation):
-    """The pixels as a camera stores them beside this orientation."""
+    """Return the pixels as a camera stores them beside this orientation."""
     image = Image.fromarray(pixels)
     return image if TO_STORED[orientation] is None else image.transpose(TO_STORED[orientation])
 
@@ -65,7 +70,7 @@ def run(data, max_pixels=LIMIT, **recipe) -> Transformed:
 
 
 def lossless(data, **recipe):
-    """The output's pixels, through PNG: nothing but the transformation changes them."""
+    """Return the output's pixels, through PNG: nothing but the transformation changes them."""
     return pixels_of(run(data, format="png", **recipe))
 
 
@@ -74,23 +79,28 @@ def pixels_of(result):
         return np.array(image)
 
 
+def rounded(samples, white=65535):
+    """Return samples scaled to 8 bits."""
+    return np.floor(samples.astype(np.float64) * 255 / white + 0.5).astype(np.uint8)
+
+
 def mean_difference(a, b):
     assert a.shape == b.shape
     return float(np.abs(a.astype(int) - b.astype(int)).mean())
 
 
-def failure(data, max_pixels=LIMIT, **recipe) -> tuple[ErrorCode, ImageError]:
-    """The code and error with which a transformation fails; fails itself if it doesn't."""
+def failure(data, max_pixels=LIMIT, **recipe) -> tuple[ErrorCode, TransformError]:
+    """Return the code and error with which a transformation fails; fails itself if it doesn't."""
     try:
         run(data, max_pixels, **recipe)
-    except ImageError as error:
+    except TransformError as error:
         return error.code, error
-    raise AssertionError("no ImageError was raised")
+    raise AssertionError("no TransformError was raised")
 
 
 def facts_of(data, max_pixels=LIMIT):
-    """What is known of a source once it was transformed, or could not be."""
+    """Return what is known of a source once it was transformed, or could not be."""
     try:
         return run(data, max_pixels, width=1, height=1).facts
-    except ImageError as error:
+    except TransformError as error:
         return error.facts

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from darkroom.tasks.errors import ErrorCode
+from darkroom.tasks.imaging import TILE_SIDE, Sheet, Tile
 from darkroom.tasks.imaging.sheet import ALARM_GROUND, CAPTION_HEIGHT, COLUMNS, GAP, GROUND
-from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
 from darkroom.tasks.publish import publish
 from darkroom.tasks.reporting import contact_sheet
 from darkroom.tasks.reporting.contact_sheet import (
@@ -52,14 +52,14 @@ def tile_of(sheet, number):
         pixels = np.asarray(opened.convert("RGB")).astype(int)
     columns = min(COLUMNS, sheet.images)
     rows = -(-sheet.images // columns)
-    step = SIDE + CAPTION_HEIGHT + GAP
-    assert pixels.shape == (rows * step + GAP, columns * (SIDE + GAP) + GAP, 3)
-    top, left = GAP + number // columns * step, GAP + number % columns * (SIDE + GAP)
-    return pixels[top : top + SIDE, left : left + SIDE]
+    step = TILE_SIDE + CAPTION_HEIGHT + GAP
+    assert pixels.shape == (rows * step + GAP, columns * (TILE_SIDE + GAP) + GAP, 3)
+    top, left = GAP + number // columns * step, GAP + number % columns * (TILE_SIDE + GAP)
+    return pixels[top : top + TILE_SIDE, left : left + TILE_SIDE]
 
 
 def middle(tile):
-    return tile[SIDE // 2 - 2 : SIDE // 2 + 2, SIDE // 2 - 2 : SIDE // 2 + 2].mean((0, 1))
+    return tile[TILE_SIDE // 2 - 2 : TILE_SIDE // 2 + 2, TILE_SIDE // 2 - 2 : TILE_SIDE // 2 + 2].mean((0, 1))
 
 
 def corner(tile):
@@ -155,9 +155,9 @@ def test_of_large_outputs_fewer_are_shown(source, place, monkeypatch):
 def test_pictures_of_noise_fit_too(source, place):
     noise = np.random.default_rng(0)
     for number in range(OUTPUTS_SHOWN):
-        pixels = noise.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
+        pixels = noise.integers(0, 255, (TILE_SIDE, TILE_SIDE, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(source / f"{number}.png")
-    workspace, job = night(source, place, Recipe(width=SIDE, height=SIDE, format="png"))
+    workspace, job = night(source, place, Recipe(width=TILE_SIDE, height=TILE_SIDE, format="png"))
     sheet = make_contact_sheets(workspace, job).made
     assert len(sheet.jpeg) <= MAX_BYTES
     Image.open(io.BytesIO(sheet.jpeg)).load()

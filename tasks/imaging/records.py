@@ -1,21 +1,23 @@
-"""The records that cross the border of this package: what a source was, what became of it."""
+"""The values that cross the border of this package. Nothing here loads a codec library."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pydantic import BaseModel, ConfigDict
 
-    import numpy as np
-    import numpy.typing as npt
+from darkroom.tasks.errors import ErrorCode, ImageError
 
-    Pixels = npt.NDArray[np.uint8]
-    Samples = npt.NDArray[Any]
+Size: TypeAlias = tuple[int, int]
+"""Width and height in pixels."""
 
-Allow: TypeAlias = "Callable[[int], None]"
+Allow: TypeAlias = Callable[[int], None]
 """Called with the number of pixels that an image will take, as soon as its header says so and before any is decoded."""
+
+TILE_SIDE = 128
+"""Width and height of a place in a contact sheet, in pixels."""
 
 
 def unlimited(_pixels: int) -> None:
@@ -27,7 +29,7 @@ class SourceFacts:
     """What a source's header says, before any pixel is decoded.
 
     Args:
-        format: lower case: `jpeg`, `png`, `webp`, `tiff`, `bmp`, `gif`, `avif`, `ppm`, `ico`, `jpeg2000`.
+        format: the `name` of one of the formats in `darkroom.tasks.imaging.formats`.
         mode: Pillow's name of the pixel layout, such as `L`, `RGB`, `CMYK`, `P`, `RGBA`, `I;16`.
         width: pixels as stored, before orientation.
         height: pixels as stored, before orientation.
@@ -43,29 +45,22 @@ class SourceFacts:
     frames: int = 1
 
     @property
-    def oriented_size(self) -> tuple[int, int]:
+    def oriented_size(self) -> Size:
         """Width and height in pixels as a viewer shows the picture."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """Pixels in sRGB: (height, width) gray, (height, width, 3) RGB, or 4 with straight alpha; uint8.
+class TransformError(ImageError):
+    """An image could not be transformed; `facts` is what its header said, None if it could not be read."""
 
-    Args:
-        pixels: the picture, or a reduced one that covers the same area.
-        orientation: what is still to be applied to `pixels`, 1..8.
-        warnings: what was odd about the file.
-    """
-
-    pixels: Pixels
-    orientation: int
-    warnings: tuple[str, ...] = ()
+    def __init__(self, code: ErrorCode, message: str, facts: SourceFacts | None = None) -> None:
+        super().__init__(code, message)
+        self.facts = facts
 
 
 @dataclass(frozen=True, slots=True)
 class Transformed:
-    """One finished output, and how it came about.
+    """One finished output, and how it was made.
 
     `output_x = oriented_source_x * scale_x + offset_x`, in continuous coordinates whose integers are
     pixel edges; the same for y. Times are in milliseconds. `channels` counts those that a reader of the
@@ -98,3 +93,31 @@ class Inspected:
     width: int
     height: int
     channels: int
+
+
+class Tile(BaseModel):
+    """One place in a contact sheet."""
+
+    model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
+
+    caption: str = ""
+    """Text below the place; only its end is shown if it is too long."""
+
+    alarm: str = ""
+    """What is wrong with the image, written across the place; empty if nothing is."""
+
+    width: int = 0
+    height: int = 0
+    """Of its picture, in pixels: at most `TILE_SIDE`."""
+
+    pixels: bytes = b""
+    """RGB; empty where there is no picture."""
+
+
+class Sheet(BaseModel):
+    """A grid of tiles, to be drawn as a JPEG of at most `max_bytes`."""
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    tiles: tuple[Tile, ...]
+    max_bytes: int

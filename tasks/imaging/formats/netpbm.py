@@ -1,16 +1,17 @@
-"""PBM, PGM and PPM whose samples are text or have a white of their own, which Pillow reads one by one."""
+"""PBM, PGM and PPM: a fast reader of samples that are text or have a maximum other than 255."""
 
 from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import ImageFile, PpmImagePlugin
+from PIL import Image, ImageFile, PpmImagePlugin
 
-if TYPE_CHECKING:
-    from darkroom.tasks.imaging.facts import Samples
+from darkroom.tasks.imaging.bands import Pixels, Samples, to_array
+from darkroom.tasks.imaging.color import scale_16_bits
+from darkroom.tasks.imaging.formats.base import PillowImage
 
 COMMENT = re.compile(rb"#[^\r\n]*[\r\n]?")
 DIGITS = b"0123456789"
@@ -19,7 +20,7 @@ LONG_NUMBER = re.compile(rb"[0-9]{11}")
 
 
 class NetpbmReader(PpmImagePlugin.PpmImageFile):
-    """Replaces Pillow's two decoders in Python, which take a second for each million samples."""
+    """A replacement for Pillow's two pure-Python decoders, which take a second for each million samples."""
 
     def load(self) -> Any:
         """Decode the pixels."""
@@ -38,6 +39,20 @@ class NetpbmReader(PpmImagePlugin.PpmImageFile):
         return super().load()
 
 
+class NetpbmImage(PillowImage):
+    """A portable bitmap, graymap, pixmap or anymap."""
+
+    name = "ppm"
+    signature = re.compile(rb"P(?:[1-6]|y|0CMYK|yCMYK|7|F|f)[ \t\r\n#]")
+    reader = NetpbmReader
+
+    def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
+        """Return the pixels as `PillowImage._to_pixels` does; samples of mode I have 16 bits here."""
+        if image.mode == "I":
+            return scale_16_bits(to_array(image).astype(np.uint16))
+        return super()._to_pixels(image, whole=whole)
+
+
 def _bits(data: bytes, count: int) -> bytes:
     """Return samples of eight bits; 1 is black."""
     bits = COMMENT.sub(b"", data) if b"#" in data else data
@@ -48,16 +63,16 @@ def _bits(data: bytes, count: int) -> bytes:
 
 
 def _raw(data: bytes, count: int, white: int) -> Samples:
-    """Return up to so many samples."""
+    """Return up to `count` samples."""
     kind = np.dtype("u1" if white < 256 else ">u2")
     return np.frombuffer(data, kind, min(count, len(data) // kind.itemsize))
 
 
 def _numbers(data: bytes, count: int, white: int) -> Samples:
-    """Return up to so many samples of a text. Raises `ValueError` for what is no sample."""
+    """Return up to `count` samples of a text; raise `ValueError` for an invalid one."""
     text = COMMENT.sub(b"", data) if b"#" in data else data
     junk = JUNK.search(text)
-    # What junk is joined to is no number either.
+    # Digits that touch the junk are no number either.
     text = (text[: junk.start()].rstrip(DIGITS) if junk else text).strip()
     if LONG_NUMBER.search(text):
         raise ValueError("a sample is too long")
@@ -70,7 +85,7 @@ def _numbers(data: bytes, count: int, white: int) -> Samples:
 
 
 def _scaled(samples: Samples, white: int, mode: str) -> tuple[bytes, str]:
-    """Return samples of 8 bits, or of 16 for mode I, and how Pillow calls them."""
+    """Return samples of 8 bits, or of 16 for mode I, and Pillow's name of that layout."""
     out_white, kind, layout = (65535, ">u2", "I;16B") if mode == "I" else (255, "u1", mode)
     table = np.rint(np.arange(white + 1) / white * out_white).astype(kind)
     return table[np.minimum(samples, white)].tobytes(), layout

@@ -1,0 +1,75 @@
+"""What is the same for all formats that Pillow decodes."""
+
+import struct
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.errors import ErrorCode
+from darkroom.tasks.imaging import SourceFacts
+from tests.fuzz import build
+from tests.fuzz.samples import samples
+from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, run
+
+LOSSLESS = [
+    ("PNG", {}, "png"),
+    ("BMP", {}, "bmp"),
+    ("PPM", {}, "ppm"),
+    ("TIFF", {}, "tiff"),
+    ("TIFF", {"compression": "tiff_lzw"}, "tiff"),
+    ("TIFF", {"compression": "tiff_adobe_deflate"}, "tiff"),
+    ("WEBP", {"lossless": True}, "webp"),
+    ("JPEG2000", {}, "jpeg2000"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "expected"), LOSSLESS)
+def test_lossless_formats_give_their_pixels(name, options, expected):
+    pixels = picture()
+    data = encoded(pixels, name, **options)
+    facts = facts_of(data)
+    assert facts == SourceFacts(expected, "RGB", 120, 80)
+    assert np.array_equal(lossless(data, **SIZE), pixels)
+
+
+@pytest.mark.parametrize("name", ["PNG", "TIFF", "BMP", "PPM"])
+def test_one_bit_is_black_and_white(name):
+    bits = picture()[:, :, 0] > 128
+    out = lossless(encoded(bits, name), **SIZE, color="gray")
+    assert np.array_equal(out, np.where(bits, 255, 0))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_samples_without_a_known_white_are_refused(dtype):
+    code, error = failure(encoded(np.ones((80, 120), dtype), "TIFF"))
+    assert code is ErrorCode.DECODE_UNSUPPORTED and error.facts.width == 120
+
+
+@pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_animations_give_their_first_frame_and_the_number_of_frames(name):
+    frames = [Image.fromarray(np.full((80, 120, 3), level, np.uint8)) for level in (10, 100, 200, 250)]
+    data = encoded(frames[0], name, save_all=True, append_images=frames[1:])
+    assert facts_of(data).frames == 4
+    assert np.abs(lossless(data, **SIZE)[:, :, :3].astype(int) - 10).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["png/animated", "webp/animated", "avif/animated", "gif/animated"])
+def test_frames_are_counted_without_their_decoder_and_fit_a_row(name):
+    data = samples()[name]
+    assert facts_of(data).frames == 2
+    if name == "png/animated":
+        position = data.index(b"acTL")
+        control = struct.pack(">II", 1 << 31, 0)
+        data = data[: position - 4] + build.png_chunk(b"acTL", control) + data[position + 16 :]
+        frames = run(data).facts.frames
+        assert frames == 100_000
+        pa.array([frames], SCHEMA.field("frames").type)
+
+
+def test_cmyk_is_converted():
+    image = Image.fromarray(picture()).convert("CMYK")
+    out = lossless(encoded(image, "TIFF"), **SIZE)
+    assert np.array_equal(out, np.array(image.convert("RGB")))

@@ -1,0 +1,80 @@
+import io
+import struct
+from contextlib import suppress
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from darkroom.tasks.errors import ErrorCode
+from darkroom.tasks.imaging.formats.tiff import TiffImage
+from tests.fuzz import build
+from tests.tasks.imaging.reference import SIZE, encoded, failure, lossless, picture, pixels_of, rounded, run, stored
+
+
+def test_deep_colors_are_rounded_not_cut():
+    samples = np.random.default_rng(1).integers(0, 65536, (80, 120, 3)).astype(np.uint16)
+    data = cv2.imencode(".tiff", samples[:, :, ::-1])[1].tobytes()
+    assert np.array_equal(lossless(data, **SIZE), rounded(samples))
+
+
+def test_16_bit_gray_with_white_as_zero_is_inverted():
+    samples = np.linspace(0, 65535, 80 * 120).astype(np.uint16).reshape(80, 120)
+    data = encoded(samples, "TIFF", tiffinfo={262: 0})
+    assert np.array_equal(lossless(data, **SIZE, color="gray"), 255 - rounded(samples))
+
+
+@pytest.mark.parametrize(("links", "pages"), [([8, 8], 1), ([8, 100], 1), ([8, 14, 8], 2), ([8, 14, 0], 2), ([], 1)])
+def test_pages_are_counted_by_the_chain_of_directories(links, pages):
+    chain = b"".join(struct.pack("<I", link) + b"\0\0" for link in links)
+    assert TiffImage(b"II*\0" + chain)._count_frames() == pages
+
+
+def strips(data):
+    """Where the strips of a TIFF are."""
+    with Image.open(io.BytesIO(data)) as image:
+        return [(start, start + size) for start, size in zip(image.tag_v2[273], image.tag_v2[279], strict=True)]
+
+
+@pytest.mark.parametrize("compression", ["tiff_adobe_deflate", "jpeg"])
+def test_damage_within_the_strips_is_noticed(compression):
+    data = encoded(picture(300, 200), "TIFF", compression=compression)
+    assert run(data).warnings == ()
+    passed_over = 0
+    for start, end in strips(data):
+        for place in range(start + (end - start) // 3, end - 100, (end - start) // 20):
+            block = data[:place] + bytes(64) + data[place + 64 :]
+            assert failure(block)[0] is ErrorCode.DECODE_CORRUPT
+            with suppress(OSError), Image.open(io.BytesIO(block)) as image:
+                image.load()
+                passed_over += 1
+    assert passed_over > 5, "Pillow alone would do"
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_cut_tiff_is_turned_once(orientation):
+    upright = picture(300, 200)
+    whole = encoded(stored(upright, orientation), "TIFF", compression="tiff_lzw")
+    ranges = strips(whole)
+    assert len(ranges) > 2
+    body = whole[ranges[0][0] : ranges[-1][1]]
+    offsets = [8 + start - ranges[0][0] for start, _ in ranges]
+    with Image.open(io.BytesIO(whole)) as image:
+        entries = [(tag, 4, [image.tag_v2[tag]]) for tag in (256, 257, 259, 262, 277, 278, 317) if tag in image.tag_v2]
+    entries += [(258, 3, [8, 8, 8]), (273, 4, offsets), (274, 3, [orientation])]
+    cut = build.tiff([[*entries, (279, 4, [end - start for start, end in ranges[:-1]] + [1_000_000])]], body[:-3000])
+    result = run(cut, width=300, height=200, format="png", truncated="keep")
+    assert result.warnings == ("truncated",) and result.facts.orientation == orientation
+    same = (pixels_of(result) == upright).all(axis=2)
+    # What the file begins with is the bottom when turned by 180°, and the right when turned by 90°.
+    assert same[-50:].all() if orientation == 3 else same[:, -50:].all()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_orientation_in_the_xmp_only(orientation):
+    upright = picture(60, 40)
+    pixels = np.asarray(stored(upright, orientation))
+    packet = f'<x:xmpmeta tiff:Orientation="{orientation}"/>'.encode()
+    result = run(build.tiff_picture(pixels, more=[(700, 1, packet)]), width=60, height=40, format="png")
+    assert result.facts.orientation == orientation and np.array_equal(pixels_of(result), upright)

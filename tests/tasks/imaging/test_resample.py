@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from darkroom.tasks.imaging.resample import resize
+from tests.tasks.imaging.reference import encoded, lossless, picture, pixels_of, run
+
+
+def test_shrinking_is_antialiased_except_with_nearest():
+    stripes = np.zeros((128, 128, 3), np.uint8)
+    stripes[:, ::2] = 255
+    data = encoded(stripes, "PNG")
+    for method in ("auto", "area", "linear", "cubic", "lanczos"):
+        for box in ((32, 32), (33, 128), (33, 200)):
+            out = lossless(data, width=box[0], height=box[1], filter=method)
+            assert np.abs(out[:, 3:-3].astype(int) - 127.5).max() < 50, (method, box)
+    nearest = lossless(data, width=33, height=33, filter="nearest")
+    assert set(np.unique(nearest)) == {0, 255}
+
+
+def test_enlarging_is_linear_by_default():
+    data = encoded(np.array([[[0, 0, 0], [200, 200, 200]]], np.uint8), "PNG")
+    assert lossless(data, width=8, height=1)[0, :, 0].tolist() == [0, 0, 25, 75, 125, 175, 200, 200]
+
+
+@pytest.mark.parametrize("method", ["linear", "cubic", "lanczos"])
+def test_named_filters_are_pillows(method):
+    pixels = picture()
+    names = {"linear": "BILINEAR", "cubic": "BICUBIC", "lanczos": "LANCZOS"}
+    expected = Image.fromarray(pixels).resize((50, 70), Image.Resampling[names[method]])
+    out = lossless(encoded(pixels, "PNG"), width=50, height=70, filter=method)
+    assert np.array_equal(out, np.array(expected))
+
+
+@pytest.mark.parametrize("method", ["auto", "area", "linear", "cubic", "lanczos"])
+@pytest.mark.parametrize("box", [(30, 20), (240, 160), (30, 160)])
+def test_transparent_black_never_darkens_an_edge(method, box):
+    pixels = np.zeros((80, 120, 4), np.uint8)
+    pixels[:, 37:] = (250, 240, 230, 255)
+    out = lossless(encoded(pixels, "PNG"), width=box[0], height=box[1], filter=method)
+    seen = out[out[:, :, 3] > 8]
+    assert np.abs(seen[:, :3].astype(int) - [250, 240, 230]).max() <= 3
+    edge = out[0, :, 3]
+    assert edge[0] == 0 and edge[-1] == 255 and ((edge > 0) & (edge < 255)).any()
+    flat = pixels_of(run(encoded(pixels, "PNG"), width=box[0], height=box[1], filter=method, quality=100))
+    assert flat.min() >= 215
+
+
+@pytest.mark.parametrize("length", [32_768, 65_537, 1_000_000])
+@pytest.mark.parametrize("method", ["area", "nearest", "lanczos"])
+def test_long_strips_are_resampled_like_short_ones(length, method):
+    # Sixteen steps: every output pixel but those at an edge has one colour to come from.
+    levels = np.repeat(np.arange(16, dtype=np.uint8) * 16, -(-length // 16))[:length]
+    strip = np.repeat(levels[None, :, None], 3, axis=2)
+    expected = np.repeat(np.arange(16) * 16, 16)
+    for pixels, size in ((strip, (256, 1)), (strip.transpose(1, 0, 2).copy(), (1, 256))):
+        out = resize(pixels, *size, method).reshape(256, 3)[:, 0].astype(int)
+        inner = np.arange(256) % 16
+        assert (np.abs(out - expected)[(inner > 3) & (inner < 12)] <= 1).all()
