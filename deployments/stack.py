@@ -53,7 +53,7 @@ def main() -> None:
 def _run() -> None:
     api_url, environment = _environment()
     with _swept(environment[MARK]), ExitStack() as stack:
-        server = Piece("server", ["darkroom.deployments.prefect_server"], environment, quiet=True)
+        server = Piece("server", ["prefect", "server", "start"], environment, quiet=True)
         stack.callback(server.stop, SERVER_SECONDS)
         _wait_until_healthy(server, f"{api_url}/health")
         say("server", f"UI {api_url.removesuffix('/api')}")

@@ -58,7 +58,7 @@ def every_image_is_whole(out: Path) -> None:
 def server(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A Prefect server to which everything is deployed, as `deployed.txt` says."""
     log = tmp_path_factory.mktemp("server") / "log"
-    with prefect_server(installation.environment, log, "darkroom.deployments.prefect_server") as running:
+    with prefect_server(installation.environment, log) as running:
         installation.environment["PREFECT_API_URL"] = running.api_url
         deployed = installation.python("-m", "darkroom.deployments.deploy")
         assert deployed.code == 0, deployed.err

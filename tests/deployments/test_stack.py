@@ -50,7 +50,7 @@ def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation
 
 def test_when_a_piece_dies_the_rest_is_stopped(installation: Installation):
     with installation.piece("darkroom.deployments.stack", "UI http") as stack:
-        for process in installation.processes("darkroom.deployments.prefect_server"):
+        for process in installation.processes("prefect server start"):
             process.kill()
 
         assert stack.wait(60) == 1
