@@ -18,8 +18,8 @@ from darkroom.tasks.dataset.lease import read_lease
 
 def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation, many: Path, tmp_path: Path):
     out = tmp_path / "out"
-    with installation.piece("darkroom.deployments.stack", "started!") as stack:
-        again = installation.python("-m", "darkroom.deployments.stack")
+    with installation.started("darkroom.deployments.stack", until="started!") as stack:
+        again = installation.module("darkroom.deployments.stack")
         assert again.code == 2
         assert "PREFECT_SERVER_API_PORT: 127.0.0.1:" in again.err
         assert "Traceback" not in again.err
@@ -49,7 +49,7 @@ def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation
 
 
 def test_when_a_piece_dies_the_rest_is_stopped(installation: Installation):
-    with installation.piece("darkroom.deployments.stack", "UI http") as stack:
+    with installation.started("darkroom.deployments.stack", until="UI http") as stack:
         for process in installation.processes("prefect server start"):
             process.kill()
 
@@ -60,7 +60,7 @@ def test_when_a_piece_dies_the_rest_is_stopped(installation: Installation):
 
 
 def test_when_the_stack_is_killed_nothing_is_left(installation: Installation):
-    with installation.piece("darkroom.deployments.stack", "started!") as stack:
+    with installation.started("darkroom.deployments.stack", until="started!") as stack:
         assert installation.processes("prefect worker start")
 
         stack.kill()
@@ -69,7 +69,7 @@ def test_when_the_stack_is_killed_nothing_is_left(installation: Installation):
 
 
 def test_half_a_dataset_is_told(installation: Installation):
-    refused = installation.python("-m", "darkroom.deployments.stack", DARKROOM_SOURCE="")
+    refused = installation.module("darkroom.deployments.stack", DARKROOM_SOURCE="")
 
     assert refused.code == 2
-    assert "DARKROOM_SOURCE is not set. Set both" in refused.err
+    assert "DARKROOM_SOURCE not set. Set both" in refused.err
