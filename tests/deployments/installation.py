@@ -135,3 +135,9 @@ def write_users_folder(folder: Path) -> None:
         (folder / name).mkdir()
         (folder / name / "__init__.py").write_text("raise ImportError('this is not of Darkroom')")
     (folder / "tasks.py").write_text("WIDTH = 32")
+
+
+def copied_into_image() -> list[str]:
+    """Return the paths in the checkout that the Dockerfile copies."""
+    lines = (CHECKOUT / "deployments/Dockerfile").read_text().splitlines()
+    return [path for line in lines if line.startswith("COPY ") for path in line.split()[1:-1]]

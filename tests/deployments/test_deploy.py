@@ -1,7 +1,7 @@
-"""The deployments as people use them: a real server and a real worker, the same for all tests of this module.
+"""The deployments on a Prefect server with a worker, which all tests of this module share.
 
-A run whose processes are killed before the first test is looked at in the last: its heartbeats must be missed for
-a while.
+The processes of a run are killed before the first test, and the last one checks that run: by then its heartbeats have
+been missing for long enough.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def killed(deployed: Installation, many: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def nightly(deployed: Installation, killed: tuple[str, Path]) -> Iterator[Installation]:
-    """The server with a worker, started after that."""
+    """The server with a worker, started after that run was killed."""
     assert killed
     with deployed.started("darkroom.deployments.flow_worker", until="started!"):
         yield deployed
@@ -96,10 +96,10 @@ def test_the_server_has_what_the_file_says(nightly: Installation, receiver: Rece
     assert weekly["schedules"][0]["schedule"]["cron"] == "0 6 * * 0"
     assert not thumbnails["schedules"][0]["active"], "it lacks DARKROOM_THUMBNAILS"
     assert set(nightly.automations()) == {ZOMBIES, UNSTARTED, NOTIFICATION}
-    said = nightly.log.with_name("deployed.txt").read_text()
-    assert "preprocess/nightly: 0 2 * * * UTC" in said
-    assert "paused; DARKROOM_THUMBNAILS not set" in said
-    assert receiver.url not in said
+    printed = nightly.log.with_name("deployed.txt").read_text()
+    assert "preprocess/nightly: 0 2 * * * UTC" in printed
+    assert "paused; DARKROOM_THUMBNAILS not set" in printed
+    assert receiver.url not in printed
     assert receiver.url not in json.dumps(nightly.api.post("block_documents/filter", {})), "a webhook's URL is a secret"
 
 
@@ -117,11 +117,13 @@ def test_deploying_again_changes_only_what_changed(nightly: Installation, tmp_pa
     assert {name: one["id"] for name, one in after.items()} == {name: one["id"] for name, one in before.items()}
     assert after["thumbnails"]["schedules"][0]["active"]
     assert len(after["nightly"]["schedules"]) == 1
-    assert nightly.automations() == rules, "not even updated: what they wait for would be forgotten"
+    assert nightly.automations() == rules, (
+        "they are not even written: the server would forget which heartbeats it expects"
+    )
 
 
 @pytest.mark.parametrize(
-    ("environment_too", "said"),
+    ("environment", "reason"),
     [
         ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "no Prefect server answers at http://127.0.0.1:9/api"),
         ({"PREFECT_API_URL": ""}, "PREFECT_API_URL is not set"),
@@ -129,11 +131,11 @@ def test_deploying_again_changes_only_what_changed(nightly: Installation, tmp_pa
         ({"DARKROOM_NOTIFY": "slack-webhook/none"}, "there is no block 'slack-webhook/none'"),
     ],
 )
-def test_a_wrong_environment_is_told(environment_too: dict[str, str], said: str, nightly: Installation):
-    refused = nightly.module("darkroom.deployments.deploy", **environment_too)
+def test_a_wrong_environment_is_refused(environment: dict[str, str], reason: str, nightly: Installation):
+    refused = nightly.module("darkroom.deployments.deploy", **environment)
 
     assert refused.code == 2
-    assert said in refused.err
+    assert reason in refused.err
     assert "Traceback" not in refused.err
 
 
@@ -155,7 +157,7 @@ def test_a_schedule_fires(nightly: Installation):
     check_outputs(out)
 
 
-def test_a_run_by_hand_ends_as_its_flow_run_does_and_a_bad_end_is_told(
+def test_a_run_by_hand_exits_as_its_flow_run_ends_and_only_a_failure_is_notified(
     nightly: Installation, few: Path, receiver: Receiver, tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -188,7 +190,7 @@ def test_a_run_by_hand_ends_as_its_flow_run_does_and_a_bad_end_is_told(
     assert again["name"] == flow_run["name"]
 
 
-def test_an_overlapping_run_is_cancelled_and_a_cancelled_one_leaves_nothing_half_done_and_a_retry_resumes(
+def test_an_overlapping_run_is_cancelled_and_a_retry_resumes_a_cancelled_one(
     nightly: Installation, many: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -198,7 +200,7 @@ def test_an_overlapping_run_is_cancelled_and_a_cancelled_one_leaves_nothing_half
     second = nightly.run("preprocess/nightly", source=many, destination=tmp_path / "second")
     overlapping = nightly.ended(second, "CANCELLED")
     assert overlapping["state"]["message"] == "Deployment concurrency limit reached."
-    assert nightly.api.flow_run(first)["state_type"] == "RUNNING", "the photos are too few for this machine"
+    assert nightly.api.flow_run(first)["state_type"] == "RUNNING", "the photos were too few for this machine"
     processes = [one for one in nightly.processes() if one.environ().get("PREFECT__FLOW_RUN_ID") == first]
     assert processes
     with nightly.client() as client:
@@ -215,13 +217,13 @@ def test_an_overlapping_run_is_cancelled_and_a_cancelled_one_leaves_nothing_half
     flow_run = nightly.ended(first, "COMPLETED")
 
     again, _, unchanged = (int(part.split()[0]) for part in flow_run["state"]["message"].split(", "))
-    assert unchanged > 0, "it did not start over"
+    assert unchanged > 0, "it resumed"
     assert again + unchanged == 200
     assert sum(path.stat().st_mtime_ns == when for path, when in made.items()) == unchanged
     check_outputs(out)
 
 
-def test_a_run_that_died_is_marked_and_told_and_a_retry_adopts_its_work(
+def test_a_killed_run_is_marked_crashed_and_notified_and_a_retry_resumes_it(
     nightly: Installation, killed: tuple[str, Path], receiver: Receiver
 ):
     run_id, out = killed

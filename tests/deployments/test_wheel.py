@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness import CHECKOUT, manifest_rows
-from installation import Installation, write_users_folder
+from installation import Installation, copied_into_image, write_users_folder
 
 SCRIPT = """
 from darkroom import Compute, Recipe, preprocess
@@ -26,14 +26,14 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def wheel(installation: Installation, few: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """A fresh environment with the wheel, and with the dependencies of the environment that runs the tests."""
+    """A wheel of what the Dockerfile copies, in a fresh environment with the dependencies of the tests' own."""
     source, fresh, folder = (tmp_path_factory.mktemp(name) for name in ("source", "fresh", "folder"))
-    for path in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(CHECKOUT / path, source)
-    for path in ("src", "flows", "tasks", "deployments"):
-        shutil.copytree(
-            CHECKOUT / path, source / path, symlinks=True, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__")
-        )
+    unsent = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__")
+    for path in copied_into_image():
+        if (CHECKOUT / path).is_dir():
+            shutil.copytree(CHECKOUT / path, source / path, symlinks=True, ignore=unsent)
+        else:
+            shutil.copy(CHECKOUT / path, source)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", fresh], check=True)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
     offline = ["--no-deps", "--no-index"]
