@@ -117,9 +117,7 @@ def test_deploying_again_changes_only_what_changed(nightly: Installation, tmp_pa
     assert {name: one["id"] for name, one in after.items()} == {name: one["id"] for name, one in before.items()}
     assert after["thumbnails"]["schedules"][0]["active"]
     assert len(after["nightly"]["schedules"]) == 1
-    assert nightly.automations() == rules, (
-        "they are not even written: the server would forget which heartbeats it expects"
-    )
+    assert nightly.automations() == rules, "a write resets the heartbeats that the server expects"
 
 
 @pytest.mark.parametrize(
