@@ -92,7 +92,7 @@ lock: .venv/.dev-locked ## renew both lock files after a change to pyproject.tom
 	$(COMPILE_LOCK) --group dev --constraint requirements.lock --output-file requirements-dev.lock $(ARGS)
 
 clean: ## remove all that the other targets made, data/sample and data/out included
-	rm -rf .venv data/sample data/out data/.unfinished-* data/chaos-* build dist *.egg-info
+	rm -rf .venv data/sample data/out data/.unfinished-* data/chaos-* build dist src/*.egg-info
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

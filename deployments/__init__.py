@@ -1,1 +1,1 @@
-"""What it takes to run the flows for real."""
+"""Run the flows as deployments: Prefect server, schedules, automations and worker."""

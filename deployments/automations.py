@@ -1,8 +1,9 @@
-"""What the server does by itself: mark runs that died as Crashed, and tell somebody of a bad night."""
+"""Automations of the Prefect server: mark dead runs as Crashed, notify about runs that failed or crashed."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -12,16 +13,17 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 
 TAG = "darkroom"
-"""The deployments that have it are looked after."""
+"""Automations apply to the runs of deployments with this tag."""
 
 HEARTBEAT_SECONDS = 30
-"""How often a deployed flow run tells that it is alive; set in `prefect.yaml`, and the least that Prefect takes."""
+"""Interval of a deployed flow run's heartbeats, set in `prefect.yaml`; Prefect allows no shorter one."""
 
 MISSED_HEARTBEATS = 3
 
 START_SECONDS = 180
-"""So long a worker may take to start a flow run's process."""
+"""Time for a worker to start a flow run's process."""
 
+# The server knows automations by name: a renamed one would leave the old one behind.
 ZOMBIES = "darkroom: runs that died are marked Crashed"
 UNSTARTED = "darkroom: runs that never began are marked Crashed"
 NOTIFICATION = "darkroom: somebody is told of runs that failed or crashed"
@@ -30,51 +32,54 @@ HEARTBEAT = "prefect.flow-run.heartbeat"
 BAD_ENDS = {f"prefect.flow-run.{name}" for name in ("Failed", "TimedOut", "Crashed")}
 ENDS = BAD_ENDS | {f"prefect.flow-run.{name}" for name in ("Completed", "Cancelled")}
 
-FLOW_RUNS = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
-TAGGED = ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"})
-
 
 def zombies() -> AutomationCore:
-    """Return the automation that marks a run as Crashed when its heartbeat stops and it has not ended."""
+    """Return the automation that marks a run as Crashed when its heartbeats stop before it has ended."""
     seconds = MISSED_HEARTBEATS * HEARTBEAT_SECONDS
-    message = (
+    return _mark_crashed(
+        ZOMBIES,
+        f"A run that misses {MISSED_HEARTBEATS} heartbeats has died. Kept up to date by `make deploy`.",
+        _silence(HEARTBEAT, {HEARTBEAT} | ENDS, seconds),
         f"Its process died: no heartbeat for {seconds} s. What is finished is kept: the next run, or a retry of this "
-        "one, goes on from there."
-    )
-    return AutomationCore(
-        name=ZOMBIES,
-        description=f"A run that misses {MISSED_HEARTBEATS} heartbeats has died. Kept up to date by `make deploy`.",
-        trigger=_nothing_after(HEARTBEAT, {HEARTBEAT} | ENDS, seconds),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
+        "one, goes on from there.",
     )
 
 
 def unstarted() -> AutomationCore:
-    """Return the automation that marks a run as Crashed that its worker took, and that never began.
+    """Return the automation that marks a run as Crashed when a worker took it but it never began.
 
-    So it is when a worker's machine dies, or the worker is stopped, just then. Such a run keeps its deployment's only
-    place.
+    This happens when the worker, or its machine, stops at that moment. Unmarked, such a run would occupy the only
+    concurrency slot of its deployment.
     """
-    message = f"It did not begin within {START_SECONDS} s after a worker had taken it. Nothing was done."
-    return AutomationCore(
-        name=UNSTARTED,
-        description=f"A run that is Pending for {START_SECONDS} s was lost. Kept up to date by `make deploy`.",
-        trigger=_nothing_after("prefect.flow-run.Pending", {"prefect.flow-run.Running"} | ENDS, START_SECONDS),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
+    return _mark_crashed(
+        UNSTARTED,
+        f"A run that is Pending for {START_SECONDS} s was lost. Kept up to date by `make deploy`.",
+        _silence("prefect.flow-run.Pending", {"prefect.flow-run.Running"} | ENDS, START_SECONDS),
+        f"It did not begin within {START_SECONDS} s after a worker had taken it. Nothing was done.",
     )
 
 
-def _nothing_after(event: str, expected: set[str], seconds: int) -> EventTrigger:
-    """Return what fires when a run that is looked after sends none of the expected events for so long after another."""
+def _mark_crashed(name: str, description: str, trigger: EventTrigger, message: str) -> AutomationCore:
+    """Return the automation that sets a run's state to Crashed with a message."""
+    action = ChangeFlowRunState(state=StateType.CRASHED, message=message)
+    return AutomationCore(name=name, description=description, trigger=trigger, actions=[action])
+
+
+def _silence(event: str, expected: set[str], seconds: int) -> EventTrigger:
+    """Return the trigger that fires when a run sends `event`, then none of the expected events for some seconds."""
+    return _trigger(after={event}, expect=expected, posture=Posture.Proactive, within=timedelta(seconds=seconds))
+
+
+def _trigger(**conditions: Any) -> EventTrigger:
+    """Return a trigger on the events of the tagged deployments' runs, each of which is counted by itself."""
     return EventTrigger(
-        after={event},
-        expect=expected,
-        match=FLOW_RUNS,
-        match_related=TAGGED,
+        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+        match_related=ResourceSpecification(
+            {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
+        ),
         for_each={"prefect.resource.id"},
-        posture=Posture.Proactive,
         threshold=1,
-        within=timedelta(seconds=seconds),
+        **conditions,
     )
 
 
@@ -82,36 +87,29 @@ def notification(block_document_id: UUID, ui_url: str) -> AutomationCore:
     """Return the automation that sends a notification when a run ends as Failed or Crashed.
 
     Args:
-        block_document_id: the notification block to send it with.
-        ui_url: where people find the UI.
+        block_document_id: the notification block that sends it.
+        ui_url: the address of the UI, for the link to the run's page.
     """
+    state = "{{ event.resource['prefect.state-name'] }}"
+    action = SendNotification(
+        block_document_id=block_document_id,
+        subject=f"Darkroom: {{{{ flow_run.name }}}} {state}",
+        body=f"{{{{ deployment.name }}}}: {{{{ flow_run.name }}}} ended as {state}.\n"
+        "{{ event.resource['prefect.state-message'] }}\n"
+        f"{ui_url}/runs/flow-run/{{{{ flow_run.id }}}}",
+    )
     return AutomationCore(
         name=NOTIFICATION,
         description="Sent where DARKROOM_NOTIFY points to. Kept up to date by `make deploy`.",
-        trigger=EventTrigger(
-            expect=BAD_ENDS,
-            match=FLOW_RUNS,
-            match_related=TAGGED,
-            for_each={"prefect.resource.id"},
-            posture=Posture.Reactive,
-            threshold=1,
-        ),
-        actions=[
-            SendNotification(
-                block_document_id=block_document_id,
-                subject="Darkroom: {{ flow_run.name }} {{ event.resource['prefect.state-name'] }}",
-                body="{{ deployment.name }}: {{ flow_run.name }} ended as {{ event.resource['prefect.state-name'] }}.\n"
-                "{{ event.resource['prefect.state-message'] }}\n"
-                f"{ui_url}/runs/flow-run/{{{{ flow_run.id }}}}",
-            )
-        ],
+        trigger=_trigger(expect=BAD_ENDS, posture=Posture.Reactive),
+        actions=[action],
     )
 
 
 def put(client: SyncPrefectClient, wanted: AutomationCore) -> None:
-    """Create an automation, or bring the one of its name up to date; one that a user has paused stays so.
+    """Create an automation, or update the one of the same name; one that a user has paused stays paused.
 
-    One that is as it should be is left alone: with an update, the server forgets whose heartbeats it waits for.
+    An automation that is up to date is not written: an update makes the server forget which heartbeats it expects.
     """
     known = client.read_automations_by_name(wanted.name)
     if not known:

@@ -1,4 +1,4 @@
-"""Deploy everything to a Prefect server: `make deploy`. It can be repeated."""
+"""Deploy everything to a Prefect server (`make deploy`); running it again updates what is there."""
 
 from __future__ import annotations
 
@@ -27,25 +27,27 @@ from darkroom.flows.cli import terminal
 from darkroom.flows.runtime.local_server import check_api
 from darkroom.tasks.errors import DarkroomError, SettingsError
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-PREFECT_FILE = CHECKOUT / "deployments/prefect.yaml"
+ROOT = Path(__file__).resolve().parents[1]
+"""The checkout, or the installed package: the folder to which the entrypoints in `prefect.yaml` are relative."""
+
+PREFECT_FILE = ROOT / "deployments/prefect.yaml"
 POOL = "darkroom"
-NEEDED = ("source", "destination")
-"""Parameters without which a schedule makes no sense."""
+FOLDERS = ("source", "destination")
+"""Parameters without which a deployment can't run."""
 
 
 def main() -> None:
-    """Deploy, and say what was done. Exit codes: 0 all is well, 1 it did not work, 2 wrong settings."""
+    """Deploy, and print what was done. Exit codes: 0 success, 1 failure, 2 wrong settings."""
     with terminal.problems_told():
         for line in deploy():
             print(line)
 
 
 def deploy() -> Iterator[str]:
-    """Bring pool, deployments and automations of the configured server up to date, and say what was done.
+    """Bring the configured server's pool, deployments and automations up to date; yield a line about each.
 
     Raises:
-        SettingsError: no server is configured or answers, or the environment is not as it should be.
+        SettingsError: no server is configured or answers, or the environment is wrong.
         DarkroomError: Prefect refuses a deployment.
     """
     if not get_current_settings().api.url:
@@ -54,16 +56,16 @@ def deploy() -> Iterator[str]:
             "start' and set it to http://127.0.0.1:4200/api, or let 'make stack' do all of it."
         )
     check_api("Start it, or mend the setting.")
-    wanted = read_wanted()
+    entries = read_entries()
     with get_client(sync_client=True) as client:
-        # First what the user may have got wrong, before anything is changed.
+        # Check the settings before anything is changed.
         block = notification_block(client, target) if (target := os.environ.get(NOTIFY)) else None
-        _check_nothing_is_lost(client, wanted)
+        before = {entry.name: _find(client, entry.name) for entry in entries}
+        _check_folders_stay(entries, before)
         yield _put_pool(client)
-        unready = {one.full_name for one in wanted if _lacks_parameters(client, one)}
-        _put_deployments()
-        for one in wanted:
-            yield _put_schedules(client, one, was_unready=one.full_name in unready)
+        _put_deployments(entries)
+        for entry in entries:
+            yield _put_schedules(client, entry, before[entry.name])
         for automation in (automations.zombies(), automations.unstarted()):
             automations.put(client, automation)
             yield f"automation  {automation.name}"
@@ -73,39 +75,59 @@ def deploy() -> Iterator[str]:
         elif client.read_automations_by_name(automations.NOTIFICATION):
             yield f"automation  {automations.NOTIFICATION}: as before, {NOTIFY} is not set"
         else:
-            yield f"automation  nobody is told of runs that failed or crashed: {NOTIFY} is not set"
+            yield f"automation  none for runs that failed or crashed: {NOTIFY} is not set"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Entry:
     """A deployment of `prefect.yaml`."""
 
-    full_name: str
-    unset: tuple[str, ...]
-    """Environment variables that are not set and without which it can't run."""
+    name: str
+    """As `flow/deployment`."""
 
-    off: frozenset[str]
-    """The slugs of schedules that the file itself has as inactive."""
+    variables: frozenset[str]
+    """The environment variables from which it takes its folders."""
+
+    inactive: frozenset[str]
+    """The slugs of schedules that the file itself declares inactive."""
+
+    @property
+    def unset(self) -> str:
+        """Return the names of the variables that are not set, for people."""
+        return " and ".join(sorted(name for name in self.variables if not os.environ.get(name)))
 
 
-def read_wanted() -> list[Wanted]:
+def read_entries() -> list[Entry]:
     """Return the deployments of `prefect.yaml`."""
-    entries: list[dict[str, Any]] = yaml.safe_load(PREFECT_FILE.read_text())["deployments"]
-    return [
-        Wanted(
-            # Flows have the names of their functions.
-            full_name=f"{entry['entrypoint'].rpartition(':')[2]}/{entry['name']}",
-            unset=_unset([entry.get("parameters", {}).get(name) for name in NEEDED]),
-            off=frozenset(one["slug"] for one in entry.get("schedules", []) if not one.get("active", True)),
-        )
-        for entry in entries
-    ]
+    return [_entry(declared) for declared in yaml.safe_load(PREFECT_FILE.read_text())["deployments"]]
 
 
-def _unset(needed: list[Any]) -> tuple[str, ...]:
-    placeholders = find_placeholders(needed)
-    names = {one.name.removeprefix("$") for one in placeholders if one.type is PlaceholderType.ENV_VAR}
-    return tuple(sorted(name for name in names if not os.environ.get(name)))
+def _entry(declared: dict[str, Any]) -> Entry:
+    placeholders = find_placeholders([declared.get("parameters", {}).get(folder) for folder in FOLDERS])
+    return Entry(
+        # A flow has the name of its function.
+        name=f"{declared['entrypoint'].rpartition(':')[2]}/{declared['name']}",
+        variables=frozenset(one.name.removeprefix("$") for one in placeholders if one.type is PlaceholderType.ENV_VAR),
+        inactive=frozenset(one["slug"] for one in declared.get("schedules", []) if not one.get("active", True)),
+    )
+
+
+def _find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
+    try:
+        return client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return None
+
+
+def _check_folders_stay(entries: list[Entry], before: dict[str, DeploymentResponse | None]) -> None:
+    """Raise `SettingsError` if a deployment would lose the folders with which it was deployed before."""
+    for entry in entries:
+        known = before[entry.name]
+        if entry.unset and known and all(known.parameters.get(folder, "unset") for folder in FOLDERS):
+            raise SettingsError(
+                f"{entry.unset} not set, though {entry.name} was deployed with folders. Nothing was changed. Set them "
+                "as they were, or delete that deployment first if it is not to have any."
+            )
 
 
 def _put_pool(client: SyncPrefectClient) -> str:
@@ -117,18 +139,18 @@ def _put_pool(client: SyncPrefectClient) -> str:
     return f"work pool   {pool.name} ({pool.type})"
 
 
-def _put_deployments() -> None:
-    """Let Prefect deploy all that the file has, as a user would.
+def _put_deployments(entries: list[Entry]) -> None:
+    """Run `prefect deploy` on the file.
 
     Raises:
-        DarkroomError: it refuses; with what it said.
+        DarkroomError: Prefect refuses a deployment; with Prefect's output.
     """
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(PREFECT_FILE), "--all"]
-    done = subprocess.run(  # noqa: S603 - Prefect, by this interpreter
-        command,
-        # Entrypoints are relative to where the command is run, and so is the folder that flow runs start in.
-        cwd=CHECKOUT,
-        env={**os.environ, "PWD": str(CHECKOUT)},
+    variables = {name for entry in entries for name in entry.variables if os.environ.get(name)}
+    done = subprocess.run(  # noqa: S603 - Prefect, run by this interpreter
+        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(PREFECT_FILE), "--all"],
+        # Entrypoints are relative to the working directory, and flow runs start in $PWD.
+        cwd=ROOT,
+        env={**os.environ, "PWD": str(ROOT)} | {name: _absolute(os.environ[name]) for name in variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -138,53 +160,30 @@ def _put_deployments() -> None:
         raise DarkroomError(f"Prefect did not take {PREFECT_FILE}:\n{done.stdout.strip()}")
 
 
-def _find(client: SyncPrefectClient, wanted: Wanted) -> DeploymentResponse | None:
-    try:
-        return client.read_deployment_by_name(wanted.full_name)
-    except ObjectNotFound:
-        return None
+def _absolute(folder: str) -> str:
+    return folder if "://" in folder else os.path.abspath(folder)
 
 
-def _check_nothing_is_lost(client: SyncPrefectClient, wanted: list[Wanted]) -> None:
-    """Make sure that no deployment loses the folders that it was given before.
+def _put_schedules(client: SyncPrefectClient, entry: Entry, before: DeploymentResponse | None) -> str:
+    """Pause the schedules of a deployment that lacks folders, and resume those that lacked them until now.
 
-    Raises:
-        SettingsError: one would.
+    Schedules that a user has paused stay paused: Prefect keeps the state of schedules that have a slug.
     """
-    for one in wanted:
-        known = _find(client, one) if one.unset else None
-        if known and all(known.parameters.get(name, "unset") for name in NEEDED):
-            raise SettingsError(
-                f"{' and '.join(one.unset)} not set, though {one.full_name} was deployed with folders. Nothing was "
-                "changed. Set them as they were, or delete that deployment first if it is not to have any."
-            )
-
-
-def _lacks_parameters(client: SyncPrefectClient, wanted: Wanted) -> bool:
-    """Say whether a deployment was made when variables that it needs were not set."""
-    known = _find(client, wanted)
-    return known is not None and any(known.parameters.get(name) == "" for name in NEEDED)
-
-
-def _put_schedules(client: SyncPrefectClient, wanted: Wanted, *, was_unready: bool) -> str:
-    """Pause the schedules of a deployment that lacks something, and let go on those that lacked it until now.
-
-    Schedules that a user has paused stay so: Prefect keeps the state of those that have a slug.
-    """
-    deployment = client.read_deployment_by_name(wanted.full_name)
-    said = []
+    deployment = client.read_deployment_by_name(entry.name)
+    lacked_folders = before is not None and any(before.parameters.get(folder) == "" for folder in FOLDERS)
+    facts = []
     for schedule in deployment.schedules:
         active = schedule.active
-        if wanted.unset:
+        if entry.unset:
             active = False
-        elif was_unready and schedule.slug not in wanted.off:
+        elif lacked_folders and schedule.slug not in entry.inactive:
             active = True
         if active != schedule.active:
             client.update_deployment_schedule(deployment.id, schedule.id, active=active)
-        said.append(f"{_describe(schedule.schedule)}{'' if active else ', paused'}")
-    if wanted.unset:
-        said.append(f"{' and '.join(wanted.unset)} not set")
-    return f"deployment  {wanted.full_name}: {'; '.join(said) or 'no schedule'}"
+        facts.append(f"{_describe(schedule.schedule)}{'' if active else ', paused'}")
+    if entry.unset:
+        facts.append(f"{entry.unset} not set")
+    return f"deployment  {entry.name}: {'; '.join(facts) or 'no schedule'}"
 
 
 def _describe(schedule: SCHEDULE_TYPES) -> str:

@@ -1,7 +1,7 @@
-"""A Prefect worker that ends its flow runs in order when it is told to stop.
+"""A Prefect worker that ends its flow runs in order when it is stopped.
 
-`prefect worker start` kills them instead: their leases stay behind, and they are Running in the UI until the
-server misses their heartbeats.
+`prefect worker start` kills them: their leases stay, and the UI shows them as Running until the server misses their
+heartbeats.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from darkroom.flows.runtime.signals import ENDING, sigterm_exits
 
 POOL = "darkroom"
 RUN_SECONDS = 60.0
-"""A flow run that is told to end has so long to close its journals and give its destination free."""
+"""Time for a flow run to close its journals and release its lease."""
 
 WORKER_SECONDS = 15.0
 
 
 def main() -> None:
     """Run a worker of the pool until SIGINT or SIGTERM; arguments go to `prefect worker start`."""
-    # A shell that starts a command in the background has it ignore SIGINT, by which the worker ends itself.
+    # A shell that starts a command in the background makes it ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with sigterm_exits():
-        worker = subprocess.Popen(  # noqa: S603 - Prefect, by this interpreter
+        worker = subprocess.Popen(  # noqa: S603 - Prefect, run by this interpreter
             [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, *sys.argv[1:]],
-            # Ctrl-C on the terminal is for this process.
+            # So that Ctrl-C on the terminal reaches only this process.
             start_new_session=True,
         )
         try:
@@ -37,23 +37,20 @@ def main() -> None:
         except KeyboardInterrupt:
             sys.exit(0)
         finally:
-            _end(worker)
+            _stop(worker)
 
 
-def _end(worker: subprocess.Popen[bytes]) -> None:
-    """End a worker's flow runs, and then the worker; none of it is left when this returns."""
-    # Who asks a second time is answered already.
+def _stop(worker: subprocess.Popen[bytes]) -> None:
+    """Stop a worker's flow runs, then the worker itself; wait until all of them have ended."""
+    # It is stopping already: ignore further signals.
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
+    # The worker may start another run meanwhile.
     while runs := _flow_runs(worker.pid):
-        print(f"Telling {len(runs)} flow run(s) to end; what is finished is kept.", flush=True)
-        for run in runs:
-            with suppress(psutil.NoSuchProcess):
-                run.terminate()
+        print(f"Stopping {len(runs)} flow run(s); what is finished is kept.", flush=True)
+        _send(runs, signal.SIGTERM)
         _, alive = psutil.wait_procs(runs, timeout=RUN_SECONDS)
-        for run in alive:
-            with suppress(psutil.NoSuchProcess):
-                run.kill()
+        _send(alive, signal.SIGKILL)
     worker.terminate()
     try:
         worker.wait(WORKER_SECONDS)
@@ -62,19 +59,21 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
         worker.wait()
 
 
+def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
 def _flow_runs(worker: int) -> list[psutil.Process]:
-    """Return the processes of the flow runs that a worker has started."""
-    try:
-        return [child for child in psutil.Process(worker).children() if _is_run(child)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def _is_run(process: psutil.Process) -> bool:
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE and "prefect.engine" in process.cmdline()
-    except psutil.Error:
-        return False
+    """Return the processes of the flow runs that a worker has started and that have not ended."""
+    runs = []
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(worker).children():
+            with suppress(psutil.Error):
+                if child.status() != psutil.STATUS_ZOMBIE and "prefect.engine" in child.cmdline():
+                    runs.append(child)
+    return runs
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Run a module that is told to end when the process that started it dies, however that dies (on Linux).
+"""Run a module that gets SIGTERM when the process that started it dies for whatever reason (on Linux).
 
-`python -m darkroom.deployments.tied PARENT MODULE …`, where PARENT is the number of that process.
+`python -m darkroom.deployments.tied PARENT MODULE …`, where PARENT is the id of that process.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from darkroom.tasks.worker.orphan import end_with_parent
 
 
 def main() -> None:
-    """Become the module."""
+    """Replace this process by the module."""
     parent, *command = sys.argv[1:]
     end_with_parent(signal.SIGTERM)
     if os.getppid() != int(parent):
-        sys.exit(1)  # it has died meanwhile
+        sys.exit(1)  # it died before the kernel was asked
     os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606 - this interpreter
 
 

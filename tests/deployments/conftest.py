@@ -15,6 +15,7 @@ import pytest
 from harness import clean_environment, save
 from installation import Installation, Receiver
 
+from benchmarks.server import prefect_server
 from data.generate import photo
 
 
@@ -60,7 +61,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, few: Path, receiver: Receiver) -> Iterator[Installation]:
-    """The environment of somebody who sets up a nightly run; server and worker look around more often than usual."""
+    """The environment of a nightly run, with a server and a worker that poll more often than usual."""
     home = tmp_path_factory.mktemp("home")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -78,3 +79,13 @@ def installation(tmp_path_factory: pytest.TempPathFactory, few: Path, receiver: 
     yield installation
     for left in installation.processes():
         left.kill()
+
+
+@pytest.fixture(scope="module")
+def server(installation: Installation) -> Iterator[Installation]:
+    """The installation with a running Prefect server."""
+    with prefect_server(installation.environment, installation.log.with_name("server.log")) as running:
+        installation.environment["PREFECT_API_URL"] = running.api_url
+        yield installation
+    dropped = list(Path(installation.environment["PREFECT_HOME"]).glob("dlq/*"))
+    assert not dropped, "the server dropped events: a notification may be missing"

@@ -1,4 +1,4 @@
-"""What the tests of deployments share: commands, processes and a webhook of one installation."""
+"""One installation: its environment, the commands run in it, the processes they start, and a webhook."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 from harness import CHECKOUT, Api, Ended, eventually
+from PIL import Image
 from prefect.client.orchestration import SyncPrefectClient
 
 ONE_WORKER = 'compute={"workers": 1}'
@@ -20,23 +21,26 @@ ONE_WORKER = 'compute={"workers": 1}'
 
 @dataclass
 class Receiver:
-    """A webhook that notes what it is sent."""
+    """A webhook that keeps the messages it is sent."""
 
     url: str
     messages: list[dict[str, Any]] = field(default_factory=list)
 
-    def told_of(self, text: str) -> dict[str, Any]:
-        """Wait for a message with a text in it."""
+    def wait_for(self, text: str) -> dict[str, Any]:
+        """Return the first message with a text in its body."""
         return eventually(lambda: next((one for one in self.messages if text in one["body"]), None))
 
 
 @dataclass
 class Installation:
-    """What belongs to one home: commands that are run there, and all processes that come of them."""
+    """A home directory, an interpreter, and all processes that are started with them."""
 
     environment: dict[str, str]
     log: Path
-    """What the piece wrote that was started last."""
+    """The output of the module that was started last."""
+
+    python: str = sys.executable
+    cwd: Path = CHECKOUT
 
     @property
     def api(self) -> Api:
@@ -44,14 +48,14 @@ class Installation:
 
     def prefect(self, *arguments: str) -> Ended:
         """Run the `prefect` command to its end."""
-        return self.python("-m", "prefect", *arguments)
+        return self.module("prefect", *arguments)
 
-    def python(self, *arguments: str, **environment: str) -> Ended:
-        """Run Python in the checkout to its end."""
+    def module(self, *arguments: str, **environment: str) -> Ended:
+        """Run a module to its end."""
         done = subprocess.run(
-            [sys.executable, *arguments],
+            [self.python, "-m", *arguments],
             env=self.environment | environment,
-            cwd=CHECKOUT,
+            cwd=self.cwd,
             capture_output=True,
             text=True,
             timeout=120,
@@ -60,7 +64,7 @@ class Installation:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     def client(self) -> SyncPrefectClient:
-        """Return Prefect's own client, which tries again when a busy server asks it to."""
+        """Return Prefect's own client, which repeats requests when a busy server asks for it."""
         return SyncPrefectClient(self.environment["PREFECT_API_URL"])
 
     def run(self, deployment: str, **parameters: Any) -> str:
@@ -70,20 +74,34 @@ class Installation:
             parameters = {name: str(value) for name, value in parameters.items()} | {"compute": {"workers": 1}}
             return str(client.create_flow_run_from_deployment(found.id, parameters=parameters).id)
 
+    def ended(self, run_id: str, state: str, seconds: float = 180) -> dict[str, Any]:
+        """Wait until a flow run has ended, check its state, and return the run."""
+        ends = {"COMPLETED", "FAILED", "CANCELLED", "CRASHED"}
+        eventually(lambda: self.api.flow_run(run_id)["state_type"] in ends, seconds)
+        flow_run = self.api.flow_run(run_id)
+        assert flow_run["state_type"] == state, flow_run["state"]["message"]
+        return flow_run
+
+    def automations(self) -> dict[str, dict[str, Any]]:
+        """Return the server's automations by name; no two have the same."""
+        found = self.api.post("automations/filter", {})
+        assert len({one["name"] for one in found}) == len(found)
+        return {one["name"]: one for one in found}
+
     @contextmanager
-    def piece(self, module: str, says: str) -> Iterator[subprocess.Popen[bytes]]:
-        """Start a module and wait until it says something; in the end it is told to stop."""
+    def started(self, module: str, until: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a module and wait until it prints a text; send it SIGTERM in the end."""
         with self.log.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", module],
+                [self.python, "-m", module],
                 env=self.environment,
-                cwd=CHECKOUT,
+                cwd=self.cwd,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         try:
-            eventually(lambda: says in self.log.read_text() or process.poll() is not None, 120)
+            eventually(lambda: until in self.log.read_text() or process.poll() is not None, 120)
             assert process.poll() is None, self.log.read_text()
             yield process
         finally:
@@ -101,3 +119,25 @@ class Installation:
             return ours and words in " ".join(process.cmdline())
         except psutil.Error:
             return False
+
+
+def check_images(folder: Path) -> None:
+    """Check that all images below a folder can be decoded to their end."""
+    for path in folder.glob("images/**/*"):
+        if path.is_file():
+            with Image.open(path) as image:
+                image.load()
+
+
+def write_users_folder(folder: Path) -> None:
+    """Write files and folders of a user that have the same names as Darkroom's own."""
+    for name in ("flows", "deployments"):
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text("raise ImportError('this is not of Darkroom')")
+    (folder / "tasks.py").write_text("WIDTH = 32")
+
+
+def copied_into_image() -> list[str]:
+    """Return the paths in the checkout that the Dockerfile copies."""
+    lines = (CHECKOUT / "deployments/Dockerfile").read_text().splitlines()
+    return [path for line in lines if line.startswith("COPY ") for path in line.split()[1:-1]]

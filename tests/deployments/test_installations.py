@@ -1,4 +1,4 @@
-"""Compose file, image and units: what their own tools say of them."""
+"""The Compose file, the image and the systemd units, checked by their own tools."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from harness import CHECKOUT
+from installation import copied_into_image
 from needs import needs
 
 COMPOSE = CHECKOUT / "deployments/compose.yaml"
@@ -24,7 +25,7 @@ def compose(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=kept | environment, capture_output=True, text=True, check=False)
 
 
-def test_compose_takes_the_file():
+def test_compose_accepts_the_file():
     done = compose(SECRETS)
 
     assert done.returncode == 0, done.stderr
@@ -36,36 +37,32 @@ def test_compose_takes_the_file():
         assert tag[:1].isdigit(), f"{name}: {service['image']} is not pinned"
         assert service["restart"] != "no", name
         for port in service.get("ports", []):
-            assert str(port).startswith("127.0.0.1:"), f"{name} listens to everybody at {port}"
+            assert str(port).startswith("127.0.0.1:"), f"{name} listens on all interfaces at {port}"
     assert all("healthcheck" in services[name] for name in ("database", "server", "worker", "scheduler"))
-    knows_password = {name for name, service in services.items() if "s3cret" in str(service)}
-    assert knows_password == {"database", "server"}
+    with_password = {name for name, service in services.items() if "s3cret" in str(service)}
+    assert with_password == {"database", "server"}
     for name in ("deploy", "worker", "scheduler", "dask-worker"):
         source, destination = services[name]["volumes"]
-        assert (source["target"], source.get("read_only")) == ("/data/photos", True), "a source is only ever read"
+        assert (source["target"], source.get("read_only")) == ("/data/photos", True), "the source is mounted read-only"
         assert destination["target"] == "/data/dataset"
 
 
 @pytest.mark.parametrize("missing", sorted(SECRETS))
-def test_compose_asks_for_what_is_missing(missing: str):
+def test_compose_names_a_missing_variable(missing: str):
     done = compose({name: value for name, value in SECRETS.items() if name != missing})
 
     assert done.returncode != 0
     assert f"Set {missing} to" in done.stderr
 
 
-def test_the_image_has_what_it_copies():
-    words = [line.split() for line in (CHECKOUT / "deployments/Dockerfile").read_text().splitlines()]
-    copied = [path for line in words if line[:1] == ["COPY"] for path in line[1:-1]]
-
-    assert {"requirements.lock", "pyproject.toml", "flows", "tasks", "deployments"} <= set(copied)
+def test_the_build_context_has_what_the_image_copies():
     allowed = (CHECKOUT / ".dockerignore").read_text().split()
-    for path in copied:
+    for path in copied_into_image():
         assert (CHECKOUT / path).exists(), path
         assert f"!{path}" in allowed, f"{path} is not sent to the builder"
 
 
-def test_systemd_takes_the_units(tmp_path: Path):
+def test_systemd_accepts_the_units(tmp_path: Path):
     verify = needs("systemd-analyze", "systemd")
     installed = [tmp_path / unit.name for unit in UNITS]
     for unit, copy in zip(UNITS, installed, strict=True):

@@ -1,4 +1,4 @@
-"""The Prefect server on PostgreSQL, as a real installation has it."""
+"""The Prefect server on PostgreSQL, as in a permanent installation."""
 
 from __future__ import annotations
 
@@ -81,4 +81,4 @@ def test_history_and_schedules_are_kept_in_postgresql(postgresql: Database, few:
     assert len(manifest_rows(out)) == 10
     assert postgresql.query(f"SELECT state_type FROM flow_run WHERE id = '{run_id}'") == ["COMPLETED"]
     assert postgresql.query("SELECT DISTINCT state_type FROM task_run") == ["COMPLETED"]
-    assert not list(tmp_path.glob(".prefect/*.db")), "nothing of it is in SQLite"
+    assert not list(tmp_path.glob(".prefect/*.db")), "SQLite was not used"

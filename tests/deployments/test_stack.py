@@ -1,4 +1,4 @@
-"""`make stack`: all of it comes up, and all of it goes."""
+"""`make stack`: everything starts, and nothing is left when it ends."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from darkroom.tasks.dataset.lease import read_lease
 from tests.places import destination_at
 
 
-def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation, many: Path, tmp_path: Path):
+def test_ctrl_c_stops_flow_runs_before_the_server_and_leaves_no_process(
+    installation: Installation, many: Path, tmp_path: Path
+):
     out = tmp_path / "out"
-    with installation.piece("darkroom.deployments.stack", "started!") as stack:
-        again = installation.python("-m", "darkroom.deployments.stack")
+    with installation.started("darkroom.deployments.stack", until="started!") as stack:
+        again = installation.module("darkroom.deployments.stack")
         assert again.code == 2
         assert "PREFECT_SERVER_API_PORT: 127.0.0.1:" in again.err
         assert "Traceback" not in again.err
@@ -29,12 +31,12 @@ def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation
         os.killpg(stack.pid, signal.SIGINT)
 
         assert stack.wait(60) == 0
-    said = installation.log.read_text()
-    assert f"server | UI {installation.environment['PREFECT_API_URL'].removesuffix('/api')}\n" in said
-    assert "deploy | deployment  preprocess/nightly: 0 2 * * * UTC\n" in said
-    assert said.endswith("stack  | Stopped.\n")
-    # Prefect's server on SQLite tells of locks that it waits for on a slow machine.
-    ours = "\n".join(line for line in said.splitlines() if not line.startswith("server"))
+    printed = installation.log.read_text()
+    assert f"server | UI {installation.environment['PREFECT_API_URL'].removesuffix('/api')}\n" in printed
+    assert "deploy | deployment  preprocess/nightly: 0 2 * * * UTC\n" in printed
+    assert printed.endswith("stack  | Stopped.\n")
+    # Prefect's server logs a traceback when it waits long for a lock of SQLite, as on a slow machine.
+    ours = "\n".join(line for line in printed.splitlines() if not line.startswith("server"))
     assert "Traceback" not in ours
     assert installation.processes() == []
     with socket.create_server(("127.0.0.1", int(installation.environment["PREFECT_SERVER_API_PORT"]))):
@@ -45,12 +47,12 @@ def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation
         query = "SELECT state_type FROM flow_run WHERE replace(id, '-', '') = ?"
         [(state,)] = database.execute(query, [UUID(run_id).hex]).fetchall()
     database.close()
-    assert state == "CRASHED", "it was told to end while there was a server to tell it to"
+    assert state == "CRASHED", "the server was still there to note its end"
 
 
-def test_when_a_piece_dies_the_rest_is_stopped(installation: Installation):
-    with installation.piece("darkroom.deployments.stack", "UI http") as stack:
-        for process in installation.processes("darkroom.deployments.prefect_server"):
+def test_when_one_process_dies_the_rest_is_stopped(installation: Installation):
+    with installation.started("darkroom.deployments.stack", until="UI http") as stack:
+        for process in installation.processes("prefect server start"):
             process.kill()
 
         assert stack.wait(60) == 1
@@ -59,8 +61,8 @@ def test_when_a_piece_dies_the_rest_is_stopped(installation: Installation):
     assert installation.processes() == []
 
 
-def test_when_the_stack_is_killed_nothing_is_left(installation: Installation):
-    with installation.piece("darkroom.deployments.stack", "started!") as stack:
+def test_when_the_stack_is_killed_no_process_is_left(installation: Installation):
+    with installation.started("darkroom.deployments.stack", until="started!") as stack:
         assert installation.processes("prefect worker start")
 
         stack.kill()
@@ -68,8 +70,8 @@ def test_when_the_stack_is_killed_nothing_is_left(installation: Installation):
         eventually(lambda: installation.processes() == [], 60)
 
 
-def test_half_a_dataset_is_told(installation: Installation):
-    refused = installation.python("-m", "darkroom.deployments.stack", DARKROOM_SOURCE="")
+def test_a_destination_without_a_source_is_refused(installation: Installation):
+    refused = installation.module("darkroom.deployments.stack", DARKROOM_SOURCE="")
 
     assert refused.code == 2
-    assert "DARKROOM_SOURCE is not set. Set both" in refused.err
+    assert "DARKROOM_SOURCE not set. Set both" in refused.err

@@ -426,25 +426,6 @@ def test_a_script_is_told_why_a_run_failed_and_gets_its_report(api: Api, folder:
     assert api.latest_summary(tmp_path / "out").startswith(f"# Failed: source: {folder}/none does not exist.\n")
 
 
-def test_folders_of_the_users_own_are_not_taken_for_darkrooms(folder: Path, tmp_path: Path):
-    for name in ("flows/__init__.py", "tasks.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("raise SystemExit('not yours')")
-    command = "import sys; sys.path.remove(''); from darkroom.flows.cli.commands import main; main()"
-
-    done = subprocess.run(
-        [sys.executable, "-c", command, "run", folder, tmp_path / "out", "--max-failure-ratio", "1"],
-        env=clean_environment(tmp_path),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert "24 made, 2 failed" in done.stdout
-
-
 def test_a_server_that_does_not_answer_is_told(folder: Path, tmp_path: Path):
     environment = clean_environment(tmp_path) | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 

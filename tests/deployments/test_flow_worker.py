@@ -1,0 +1,66 @@
+"""The worker, on a flow of the user's own that calls Darkroom's."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from harness import eventually, journalled, manifest_rows
+from installation import Installation, write_users_folder
+
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.lease import read_lease
+
+FLOW = """
+import prefect
+import tasks
+from darkroom import Compute, Recipe, preprocess
+
+@prefect.flow
+def mine(source: str, destination: str, compute: Compute):
+    preprocess(source, destination, recipe=Recipe(width=tasks.WIDTH), compute=compute)
+"""
+
+
+@pytest.fixture(scope="module")
+def mine(server: Installation, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """A deployed flow beside the user's own `tasks.py`, `flows/` and `deployments/`."""
+    folder = tmp_path_factory.mktemp("mine")
+    write_users_folder(folder)
+    (folder / "nightly.py").write_text(FLOW)
+    mine = replace(server, cwd=folder)
+    mine.environment.pop("PYTHONPATH")
+    for command in (
+        ["work-pool", "create", "darkroom", "--type", "process"],
+        ["--no-prompt", "deploy", "nightly.py:mine", "--name", "nightly", "--pool", "darkroom"],
+    ):
+        done = mine.prefect(*command)
+        assert done.code == 0, done.out + done.err
+    return mine
+
+
+def test_it_runs_a_flow_beside_folders_that_have_the_same_names_as_darkrooms(
+    mine: Installation, few: Path, tmp_path: Path
+):
+    with mine.started("darkroom.deployments.flow_worker", until="started!"):
+        mine.ended(mine.run("mine/nightly", source=few, destination=tmp_path), "COMPLETED")
+
+    assert {row["width"] for row in manifest_rows(tmp_path).values()} == {32}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_its_flow_runs_before_itself(number: signal.Signals, mine: Installation, many: Path, tmp_path: Path):
+    with mine.started("darkroom.deployments.flow_worker", until="started!") as worker:
+        run_id = mine.run("mine/nightly", source=many, destination=tmp_path)
+        eventually(lambda: journalled(tmp_path))
+
+        worker.send_signal(number)
+
+        worker.wait(60)
+    assert "Stopping 1 flow run(s); what is finished is kept." in mine.log.read_text()
+    mine.ended(run_id, "CRASHED", 10)
+    assert read_lease(Destination(tmp_path)) is None
+    assert journalled(tmp_path)
+    assert mine.processes("prefect worker start") == mine.processes("prefect.engine") == []
