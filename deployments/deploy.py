@@ -36,7 +36,7 @@ NEEDED = ("source", "destination")
 
 def main() -> None:
     """Deploy, and say what was done. Exit codes: 0 all is well, 1 it did not work, 2 wrong settings."""
-    with terminal.problems_told():
+    with terminal.exit_on_error():
         for line in deploy():
             print(line)
 

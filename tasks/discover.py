@@ -7,6 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +62,14 @@ class _Found(NamedTuple):  # made for every file: a frozen dataclass takes four 
     mtime_us: int | None
 
 
-def discover(source: Path, listing: Path, *, follow_symlinks: bool = False, destination: Path | None = None) -> Listing:
+def discover(
+    source: Path,
+    listing: Path,
+    *,
+    follow_symlinks: bool = False,
+    destination: Path | None = None,
+    limit: int | None = None,
+) -> Listing:
     """Write the listing of all images below a folder, in no particular order.
 
     An image whose status can't be read (a dangling symbolic link, a loop) is listed without size and
@@ -72,12 +80,13 @@ def discover(source: Path, listing: Path, *, follow_symlinks: bool = False, dest
         listing: the Parquet file to write, of `LISTING_SCHEMA`.
         follow_symlinks: also take what symbolic links lead to outside the source, and linked folders.
         destination: links that lead there are never followed: outputs are no sources.
+        limit: list the first so many images only, and look no further.
     """
     skipped = Skipped()
     images = total = 0
     with pq.ParquetWriter(listing, LISTING_SCHEMA, compression="zstd") as writer:
         links = _Links(os.fsencode(source), os.fsencode(destination) if destination else None, follow_symlinks)
-        for batch in _batched(_walk(os.fsencode(source), skipped, links)):
+        for batch in _batched(islice(_walk(os.fsencode(source), skipped, links), limit)):
             writer.write_batch(_listing_batch(batch))
             images += len(batch)
             total += sum(found.size or 0 for found in batch)

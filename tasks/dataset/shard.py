@@ -58,13 +58,6 @@ def shard_refs(workspace: Workspace, images: list[int]) -> list[ShardRef]:
     ]
 
 
-def task_run_name() -> str:
-    """Return the name of the task run of a shard that is being started."""
-    from prefect.runtime import task_run
-
-    return ShardRef.model_validate(task_run.parameters["shard"]).label
-
-
 def tell(shard: ShardRef, done: int = 0, failed: int = 0) -> None:
     """Say that an attempt at a shard moves, and how far it is, to who listens to `PROGRESS_TOPIC`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.journal import Row
-from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
 from darkroom.tasks.settings import Job, Recipe
@@ -25,23 +26,23 @@ OUTPUTS_SHOWN = 24
 FAILURES_SHOWN = 12
 
 MAX_BYTES = 90_000
-"""Of each picture: they are stored in Prefect's database, in text that is a third longer."""
+"""Of each picture: Prefect's database stores them as text, which is a third longer."""
 
 MAX_OUTPUT_BYTES = 64 << 20
 MAX_PIXELS = 60_000_000
-"""Pixels of outputs that are decoded, about a second's work: the larger they are, the fewer are shown."""
+"""Pixels of outputs that are decoded, about one second of work: the larger they are, the fewer are shown."""
 
 MAX_SOURCE_BYTES = 64 << 20
 MAX_PREVIEWED_PIXELS = 50_000_000
 PREVIEW_SECONDS = 3.0
 PREVIEWS_SECONDS = 6.0
-"""What one broken image may take to decode, and all of them."""
+"""Limits on decoding one broken image, and all of them."""
 
 PREVIEW_BYTES = 1 << 30
-"""Memory that a broken image may take."""
+"""Limit on the memory for decoding a broken image."""
 
 SHEET_SECONDS = 60.0
-"""What one output may take to decode, and a picture to draw."""
+"""Limit on decoding one output, and on drawing a picture."""
 
 PREVIEWED = frozenset(
     {
@@ -53,7 +54,7 @@ PREVIEWED = frozenset(
         ErrorCode.WRITE_FAILED,
     }
 )
-"""Failures of images that may show something. What has crashed, hung or exhausted a decoder is left alone."""
+"""Failures of which something may be visible. Images that crashed, hung or exhausted a decoder are not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +67,24 @@ class ContactSheet:
 
 @dataclass(frozen=True, slots=True)
 class ContactSheets:
-    """A run's pictures, as far as there was anything to show."""
+    """A run's pictures; None where there is nothing to show."""
 
     made: ContactSheet | None = None
     failed: ContactSheet | None = None
 
 
-def make_contact_sheets(workspace: Workspace, job: Job) -> ContactSheets:
-    """Draw a sample of a published run's outputs, spread over their paths, and one of what failed.
+def make_contact_sheets(destination: Destination, job: Job) -> ContactSheets:
+    """Draw a sample of a published run's outputs, spread over their paths, and one of its failures.
 
-    An output that is missing or damaged is a place without a picture.
+    An output that is missing or damaged becomes a tile without a picture.
     """
-    with sql.connect(workspace.root) as db:
-        run_file = workspace.destination.runs / job.run_file
+    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
+        run_file = destination.runs / job.run_file
         db.execute(f"CREATE VIEW run AS FROM {sql.parquet(run_file, numbered=True)}")
         made, failed = _sample(db), _sample_of_failures(db)
     with closing(Codec()) as codec:
         return ContactSheets(
-            _draw(codec, _output_tiles(codec, workspace, job, made)), _draw(codec, _failure_tiles(codec, job, failed))
+            _draw(codec, _output_tiles(codec, destination, job, made)), _draw(codec, _failure_tiles(codec, job, failed))
         )
 
 
@@ -95,7 +96,7 @@ def _draw(codec: Codec, tiles: Sequence[Tile]) -> ContactSheet | None:
     [drawn] = codec.run(Operation.SHEET, orders, [sheet])
     if isinstance(drawn, ImageError):
         raise drawn
-    assert isinstance(drawn, bytes)  # noqa: S101 - what the codec process was asked for
+    assert isinstance(drawn, bytes)  # noqa: S101 - the result of Operation.SHEET
     return ContactSheet(drawn, len(tiles))
 
 
@@ -113,7 +114,7 @@ _SAMPLE_SQL = """
 
 
 def _sample(db: sql.Connection) -> list[Row]:
-    """Return at most `OUTPUTS_SHOWN` images that were made, equally far from each other in the order of paths."""
+    """Return at most `OUTPUTS_SHOWN` images that were made, evenly spaced in the order of paths."""
     [made] = sql.rows(
         db, "SELECT count(*) AS images, avg(width::BIGINT * height) AS pixels FROM run WHERE status = 'ok'"
     )
@@ -126,7 +127,7 @@ def _sample(db: sql.Connection) -> list[Row]:
 
 
 def _sample_of_failures(db: sql.Connection) -> list[Row]:
-    """Return failed images, with as many different codes among them as can be."""
+    """Return failed images, with as many different codes among them as possible."""
     return sql.rows(
         db,
         "SELECT source_path, error_code FROM ("
@@ -136,8 +137,8 @@ def _sample_of_failures(db: sql.Connection) -> list[Row]:
     )
 
 
-def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence[Row]) -> list[Tile]:
-    outputs = LocalFolder(os.fsencode(workspace.destination.root))
+def _output_tiles(codec: Codec, destination: Destination, job: Job, images: Sequence[Row]) -> list[Tile]:
+    outputs = LocalFolder(os.fsencode(destination.root))
     recipe = Recipe(background=job.recipe.background)
     orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=SIDE)
     decoded = 0
@@ -177,7 +178,7 @@ def _failure_tiles(codec: Codec, job: Job, images: Sequence[Row]) -> list[Tile]:
 
 
 def _preview(codec: Codec, source: LocalFolder, image: Row, seconds: float) -> Tile:
-    """Return what can still be seen of a broken image, if that is more than one colour, as what a decoder fills in."""
+    """Return what is still visible of a broken image; an empty tile if that is one colour, as a decoder fills in."""
     try:
         data = source.read(image["source_path"], MAX_SOURCE_BYTES)
     except ImageError:

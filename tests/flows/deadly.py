@@ -26,14 +26,14 @@ from darkroom.flows.runtime import window
 from darkroom.flows.runtime.cluster import dask_runner
 from darkroom.flows.runtime.window import ShardFailure, run_shards
 from darkroom.tasks.dataset.layout import Destination
-from darkroom.tasks.dataset.shard import ShardRef, shard_refs, task_run_name, tell
+from darkroom.tasks.dataset.shard import ShardRef, shard_refs, tell
 from darkroom.tasks.settings import Compute
 
 KINDS = ("fine", "fine", "killed once", "killed", "fine", "restarted once", "fine")
 """What happens to the shards of the first window."""
 
 
-@task(task_run_name=task_run_name)
+@task(task_run_name="{shard.label}")
 def work(shard: ShardRef) -> int:
     folder = Path(shard.destination)
     note(folder, shard)
@@ -55,7 +55,7 @@ def work(shard: ShardRef) -> int:
     return shard.number
 
 
-@task(task_run_name=task_run_name)
+@task(task_run_name="{shard.label}")
 def never_begin(shard: ShardRef) -> int:
     note(Path(shard.destination), shard)
     os.kill(os.getpid(), signal.SIGKILL)

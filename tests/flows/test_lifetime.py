@@ -170,7 +170,6 @@ def test_a_server_that_is_lost_costs_no_work(
     out, environment = tmp_path / "out", clean_environment(tmp_path)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("darkroom.flows.runtime.local_server.RESTARTS", 0)  # as one that nobody starts again
     others = set(psutil.Process().children())
     server = LocalServer()
     server.wait_until_healthy()
@@ -257,8 +256,12 @@ def stopped_within_a_shard(worker: psutil.Process, out: Path, api: Api) -> bool:
     """Stop a worker, and let it go on again unless it is in the middle of a shard that Prefect knows to run."""
     worker.suspend()
     [journal] = out.glob(".darkroom/runs/*/journal")
-    finished = tuple(f"shard {int(path.name[:6]) + 1} of" for path in journalled(out))
-    running = [task["name"] for task in api.task_runs(journal.parent.name) if task["state_type"] == "RUNNING"]
+    finished = tuple(f"resize shard {int(path.name[:6]) + 1} of" for path in journalled(out))
+    running = [
+        task["name"]
+        for task in api.task_runs(journal.parent.name)
+        if task["state_type"] == "RUNNING" and "shard" in task["name"]
+    ]
     if any(not task.startswith(finished or "none") for task in running):
         return True
     worker.resume()

@@ -103,7 +103,11 @@ def check_clean(api: Api, ended: Ended) -> None:
     run = api.flow_run(run_of(ended))
     assert run["state_type"] == "COMPLETED"
     assert run["name"].startswith("verify out 20")
-    assert [task["name"] for task in api.task_runs(run["id"])] == ["shard 1 of 1 (24 images)"]
+    assert [task["name"] for task in api.task_runs(run["id"])] == [
+        "survey 26 rows of the manifest",
+        "verify shard 1 of 1 (24 images)",
+        "report",
+    ]
     assert set(published(api, run["id"])) == {"verify", "verify-progress"}
 
 
@@ -236,8 +240,12 @@ def stopped_within_a_shard(worker: psutil.Process, place: Destination, api: Api)
     """Stop a worker, and let it go on again unless it is in the middle of a shard that Prefect knows to run."""
     worker.suspend()
     [journal] = place.work.glob("verify/*/journal")
-    finished = tuple(f"shard {int(path.name[:6]) + 1} of" for path in journal.glob("0*.parquet"))
-    running = [task["name"] for task in api.task_runs(journal.parent.name) if task["state_type"] == "RUNNING"]
+    finished = tuple(f"verify shard {int(path.name[:6]) + 1} of" for path in journal.glob("0*.parquet"))
+    running = [
+        task["name"]
+        for task in api.task_runs(journal.parent.name)
+        if task["state_type"] == "RUNNING" and "shard" in task["name"]
+    ]
     if any(not task.startswith(finished or "none") for task in running):
         return True
     worker.resume()

@@ -13,7 +13,7 @@ import pytest
 from harness import Api
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from darkroom.flows.runtime.crashed import tell_crashed
+from darkroom.flows.runtime.crashed import mark_crashed
 from darkroom.flows.runtime.window import MAX_FRUITLESS_ATTEMPTS
 from tests.flows.deadly import KINDS, read_outcomes
 
@@ -93,17 +93,17 @@ def test_what_goes_wrong_around_a_task_is_told_as_it_is(ran: Deadly):
     assert "a worker could not run the task (RuntimeError: out of the blue)" in ran.outcomes("unrunnable")["0"]
 
 
-def test_a_death_of_which_the_server_takes_no_note_yet_is_told_again(api: Api):
+def test_a_task_run_that_the_server_does_not_know_yet_is_marked_later(api: Api):
     early, known = uuid4(), uuid4()
     task_run = {"task_key": "work", "dynamic_key": "0", "state": {"type": "RUNNING"}}
     api.post("task_runs/", task_run | {"id": str(known)})
     lost = [(early, "its worker was lost"), (known, "so was its")]
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert tell_crashed(lost) == lost
+        assert mark_crashed(lost) == lost
     with temporary_settings({PREFECT_API_URL: api.url}):
-        assert tell_crashed(lost) == lost[:1]
+        assert mark_crashed(lost) == lost[:1]
         api.post("task_runs/", task_run | {"id": str(early), "dynamic_key": "1"})
-        assert tell_crashed(lost[:1]) == []
+        assert mark_crashed(lost[:1]) == []
     runs = api.post("task_runs/filter", {"task_runs": {"id": {"any_": [str(early), str(known)]}}})
     assert {run["id"]: (run["state_type"], run["state"]["message"]) for run in runs} == {
         str(task_run_id): ("CRASHED", message) for task_run_id, message in lost
