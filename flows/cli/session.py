@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from darkroom.flows.runtime.local_server import (
     without_heartbeats,
     without_password,
 )
-from darkroom.flows.runtime.signals import interruptible, sigterm_exits
+from darkroom.flows.runtime.signals import exit_at_once, interruptible, sigterm_exits
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Compute
 
@@ -48,6 +49,7 @@ class Session:
         """
         if self._server:
             self._server.wait_until_healthy()
+            threading.Thread(target=_end_with, args=(self._server,), name="server", daemon=True).start()
             self._stack.enter_context(without_heartbeats())
         else:
             check_api()
@@ -79,6 +81,16 @@ class Session:
         from prefect.settings import get_current_settings
 
         return f"{without_password(str(get_current_settings().ui_url))}/{path}"
+
+
+def _end_with(server: LocalServer) -> None:
+    """End the process when its server is killed: without one, a run would retry requests for minutes at its end."""
+    if server.is_lost():
+        terminal.print_at_once(
+            "darkroom: The local Prefect server was killed. What is finished is kept: the same command goes on from "
+            "there."
+        )
+        exit_at_once(terminal.EXIT_FAILED)
 
 
 @contextmanager

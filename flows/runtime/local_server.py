@@ -43,6 +43,7 @@ class LocalServer:
     """A Prefect server in a process of its own, which ends when its owner does, or dies."""
 
     def __init__(self) -> None:
+        self._stopping = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
         # The server inherits the listening socket: no other process can take the port, and requests that come before
         # it is ready wait instead of failing.
@@ -80,8 +81,14 @@ class LocalServer:
             "'prefect server start' and set PREFECT_API_URL to its address."
         )
 
+    def is_lost(self) -> bool:
+        """Wait for the end of the server, and return whether it ended without being stopped."""
+        self._process.wait()
+        return not self._stopping
+
     def stop(self) -> None:
         """End the server, after it has stored the events that it has received."""
+        self._stopping = True
         self._process.terminate()
         try:
             self._process.wait(STOP_SECONDS)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from logging import getLogger
 from typing import Any, Self
 
-import psutil
-
 from darkroom.flows.runtime.progress import Progress
+from darkroom.flows.runtime.signals import exit_at_once
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.worker.codec import longest_seconds
@@ -94,12 +92,4 @@ class Watchdog:
         )
         if not self._ended.wait(END_SECONDS):
             logger.critical("darkroom: %s Its end hung, too, and was forced after %g s.", self._stalled, END_SECONDS)
-            _kill()
-
-
-def _kill() -> None:
-    """End this process and all that it has started, without waiting for anything."""
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
-    os._exit(1)
+            exit_at_once(1)
