@@ -28,11 +28,13 @@ from PIL import Image
 
 from benchmarks.corpora import CACHE, Corpus
 from benchmarks.pool import Maker
-from darkroom.tasks.dataset.journal import Journal, Row
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.journal import Journal
+from darkroom.tasks.dataset.layout import open_destination
+from darkroom.tasks.dataset.rows import PlannedImage
 from darkroom.tasks.imaging.codecs import configure_codecs
 from darkroom.tasks.settings import Job, Recipe, Rules
-from darkroom.tasks.worker.codec import ENVIRONMENT, Codec, thread_codec
+from darkroom.tasks.worker.codec import Codec, thread_codec
+from darkroom.tasks.worker.codec_handle import ENVIRONMENT
 from darkroom.tasks.worker.images import Images
 from darkroom.tasks.worker.pipeline import Pipeline
 from darkroom.tasks.worker.shared_batch import SharedBatch
@@ -112,8 +114,7 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
         rules=Rules(),
         run_file="run.parquet",
     )
-    workspace = Destination(destination).workspace("run")
-    workspace.create()
+    workspace = open_destination(str(destination)).workspace("run")
     journal = Journal(workspace, 0, "001")
     waits, codec = Waits(), thread_codec()
     codec.release = partial(waits.note, codec)
@@ -124,10 +125,8 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
     return waits
 
 
-def _planned(source: Path, name: str) -> Row:
-    size = (source / name).stat().st_size
-    row: Row = {"source_path": name, "source_size": size, "source_mtime": None, "source_etag": None, "attempts": 0}
-    return row | {"known_sha256": None, "has_output": False, "former": None}
+def _planned(source: Path, name: str) -> PlannedImage:
+    return PlannedImage(name, (source / name).stat().st_size, None, None)
 
 
 Contender = Callable[[Path, Path, Sequence[str]], Waits]

@@ -15,7 +15,7 @@ from statistics import median
 from benchmarks.bench import DARKROOM
 from benchmarks.corpora import CACHE
 from darkroom.flows.runtime.signals import sigterm_exits
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import open_destination
 from darkroom.tasks.reporting.history import read_history
 from data.photos import write_corpus
 
@@ -26,7 +26,7 @@ OPTIONS = {"with": "--sync-outputs", "without": "--no-sync-outputs"}
 def rate(source: Path, destination: Path, option: str) -> float:
     """Return how many images a second a run makes."""
     subprocess.run([*DARKROOM, "run", str(source), str(destination), option], check=True, capture_output=True)
-    return read_history(Destination(destination)).runs[0].images_per_second
+    return read_history(open_destination(str(destination))).runs[0].images_per_second
 
 
 def main() -> None:

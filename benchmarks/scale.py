@@ -29,7 +29,7 @@ from benchmarks import synthetic
 from benchmarks.corpora import CACHE
 from benchmarks.measure import ROOT
 from darkroom.flows.runtime.signals import sigterm_exits
-from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.layout import Destination, Workspace, open_destination
 from darkroom.tasks.settings import Job
 
 MEMORY_LIMIT_MB = 1000
@@ -55,10 +55,11 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     """Plan and publish one run over tables that are made up, and return what that took."""
     import darkroom.flows.preprocess  # noqa: F401 - a real flow process has it, and what it imports, in memory
     from darkroom.tasks import plan
-    from darkroom.tasks.discover import Listing, Skipped
+    from darkroom.tasks.discover import Listing
     from darkroom.tasks.publish import publish
     from darkroom.tasks.recover import close_workspace
     from darkroom.tasks.reporting.figures import read_figures
+    from darkroom.tasks.storage.store import Skipped
 
     imported_mb = _peak_mb()
     step = Step()
@@ -67,9 +68,9 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     workspace, job = _begin(destination, run_id)
     # The outputs exist only as a table: what a walk over them would list is put in its place.
     plan.list_outputs = partial(_take_outputs, destination)  # type: ignore[attr-defined]
-    shutil.copyfile(destination / f"{run_id}.parquet", workspace.listing)
+    shutil.copyfile(destination / f"{run_id}.parquet", workspace.store.where(workspace.listing))
     with step.timed("plan"):
-        planned = plan.make_plan(workspace, job, Listing(workspace.listing, rows, 0, Skipped()), WORKERS)
+        planned = plan.make_plan(workspace, job, Listing(rows, 0, Skipped()), WORKERS)
     if not planned.nothing_to_do:
         _run("journal", destination, run_id)
         with step.timed("publish"):
@@ -93,12 +94,12 @@ def _check(destination: Path) -> None:
     from darkroom.tasks.preflight import check_manifest
     from darkroom.tasks.recover import recover
 
-    place = Destination(destination)
+    place = open_destination(str(destination))
     check_manifest(place)
     recover(place)
 
 
-def _take_outputs(destination: Path, _images: Path, listing: Path) -> None:
+def _take_outputs(destination: Path, _place: Destination, listing: Path) -> None:
     shutil.copyfile(destination / "outputs.parquet", listing)
 
 
@@ -108,13 +109,14 @@ def rerun(source: Path, destination: Path) -> dict[str, Any]:
     from darkroom.tasks.discover import discover, list_outputs
     from darkroom.tasks.plan import make_plan
     from darkroom.tasks.recover import close_workspace
+    from darkroom.tasks.storage.locations import open_source
 
     step = Step()
     with step.timed("check"):
         _check(destination)
     workspace, job = _begin(destination, f"run-{os.getpid()}")
     with step.timed("discover"):
-        listing = discover(source, workspace.listing)
+        listing = discover(open_source(str(source)), workspace)
     with step.timed("plan, outputs listed"):
         planned = make_plan(workspace, job, listing, WORKERS)
     _expect("nothing to do", planned.nothing_to_do, True)
@@ -122,7 +124,7 @@ def rerun(source: Path, destination: Path) -> dict[str, Any]:
         close_workspace(workspace)
     total = sum(step.seconds.values())
     with step.timed("list_outputs alone"):
-        list_outputs(destination / "images", destination / "outputs.parquet")
+        list_outputs(open_destination(str(destination)), destination / "outputs.parquet")
     return {"seconds": step.seconds, "total": total, "peak_mb": _peak_mb()}
 
 
@@ -142,10 +144,9 @@ def walk(*roots: Path) -> float:
 
 def _begin(destination: Path, run_id: str) -> tuple[Workspace, Job]:
     """Make a run's working folder as the flow does."""
-    workspace = Destination(destination).workspace(run_id)
-    workspace.create()
+    workspace = open_destination(str(destination)).workspace(run_id)
     job = synthetic.job(run_id, destination)
-    workspace.job.write_text(job.model_dump_json())
+    workspace.begin(job)
     return workspace, job
 
 
@@ -229,7 +230,7 @@ def _do_step(action: str, arguments: list[str]) -> None:
     if action == "night":
         took: object = night(Path(arguments[0]), arguments[1], int(arguments[2]))
     elif action == "journal":
-        took = synthetic.write_journal(Destination(Path(arguments[0])).workspace(arguments[1]))
+        took = synthetic.write_journal(open_destination(arguments[0]).workspace(arguments[1]))
     else:
         took = rerun(Path(arguments[0]), Path(arguments[1]))
     print(json.dumps(took))

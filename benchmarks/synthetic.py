@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from darkroom.tasks.dataset.integrity import sealed_writer
-from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.layout import Workspace, open_destination
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, discover
 from darkroom.tasks.plan import make_plan
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.settings import Job, Recipe, Rules
+from darkroom.tasks.storage.locations import open_source
 from darkroom.tasks.storage.naming import output_name
 from data.photos import encoded, photo
 
@@ -88,12 +89,14 @@ def write_outputs(destination: Path) -> None:
 
 def write_journal(workspace: Workspace, output_bytes: int = OUTPUT_BYTES) -> int:
     """Write the journal of all shards of a plan, as if each image had been made; return the number of parts."""
-    run = job(workspace.run_id, workspace.destination.root)
-    plan = pq.ParquetFile(workspace.plan)
+    run = job(workspace.run_id, Path(workspace.store.location))
+    plan = pq.ParquetFile(workspace.store.where(workspace.plan))
     parts: int = plan.num_row_groups
+    journal = Path(workspace.store.where(workspace.journal))
+    journal.mkdir(exist_ok=True)
     for shard in range(parts):
         rows = _finished(plan.read_row_group(shard), run, shard, output_bytes)
-        with sealed_writer(workspace.journal / f"{shard:06d}-001-1-1-000000.parquet", rows.schema) as writer:
+        with sealed_writer(journal / f"{shard:06d}-001-1-1-000000.parquet", rows.schema) as writer:
             writer.write_table(rows)
     return parts
 
@@ -162,10 +165,10 @@ def write_tree(folder: Path, files: int) -> None:
 
 def write_prepared(source: Path, destination: Path) -> None:
     """Make a destination that holds an output for each image of a source, without making any."""
-    workspace = Destination(destination).workspace("first")
-    workspace.create()
+    workspace = open_destination(str(destination)).workspace("first")
     run = job("first", destination)
-    listing = discover(source, workspace.listing)
+    workspace.begin(run)
+    listing = discover(open_source(str(source)), workspace)
     make_plan(workspace, run, listing, 2)
     write_journal(workspace, output_bytes=listing.bytes // listing.images)
     publish(workspace, run, ended=True)

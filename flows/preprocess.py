@@ -33,8 +33,8 @@ from darkroom.tasks.reporting.run_report import RunReport, describe_damage, fail
 from darkroom.tasks.reporting.text import printable
 from darkroom.tasks.resize import ShardResult, resize_shard
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
-from darkroom.tasks.storage.durable import write_durably
-from darkroom.tasks.worker.codec import start_server
+from darkroom.tasks.storage.locations import open_source
+from darkroom.tasks.worker.codec_handle import start_server
 
 
 @flow_with_api(name="preprocess", flow_run_name=run_name)
@@ -75,8 +75,8 @@ def _run_stages(run: Run, watchdog: Watchdog) -> None:
         check_recipe(place, run.recipe, run.rules)
         run.job = job = Job(
             run_id=run.run_id,
-            source=str(source),
-            destination=str(place.root),
+            source=source,
+            destination=place.location,
             recipe=run.recipe,
             recipe_id=run.recipe.recipe_id,
             rules=run.rules,
@@ -100,15 +100,9 @@ def _run_stages(run: Run, watchdog: Watchdog) -> None:
 def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: int) -> Plan:
     limit = run.rules.limit
     photos = printable(Path(job.source).name or job.source)
-    run.listing = listing = run_stage(
-        f"list the first {limit:,} images of {photos}" if limit else f"list {photos}",
-        discover,
-        Path(job.source),
-        workspace.listing,
-        follow_symlinks=run.rules.follow_symlinks,
-        destination=workspace.destination.root,
-        limit=limit,
-    )
+    name = f"list the first {limit:,} images of {photos}" if limit else f"list {photos}"
+    source = open_source(job.source, follow_symlinks=run.rules.follow_symlinks, destination=job.destination)
+    run.listing = listing = run_stage(name, discover, source, workspace, limit)
 
     def plan() -> Plan:
         run.plan = plan = make_plan(workspace, job, listing, workers)
@@ -134,6 +128,6 @@ def _resize(run: Run, workspace: Workspace, plan: Plan, lease: HeldLease, watchd
 
 def _publish(run: Run, workspace: Workspace, job: Job) -> None:
     if run.stopped:
-        write_durably(workspace.stopped, "")
+        workspace.mark_stopped()
     publish(workspace, job, ended=True, work_seconds=run.work_seconds)
     run.figures = read_figures(workspace, job)

@@ -6,7 +6,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,7 +14,7 @@ from prefect.runtime import flow_run
 
 from darkroom.flows.preview import write_contact_sheets
 from darkroom.flows.runtime.progress import Progress
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import open_destination
 from darkroom.tasks.discover import Listing
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.plan import Plan
@@ -28,7 +27,7 @@ from darkroom.tasks.reporting.run_report import RunReport
 from darkroom.tasks.reporting.summary import summary_markdown
 from darkroom.tasks.resize import ShardResult
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
-from darkroom.tasks.storage.local import local_folder
+from darkroom.tasks.storage import locations
 
 
 @dataclass(slots=True)
@@ -57,11 +56,12 @@ class Run:
         """Seconds in which shards ran."""
         return self.progress.seconds if self.progress else 0.0
 
-    def build_report(self, problem: str = "") -> RunReport:
+    def build_report(self, problem: str = "", pictures: tuple[str, ...] = ()) -> RunReport:
         """Return the run's report.
 
         Args:
             problem: why the stages ended early, if they did.
+            pictures: files with a preview's contact sheets.
         """
         failures = self.progress.failures if self.progress else []
         return RunReport(
@@ -69,6 +69,7 @@ class Run:
             destination=self.destination,
             run_id=self.run_id,
             preview=self.rules.limit is not None,
+            pictures=pictures,
             seconds=time.monotonic() - self.started,
             work_seconds=self.work_seconds,
             adopted=self.recovered.images,
@@ -84,7 +85,7 @@ class Run:
 def absolute(location: str) -> str:
     """Return a location as an absolute path, or as it is if it can't be one, which the stages report."""
     try:
-        return str(local_folder(location, ""))
+        return locations.absolute(location, "")
     except SettingsError:
         return location
 
@@ -111,12 +112,19 @@ def report_run(run: Run, problem: str) -> RunReport:
         run: the run.
         problem: why the stages ended early, if they did.
     """
-    report = run.build_report(problem)
+    destination = open_destination(run.destination)
+    sheets, history = ContactSheets(), History()
+    pictures: tuple[str, ...] = ()
     try:
-        sheets = _contact_sheets(run)
-        history = History()
+        if run.figures and run.job:
+            sheets = make_contact_sheets(destination, run.job)
+            pictures = write_contact_sheets(destination, sheets) if run.rules.limit else ()
+    except Exception:  # noqa: BLE001 - a picture is not worth a run
+        get_run_logger().warning("The contact sheet could not be made.", exc_info=True)
+    report = run.build_report(problem, pictures)
+    try:
         with suppress(SettingsError):  # the run may have failed for the same reason
-            history = read_history(Destination(Path(report.destination)))
+            history = read_history(destination)
         publish_markdown(report.destination, "summary", summary_markdown(report, sheets, history), report.title())
         if report.attempted:  # an empty table, too: it replaces that of the run before under the same key
             shown = f"{len(report.failures):,} of {report.failed:,} images that failed"
@@ -124,16 +132,3 @@ def report_run(run: Run, problem: str) -> RunReport:
     except Exception:  # noqa: BLE001 - the manifest is published, whether or not there is a server to report to
         get_run_logger().warning("The summary could not be stored.", exc_info=True)
     return report
-
-
-def _contact_sheets(run: Run) -> ContactSheets:
-    if not run.figures or not run.job:
-        return ContactSheets()
-    try:
-        sheets = make_contact_sheets(Destination(Path(run.destination)), run.job)
-        if run.rules.limit:
-            write_contact_sheets(run.destination, sheets)
-    except Exception:  # noqa: BLE001 - a picture is not worth a run
-        get_run_logger().warning("The contact sheet could not be made.", exc_info=True)
-        return ContactSheets()
-    return sheets

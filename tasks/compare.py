@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from darkroom.tasks.dataset.journal import Row
 from darkroom.tasks.dataset.layout import Workspace
-from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, tell
-from darkroom.tasks.errors import ErrorCode, ImageError, as_image_error
+from darkroom.tasks.dataset.rows import PlannedOutput, to_table
+from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress
+from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging import Inspected
 from darkroom.tasks.plan import read_shard
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA, Finding, FindingKind
 from darkroom.tasks.settings import Rules
-from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.store import Store
+from darkroom.tasks.storage.store_errors import NotFound, StorageError, writing
 from darkroom.tasks.worker.codec import Codec, thread_codec
 from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.retries import with_retries
@@ -53,7 +53,7 @@ class VerifyResult:
     seconds: float = 0.0
 
     def describe(self) -> str:
-        """Say in one line what came of the shard."""
+        """Return a line about the shard's outcome."""
         return (
             f"{self.done} read again, {self.failed} not as they should be; "
             f"{self.bytes / 1e6:.1f} MB, {self.seconds:.1f} s"
@@ -73,34 +73,33 @@ def check_shard(shard: ShardRef) -> VerifyResult:
 
     What is found is written at the end: another attempt at a shard begins it again, and finds the same.
     """
-    tell(shard)  # before anything is touched that may hang
+    report_progress(shard)  # before anything that may hang
     codec = thread_codec()
     codec.start()  # it imports its libraries meanwhile
     started = time.monotonic()
     workspace = shard.workspace
-    rows = read_shard(workspace.plan, shard.number)
-    findings = list(_check_all(codec, workspace, shard, rows))
+    planned = read_shard(workspace, shard.number, PlannedOutput)
+    findings = list(_check_all(codec, workspace, shard, planned))
     _write(workspace, shard, findings)
-    size = sum(row["output_bytes"] for row in rows)
-    return VerifyResult(shard.number, len(rows), len(findings), size, time.monotonic() - started)
+    size = sum(output.output_bytes for output in planned)
+    return VerifyResult(shard.number, len(planned), len(findings), size, time.monotonic() - started)
 
 
-def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, rows: list[Row]) -> Iterator[Finding]:
-    """Yield what is found, and say every now and then how far the shard is."""
-    outputs = LocalFolder(os.fsencode(workspace.destination.root))
-    starts = range(0, len(rows), AHEAD)
+def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, planned: list[PlannedOutput]) -> Iterator[Finding]:
+    """Yield findings, and report progress."""
+    starts = range(0, len(planned), AHEAD)
     failed = 0
-    told_at = 0.0
+    reported_at = 0.0
     with ThreadPoolExecutor(READERS, "verify") as readers:
         try:
-            read = (readers.map(partial(read_output, outputs), rows[first : first + AHEAD]) for first in starts)
+            read = (readers.map(partial(read_output, workspace.store), planned[at : at + AHEAD]) for at in starts)
             for done, output in enumerate(chain.from_iterable(read), 1):
                 if finding := compare(codec, output):
                     failed += 1
                     yield finding
-                if time.monotonic() - told_at >= PROGRESS_SECONDS:
-                    told_at = time.monotonic()
-                    tell(shard, done, failed)
+                if time.monotonic() - reported_at >= PROGRESS_SECONDS:
+                    reported_at = time.monotonic()
+                    report_progress(shard, done, failed)
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
 
@@ -108,43 +107,51 @@ def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, rows: list[R
 def _write(workspace: Workspace, shard: ShardRef, findings: list[Finding]) -> None:
     if not findings:
         return
-    part = workspace.journal / f"{shard.number:06d}.parquet"
-    temporary = part.with_suffix(f".{shard.attempt}-{os.getpid()}.tmp")
-    pq.write_table(pa.Table.from_pylist([asdict(finding) for finding in findings], FINDINGS_SCHEMA), temporary)
-    os.replace(temporary, part)
+    part = io.BytesIO()
+    pq.write_table(to_table(findings, FINDINGS_SCHEMA), part)
+    with writing(workspace.store.location):
+        workspace.store.put(f"{workspace.journal}/{shard.number:06d}.parquet", part.getbuffer(), durable=True)
 
 
-def read_output(outputs: LocalFolder, row: Row) -> tuple[Row, bytes | ImageError]:
-    """Read an output; return its row of the manifest and its bytes, or why they could not be read."""
+def read_output(store: Store, planned: PlannedOutput) -> tuple[PlannedOutput, memoryview | Exception]:
+    """Read an output; return what is planned and its bytes, or why they could not be read."""
     try:
-        return row, with_retries(outputs.read, row["file_name"])
+        return planned, with_retries(store.get, planned.file_name).data
     except Exception as error:  # noqa: BLE001 - whatever it is, it is no proof of damage, and not the shard's end
-        return row, as_image_error(error, ErrorCode.SOURCE_FAILED)
+        return planned, error
 
 
-def compare(codec: Codec, output: tuple[Row, bytes | ImageError]) -> Finding | None:
+def compare(codec: Codec, output: tuple[PlannedOutput, memoryview | Exception]) -> Finding | None:
     """Return what is wrong with an output that was read; None if it is as its row of the manifest says.
 
-    What could not be read, whatever for, is `unreadable` and not `damaged`: it may be whole.
+    What could not be read, for whatever reason, is `unreadable` and not `damaged`: it may be whole.
     """
-    row, data = output
-    found = partial(Finding, file_name=row["file_name"], source_path=row["source_path"])
-    problem = data if isinstance(data, ImageError) else _problem(codec, data, row)
-    if not isinstance(problem, ImageError):
-        return found(FindingKind.DAMAGED, detail=problem) if problem else None
-    if problem.code is ErrorCode.SOURCE_NOT_FOUND:
+    planned, data = output
+    found = partial(Finding, file_name=planned.file_name, source_path=planned.source_path)
+    if isinstance(data, NotFound):
         return found(FindingKind.MISSING, detail="there is no such file", present=False)
-    return found(FindingKind.UNREADABLE, detail=problem.message)
+    if isinstance(data, Exception):
+        return found(FindingKind.UNREADABLE, detail=_why_unreadable(data))
+    problem = _problem(codec, data, planned)
+    if isinstance(problem, ImageError):
+        return found(FindingKind.UNREADABLE, detail=problem.message)
+    return found(FindingKind.DAMAGED, detail=problem) if problem else None
 
 
-def _problem(codec: Codec, data: bytes, row: Row) -> str | ImageError:
-    """Say in what an output's bytes are not what the manifest says; nothing if they are.
+def _why_unreadable(error: Exception) -> str:
+    if isinstance(error, StorageError):
+        return f"reading failed: {error.reason}"
+    return "there was not enough memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
+
+
+def _problem(codec: Codec, data: memoryview, planned: PlannedOutput) -> str | ImageError:
+    """Return how an output's bytes differ from what the manifest says; an empty text if they don't.
 
     No decoder sees bytes that are not those that were written. An `ImageError` is no proof of damage.
     """
-    if len(data) != row["output_bytes"]:
-        return f"{len(data):,} bytes instead of {row['output_bytes']:,}"
-    if hashlib.sha256(data).hexdigest() != row["output_sha256"]:
+    if len(data) != planned.output_bytes:
+        return f"{len(data):,} bytes instead of {planned.output_bytes:,}"
+    if hashlib.sha256(data).hexdigest() != planned.output_sha256:
         [described] = codec.run(Operation.DESCRIBE, ORDERS, [data])
         return f"other bytes than were written: {described if isinstance(described, str) else 'no image'}"
     [image] = codec.run(Operation.INSPECT, ORDERS, [data])
@@ -153,9 +160,9 @@ def _problem(codec: Codec, data: bytes, row: Row) -> str | ImageError:
             return image
         return f"the bytes that were written are no image: {image.message}"
     assert isinstance(image, Inspected)  # noqa: S101 - what the codec process was asked for
-    wanted = Inspected(row["format"], row["width"], row["height"], row["channels"])
-    return "" if image == wanted else f"{_say(image)}, where the manifest says {_say(wanted)}"
+    wanted = Inspected(planned.format, planned.width, planned.height, planned.channels)
+    return "" if image == wanted else f"{_describe(image)}, where the manifest says {_describe(wanted)}"
 
 
-def _say(image: Inspected) -> str:
+def _describe(image: Inspected) -> str:
     return f"{image.format}, {image.width} × {image.height} pixels, {image.channels} channels"

@@ -6,8 +6,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from darkroom.tasks.imaging import SourceFacts
 
 MAX_MESSAGE_LENGTH = 300
@@ -83,7 +81,7 @@ class ImageError(Exception):
 
 
 def as_image_error(error: Exception, code: ErrorCode) -> ImageError:
-    """Return what has gone wrong with an image as an `ImageError`; `code` is for what nobody has thought of."""
+    """Return what has gone wrong with an image as an `ImageError`; `code` is for errors of any other type."""
     if isinstance(error, ImageError):
         return error
     if isinstance(error, MemoryError):
@@ -100,9 +98,9 @@ class SettingsError(DarkroomError):
 
 
 class DamagedError(DarkroomError):
-    """A file of the destination is not what was written; says what can be done without it."""
+    """A file of the destination is not what was written; the message names a remedy."""
 
-    def __init__(self, file: Path, reason: str, remedy: str) -> None:
+    def __init__(self, file: str, reason: str, remedy: str) -> None:
         super().__init__(file, reason, remedy)  # by which it can be sent from a worker
 
     def __str__(self) -> str:
@@ -110,13 +108,13 @@ class DamagedError(DarkroomError):
 
 
 class GuardError(DarkroomError):
-    """A guard stopped the run before anything was destroyed, and says how to override it."""
+    """A guard stopped the run before anything was destroyed; the message says how to override it."""
 
 
 class DestinationError(DarkroomError):
     """The destination can't be written to any more; what is finished is kept."""
 
-    def __init__(self, destination: Path, reason: str) -> None:
+    def __init__(self, destination: str, reason: str) -> None:
         super().__init__(destination, reason)  # by which it can be sent from a worker
 
     def __str__(self) -> str:

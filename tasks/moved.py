@@ -7,22 +7,13 @@ nothing yet: the worker reads it, and only if its bytes are those that the manif
 from __future__ import annotations
 
 import hashlib
-from typing import Any
-
-import pyarrow as pa
+from dataclasses import fields
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.manifest import SCHEMA
-from darkroom.tasks.errors import ImageError
+from darkroom.tasks.dataset.rows import FormerOutput
 from darkroom.tasks.imaging import SourceFacts, Transformed
-from darkroom.tasks.storage.local import LocalFolder, Place
-
-FACTS_COLUMNS = ("source_format", "source_mode", "source_width", "source_height", "orientation", "frames")
-OUTPUT_COLUMNS = ("format", "width", "height", "channels", "scale_x", "scale_y", "offset_x", "offset_y", "warnings")
-_COLUMNS = ("source_sha256", "file_name", "output_sha256", *FACTS_COLUMNS, *OUTPUT_COLUMNS)
-
-FORMER_TYPE = pa.struct([SCHEMA.field(name) for name in _COLUMNS])
-"""What the manifest knows of the image that a new one is taken for."""
+from darkroom.tasks.storage.store import Place, Store
+from darkroom.tasks.storage.store_errors import StorageError
 
 _FIND_SQL = """
     CREATE TEMP TABLE moved AS
@@ -48,32 +39,50 @@ _FIND_SQL = """
 
 def find_moved(db: sql.Connection, *, recipe_id: str, forced: bool) -> None:
     """Make the table `moved` (source_path, moved_from, former) from `compared`, `deleted`, `manifest` and `outputs`."""
-    columns = ", ".join(f"{name}: m.{name}" for name in _COLUMNS)
+    columns = ", ".join(f"{field.name}: m.{field.name}" for field in fields(FormerOutput))
     db.execute(_FIND_SQL.format(recipe_id=sql.text(recipe_id), forced=forced, columns=columns))
 
 
-def former_output(
-    former: dict[str, Any], source_sha256: str, destination: LocalFolder, place: Place
-) -> Transformed | None:
+def former_output(former: FormerOutput, source_sha256: str, destination: Store, place: Place) -> Transformed | None:
     """Return the output that was made of the same bytes under another name.
 
     Args:
-        former: a value of `FORMER_TYPE`.
+        former: what the manifest says about it.
         source_sha256: hash of the bytes that the image has now.
-        destination: the destination's root.
+        destination: the destination's store.
         place: returns memory for it.
 
     Returns:
-        None if the bytes are others, or the output is no longer what the manifest says.
+        None if the bytes differ, or the output is no longer what the manifest says.
     """
-    if former["source_sha256"] != source_sha256:
+    if former.source_sha256 != source_sha256:
         return None
     try:
-        data, _ = destination.read_into(former["file_name"], place)
-    except ImageError:
+        data = destination.get_into(former.file_name, place).data
+    except StorageError:
         return None
-    if hashlib.sha256(data).hexdigest() != former["output_sha256"]:
+    if hashlib.sha256(data).hexdigest() != former.output_sha256:
         return None
-    facts = SourceFacts(**{name.removeprefix("source_"): former[name] for name in FACTS_COLUMNS})
-    output = {name: former[name] for name in OUTPUT_COLUMNS} | {"warnings": tuple(former["warnings"] or ())}
-    return Transformed(data=data, facts=facts, decode_ms=0.0, resize_ms=0.0, encode_ms=0.0, **output)
+    return Transformed(
+        data=data,
+        facts=SourceFacts(
+            format=former.source_format,
+            mode=former.source_mode,
+            width=former.source_width,
+            height=former.source_height,
+            orientation=former.orientation,
+            frames=former.frames,
+        ),
+        format=former.format,
+        width=former.width,
+        height=former.height,
+        channels=former.channels,
+        scale_x=former.scale_x,
+        scale_y=former.scale_y,
+        offset_x=former.offset_x,
+        offset_y=former.offset_y,
+        warnings=tuple(former.warnings or ()),
+        decode_ms=0.0,
+        resize_ms=0.0,
+        encode_ms=0.0,
+    )

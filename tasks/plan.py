@@ -6,20 +6,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import damage, footer_damage, sealed_writer
-from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.integrity import damage, find_damage, sealed_writer
+from darkroom.tasks.dataset.layout import MANIFEST, Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
-from darkroom.tasks.moved import FORMER_TYPE, find_moved
+from darkroom.tasks.moved import find_moved
 from darkroom.tasks.settings import Job
+from darkroom.tasks.storage.store import Store, Version, local_if_there
+from darkroom.tasks.storage.store_errors import NotFound, reading
+
+R = TypeVar("R")
 
 BYTES_PER_SECOND = 25_000_000
 """Source bytes that a worker process gets through in a second: 7 s for 352 camera JPEGs of 2.2 MB on two
@@ -37,22 +42,7 @@ its worker shouldn't be worth a coffee break."""
 SHARDS_PER_WORKER = 4
 MAX_SHARDS = 2_000
 
-PLAN_SCHEMA = pa.schema(
-    [
-        pa.field("source_path", pa.string(), nullable=False),
-        pa.field("source_size", pa.int64()),
-        pa.field("source_mtime", pa.timestamp("us", tz="UTC")),
-        pa.field("source_etag", pa.string()),
-        pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("known_sha256", pa.string()),
-        pa.field("has_output", pa.bool_(), nullable=False),
-        pa.field("former", FORMER_TYPE),
-        pa.field("reason", pa.string(), nullable=False),
-    ]
-)
-"""`known_sha256`: the image need not be processed if its bytes still hash to this. `has_output`: there is
-one, made by the same recipe of former bytes. `former`: the image that it was under another name, if its bytes are the
-same. `attempts`: how often it was tried before."""
+PLAN_SCHEMA = arrow_schema(PlannedImage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +99,13 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
 
     Images below folders that could not be listed are neither processed nor taken for deleted.
     """
-    destination = workspace.destination
-    list_outputs(destination.images, workspace.outputs)
-    with sql.connect(workspace.root) as db:
-        db.execute(f"CREATE VIEW listing AS FROM {sql.parquet(workspace.listing)}")
-        db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(workspace.outputs)}")
-        sql.view_if_there(db, "manifest", destination.manifest, SCHEMA)
+    store = workspace.store
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        outputs, deleted_file, plan_file = (scratch / f"{name}.parquet" for name in ("outputs", "deleted", "plan"))
+        list_outputs(workspace.destination, outputs)
+        db.execute(f"CREATE VIEW listing AS FROM {sql.parquet(store.local(workspace.listing, scratch))}")
+        db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(outputs)}")
+        sql.view_if_there(db, "manifest", local_if_there(store, MANIFEST, scratch), SCHEMA)
         db.execute(
             _COMPARED_SQL.format(
                 forced=job.rules.force,
@@ -126,18 +117,21 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
             )
         )
         deleted_sql = _DELETED_SQL.format(unlisted=below("source_path", listing.skipped.unreadable))
-        sql.copy_sealed(db, deleted_sql, workspace.deleted)
-        db.execute(f"CREATE VIEW deleted AS FROM {sql.parquet(workspace.deleted)}")
+        sql.copy_sealed(db, deleted_sql, deleted_file)
+        db.execute(f"CREATE VIEW deleted AS FROM {sql.parquet(deleted_file)}")
         find_moved(db, recipe_id=job.recipe_id, forced=job.rules.force)
         db.execute(_WORK_SQL)
         reasons = dict(db.execute("SELECT reason, count(*) FROM work GROUP BY 1 ORDER BY 1").fetchall())
-        shards = tuple(cut_shards(db, workspace.plan, PLAN_SCHEMA, "source_size", workers))
+        shards = tuple(cut_shards(db, plan_file, PLAN_SCHEMA, "source_size", workers))
         [(known, known_failed)] = db.execute(
             "SELECT count(*), count(*) FILTER (status = 'failed') FROM manifest"
         ).fetchall()
         [(deleted, gone)] = db.execute(
             "SELECT count(*), count(*) FILTER (source_path NOT IN (SELECT moved_from FROM moved)) FROM deleted"
         ).fetchall()
+        store.put_file(workspace.deleted, deleted_file)
+        if shards:
+            store.put_file(workspace.plan, plan_file)
     unchanged = listing.images - sum(reasons.values())
     return Plan(
         shards, reasons, deleted=deleted, gone=gone, unchanged=unchanged, known=known, known_failed=known_failed
@@ -249,26 +243,28 @@ def _sizes(table: pa.Table, size: str) -> np.ndarray:
     return sizes
 
 
-def read_shard(plan: Path, number: int) -> list[dict[str, Any]]:
-    """Return the planned images of one shard.
+def read_shard(workspace: Workspace, number: int, kind: type[R]) -> list[R]:
+    """Return the rows of one shard: `PlannedImage` of a run's plan, `PlannedOutput` of a verification's.
 
     Raises:
         DamagedError: the plan is damaged.
     """
+    store, plan = workspace.store, workspace.plan
     try:
-        if reason := footer_damage(plan) or _damage_once(plan, plan.stat().st_mtime_ns):
-            raise DamagedError(plan, reason, _NEXT_PLAN)
-        with pq.ParquetFile(plan, page_checksum_verification=True) as file:
-            rows: list[dict[str, Any]] = file.read_row_group(number).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedError(plan, str(error), _NEXT_PLAN) from error
-    return rows
+        with reading(), store.open(plan) as file:
+            reason = damage(file, footer_only=True) or _damage_once(store, plan, store.head(plan))
+            if reason:
+                raise DamagedError(store.where(plan), reason, _NEXT_PLAN)
+            with pq.ParquetFile(file, page_checksum_verification=True) as table:
+                return from_table(kind, table.read_row_group(number))
+    except (pa.ArrowException, OSError, NotFound) as error:
+        raise DamagedError(store.where(plan), str(error), _NEXT_PLAN) from error
 
 
 _NEXT_PLAN = "The next run makes a new plan."
 
 
 @lru_cache(maxsize=1)
-def _damage_once(plan: Path, modified: int) -> str | None:  # noqa: ARG001 - it tells one plan from another
-    """Say what is wrong with a plan. A worker reads all of it once, and of each shard only what that needs."""
-    return damage(plan)
+def _damage_once(store: Store, plan: str, version: Version) -> str | None:  # noqa: ARG001 - part of the cache key
+    """Return what is wrong with a plan: a worker checks all of it once, and then reads only its shards."""
+    return find_damage(store, plan)

@@ -3,90 +3,48 @@
 from __future__ import annotations
 
 import importlib
-import os
-from pathlib import Path
 
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import FINDINGS, IMAGES, MANIFEST, RUNS, WORK, Destination, open_destination
 from darkroom.tasks.errors import DarkroomError, SettingsError
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
-from darkroom.tasks.storage.local import local_folder
+from darkroom.tasks.storage.locations import absolute, check_apart, check_destination, check_links, check_source
+from darkroom.tasks.storage.store import Store
+from darkroom.tasks.storage.store_errors import StorageError, reading
 
 
-def check_locations(source: str, destination: str) -> tuple[Path, Destination]:
-    """Return source and destination as absolute paths.
+def check_locations(source: str, destination: str) -> tuple[str, Destination]:
+    """Return the absolute location of the source, and the destination.
 
     Raises:
         SettingsError: the source can't be read, the destination can't be written, or one lies in the other.
     """
-    source_path = local_folder(source, "source")
-    destination_path = local_folder(destination, "destination")
-    _check_source(source_path)
-    _check_destination(destination_path)
-    _check_links(Destination(destination_path))
-    _check_unused(Destination(destination_path))
-    real_source, real_destination = source_path.resolve(), destination_path.resolve()
-    if real_source == real_destination:
-        raise SettingsError(f"source and destination are the same folder, {source_path}. Use another destination.")
-    if real_source in real_destination.parents:
-        raise SettingsError(
-            f"destination: {destination_path} lies inside the source, so that outputs would be taken for "
-            "sources. Use a destination outside it."
-        )
-    if real_destination in real_source.parents:
-        raise SettingsError(
-            f"source: {source_path} lies inside the destination, which belongs to Darkroom. Use a destination "
-            "that does not contain the source."
-        )
-    return source_path, Destination(destination_path)
-
-
-def _check_source(source: Path) -> None:
-    if not os.path.lexists(source):
-        raise SettingsError(f"source: {source} does not exist. Give the folder that holds the images.")
-    if not source.is_dir():
-        raise SettingsError(f"source: {source} is not a folder. Give the folder that holds the images.")
-    if not os.access(source, os.R_OK | os.X_OK):
-        raise SettingsError(f"source: {source} can't be read. Grant this user permission to list it.")
-
-
-def _check_destination(destination: Path) -> None:
-    if os.path.lexists(destination) and not destination.is_dir():
-        raise SettingsError(f"destination: {destination} is not a folder. Give another one, or move that away.")
-    existing = next(path for path in (destination, *destination.parents) if os.path.exists(path))
-    if not existing.is_dir():
-        raise SettingsError(f"destination: {existing} is not a folder, so that {destination} can't be made in it.")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise SettingsError(
-            f"destination: {existing} can't be written to. Grant this user permission, or give another."
-        )
-
-
-def _check_links(destination: Destination) -> None:
-    for folder in (destination.images, destination.runs, destination.findings, destination.work):
-        if folder.is_symlink():
-            raise SettingsError(
-                f"destination: {folder} is a symbolic link, and what it leads to would be written to and deleted from. "
-                "Replace it by a folder, or make the destination itself the link."
-            )
+    source, place = absolute(source, "source"), open_destination(destination)
+    check_source(source)
+    check_destination(place.location)
+    check_links(place.location, (IMAGES, RUNS, FINDINGS, WORK))
+    _check_unused(place)
+    check_apart(source, place.location)
+    return source, place
 
 
 def _check_unused(destination: Destination) -> None:
     """Make sure that what lies where outputs go was made by runs."""
-    if destination.work.exists() or destination.manifest.exists() or any(destination.runs.glob("*.parquet")):
+    store = destination.store
+    with reading():
+        names = set(store.children(""))
+    if not names.isdisjoint({f"{WORK}/", MANIFEST}) or (f"{RUNS}/" in names and destination.run_files()):
         return
-    if used := next((path for path in (destination.images, destination.runs) if _holds_anything(path)), None):
+    if used := next((folder for folder in (IMAGES, RUNS) if _holds_anything(store, folder)), None):
         raise SettingsError(
-            f"destination: {used} holds something that no run of Darkroom has made, and would be written to. Use "
-            "another destination, or move that away."
+            f"destination: {store.where(used)} holds something that no run of Darkroom has made, and would be written "
+            "to. Use another destination, or move that away."
         )
 
 
-def _holds_anything(path: Path) -> bool:
+def _holds_anything(store: Store, folder: str) -> bool:
     try:
-        return next(path.iterdir(), None) is not None
-    except FileNotFoundError:
-        return False
-    except OSError:  # not a folder, or not this user's
+        return next(store.children(folder), None) is not None
+    except StorageError:  # not a folder, or not this user's
         return True
 
 
@@ -96,23 +54,27 @@ def check_kept_destination(destination: str) -> Destination:
     Raises:
         SettingsError: it isn't one, or can't be written to, which holding its lease takes.
     """
-    place = Destination(local_folder(destination, "destination"))
+    place = open_destination(destination)
     check_is_destination(place)
-    _check_destination(place.work if place.work.is_dir() else place.root)
-    _check_links(place)
+    check_destination(place.store.where(WORK) if f"{WORK}/" in place.store.children("") else place.location)
+    check_links(place.location, (IMAGES, RUNS, FINDINGS, WORK))
     return place
 
 
 def check_is_destination(destination: Destination) -> None:
-    """Make sure that a folder is one that runs have used.
+    """Make sure that a location is one that runs have used.
 
     Raises:
         SettingsError: it isn't, or can't be read.
     """
-    if not os.access(destination.root, os.R_OK | os.X_OK) and os.path.lexists(destination.root):
-        raise SettingsError(f"destination: {destination.root} can't be read. Grant this user permission to list it.")
-    if not any(path.exists() for path in (destination.work, destination.manifest, destination.runs)):
-        raise SettingsError(f"{destination.root} is not a destination of Darkroom. Has a run ever used it?")
+    try:
+        names = {name.removesuffix("/") for name in destination.store.children("")}
+    except StorageError as error:
+        raise SettingsError(
+            f"destination: {destination.location} can't be read. Grant this user permission to list it."
+        ) from error
+    if names.isdisjoint({WORK, MANIFEST, RUNS}):
+        raise SettingsError(f"{destination.location} is not a destination of Darkroom. Has a run ever used it?")
 
 
 def check_sample(sample: float) -> None:
@@ -156,7 +118,7 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
     from darkroom.tasks.dataset.manifest import ManifestInfo, read_info
     from darkroom.tasks.recover import read_job
 
-    info = read_info(destination.manifest)
+    info = read_info(destination)
     if rules.rebuild:
         return
     known: list[ManifestInfo | Job] = [info] if info else []
@@ -168,7 +130,7 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
     changes = [f"{name} {old[name]!r} → {new[name]!r}" for name in new if old[name] != new[name]]
     difference = ", ".join(changes) or "the codec libraries have other versions, which may make other pixels"
     raise SettingsError(
-        f"destination: {destination.root} belongs to another recipe ({difference}). Use another destination, or "
+        f"destination: {destination.location} belongs to another recipe ({difference}). Use another destination, or "
         "set rebuild to make all of its images again."
     )
 
@@ -178,21 +140,21 @@ def check_manifest(destination: Destination) -> None:
 
     Raises:
         SettingsError: this user may not read it.
-        DarkroomError: it hasn't, it isn't, or it was written by another version of Darkroom; says what to do.
+        DarkroomError: it has none, it is damaged, or it was written by another version of Darkroom.
     """
     from darkroom.tasks.dataset.manifest import read_whole, way_out
 
-    if read_whole(destination.manifest) is None and (published := _published(destination)):
+    if read_whole(destination) is None and (published := _published(destination)):
+        manifest, runs = destination.store.where(MANIFEST), destination.store.where(RUNS)
         raise DarkroomError(
-            f"{destination.manifest} is missing, though {len(published):,} runs have published one, says "
-            f"{destination.runs}. {way_out(destination.manifest)} To make all outputs again, move {destination.runs} "
-            "away."
+            f"{manifest} is missing, though {len(published):,} runs have published one, says {runs}. "
+            f"{way_out(destination)} To make all outputs again, move {runs} away."
         )
 
 
 def _published(destination: Destination) -> set[str]:
-    """Return the names of the files of runs that came to publish a manifest."""
+    """Return the paths of the files of runs that came to publish a manifest."""
     from darkroom.tasks.recover import read_job
 
-    unfinished = {read_job(each).run_file for each in destination.unfinished()}
-    return {file.name for file in destination.run_files()} - unfinished
+    unfinished = {f"{RUNS}/{read_job(each).run_file}" for each in destination.unfinished()}
+    return set(destination.run_files()) - unfinished

@@ -8,7 +8,6 @@ is merged with it a range of paths at a time.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -18,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import check_whole, damage
-from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.integrity import check_whole, find_damage
+from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace
 from darkroom.tasks.dataset.manifest import (
     OUTPUT_KEPT,
     ROW_GROUP_ROWS,
@@ -34,7 +33,8 @@ from darkroom.tasks.dataset.manifest import (
 from darkroom.tasks.dataset.ranges import path_ranges
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Job
-from darkroom.tasks.storage.durable import replace_durably
+from darkroom.tasks.storage.store import Store, exists, local_if_there
+from darkroom.tasks.storage.store_errors import NotFound
 
 _DELETED_SCHEMA = pa.schema([pa.field("source_path", pa.string())])
 _OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])
@@ -46,37 +46,36 @@ def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float 
     Can be repeated after an interruption anywhere, with the same end.
 
     Args:
-        workspace: the run's working folder; it is not removed.
+        workspace: the run's workspace; it is not removed.
         job: what the run was to do.
-        ended: the run came to its end: the images of `workspace.deleted` are dropped, too. Not if a guard has stopped
-            it, of which `workspace.stopped` tells: nothing is, and its failures take the place of no output.
+        ended: the run came to its end, so that the images of `workspace.deleted` are dropped, too. If a guard has
+            stopped it (`workspace.stopped`), nothing is dropped, and failures don't replace outputs.
         work_seconds: how long shards ran in a run that was not interrupted.
 
     Raises:
         DamagedError: the former manifest is damaged, or what the run has written; nothing is published.
     """
-    destination = workspace.destination
-    stopped = workspace.stopped.exists()
+    store = workspace.store
+    stopped = exists(store, workspace.stopped)
     delete = ended and not stopped
-    read_whole(destination.manifest)
-    for file in [*workspace.journal_parts(), *([workspace.deleted] if delete else [])]:
-        check_whole(file, "The same command goes on from what is whole.")
-    run_file = destination.runs / job.run_file
-    if ended:
-        record = _record(job, work_seconds, workspace.deleted if delete else None)
-    else:
-        record = _record_of_interrupted(workspace, job)
-    temporary = destination.manifest.with_name(f".{destination.manifest.name}.tmp")
-    with sql.connect(workspace.root) as db:
-        sql.view_if_there(db, "base", destination.manifest, SCHEMA)
-        rows = _sorted_journal(db, workspace, _KEEPING_SQL if stopped else "")
+    read_whole(workspace.destination)
+    for path in [*workspace.journal_parts(), *([workspace.deleted] if delete else [])]:
+        check_whole(store, path, "The same command goes on from what is whole.")
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        deleted = local_if_there(store, workspace.deleted, scratch) if delete else None
+        record = _record(job, work_seconds, deleted) if ended else _record_of_interrupted(workspace, job)
+        run_file, manifest, obsolete = (scratch / f"{name}.parquet" for name in ("run", "manifest", "obsolete"))
+        sql.view_if_there(db, "base", local_if_there(store, MANIFEST, scratch), SCHEMA)
+        rows = _sorted_journal(db, workspace, scratch, _KEEPING_SQL if stopped else "")
         write_table(run_file, rows, footer(job) | {"run": record.model_dump_json()})
         db.execute(f"CREATE VIEW journal AS FROM {sql.parquet(run_file)}")
-        sql.view_if_there(db, "deleted", workspace.deleted if delete else None, _DELETED_SCHEMA)
-        write_table(temporary, _merged(db), footer(job))
-        db.execute(f"CREATE VIEW published AS FROM {sql.parquet(temporary)}")
-        _note_obsolete(db, workspace.obsolete)
-    replace_durably(temporary, destination.manifest)
+        sql.view_if_there(db, "deleted", deleted, _DELETED_SCHEMA)
+        write_table(manifest, _merged(db), footer(job))
+        db.execute(f"CREATE VIEW published AS FROM {sql.parquet(manifest)}")
+        _note_obsolete(db, workspace, scratch, obsolete)
+        store.put_file(f"{RUNS}/{job.run_file}", run_file)
+        store.put_file(workspace.obsolete, obsolete)
+        store.put_file(MANIFEST, manifest)
 
 
 def _record(job: Job, work_seconds: float | None, deleted: Path | None) -> RunRecord:
@@ -84,18 +83,17 @@ def _record(job: Job, work_seconds: float | None, deleted: Path | None) -> RunRe
         started_at=job.started_at,
         seconds=max(0.0, (datetime.now(UTC) - job.started_at).total_seconds()),
         work_seconds=work_seconds,
-        deleted=pq.read_metadata(deleted).num_rows if deleted and deleted.exists() else 0,
+        deleted=pq.read_metadata(deleted).num_rows if deleted else 0,
     )
 
 
 def _record_of_interrupted(workspace: Workspace, job: Job) -> RunRecord:
     """Return what is known of a run that did not end; if it was interrupted after its last step, that is all."""
-    destination = workspace.destination
-    manifest = read_info(destination.manifest)
+    manifest = read_info(workspace.destination)
     if manifest and manifest.run_file == job.run_file:
         with suppress(DarkroomError):
-            if told := read_record(destination.runs / job.run_file):
-                return told[1]
+            if found := read_record(workspace.store, f"{RUNS}/{job.run_file}"):
+                return found[1]
     return RunRecord(started_at=job.started_at)
 
 
@@ -110,24 +108,25 @@ _KEEPING_SQL = f"""
 """
 
 
-def _sorted_journal(db: sql.Connection, workspace: Workspace, replaced: str) -> Iterator[pa.RecordBatch]:
+def _sorted_journal(db: sql.Connection, workspace: Workspace, scratch: Path, replaced: str) -> Iterator[pa.RecordBatch]:
     """Yield the rows of all journal parts, the last of each image, sorted by source path."""
-    for parts in _part_groups(workspace.journal_parts()):
+    for parts in _part_groups(workspace.store, workspace.journal_parts()):
+        files = [workspace.store.local(part, scratch) for part in parts]
         query = (
-            f"SELECT * {replaced} FROM {sql.parquet(*parts)} "
+            f"SELECT * {replaced} FROM {sql.parquet(*files)} "
             "QUALIFY row_number() OVER (PARTITION BY source_path ORDER BY processed_at DESC, attempts DESC) = 1 "
             "ORDER BY source_path"
         )
         yield from sql.stream(db, query, 2 * ROW_GROUP_ROWS)
 
 
-def _part_groups(parts: list[Path]) -> Iterator[list[Path]]:
+def _part_groups(store: Store, parts: list[str]) -> Iterator[list[str]]:
     """Yield journal parts in groups of whole shards, each of about a row group's rows."""
-    group: list[Path] = []
+    group: list[str] = []
     rows = 0
-    for _, shard in itertools.groupby(parts, key=lambda part: part.name.partition("-")[0]):
+    for _, shard in itertools.groupby(parts, key=lambda part: part.rpartition("/")[2].partition("-")[0]):
         of_shard = list(shard)
-        rows_of_shard = sum(pq.read_metadata(part).num_rows for part in of_shard)
+        rows_of_shard = sum(_count_rows(store, part) for part in of_shard)
         if group and rows + rows_of_shard > ROW_GROUP_ROWS:
             yield group
             group, rows = [], 0
@@ -135,6 +134,11 @@ def _part_groups(parts: list[Path]) -> Iterator[list[Path]]:
         rows += rows_of_shard
     if group:
         yield group
+
+
+def _count_rows(store: Store, part: str) -> int:
+    with store.open(part) as file:
+        return int(pq.read_metadata(file).num_rows)
 
 
 _MERGED_SQL = f"""
@@ -163,15 +167,16 @@ def _merged(db: sql.Connection) -> Iterator[pa.RecordBatch]:
         yield from sql.stream(db, _MERGED_SQL.format(within=within), 2 * ROW_GROUP_ROWS)
 
 
-def _note_obsolete(db: sql.Connection, obsolete: Path) -> None:
-    """Write which outputs the new manifest no longer names, beside those that an interrupted try had noted."""
-    noted = obsolete.exists() and not damage(obsolete)
-    sql.view_if_there(db, "noted", obsolete if noted else None, _OBSOLETE_SCHEMA)
-    temporary = obsolete.with_suffix(".tmp")
+def _note_obsolete(db: sql.Connection, workspace: Workspace, scratch: Path, obsolete: Path) -> None:
+    """Write which outputs the new manifest no longer names, and those that an interrupted try had noted."""
+    noted = None
+    with suppress(NotFound):
+        if not find_damage(workspace.store, workspace.obsolete):
+            noted = workspace.store.local(workspace.obsolete, scratch)
+    sql.view_if_there(db, "noted", noted, _OBSOLETE_SCHEMA)
     sql.copy_sealed(
         db,
         "SELECT file_name FROM (SELECT file_name FROM base UNION ALL FROM noted) ANTI JOIN published USING (file_name) "
         "WHERE file_name IS NOT NULL",
-        temporary,
+        obsolete,
     )
-    os.replace(temporary, obsolete)

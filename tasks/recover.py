@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,15 +11,16 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import damage
+from darkroom.tasks.dataset.integrity import find_damage
 from darkroom.tasks.dataset.journal import whole_parts
-from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.layout import FINDINGS, MANIFEST, RUNS, WORK, Destination, Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA, read_info
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.settings import Job
-from darkroom.tasks.storage.durable import reading
-from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.local_files import is_mine, is_temporary
+from darkroom.tasks.storage.store import local_if_there
+from darkroom.tasks.storage.store_errors import NotFound, reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +41,48 @@ def recover(destination: Destination) -> Recovered:
     Only the holder of the destination's lease may call this.
     """
     clear_verifications(destination)
+    _remove_left_over(destination)
     runs = images = damaged_parts = 0
     for workspace in destination.workspaces():
         found = workspace.journal_parts()
-        parts = whole_parts(found)
+        parts = whole_parts(workspace.store, found)
         damaged_parts += len(found) - len(parts)
         # An interruption between a manifest's publication and the end of the run leaves a journal that
         # is published already; publishing it again changes nothing. Without its job, a working folder was
         # being removed.
-        if parts and workspace.job.exists():
+        if parts and workspace.is_open():
             job = read_job(workspace)
             publish(workspace, job, ended=False)
             images += _finished(workspace, job)
-        elif workspace.job.exists():
+        elif workspace.is_open():
             _retract(workspace)
         close_workspace(workspace)
         runs += 1
     return Recovered(runs, images, damaged_parts)
 
 
+_OF_EARLIER_VERSIONS = re.compile(r"\.+([^/]*\.parquet|lease\.json)(\.tmp|\.writing|\.rebuilt)+")
+"""Names that earlier versions gave to files in the making."""
+
+
+def _remove_left_over(destination: Destination) -> None:
+    """Remove what interrupted writes have left; below `images/`, planning does, and below workspaces, their removal."""
+    store = destination.store
+    for folder in ("", f"{RUNS}/", f"{FINDINGS}/", f"{WORK}/"):
+        for name in list(store.children(folder)):
+            if is_temporary(name.removesuffix("/")) and not is_mine(name):
+                store.delete_below(folder + name) if name.endswith("/") else store.delete([folder + name])
+            elif _OF_EARLIER_VERSIONS.fullmatch(name):
+                store.delete([folder + name])
+
+
 def _finished(workspace: Workspace, job: Job) -> int:
     """Return how many images a published run has done with."""
     retried = ", ".join(sql.text(code) for code in sorted(RETRIED_NEXT_RUN))
-    told = sql.parquet(workspace.destination.runs / job.run_file)
-    with sql.connect(workspace.root) as db:
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        run = sql.parquet(workspace.store.local(f"{RUNS}/{job.run_file}", scratch))
         [(count,)] = db.execute(
-            f"SELECT count(*) FROM {told} WHERE coalesce(error_code NOT IN ({retried}), true)"
+            f"SELECT count(*) FROM {run} WHERE coalesce(error_code NOT IN ({retried}), true)"
         ).fetchall()
     return int(count)
 
@@ -75,50 +91,47 @@ def _retract(workspace: Workspace) -> None:
     """Remove the file of a run that was only to delete, and did not come to it."""
     with suppress(DarkroomError):  # a run without images may be lost, whatever is wrong with its job
         job = read_job(workspace)
-        manifest = read_info(workspace.destination.manifest)
+        manifest = read_info(workspace.destination)
         if manifest is None or manifest.run_file != job.run_file:
-            (workspace.destination.runs / job.run_file).unlink(missing_ok=True)
+            workspace.store.delete([f"{RUNS}/{job.run_file}"])
 
 
 def clear_verifications(destination: Destination) -> None:
     """Remove what verifications that died have left; only the holder of the destination's lease may call this."""
     for workspace in destination.workspaces("verify"):
-        shutil.rmtree(workspace.root, ignore_errors=True)
+        workspace.remove()
 
 
 def read_job(workspace: Workspace) -> Job:
     """Return what an unfinished run was to do.
 
     Raises:
-        SettingsError: this user may not read the file that says so.
+        SettingsError: this user may not read it.
         DarkroomError: it is damaged.
     """
     try:
         with reading():
-            return Job.model_validate_json(workspace.job.read_bytes())
+            return Job.model_validate_json(bytes(workspace.store.get(workspace.job).data))
     except ValidationError as error:
+        job, folder = workspace.store.where(workspace.job), workspace.store.where(workspace.path)
         raise DarkroomError(
-            f"{workspace.job} is damaged, so that the work of an interrupted run can't be adopted. Remove the folder "
-            f"{workspace.root} to go on without it: its images are then made again."
+            f"{job} is damaged, so that the work of an interrupted run can't be adopted. Remove the folder {folder} to "
+            "go on without it: its images are then made again."
         ) from error
 
 
 def close_workspace(workspace: Workspace) -> None:
-    """Remove the outputs that a published run made obsolete, and then its working folder."""
-    # Without that list, what it names is foreign, which verifications find.
-    if workspace.obsolete.exists() and not damage(workspace.obsolete):
-        outputs = LocalFolder(os.fsencode(workspace.destination.root))
-        for batch in _obsolete(workspace):
-            for file_name in batch.column(0).to_pylist():
-                outputs.delete(file_name)
-    # By this, a worker elsewhere that is still at a shard knows that its run has ended. It may just be writing to the
-    # folder: what it leaves, the next run removes.
-    workspace.job.unlink(missing_ok=True)
-    shutil.rmtree(workspace.root, ignore_errors=True)
+    """Remove the outputs that a published run made obsolete, and then its workspace."""
+    # If the list is damaged, what it names is foreign, which verifications find.
+    with suppress(NotFound):
+        if not find_damage(workspace.store, workspace.obsolete):
+            for batch in _obsolete(workspace):
+                workspace.store.delete(batch.column(0).to_pylist())
+    workspace.remove()
 
 
 def _obsolete(workspace: Workspace) -> Iterator[pa.RecordBatch]:
-    with sql.connect(workspace.root) as db:
-        sql.view_if_there(db, "manifest", workspace.destination.manifest, SCHEMA)
-        query = f"FROM {sql.parquet(workspace.obsolete)} ANTI JOIN manifest USING (file_name)"
-        yield from sql.stream(db, f"SELECT file_name {query}", 65_536)
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        sql.view_if_there(db, "manifest", local_if_there(workspace.store, MANIFEST, scratch), SCHEMA)
+        noted = sql.parquet(workspace.store.local(workspace.obsolete, scratch))
+        yield from sql.stream(db, f"SELECT file_name FROM {noted} ANTI JOIN manifest USING (file_name)", 65_536)

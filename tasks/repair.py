@@ -1,19 +1,17 @@
-"""Move out of the way what is not as the manifest says, so that the next run makes just that again."""
+"""Move files that differ from the manifest to a quarantine, so that the next run makes just those again."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.layout import QUARANTINE, Workspace
 from darkroom.tasks.dataset.lease import HeldLease
-from darkroom.tasks.discover import is_temporary
 from darkroom.tasks.reporting.findings import MOVED
-from darkroom.tasks.storage.durable import unused_name
-from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.local_files import is_temporary
+from darkroom.tasks.storage.store import unused_name
+from darkroom.tasks.storage.store_errors import StorageError
 
 BATCH_FILES = 1_000
 """Between so many files it is made sure that the destination is still this run's."""
@@ -23,7 +21,9 @@ BATCH_FILES = 1_000
 class Repaired:
     """What a repair did."""
 
-    quarantine: Path
+    quarantine: str
+    """Its path in the destination."""
+
     moved: int = 0
     removed: int = 0
     failed: int = 0
@@ -33,7 +33,7 @@ class Repaired:
     """Why the first of them could not."""
 
 
-def repair(workspace: Workspace, findings: Path, lease: HeldLease) -> Repaired:
+def repair(workspace: Workspace, findings: str, lease: HeldLease) -> Repaired:
     """Move damaged and foreign files from `images/` to the quarantine, and remove temporary ones.
 
     The manifest is not touched: the next run finds a moved output missing, and makes it again. Nothing that
@@ -42,29 +42,28 @@ def repair(workspace: Workspace, findings: Path, lease: HeldLease) -> Repaired:
     Raises:
         LeaseError: the lease was lost.
     """
-    folder = workspace.destination.quarantine
-    repaired = Repaired(folder / unused_name(folder, workspace.run_id))
-    outputs = LocalFolder(os.fsencode(workspace.destination.root))
-    quarantine = LocalFolder(os.fsencode(repaired.quarantine))
+    store = workspace.store
+    repaired = Repaired(f"{QUARANTINE}/{unused_name(store, QUARANTINE, workspace.run_id)}")
     for file_names in _out_of_place(workspace, findings):
         lease.check()
         for file_name in file_names:
             try:
                 if is_temporary(file_name):
-                    outputs.delete(file_name)
+                    store.delete([file_name])
                     repaired.removed += 1
                 else:
-                    outputs.move(file_name, quarantine)
+                    store.move(file_name, f"{repaired.quarantine}/{file_name}")
                     repaired.moved += 1
-            except OSError as error:
+            except StorageError as error:
                 repaired.failed += 1
-                repaired.problem = repaired.problem or f"{file_name}: {os.strerror(error.errno or 0)}"
+                repaired.problem = repaired.problem or f"{file_name}: {error.reason}"
     return repaired
 
 
-def _out_of_place(workspace: Workspace, findings: Path) -> Iterator[list[str]]:
+def _out_of_place(workspace: Workspace, findings: str) -> Iterator[list[str]]:
     kinds = ", ".join(sql.text(kind) for kind in MOVED)
-    with sql.connect(workspace.root) as db:
-        present = f"SELECT DISTINCT file_name FROM {sql.parquet(findings)} WHERE present AND kind IN ({kinds})"
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        found = sql.parquet(workspace.store.local(findings, scratch))
+        present = f"SELECT DISTINCT file_name FROM {found} WHERE present AND kind IN ({kinds})"
         for batch in sql.stream(db, f"{present} ORDER BY file_name", BATCH_FILES):
             yield batch.column(0).to_pylist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,16 +9,18 @@ from dataclasses import dataclass, field
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from darkroom.tasks.dataset.journal import Journal, Row, finished_paths, whole_parts
-from darkroom.tasks.dataset.layout import Destination
-from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, tell
+from darkroom.tasks.dataset.journal import Journal, finished_paths, whole_parts
+from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
+from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress
 from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
 from darkroom.tasks.plan import read_shard
 from darkroom.tasks.settings import Job
-from darkroom.tasks.storage.durable import writing
+from darkroom.tasks.storage.store_errors import writing
 from darkroom.tasks.worker.codec import thread_codec
 from darkroom.tasks.worker.images import Images, worker_name
 from darkroom.tasks.worker.pipeline import Pipeline
+from darkroom.tasks.worker.retries import with_retries
 
 UNWRITABLE_IMAGES = 20
 """When so many outputs in a row can't be written, it may not be for them."""
@@ -49,7 +50,7 @@ class ShardResult:
         return self.ok + self.failed + self.unchanged + self.resumed
 
     def describe(self) -> str:
-        """Say in one line what came of the shard."""
+        """Return a line about the shard's outcome."""
         rate = (self.ok + self.failed + self.unchanged) / self.seconds if self.seconds else 0.0
         codes = ", ".join(f"{count} × {code}" for code, count in sorted(self.error_codes.items()))
         return (
@@ -76,45 +77,47 @@ def work_shard(shard: ShardRef) -> ShardResult:
             be started; or the run has ended, as one may whose flow was cancelled while workers of a cluster of its
             user's were at their shards.
     """
-    tell(shard)  # before anything is touched that may hang
+    report_progress(shard)  # before anything that may hang
     codec = thread_codec()
     codec.start()  # it imports its libraries meanwhile
     workspace = shard.workspace
-    job = Job.model_validate_json(workspace.job.read_bytes())
+    job = Job.model_validate_json(bytes(with_retries(workspace.store.get, workspace.job).data))
     if job.recipe.recipe_id != job.recipe_id:
         raise DarkroomError(
             f"Worker {worker_name()} has other versions of the codec libraries than the flow. "
             "Install the same requirements.lock everywhere."
         )
-    done = finished_paths(whole_parts(workspace.journal_parts(shard.number)))
-    planned = read_shard(workspace.plan, shard.number)
-    rows = [row for row in planned if row["source_path"] not in done]
+    done = finished_paths(workspace.store, whole_parts(workspace.store, workspace.journal_parts(shard.number)))
+    planned = read_shard(workspace, shard.number, PlannedImage)
+    left = [image for image in planned if image.source_path not in done]
     journal = Journal(workspace, shard.number, shard.new_attempt(), sync=job.rules.sync_outputs)
-    tally = _Tally(shard, len(planned) - len(rows))
-    images = Images(job, shard.number, _memory_share(), workspace.job.exists)
+    tally = _Tally(shard, len(planned) - len(left))
+    images = Images(job, shard.number, _memory_share(), workspace.is_open)
     pipeline = Pipeline(images, codec, tally.report_progress)
     try:
-        for row in pipeline.run(rows):
+        for row in pipeline.run(left):
             journal.add(row)
             tally.add(row)
             if tally.unwritable >= UNWRITABLE_IMAGES:
-                _check_writable(workspace.destination, row)
+                _check_writable(workspace, row)
     finally:
-        if workspace.job.exists():
+        if workspace.is_open():
             journal.flush()
     return tally.result()
 
 
-def _check_writable(destination: Destination, row: Row) -> None:
+def _check_writable(workspace: Workspace, row: ManifestRow) -> None:
     """Make sure that it is a few outputs that can't be written, and not the destination.
 
     Raises:
         DestinationError: it is the destination.
     """
-    if row["error_code"] == ErrorCode.WRITE_NO_SPACE:
-        raise DestinationError(destination.root, "no space is left on the device")
-    with writing(destination.root), tempfile.NamedTemporaryFile(dir=destination.work):
-        pass
+    location, probe = workspace.store.location, f"{workspace.path}/probe-{worker_name().replace('/', '-')}"
+    if row.error_code == ErrorCode.WRITE_NO_SPACE:
+        raise DestinationError(location, "no space is left on the device")
+    with writing(location):
+        workspace.store.put(probe, b"")
+        workspace.store.delete([probe])
 
 
 def _memory_share() -> int | None:
@@ -130,13 +133,13 @@ def _memory_share() -> int | None:
 
 
 class _Tally:
-    """Counts rows, and says every now and then how far a shard is."""
+    """Counts rows, and reports a shard's progress."""
 
     def __init__(self, shard: ShardRef, resumed: int) -> None:
         self._shard = shard
         self._resumed = resumed
         self._started = time.monotonic()
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self._status: Counter[str] = Counter()
         self._codes: Counter[str] = Counter()
         self._source_bytes = 0
@@ -144,20 +147,20 @@ class _Tally:
         self.unwritable = 0
         """Images in a row whose outputs could not be written."""
 
-    def add(self, row: Row) -> None:
-        self._status[row["status"]] += 1
-        self.unwritable = self.unwritable + 1 if row.get("error_code") in _UNWRITABLE else 0
-        if row["status"] == "failed":
-            self._codes[row["error_code"]] += 1
-        self._source_bytes += row["source_size"] or 0
-        self._output_bytes += row.get("output_bytes") or 0
+    def add(self, row: ManifestRow) -> None:
+        self._status[row.status] += 1
+        self.unwritable = self.unwritable + 1 if row.error_code in _UNWRITABLE else 0
+        if row.error_code:
+            self._codes[row.error_code] += 1
+        self._source_bytes += row.source_size or 0
+        self._output_bytes += row.output_bytes or 0
         self.report_progress()
 
     def report_progress(self) -> None:
         """Report how far the shard is, at most every `PROGRESS_SECONDS`."""
-        if time.monotonic() - self._told_at >= PROGRESS_SECONDS:
-            self._told_at = time.monotonic()
-            tell(self._shard, self._status.total(), self._status["failed"])
+        if time.monotonic() - self._reported_at >= PROGRESS_SECONDS:
+            self._reported_at = time.monotonic()
+            report_progress(self._shard, self._status.total(), self._status["failed"])
 
     def result(self) -> ShardResult:
         return ShardResult(

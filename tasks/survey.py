@@ -1,4 +1,4 @@
-"""Survey a destination: what lists tell is not as the manifest says, and which outputs are to be read again."""
+"""Compare the list of outputs with the manifest, and plan which outputs to read again."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.layout import Destination, Workspace
-from darkroom.tasks.dataset.manifest import SCHEMA, ManifestInfo, read_info
+from darkroom.tasks.dataset.layout import MANIFEST, Destination, Workspace
+from darkroom.tasks.dataset.manifest import ManifestInfo, read_info
+from darkroom.tasks.dataset.rows import PlannedOutput, arrow_schema
 from darkroom.tasks.discover import survey_outputs
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.plan import Shard, below, cut_shards
 from darkroom.tasks.preflight import check_manifest
-from darkroom.tasks.storage.local import TEMPORARY_PREFIX
-
-REREAD_SCHEMA = pa.schema(
-    [
-        SCHEMA.field(name)
-        for name in "source_path file_name format width height channels output_bytes output_sha256".split()  # noqa: SIM905
-    ]
-)
-"""What is read again, and what it is to be compared with."""
+from darkroom.tasks.storage.local_files import TEMPORARY_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,47 +35,52 @@ class Survey:
 
 
 def check_settled(destination: Destination) -> ManifestInfo:
-    """Return what a manifest says of itself, after making sure that it can be compared with.
+    """Return what a manifest says about itself, after making sure that outputs can be compared with it.
 
     Raises:
         DarkroomError: there is no manifest, it is damaged, or a run that did not end has left work to adopt.
     """
     if unfinished := destination.unfinished():
         raise DarkroomError(
-            f"Run {unfinished[-1].run_id} did not end, and what it made is not in the manifest of {destination.root} "
-            "yet. Start 'darkroom run', which adopts and finishes that, and verify then."
+            f"Run {unfinished[-1].run_id} did not end, and what it made is not in the manifest of "
+            f"{destination.location} yet. Start 'darkroom run', which adopts and finishes that, and verify then."
         )
     check_manifest(destination)
-    info = read_info(destination.manifest)
+    info = read_info(destination)
     if info is None:
         raise DarkroomError(
-            f"No run has published anything to {destination.root} yet, so that there is no manifest to compare outputs "
-            "with. Start 'darkroom run', and verify then."
+            f"No run has published anything to {destination.location} yet, so that there is no manifest to compare "
+            "outputs with. Start 'darkroom run', and verify then."
         )
     return info
 
 
 def survey(workspace: Workspace, sample: float, workers: int) -> Survey:
-    """Write what lists tell to the journal, and which outputs are to be read again to `workspace.plan`.
+    """Write what the list of outputs shows to the journal, and which outputs to read again to `workspace.plan`.
 
     Args:
-        workspace: the verification's working folder.
+        workspace: the verification's workspace.
         sample: the part of the outputs to read again, 0 to 1; which of them depends on the run's id.
         workers: how many shards are worked on at a time.
     """
-    destination = workspace.destination
-    compared = workspace.root / "compared.parquet"
-    unlisted = survey_outputs(destination.images, workspace.outputs)
-    with sql.connect(workspace.root) as db:
-        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
-        db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(workspace.outputs)}")
+    store = workspace.store
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        listed, compared, found, plan = (
+            scratch / f"{name}.parquet" for name in ("listed", "compared", "found", "plan")
+        )
+        unlisted = survey_outputs(workspace.destination, listed)
+        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(store.local(MANIFEST, scratch))}")
+        db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(listed)}")
         db.register("unlisted", pa.table({"folder": pa.array(unlisted, pa.string())}))
         sql.copy(db, _COMPARED_SQL.format(faults=_FAULTS_SQL, unlisted=below("file_name", unlisted)), compared)
         db.execute(f"CREATE VIEW compared AS FROM {sql.parquet(compared)}")
-        sql.copy(db, _FOUND_SQL.format(temporary=sql.text(TEMPORARY_PREFIX)), workspace.journal / "listed.parquet")
+        sql.copy(db, _FOUND_SQL.format(temporary=sql.text(TEMPORARY_PREFIX)), found)
+        store.put_file(f"{workspace.journal}/listed.parquet", found)
         [(outputs,)] = db.execute("SELECT count(*) FROM compared WHERE status = 'ok'").fetchall()
         _choose(db, sample, workspace.run_id)
-        shards = tuple(cut_shards(db, workspace.plan, REREAD_SCHEMA, "output_bytes", workers))
+        shards = tuple(cut_shards(db, plan, arrow_schema(PlannedOutput), "output_bytes", workers))
+        if shards:
+            store.put_file(workspace.plan, plan)
     return Survey(shards, outputs)
 
 
@@ -142,7 +140,7 @@ _FOUND_SQL = """
 
 
 def _choose(db: sql.Connection, sample: float, run_id: str) -> None:
-    """Name, as `work`, the outputs to read again: of those whose size is right, as many as the sample says."""
+    """Create the view `work` of the outputs to read again: a sample of those whose size is right."""
     readable = "FROM compared WHERE kind IS NULL AND status = 'ok'"
     if sample == 1:
         db.execute(f"CREATE VIEW work AS {readable}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from darkroom.tasks.dataset.layout import Destination
+from tests.places import destination_at
 
 # A machine that others use too may take long over any one example.
 settings.register_profile("darkroom", deadline=None)
@@ -29,7 +29,7 @@ def _no_waiting_for_the_disk():
 @pytest.fixture
 def place(tmp_path):
     """A destination that doesn't exist yet."""
-    return Destination(tmp_path / "dest")
+    return destination_at(tmp_path / "dest")
 
 
 @pytest.fixture

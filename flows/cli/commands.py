@@ -20,7 +20,7 @@ from darkroom.flows.cli import terminal
 from darkroom.flows.cli.options import parse, with_settings
 from darkroom.flows.cli.session import session
 from darkroom.flows.runtime.signals import ENDING, Ending, deferred
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import MANIFEST, Destination, open_destination
 from darkroom.tasks.preflight import (
     check_compute,
     check_is_destination,
@@ -31,7 +31,7 @@ from darkroom.tasks.preflight import (
     check_sample,
 )
 from darkroom.tasks.settings import Compute, Recipe, Rules
-from darkroom.tasks.storage.local import local_folder
+from darkroom.tasks.storage.store import exists
 
 app = typer.Typer(
     help="Prepare an image dataset, night after night, and never lie about it.",
@@ -191,7 +191,7 @@ def history(
 
 
 def _existing(destination: str) -> Destination:
-    place = Destination(local_folder(destination, "destination"))
+    place = open_destination(destination)
     check_is_destination(place)
     return place
 
@@ -215,7 +215,7 @@ def _prepare(source: str, destination: str, recipe: Recipe, rules: Rules, comput
     with session(compute) as started:
         if rules.limit is None:
             check_recipe(place, recipe, rules)
-        if rules.limit or not place.manifest.exists():
+        if rules.limit or not exists(place.store, MANIFEST):
             started.start_cluster()
         with deferred():
             from darkroom.flows.preprocess import preprocess

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -149,8 +148,8 @@ def _print_preview(report: RunReport) -> None:
 
     for failure in report.failures:
         print(printable(f"{failure.source_path}: {failure.error_code}: {failure.error_message}"))
-    for path in sorted(Path(report.destination).glob("*.jpg")):
-        _line("picture", str(path))
+    for picture in report.pictures:
+        _line("picture", picture)
     _line("outputs", f"{report.destination}/images/")
     print("Nothing was published; run without --limit.")
 
@@ -209,9 +208,9 @@ def print_unfinished(runs: int) -> None:
 def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:
     """Print from what a manifest was rebuilt; None means that it was intact."""
     if rebuilt is None:
-        print(f"{place.manifest} is whole: nothing was changed.")
+        print(f"{place.location}/manifest.parquet is whole: nothing was changed.")
         return
-    _line("manifest", f"{place.manifest} ({rebuilt.rows:,} rows)")
+    _line("manifest", f"{place.location}/manifest.parquet ({rebuilt.rows:,} rows)")
     if rebuilt.kept:
         _line("kept", f"the damaged one is {rebuilt.kept}")
     if rebuilt.damaged_runs:

@@ -11,7 +11,6 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow, Task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 from prefect.results import ResultRecord
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed, State
@@ -51,7 +50,7 @@ def run_name(prefix: str = "") -> str:
 
 def run_stage(name: str, stage: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function as a task run of the current flow run, in this thread; return or raise what it does."""
-    _hide_tracebacks()
+    logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
     # Arguments are bound here because Prefect searches a task's parameters for futures, however large they are.
     task = Task(
         partial(stage, *args, **kwargs),
@@ -101,37 +100,12 @@ def run_reported(
     if result.succeeded:
         return Completed(message=result.headline(), data=result)
     message = "\n".join(first_problems(result.problems)) if error else result.failure()
-    return _failed(error or failure(result), message)
-
-
-def _failed(error: DarkroomError, message: str) -> State[Any]:
-    """Return the state of a flow run that failed.
-
-    Raises:
-        DarkroomError: the error itself, if the flow run has retries left: Prefect retries only after an exception.
-    """
-    _hide_tracebacks()
-    if _has_retries_left():
-        raise error
-    # Returned and not raised: users need the message, not a traceback.
-    return Failed(message=message, data=error)
-
-
-def _has_retries_left() -> bool:
-    context = FlowRunContext.get()
-    if not context or not context.flow_run:
-        return False
-    run = context.flow_run
-    return run.run_count <= (run.empirical_policy.retries or 0)
-
-
-def _hide_tracebacks() -> None:
-    """Log errors of Darkroom without traceback: their messages are complete."""
-    for name in ("prefect.flow_runs", "prefect.task_runs"):
-        logging.getLogger(name).addFilter(_without_traceback)
+    # Returned and not raised: users need the message, not a traceback. Prefect retries either.
+    return Failed(message=message, data=error or failure(result))
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
+    """Remove the traceback of an error of Darkroom from a log record: its message is complete."""
     if record.exc_info and isinstance(record.exc_info[1], DarkroomError):
         record.exc_info = None
     return True

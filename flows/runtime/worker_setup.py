@@ -2,7 +2,7 @@
 
 import signal
 
-from darkroom.tasks.worker.codec import start_server
+from darkroom.tasks.worker.codec_handle import start_server
 
 # First, because it has imports of its own, which run beside those below. Workers forked from this process share it.
 start_server()

@@ -10,7 +10,7 @@ from darkroom.tasks.dataset.layout import Destination, Workspace
 from darkroom.tasks.dataset.lease import HeldLease, hold_lease
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.settings import Job
-from darkroom.tasks.storage.durable import write_durably, writing
+from darkroom.tasks.storage.store_errors import writing
 
 
 @contextmanager
@@ -21,7 +21,7 @@ def hold_destination(destination: Destination, run_id: str) -> Iterator[HeldLeas
         LeaseError: another run holds it.
         DestinationError: it can't be written to, also if that happens later.
     """
-    with writing(destination.root), hold_lease(destination, run_id) as lease:
+    with writing(destination.location), hold_lease(destination, run_id) as lease:
         mark_dead_runs(destination, lease)
         yield lease
 
@@ -34,9 +34,7 @@ def open_workspace(workspace: Workspace, job: Job | None = None) -> Iterator[Wor
         workspace: the folder.
         job: of a run whose journal is worth adopting; the findings of a verification are not.
     """
-    workspace.create()
-    if job:
-        write_durably(workspace.job, job.model_dump_json())
+    workspace.begin(job)
     ended = False
     try:
         yield workspace

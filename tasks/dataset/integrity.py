@@ -2,7 +2,7 @@
 
 The checksums that Parquet has are those of pages: a flipped bit in the header of a page, in an index or in the footer
 is in none of them, and DuckDB looks at none. So what a run is based on also has, in the key-value metadata of its
-footer, the SHA-256 of the whole file, and that of its footer alone, which is told in a moment; both are taken with
+footer, the SHA-256 of the whole file, and that of its footer alone, which is quick to check; both are taken with
 zeros in their place, and put there once the file is written.
 """
 
@@ -11,14 +11,16 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from darkroom.tasks.errors import DamagedError, SettingsError
+from darkroom.tasks.errors import DamagedError
+from darkroom.tasks.storage.store import Store
+from darkroom.tasks.storage.store_errors import NotFound, reading
 
 SEAL = "darkroom.sha256"
 """The key. Its value is 64 hexadecimal digits for the file and 64 for the footer."""
@@ -34,88 +36,85 @@ _MARK = b"\x18" + bytes([len(SEAL)]) + SEAL.encode() + b"\x18\x80\x01"
 """What comes before the seal's value: field 1, its length, the key, field 2, its length (Thrift's compact protocol)."""
 
 
-class _HashedFile(io.BufferedWriter):
-    """A file that knows the SHA-256 of what it was told to write."""
+class _Hashed(io.RawIOBase):
+    """Writes to a file, and knows the SHA-256 of what it wrote."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, "w"))
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
         self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, data: Any) -> int:
         self.sha256.update(data)
-        return super().write(data)
+        return self._file.write(data)
 
 
 @contextmanager
-def sealed_writer(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
-    """Write a Parquet file of which `damage` can tell whether it is what was written.
+def sealed_writer(target: Path | io.BytesIO, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Write a Parquet file with checksums, which `find_damage` checks.
 
     Args:
-        path: the file. It is not whole before the end, so give it another name then.
+        target: a local file, which is not whole before the end, or memory.
         schema: its columns.
         options: more of `pyarrow.parquet.ParquetWriter`.
     """
-    with (
-        _HashedFile(path) as sink,
-        pq.ParquetWriter(cast(Any, sink), schema, write_page_checksum=True, **options) as writer,
-    ):
-        yield writer
-        writer.add_key_value_metadata({SEAL: _BLANK.decode()})
-    with path.open("rb+") as file:
+    with ExitStack() as stack:
+        file = cast(BinaryIO, stack.enter_context(target.open("w+b")) if isinstance(target, Path) else target)
+        sink = _Hashed(file)
+        with pq.ParquetWriter(cast(Any, sink), schema, write_page_checksum=True, **options) as writer:
+            yield writer
+            writer.add_key_value_metadata({SEAL: _BLANK.decode()})
         at, footer = _landmarks(file)
         seal = sink.sha256.hexdigest() + _digest(file, footer, at)
         file.seek(at)
         file.write(seal.encode())
 
 
-def damage(file: Path) -> str | None:
-    """Say what is wrong with a file of `sealed_writer`, reading all of it in bounded memory; None if it is whole.
+def find_damage(store: Store, path: str, *, footer_only: bool = False) -> str | None:
+    """Return what is wrong with a file of `sealed_writer`, reading all of it in bounded memory; None if it is whole.
 
     Raises:
         SettingsError: this user may not read it.
-        FileNotFoundError: there is none.
+        DarkroomError: the store does not answer.
+        NotFound: there is none.
     """
-    return _damage(file, footer_only=False)
+    try:
+        with reading(), store.open(path) as file:
+            return damage(file, footer_only=footer_only)
+    except OSError as error:
+        return str(error)
 
 
-def check_whole(file: Path, remedy: str) -> None:
-    """Make sure that a file of `sealed_writer` is what was written; it need not be there.
+def check_whole(store: Store, path: str, remedy: str) -> None:
+    """Make sure that a file of `sealed_writer` is what was written; it need not exist.
 
     Raises:
         SettingsError: this user may not read it.
         DamagedError: it is not; has the remedy.
     """
-    with suppress(FileNotFoundError):
-        if reason := damage(file):
-            raise DamagedError(file, reason, remedy)
+    with suppress(NotFound):
+        if reason := find_damage(store, path):
+            raise DamagedError(store.where(path), reason, remedy)
 
 
-def footer_damage(file: Path) -> str | None:
-    """Say what is wrong with the footer of a file of `sealed_writer`, reading nothing else; None if it is whole.
+def damage(file: BinaryIO, *, footer_only: bool = False) -> str | None:
+    """Return what is wrong with an open file of `sealed_writer`, or with its footer; None if it is whole.
 
     Raises:
-        SettingsError: this user may not read it.
-        FileNotFoundError: there is none.
+        OSError: it can't be read.
     """
-    return _damage(file, footer_only=True)
-
-
-def _damage(path: Path, *, footer_only: bool) -> str | None:
     try:
-        with path.open("rb") as file:
-            at, footer = _landmarks(file)
-            file.seek(at)
-            seal = file.read(len(_BLANK))
-            if seal[64:] != _digest(file, footer, at).encode():
-                return "its footer is not what was written"
-            if not footer_only and seal[:64] != _digest(file, 0, at).encode():
-                return "it is not what was written: its checksum is another"
-    except FileNotFoundError:
-        raise
-    except PermissionError as error:
-        raise SettingsError(f"{path} can't be read. Grant this user permission to read it.") from error
-    except (OSError, ValueError) as error:
+        at, footer = _landmarks(file)
+    except ValueError as error:
         return str(error)
+    file.seek(at)
+    seal = file.read(len(_BLANK))
+    if seal[64:] != _digest(file, footer, at).encode():
+        return "its footer is not what was written"
+    if not footer_only and seal[:64] != _digest(file, 0, at).encode():
+        return "it is not what was written: its checksum is another"
     return None
 
 

@@ -1,54 +1,48 @@
 """The journal: what a shard has finished so far, in parts that are there whole or not at all.
 
-Before a part is written, all outputs that it tells of are on the disk: one wait for the whole file system, not one
+Before a part is written, all outputs that its rows name are on the disk: one wait for the whole file system, not one
 per image. So after a power loss, too, what the journal says is true.
 """
 
 from __future__ import annotations
 
-import os
+import io
 import time
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, TypeAlias
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from darkroom.tasks.dataset.integrity import damage, sealed_writer
+from darkroom.tasks.dataset.integrity import find_damage, sealed_writer
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
-from darkroom.tasks.storage.durable import replace_durably, sync_filesystem, writing
+from darkroom.tasks.dataset.rows import ManifestRow, to_table
+from darkroom.tasks.storage.store import Store
+from darkroom.tasks.storage.store_errors import NotFound, writing
 
 FLUSH_SECONDS = 5.0
 """A part is written this often, so that this is about how much work a kill can cost a shard."""
-
-Row: TypeAlias = dict[str, Any]
-"""One row of `darkroom.tasks.dataset.manifest.SCHEMA`; columns that are left out are null."""
 
 
 class Journal:
     """The journal of one attempt at a shard. Rows must be added only once their output is written.
 
     Args:
-        workspace: the run's working folder.
+        workspace: the run's workspace.
         shard: the shard's number.
         attempt: a name that no other attempt has.
         sync: whether to wait until outputs are on the disk before they are journalled.
     """
 
     def __init__(self, workspace: Workspace, shard: int, attempt: str, *, sync: bool = True) -> None:
-        self._folder = workspace.journal
-        self._root = workspace.destination.root
-        self._images = workspace.destination.images
+        self._store = workspace.store
         self._sync = sync
-        self._stem = f"{shard:06d}-{attempt}"
+        self._stem = f"{workspace.journal}/{shard:06d}-{attempt}"
         self._parts = 0
-        self._rows: list[Row] = []
+        self._rows: list[ManifestRow] = []
         self._flushed_at = time.monotonic()
 
-    def add(self, row: Row) -> None:
-        """Add a finished image, and write a part if it is time to."""
+    def add(self, row: ManifestRow) -> None:
+        """Add a finished image, and write a part if one is due."""
         self._rows.append(row)
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
@@ -62,30 +56,33 @@ class Journal:
         self._flushed_at = time.monotonic()
         if not self._rows:
             return
-        part = self._folder / f"{self._stem}-{self._parts:06d}.parquet"
-        temporary = part.with_suffix(".tmp")
-        with writing(self._root):
-            if self._sync and self._images.is_dir():
-                sync_filesystem(self._images)
-            with sealed_writer(temporary, SCHEMA) as writer:
-                writer.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
-            replace_durably(temporary, part)
+        part = io.BytesIO()
+        with sealed_writer(part, SCHEMA) as writer:
+            writer.write_table(to_table(self._rows, SCHEMA))
+        with writing(self._store.location):
+            if self._sync:
+                self._store.flush()
+            self._store.put(f"{self._stem}-{self._parts:06d}.parquet", part.getbuffer(), durable=True)
         self._parts += 1
         self._rows = []
 
 
-def whole_parts(parts: list[Path]) -> list[Path]:
+def whole_parts(store: Store, parts: list[str]) -> list[str]:
     """Return the journal parts that can be relied on, and take the others out of the journal."""
-    whole: list[Path] = []
+    whole: list[str] = []
     for part in parts:
-        with suppress(FileNotFoundError):  # another attempt at its shard has taken it out
-            if damage(part):
-                os.replace(part, part.with_suffix(".damaged"))
+        with suppress(NotFound):  # another attempt at its shard has taken it out
+            if find_damage(store, part):
+                store.move(part, f"{part}.damaged")
             else:
                 whole.append(part)
     return whole
 
 
-def finished_paths(parts: list[Path]) -> set[str]:
+def finished_paths(store: Store, parts: list[str]) -> set[str]:
     """Return the source paths that journal parts hold: what a former attempt at a shard finished."""
-    return {path for part in parts for path in pq.read_table(part, columns=["source_path"])["source_path"].to_pylist()}
+    paths: set[str] = set()
+    for part in parts:
+        with store.open(part) as file:
+            paths.update(pq.read_table(file, columns=["source_path"])["source_path"].to_pylist())
+    return paths

@@ -1,98 +1,99 @@
-"""What lies where in a destination."""
+"""What lies where in a destination, as paths in its store."""
 
 from __future__ import annotations
 
-import stat
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from darkroom.tasks.storage.durable import reading
+from pydantic import ValidationError
+
+from darkroom.tasks.settings import Job
+from darkroom.tasks.storage.locations import open_store
+from darkroom.tasks.storage.store import ABSENT, Store, exists
+from darkroom.tasks.storage.store_errors import Conflict, NotFound, reading
+
+MANIFEST = "manifest.parquet"
+"""The published state."""
+
+IMAGES = "images"
+"""The outputs."""
+
+RUNS = "runs"
+"""One Parquet file per run that attempted any image."""
+
+FINDINGS = "findings"
+"""One Parquet file per verification that found anything."""
+
+WORK = ".darkroom"
+"""Working state, only for the tool."""
+
+QUARANTINE = f"{WORK}/quarantine"
+"""What repairs have moved out of `images/`, a folder a repair."""
 
 WorkKind: TypeAlias = Literal["runs", "verify"]
-"""What a working folder is for: a run's is adopted by the next one, a verification's is only thrown away."""
+"""What a workspace is for: a run's is adopted by the next run, a verification's is only removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The paths of a destination; see the README for what each holds."""
+    """A destination; see the README for what it holds."""
 
-    root: Path
-
-    @property
-    def manifest(self) -> Path:
-        """The published state."""
-        return self.root / "manifest.parquet"
+    store: Store
 
     @property
-    def images(self) -> Path:
-        """The outputs."""
-        return self.root / "images"
-
-    @property
-    def runs(self) -> Path:
-        """One Parquet file per run that attempted any image."""
-        return self.root / "runs"
-
-    @property
-    def findings(self) -> Path:
-        """One Parquet file per verification that found anything."""
-        return self.root / "findings"
-
-    @property
-    def work(self) -> Path:
-        """Working state, only for the tool."""
-        return self.root / ".darkroom"
-
-    @property
-    def quarantine(self) -> Path:
-        """What repairs have moved out of `images/`, a folder a repair."""
-        return self.work / "quarantine"
+    def location(self) -> str:
+        """Where it is, as users write it."""
+        return self.store.location
 
     def workspace(self, run_id: str, kind: WorkKind = "runs") -> Workspace:
-        """Return the working folder of one run."""
+        """Return the workspace of one run."""
         return Workspace(self, run_id, kind)
 
     def workspaces(self, kind: WorkKind = "runs") -> list[Workspace]:
-        """Return the working folders that exist, oldest first: those of runs that have not ended.
+        """Return the workspaces that exist, oldest first: those of runs that have not ended.
 
         Raises:
-            SettingsError: this user may not list them, or there is a file in the place of their folder.
+            SettingsError: this user may not list them, or there is a file in the place of a folder.
         """
-        times: dict[str, int] = {}
         with reading():
-            for path in _listed(self.work / kind):
-                with suppress(FileNotFoundError):  # its run has just ended
-                    status = path.stat()
-                    if stat.S_ISDIR(status.st_mode):
-                        times[path.name] = status.st_mtime_ns
-        return [Workspace(self, name, kind) for name in sorted(times, key=lambda name: times[name])]
+            names = [name[:-1] for name in self.store.children(f"{WORK}/{kind}") if name.endswith("/")]
+        return sorted(
+            (Workspace(self, name, kind) for name in names), key=lambda each: (each.started_at(), each.run_id)
+        )
 
     def unfinished(self) -> list[Workspace]:
-        """Return the working folders whose work the next run adopts, oldest first.
-
-        One that doesn't say what its run was to do was being removed.
+        """Return the workspaces whose work the next run adopts, oldest first.
 
         Raises:
-            SettingsError: this user may not look into them, or there is a file in the place of their folder.
+            SettingsError: this user may not look into them, or there is a file in the place of a folder.
         """
-        with reading():
-            return [workspace for workspace in self.workspaces() if workspace.job.exists()]
+        return [workspace for workspace in self.workspaces() if workspace.is_open()]
 
-    def run_files(self) -> list[Path]:
-        """Return the files of `runs/`, sorted by name.
+    def run_files(self) -> list[str]:
+        """Return the paths of the files of `runs/`, sorted.
 
         Raises:
             SettingsError: this user may not list them, or `runs/` is no folder.
         """
         with reading():
-            return sorted(path for path in _listed(self.runs) if path.suffix == ".parquet")
+            return sorted(f"{RUNS}/{name}" for name in self.store.children(RUNS) if name.endswith(".parquet"))
+
+
+def open_destination(location: str) -> Destination:
+    """Return the destination at a location, which need not exist yet.
+
+    Raises:
+        SettingsError: no destination can be there.
+    """
+    return Destination(open_store(location, outputs=IMAGES))
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The working folder of one run: it exists from the run's start until all it did is published."""
+    """The working state of one run: it exists from the run's start until all it did is published."""
 
     destination: Destination
     run_id: str
@@ -101,74 +102,102 @@ class Workspace:
     kind: WorkKind = "runs"
 
     @property
+    def store(self) -> Store:
+        """The destination's store."""
+        return self.destination.store
+
+    @property
     def flow_run_id(self) -> str:
-        """Of the run, whichever try of it this is of."""
+        """Of the run, whichever of its tries this is of."""
         return self.run_id.partition(".")[0]
 
     @property
-    def root(self) -> Path:
-        """The folder itself."""
-        return self.destination.work / self.kind / self.run_id
+    def path(self) -> str:
+        """The prefix of all that belongs to it."""
+        return f"{WORK}/{self.kind}/{self.run_id}"
 
     @property
-    def job(self) -> Path:
-        """What the run is to do; JSON of `darkroom.tasks.settings.Job`."""
-        return self.root / "job.json"
+    def job(self) -> str:
+        """What the run is to do, as JSON of `darkroom.tasks.settings.Job`; empty for a verification."""
+        return f"{self.path}/job.json"
 
     @property
-    def listing(self) -> Path:
+    def listing(self) -> str:
         """The source's images."""
-        return self.root / "listing.parquet"
+        return f"{self.path}/listing.parquet"
 
     @property
-    def outputs(self) -> Path:
-        """The files below `images/` when the run started."""
-        return self.root / "outputs.parquet"
-
-    @property
-    def plan(self) -> Path:
+    def plan(self) -> str:
         """The images to process, or the outputs to read again; each row group is a shard."""
-        return self.root / "plan.parquet"
+        return f"{self.path}/plan.parquet"
 
     @property
-    def deleted(self) -> Path:
+    def deleted(self) -> str:
         """The manifest's images that the source no longer has."""
-        return self.root / "deleted.parquet"
+        return f"{self.path}/deleted.parquet"
 
     @property
-    def stopped(self) -> Path:
-        """There if a guard has stopped the run: what it is to leave alone, it is even if another finishes it."""
-        return self.root / "stopped"
+    def stopped(self) -> str:
+        """Exists if a guard has stopped the run: then a run that adopts it deletes and replaces nothing either."""
+        return f"{self.path}/stopped"
 
     @property
-    def obsolete(self) -> Path:
+    def obsolete(self) -> str:
         """The outputs that the manifest no longer names, once it is published."""
-        return self.root / "obsolete.parquet"
+        return f"{self.path}/obsolete.parquet"
 
     @property
-    def journal(self) -> Path:
+    def journal(self) -> str:
         """What is finished so far, in parts."""
-        return self.root / "journal"
+        return f"{self.path}/journal"
 
-    def journal_parts(self, shard: int | None = None) -> list[Path]:
-        """Return the finished journal parts, of one shard or of all.
+    def journal_parts(self, shard: int | None = None) -> list[str]:
+        """Return the paths of the journal's parts, of one shard or of all, sorted.
 
         Raises:
             SettingsError: this user may not list them.
         """
         prefix = "" if shard is None else f"{shard:06d}-"
         with reading():
-            parts = [path for path in _listed(self.journal) if path.suffix == ".parquet"]
-        return sorted(path for path in parts if path.name.startswith(prefix))
+            names = [name for name in self.store.children(self.journal) if name.endswith(".parquet")]
+        return sorted(f"{self.journal}/{name}" for name in names if name.startswith(prefix))
 
-    def create(self) -> None:
-        """Make the folder."""
-        self.journal.mkdir(parents=True, exist_ok=True)
+    def begin(self, job: Job | None = None) -> None:
+        """Create the workspace of a run, or, without a job, of a verification."""
+        self.store.put(self.job, (job.model_dump_json() if job else "").encode(), expected=ABSENT, durable=True)
 
+    def is_open(self) -> bool:
+        """Return whether the run has not ended: its work is not published yet, or what that makes obsolete is there.
 
-def _listed(folder: Path) -> list[Path]:
-    """Return what is in a folder, which need not be there: unlike `glob`, not nothing of one that can't be listed."""
-    try:
-        return list(folder.iterdir())
-    except FileNotFoundError:
-        return []
+        Raises:
+            SettingsError: this user may not look.
+        """
+        with reading():
+            return exists(self.store, self.job)
+
+    def started_at(self) -> datetime:
+        """Return when the run began, UTC, as its job says; the earliest time there is if it doesn't.
+
+        Raises:
+            SettingsError: this user may not read that.
+        """
+        with suppress(NotFound, ValidationError), reading():
+            return Job.model_validate_json(bytes(self.store.get(self.job).data)).started_at
+        return datetime.min.replace(tzinfo=UTC)
+
+    def mark_stopped(self) -> None:
+        """Note that a guard has stopped the run."""
+        with suppress(Conflict):  # that is noted already
+            self.store.put(self.stopped, b"", expected=ABSENT, durable=True)
+
+    def remove(self) -> None:
+        """Remove the workspace. A worker that is still at a shard knows by this that its run has ended.
+
+        It may just be writing: what it leaves, the next run removes.
+        """
+        self.store.delete([self.job])
+        self.store.delete_below(self.path)
+
+    def scratch(self) -> AbstractContextManager[Path]:
+        """Provide a local folder for tables in the making until the block ends."""
+        return self.store.scratch(self.path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -10,17 +9,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from darkroom.tasks.dataset.layout import Destination
-from darkroom.tasks.errors import LeaseError, SettingsError
-from darkroom.tasks.storage.durable import reading, write_durably, writing
+from darkroom.tasks.dataset.layout import WORK, Destination
+from darkroom.tasks.errors import DarkroomError, LeaseError
+from darkroom.tasks.storage.store import ABSENT, Absent, Version
+from darkroom.tasks.storage.store_errors import Conflict, NotFound, StorageError, reading, writing
+
+LEASE = f"{WORK}/lease.json"
+"""Empty when it was given back: it is only ever replaced, conditionally, which every store can do."""
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
@@ -36,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who holds a destination. Times are seconds since the epoch."""
+    """The holder of a destination. Times are seconds since the epoch."""
 
     run_id: str
     host: str
@@ -46,7 +49,7 @@ class Lease:
     heartbeat: Seconds
 
     def is_live(self) -> bool:
-        """Say whether the holder is still at work, as far as one look tells.
+        """Return whether the holder is still at work, as far as one look shows.
 
         Of a process on this machine that is certain. Of any other it is not: its machine's clock may be wrong, or
         this one's.
@@ -56,11 +59,11 @@ class Lease:
         return 0 <= time.time() - self.heartbeat < STALE_SECONDS
 
     def is_near(self) -> bool:
-        """Say whether the holder is, or was, a process on this machine."""
+        """Return whether the holder is, or was, a process on this machine."""
         return _machine(self.process) == _machine(_process_identity(os.getpid()))
 
     def describe(self) -> str:
-        """Say in a few words who holds the destination."""
+        """Return a few words about the holder."""
         since = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return f"run {self.run_id} on {self.host} (process {self.pid}) since {since}"
 
@@ -69,16 +72,27 @@ _LEASE = TypeAdapter(Lease)
 
 
 def read_lease(destination: Destination) -> Lease | None:
-    """Return the lease that lies in a destination, live or not; what isn't a lease is none.
+    """Return the lease of a destination, live or not; what isn't a lease is none.
 
     Raises:
         SettingsError: this user may not read it, or a folder is in its place.
     """
+    return _read(destination)[0]
+
+
+def _read(destination: Destination) -> tuple[Lease | None, Version | Literal[Absent.ABSENT]]:
     try:
         with reading():
-            return _LEASE.validate_json(_lease_path(destination).read_bytes(), strict=True)
-    except (FileNotFoundError, ValidationError):
-        return None
+            found = destination.store.get(LEASE)
+    except NotFound:
+        return None, ABSENT
+    with suppress(ValidationError):
+        return _LEASE.validate_json(bytes(found.data), strict=True), found.version
+    return None, found.version
+
+
+def _write(destination: Destination, lease: Lease, expected: Version | Literal[Absent.ABSENT]) -> None:
+    destination.store.put(LEASE, json.dumps(asdict(lease)).encode(), expected=expected, durable=True)
 
 
 class HeldLease:
@@ -100,27 +114,49 @@ class HeldLease:
         """Make sure, while work goes on, that no heartbeat has found the lease lost; looks at no file.
 
         Raises:
-            LeaseError: one has, with what `check` says.
+            LeaseError: one has, with the message of `check`.
         """
         if self._lost:
             raise LeaseError(str(self._lost))
 
     def check(self) -> None:
-        """Make sure, before something is published, that nobody took the lease over.
+        """Make sure, before something is published, that no other run took the lease over.
 
         Raises:
-            LeaseError: somebody did, because this process could not write its heartbeat for too long.
+            LeaseError: one did, because this process could not write its heartbeat for too long.
         """
-        holder = read_lease(self.destination)
+        self._check(read_lease(self.destination))
+
+    def _check(self, holder: Lease | None) -> None:
         if not holder or not self.is_mine(holder):
             taker = f"taken over by {holder.describe()}" if holder else "removed"
             raise LeaseError(
-                f"The lease of {self.destination.root} was {taker}; this run published nothing more. "
+                f"The lease of {self.destination.location} was {taker}; this run published nothing more. "
                 "What it finished is in its journal, which the next run adopts."
             )
 
+    def renew(self) -> None:
+        """Write a heartbeat.
+
+        Raises:
+            LeaseError: another run holds the lease.
+            Conflict: another run is just taking it over.
+        """
+        holder, version = _read(self.destination)
+        self._check(holder)
+        _write(self.destination, replace(self.lease, heartbeat=time.time()), version)
+
+    def give_back(self) -> None:
+        """Give the lease back, unless another run holds it."""
+        try:
+            holder, version = _read(self.destination)
+            if holder and self.is_mine(holder):
+                self.destination.store.put(LEASE, b"", expected=version, durable=True)
+        except (StorageError, DarkroomError):
+            logger.warning("The lease could not be given back.", exc_info=True)
+
     def is_mine(self, holder: Lease) -> bool:
-        """Say whether a lease that was read is this one, heartbeats aside."""
+        """Return whether a lease that was read is this one, heartbeats aside."""
         return (holder.process, holder.since) == (self.lease.process, self.lease.since)
 
 
@@ -132,10 +168,10 @@ def hold_lease(destination: Destination, run_id: str) -> Iterator[HeldLease]:
 
     Raises:
         LeaseError: another run holds it.
-        SettingsError: it can't be told who does.
+        SettingsError: the lease can't be read.
         DestinationError: the lease can't be written.
     """
-    with writing(destination.root):
+    with writing(destination.location):
         held = _acquire(destination, run_id)
     stopped = threading.Event()
     beat = threading.Thread(target=_beat, args=(held, stopped), name="lease", daemon=True)
@@ -145,7 +181,7 @@ def hold_lease(destination: Destination, run_id: str) -> Iterator[HeldLease]:
     finally:
         stopped.set()
         beat.join()
-        _release(held)
+        held.give_back()
 
 
 def _acquire(destination: Destination, run_id: str) -> HeldLease:
@@ -153,24 +189,20 @@ def _acquire(destination: Destination, run_id: str) -> HeldLease:
     pid = os.getpid()
     lease = Lease(run_id, socket.gethostname(), pid, _process_identity(pid) or "", since=now, heartbeat=now)
     silent: Lease | None = None
-    while isinstance(taken := _take(destination, lease, silent), Lease):
-        if taken.is_live() or (silent := _watch(destination, taken)) not in {taken, None}:
-            raise LeaseError(
-                f"{destination.root} is in use by {taken.describe()}. Wait for it to end, or use another destination. "
-                f"If that run is dead, its lease can be taken over {STALE_SECONDS:.0f} s after its last heartbeat."
-            )
-        lease = replace(lease, heartbeat=time.time())
-    return taken
-
-
-def _take(destination: Destination, lease: Lease, silent: Lease | None) -> HeldLease | Lease:
-    """Take the lease, or return that of who has it, if it isn't who is known to be silent."""
-    with _exclusive(destination):
-        holder = read_lease(destination)
+    while True:
+        holder, version = _read(destination)
         if holder and holder != silent and (holder.is_live() or not holder.is_near()):
-            return holder
-        _write(destination, lease)
-    return HeldLease(destination, lease, taken_from=holder)
+            if holder.is_live() or (silent := _watch(destination, holder)) not in {holder, None}:
+                raise LeaseError(
+                    f"{destination.location} is in use by {holder.describe()}. Wait for it to end, or use another "
+                    "destination. If that run is dead, its lease can be taken over "
+                    f"{STALE_SECONDS:.0f} s after its last heartbeat."
+                )
+            lease = replace(lease, heartbeat=time.time())
+            continue
+        with suppress(Conflict):  # another run was quicker: look again
+            _write(destination, lease, version)
+            return HeldLease(destination, lease, taken_from=holder)
 
 
 def _watch(destination: Destination, holder: Lease) -> Lease | None:
@@ -190,49 +222,20 @@ def _watch(destination: Destination, holder: Lease) -> Lease | None:
 def _beat(held: HeldLease, stopped: threading.Event) -> None:
     while not stopped.wait(HEARTBEAT_SECONDS):
         try:
-            with _exclusive(held.destination):
-                held.check()
-                _write(held.destination, replace(held.lease, heartbeat=time.time()))
+            held.renew()
         except LeaseError as loss:
             logger.exception("The lease is lost.")
             held.lose(loss)
             return
-        except (OSError, SettingsError):
+        except (StorageError, DarkroomError):
             logger.warning("The lease's heartbeat could not be written.", exc_info=True)
 
 
-def _release(held: HeldLease) -> None:
-    with _exclusive(held.destination):
-        holder = read_lease(held.destination)
-        if holder and held.is_mine(holder):
-            _lease_path(held.destination).unlink()
-
-
-@contextmanager
-def _exclusive(destination: Destination) -> Iterator[None]:
-    """Let one process at a time look at the lease and change it."""
-    destination.work.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(destination.work / "lease.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lease_path(destination: Destination) -> Path:
-    return destination.work / "lease.json"
-
-
-def _write(destination: Destination, lease: Lease) -> None:
-    write_durably(_lease_path(destination), json.dumps(asdict(lease)))
-
-
 def _process_identity(pid: int) -> str | None:
-    """Return what tells a process from every other, before or after it and on any machine.
+    """Return what distinguishes a process from every other, at any time and on any machine.
 
     `boot|pid namespace|start time`, or None if there is no such process, or (for another process than this
-    one) where the system doesn't tell.
+    one) where the system doesn't show it.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -247,6 +250,6 @@ def _process_identity(pid: int) -> str | None:
 
 
 def _machine(process: str | None) -> str | None:
-    """Return the part of a process identity that says where it can be looked up, if it does."""
+    """Return the machine and process namespace of a process identity, where it can be looked up."""
     machine, bar, _ = (process or "").rpartition("|")
     return machine if bar else f"unknown {process}"

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from darkroom.tasks.dataset.integrity import check_whole, footer_damage, sealed_writer
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.integrity import check_whole, damage, sealed_writer
+from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Destination
+from darkroom.tasks.dataset.rows import ManifestRow, arrow_schema
 from darkroom.tasks.errors import DamagedError, DarkroomError
 from darkroom.tasks.settings import Job, Recipe
-from darkroom.tasks.storage.durable import replace_durably, unused_name
+from darkroom.tasks.storage.store import Store, unused_name
+from darkroom.tasks.storage.store_errors import NotFound, reading
 
 SCHEMA_VERSION = 1
 ROW_GROUP_ROWS = 122_880
@@ -24,52 +26,8 @@ ROW_GROUP_ROWS = 122_880
 OUTPUT_KEPT = "output_kept"
 """A warning, in run files: the failure may pass, so that the manifest still has the image's former row and output."""
 
-_TIME = pa.timestamp("us", tz="UTC")
-
-SCHEMA = pa.schema(
-    [
-        pa.field("source_path", pa.string(), nullable=False),
-        pa.field("source_size", pa.int64()),
-        pa.field("source_mtime", _TIME),
-        pa.field("source_etag", pa.string()),
-        pa.field("source_sha256", pa.string()),
-        pa.field("source_format", pa.string()),
-        pa.field("source_mode", pa.string()),
-        pa.field("source_width", pa.int32()),
-        pa.field("source_height", pa.int32()),
-        pa.field("orientation", pa.int8()),
-        pa.field("frames", pa.int32()),
-        pa.field("file_name", pa.string()),
-        pa.field("format", pa.string()),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("channels", pa.int8()),
-        pa.field("output_bytes", pa.int64()),
-        pa.field("output_sha256", pa.string()),
-        pa.field("scale_x", pa.float64()),
-        pa.field("scale_y", pa.float64()),
-        pa.field("offset_x", pa.float64()),
-        pa.field("offset_y", pa.float64()),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("error_code", pa.string()),
-        pa.field("error_stage", pa.string()),
-        pa.field("error_message", pa.string()),
-        pa.field("warnings", pa.list_(pa.string())),
-        pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("read_ms", pa.float32()),
-        pa.field("decode_ms", pa.float32()),
-        pa.field("resize_ms", pa.float32()),
-        pa.field("encode_ms", pa.float32()),
-        pa.field("write_ms", pa.float32()),
-        pa.field("run_id", pa.string(), nullable=False),
-        pa.field("shard", pa.int32(), nullable=False),
-        pa.field("worker", pa.string(), nullable=False),
-        pa.field("recipe_id", pa.string(), nullable=False),
-        pa.field("processed_at", _TIME, nullable=False),
-    ]
-)
-"""One row per source image. `status` is `ok` or `failed`; in journals and run files also `unchanged`,
-for an image whose file was touched but holds the same bytes as before."""
+SCHEMA = arrow_schema(ManifestRow)
+"""One row per source image, sorted by `source_path`."""
 
 _LOW_CARDINALITY = [
     "source_format",
@@ -102,7 +60,7 @@ class ManifestInfo:
 
 
 class RunRecord(BaseModel):
-    """What a run's file says of the run beside its rows."""
+    """What a run's file says about the run, beside its rows."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -112,7 +70,7 @@ class RunRecord(BaseModel):
     deleted: int = Field(0, description="Images that it removed because they are gone from the source.")
 
 
-def read_info(manifest: Path) -> ManifestInfo | None:
+def read_info(destination: Destination) -> ManifestInfo | None:
     """Return what a manifest's footer says, or None if there is no manifest.
 
     Its rows are not looked at: `read_whole` does.
@@ -122,10 +80,10 @@ def read_info(manifest: Path) -> ManifestInfo | None:
         DamagedError: its footer is damaged.
         DarkroomError: it was written by another version of Darkroom.
     """
-    return _read_info(manifest, way_out(manifest))
+    return _read_info(destination.store, MANIFEST, way_out(destination))
 
 
-def read_whole(manifest: Path) -> ManifestInfo | None:
+def read_whole(destination: Destination) -> ManifestInfo | None:
     """Return what a manifest says, or None if there is none, after making sure that all of it is what was written.
 
     Raises:
@@ -133,20 +91,20 @@ def read_whole(manifest: Path) -> ManifestInfo | None:
         DamagedError: it is damaged.
         DarkroomError: it was written by another version of Darkroom.
     """
-    check_whole(manifest, way_out(manifest))
-    return read_info(manifest)
+    check_whole(destination.store, MANIFEST, way_out(destination))
+    return read_info(destination)
 
 
-def way_out(manifest: Path) -> str:
-    """Say what to do without a manifest."""
+def way_out(destination: Destination) -> str:
+    """Return the remedy for a lost or damaged manifest."""
     return (
-        f"It was left as it is. 'darkroom rebuild-manifest {manifest.parent}' makes it again from the outputs and the "
-        "files of the runs."
+        f"It was left as it is. 'darkroom rebuild-manifest {destination.location}' makes it again from the outputs and "
+        "the files of the runs."
     )
 
 
-def _read_info(file: Path, remedy: str) -> ManifestInfo | None:
-    footer = _read_footer(file, remedy)
+def _read_info(store: Store, path: str, remedy: str) -> ManifestInfo | None:
+    footer = _read_footer(store, path, remedy)
     if footer is None:
         return None
     rows, values = footer
@@ -159,52 +117,66 @@ def _read_info(file: Path, remedy: str) -> ManifestInfo | None:
             recipe_id=values["recipe_id"],
         )
     except (KeyError, ValidationError) as error:
-        raise DamagedError(file, f"it does not say what it holds: {error}", remedy) from error
+        raise DamagedError(store.where(path), f"it does not say what it holds: {error}", remedy) from error
 
 
-def read_record(file: Path) -> tuple[str, RunRecord] | None:
-    """Return a run's id and what else its file says of it, or None if there is no such file.
+def read_record(store: Store, path: str, *, whole: bool = True) -> tuple[str, RunRecord] | None:
+    """Return a run's id and what its file says about it, or None if there is no such file.
+
+    Args:
+        store: the destination's.
+        path: the file's.
+        whole: make sure that all of the file is what was written, and not only its footer.
 
     Raises:
         SettingsError: this user may not read it.
-        DamagedError: it is damaged, in whatever part.
+        DamagedError: it is damaged.
         DarkroomError: it was written by another version of Darkroom.
     """
-    check_whole(file, _WITHOUT_A_RUN_FILE)
-    footer = _read_footer(file, _WITHOUT_A_RUN_FILE)
+    if whole:
+        check_whole(store, path, WITHOUT_A_RUN_FILE)
+    footer = _read_footer(store, path, WITHOUT_A_RUN_FILE)
     if footer is None:
         return None
     _, values = footer
     try:
         return values["run_id"], RunRecord.model_validate_json(values.get("run", "{}"))
     except (KeyError, ValidationError) as error:
-        raise DamagedError(file, f"it does not say how its run went: {error}", _WITHOUT_A_RUN_FILE) from error
+        reason = f"it does not say how its run went: {error}"
+        raise DamagedError(store.where(path), reason, WITHOUT_A_RUN_FILE) from error
 
 
-_WITHOUT_A_RUN_FILE = "Runs go on without it: it is the history, and what a lost manifest would be made from."
+WITHOUT_A_RUN_FILE = "Runs go on without it: it is the history, and what a lost manifest would be made from."
 
 
-def _read_footer(file: Path, remedy: str) -> tuple[int, dict[str, str]] | None:
+def _read_footer(store: Store, path: str, remedy: str) -> tuple[int, dict[str, str]] | None:
     try:
-        if reason := footer_damage(file):
-            raise DamagedError(file, reason, remedy)
-        metadata = pq.read_metadata(file)
+        with reading(), store.open(path) as file:
+            if reason := damage(file, footer_only=True):
+                raise DamagedError(store.where(path), reason, remedy)
+            file.seek(0)
+            metadata = pq.read_metadata(file)
         values = {key.decode(): value.decode() for key, value in (metadata.metadata or {}).items()}
-    except FileNotFoundError:
+    except NotFound:
         return None
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DamagedError(file, str(error), remedy) from error
+        raise DamagedError(store.where(path), str(error), remedy) from error
     if values.get("schema_version") != str(SCHEMA_VERSION):
         raise DarkroomError(
-            f"{file} has schema version {values.get('schema_version', 'unknown')}, this is Darkroom for "
+            f"{store.where(path)} has schema version {values.get('schema_version', 'unknown')}, this is Darkroom for "
             f"version {SCHEMA_VERSION}. Use the version of Darkroom that wrote it, or another destination."
         )
     return metadata.num_rows, values
 
 
 def run_file(destination: Destination, run_id: str) -> str:
-    """Return a name below `runs/` that is not taken yet: a run that is retried leaves one file a try."""
-    return unused_name(destination.runs, run_id, ".parquet")
+    """Return a name below `runs/` that is not taken yet: a run that is retried leaves one file a try.
+
+    Raises:
+        SettingsError: this user may not list `runs/`.
+    """
+    with reading():
+        return unused_name(destination.store, RUNS, run_id, ".parquet")
 
 
 def footer(job: Job) -> dict[str, str]:
@@ -218,36 +190,33 @@ def footer(job: Job) -> dict[str, str]:
     }
 
 
-def footer_of(file: Path) -> dict[str, str]:
-    """Return what the footer of a run's file says that a manifest's says, too.
+def footer_of(store: Store, path: str) -> dict[str, str]:
+    """Return the part of the footer of a run's file that manifests have, too.
 
     Raises:
         DamagedError: its footer is damaged.
         DarkroomError: it was written by another version of Darkroom.
     """
-    _read_info(file, _WITHOUT_A_RUN_FILE)
-    values = pq.read_metadata(file).metadata or {}
-    return {name: values[name.encode()].decode() for name in _FOOTER_NAMES if name.encode() in values}
+    _read_info(store, path, WITHOUT_A_RUN_FILE)
+    _, values = _read_footer(store, path, WITHOUT_A_RUN_FILE) or (None, {})
+    return {name: values[name] for name in _FOOTER_NAMES if name in values}
 
 
-def write_table(path: Path, batches: Iterator[pa.RecordBatch], metadata: dict[str, str]) -> None:
-    """Write rows of `SCHEMA`, sorted by source path, so that the file is there whole or not at all.
+def write_table(file: Path, batches: Iterator[pa.RecordBatch], metadata: dict[str, str]) -> None:
+    """Write rows of `SCHEMA`, sorted by source path, to a local file.
 
     Args:
-        path: the file.
+        file: the file; it is not whole before the end.
         batches: the rows; each batch becomes a row group.
         metadata: the file's key-value metadata.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.writing")
     options = {
         "compression": "zstd",
         "use_dictionary": _LOW_CARDINALITY,
         "write_page_index": True,
         "sorting_columns": [pq.SortingColumn(0)],
     }
-    with sealed_writer(temporary, SCHEMA.with_metadata(metadata), **options) as writer:
+    with sealed_writer(file, SCHEMA.with_metadata(metadata), **options) as writer:
         for batch in batches:
             writer.write_table(pa.Table.from_batches([batch]).cast(SCHEMA), row_group_size=max(1, batch.num_rows))
         writer.add_key_value_metadata(metadata)
-    replace_durably(temporary, path)

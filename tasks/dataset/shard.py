@@ -1,23 +1,22 @@
-"""A shard: what the task of one is told, and how it tells how far it is."""
+"""A shard: the parameters of its task, and how the task reports progress."""
 
 from __future__ import annotations
 
 import os
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from darkroom.tasks.dataset.layout import Destination, WorkKind, Workspace
+from darkroom.tasks.dataset.layout import WorkKind, Workspace, open_destination
 
 PROGRESS_TOPIC = "darkroom-progress"
 PROGRESS_SECONDS = 0.5
-"""A task tells its progress this often."""
+"""A task reports progress this often."""
 
 
 class ShardRef(BaseModel):
-    """What a shard's task is told: where the run's plan lies, and which part of it is meant."""
+    """The parameters of a shard's task: where the run's plan is, and which part of it to work."""
 
     destination: str
     run_id: str
@@ -35,8 +34,8 @@ class ShardRef(BaseModel):
 
     @property
     def workspace(self) -> Workspace:
-        """The run's working folder."""
-        return Destination(Path(self.destination)).workspace(self.run_id, self.kind)
+        """The run's workspace."""
+        return open_destination(self.destination).workspace(self.run_id, self.kind)
 
     def new_attempt(self) -> str:
         """Return a name that no other attempt at the shard has, though Dask may give one to several workers in turn."""
@@ -44,10 +43,10 @@ class ShardRef(BaseModel):
 
 
 def shard_refs(workspace: Workspace, images: list[int]) -> list[ShardRef]:
-    """Return what the tasks of a plan's shards are told, given each shard's number of images."""
+    """Return the parameters of the tasks of a plan's shards, given each shard's number of images."""
     return [
         ShardRef(
-            destination=str(workspace.destination.root),
+            destination=workspace.destination.location,
             run_id=workspace.run_id,
             kind=workspace.kind,
             number=number,
@@ -58,10 +57,10 @@ def shard_refs(workspace: Workspace, images: list[int]) -> list[ShardRef]:
     ]
 
 
-def tell(shard: ShardRef, done: int = 0, failed: int = 0) -> None:
-    """Say that an attempt at a shard moves, and how far it is, to who listens to `PROGRESS_TOPIC`.
+def report_progress(shard: ShardRef, done: int = 0, failed: int = 0) -> None:
+    """Publish an attempt's progress as an event of `PROGRESS_TOPIC`; outside a Dask worker, do nothing.
 
-    Outside a Dask worker nobody does. On a cluster that is shared, so do other runs: hence the run's id.
+    On a shared cluster, other runs receive it too: hence the run's id.
     """
     from distributed import get_worker
 

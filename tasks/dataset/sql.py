@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from darkroom.tasks.dataset.integrity import sealed_writer
 from darkroom.tasks.errors import DarkroomError
@@ -17,6 +17,8 @@ from darkroom.tasks.errors import DarkroomError
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
+
+T = TypeVar("T")
 
 Connection: TypeAlias = "duckdb.DuckDBPyConnection"
 
@@ -68,8 +70,8 @@ def parquet(*files: Path, numbered: bool = False) -> str:
 
 
 def view_if_there(connection: Connection, name: str, file: Path | None, schema: pa.Schema) -> None:
-    """Name the rows of a Parquet file that need not be there; without it, they are an empty table."""
-    if file and file.exists():
+    """Name the rows of a Parquet file; without a file, they are an empty table."""
+    if file:
         connection.execute(f"CREATE VIEW {name} AS FROM {parquet(file)}")
     else:
         connection.register(name, schema.empty_table())
@@ -87,8 +89,13 @@ def rows(connection: Connection, query: str) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
+def records(connection: Connection, query: str, kind: type[T]) -> list[T]:
+    """Return a query's result, which must be small, as dataclasses with a field for each column."""
+    return [kind(**row) for row in rows(connection, query)]
+
+
 def copy_sealed(connection: Connection, query: str, path: Path) -> None:
-    """Write a query's result as a Parquet file that `integrity.damage` can check."""
+    """Write a query's result as a Parquet file that `integrity.find_damage` can check."""
     reader = connection.sql(query).to_arrow_reader(65_536)
     with sealed_writer(path, reader.schema, compression="zstd") as writer:
         for batch in reader:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.journal import Row
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import RUNS, Destination
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.tiles import SIDE, Sheet, Tile
 from darkroom.tasks.settings import Job, Recipe
-from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.locations import open_source
+from darkroom.tasks.storage.store import Store
+from darkroom.tasks.storage.store_errors import NotFound, StorageError
 from darkroom.tasks.worker.codec import Codec
 from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.shared_batch import Operation
@@ -73,18 +73,38 @@ class ContactSheets:
     failed: ContactSheet | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An image of the run file that was made; sizes in pixels of the output."""
+
+    source_path: str
+    file_name: str
+    width: int
+    height: int
+    output_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """An image of the run file that failed."""
+
+    source_path: str
+    error_code: str
+
+
 def make_contact_sheets(destination: Destination, job: Job) -> ContactSheets:
     """Draw a sample of a published run's outputs, spread over their paths, and one of its failures.
 
     An output that is missing or damaged becomes a tile without a picture.
     """
     with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        run_file = destination.runs / job.run_file
+        run_file = destination.store.local(f"{RUNS}/{job.run_file}", Path(scratch))
         db.execute(f"CREATE VIEW run AS FROM {sql.parquet(run_file, numbered=True)}")
         made, failed = _sample(db), _sample_of_failures(db)
     with closing(Codec()) as codec:
         return ContactSheets(
-            _draw(codec, _output_tiles(codec, destination, job, made)), _draw(codec, _failure_tiles(codec, job, failed))
+            _draw(codec, _output_tiles(codec, destination.store, job, made)),
+            _draw(codec, _failure_tiles(codec, job, failed)),
         )
 
 
@@ -113,75 +133,74 @@ _SAMPLE_SQL = """
 """
 
 
-def _sample(db: sql.Connection) -> list[Row]:
+def _sample(db: sql.Connection) -> list[_Made]:
     """Return at most `OUTPUTS_SHOWN` images that were made, evenly spaced in the order of paths."""
-    [made] = sql.rows(
-        db, "SELECT count(*) AS images, avg(width::BIGINT * height) AS pixels FROM run WHERE status = 'ok'"
-    )
-    images = made["images"]
+    [(images, pixels)] = db.execute(
+        "SELECT count(*), avg(width::BIGINT * height) FROM run WHERE status = 'ok'"
+    ).fetchall()
     if not images:
         return []
-    count = min(images, OUTPUTS_SHOWN, max(1, int(MAX_PIXELS / made["pixels"])))
+    count = min(images, OUTPUTS_SHOWN, max(1, int(MAX_PIXELS / pixels)))
     ranks = ", ".join(str((2 * number + 1) * images // (2 * count)) for number in range(count))
-    return sql.rows(db, _SAMPLE_SQL.format(ranks=ranks))
+    return sql.records(db, _SAMPLE_SQL.format(ranks=ranks), _Made)
 
 
-def _sample_of_failures(db: sql.Connection) -> list[Row]:
+def _sample_of_failures(db: sql.Connection) -> list[_Failed]:
     """Return failed images, with as many different codes among them as possible."""
-    return sql.rows(
+    return sql.records(
         db,
         "SELECT source_path, error_code FROM ("
         "SELECT source_path, error_code, row_number() OVER (PARTITION BY error_code ORDER BY file_row_number) AS rank "
         f"FROM run WHERE status = 'failed' ORDER BY rank, error_code LIMIT {FAILURES_SHOWN}"
         ") ORDER BY error_code, source_path",
+        _Failed,
     )
 
 
-def _output_tiles(codec: Codec, destination: Destination, job: Job, images: Sequence[Row]) -> list[Tile]:
-    outputs = LocalFolder(os.fsencode(destination.root))
+def _output_tiles(codec: Codec, outputs: Store, job: Job, images: Sequence[_Made]) -> list[Tile]:
     recipe = Recipe(background=job.recipe.background)
     orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=SIDE)
     decoded = 0
     tiles = []
     for image in images:
-        pixels = image["width"] * image["height"]
+        pixels = image.width * image.height
         if pixels <= MAX_PIXELS and decoded + pixels <= 2 * MAX_PIXELS:
             decoded += pixels
             tiles.append(_output_tile(codec, orders, outputs, image))
         else:
-            tiles.append(Tile(caption=image["source_path"], alarm="too large to show here"))
+            tiles.append(Tile(caption=image.source_path, alarm="too large to show here"))
     return tiles
 
 
-def _output_tile(codec: Codec, orders: Orders, outputs: LocalFolder, image: Row) -> Tile:
+def _output_tile(codec: Codec, orders: Orders, outputs: Store, image: _Made) -> Tile:
     try:
-        data = outputs.read(image["file_name"], MAX_OUTPUT_BYTES)
-    except ImageError as error:
-        wrong = "missing" if error.code is ErrorCode.SOURCE_NOT_FOUND else "can't be read"
-        return Tile(caption=image["source_path"], alarm=wrong)
-    if hashlib.sha256(data).hexdigest() == image["output_sha256"]:
+        data = outputs.get(image.file_name, max_bytes=MAX_OUTPUT_BYTES).data
+    except StorageError as error:
+        wrong = "missing" if isinstance(error, NotFound) else "can't be read"
+        return Tile(caption=image.source_path, alarm=wrong)
+    if hashlib.sha256(data).hexdigest() == image.output_sha256:
         [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
         if isinstance(shown, Tile):
-            return shown.model_copy(update={"caption": image["source_path"]})
-    return Tile(caption=image["source_path"], alarm="damaged")
+            return shown.model_copy(update={"caption": image.source_path})
+    return Tile(caption=image.source_path, alarm="damaged")
 
 
-def _failure_tiles(codec: Codec, job: Job, images: Sequence[Row]) -> list[Tile]:
-    source = LocalFolder(os.fsencode(Path(job.source)))
+def _failure_tiles(codec: Codec, job: Job, images: Sequence[_Failed]) -> list[Tile]:
+    source = open_source(job.source, follow_symlinks=job.rules.follow_symlinks)
     deadline = time.monotonic() + PREVIEWS_SECONDS
     tiles = []
     for image in images:
         seconds = min(PREVIEW_SECONDS, deadline - time.monotonic())
-        shown = _preview(codec, source, image, seconds) if image["error_code"] in PREVIEWED and seconds > 0 else Tile()
-        tiles.append(shown.model_copy(update={"caption": image["source_path"], "alarm": image["error_code"]}))
+        shown = _preview(codec, source, image, seconds) if image.error_code in PREVIEWED and seconds > 0 else Tile()
+        tiles.append(shown.model_copy(update={"caption": image.source_path, "alarm": image.error_code}))
     return tiles
 
 
-def _preview(codec: Codec, source: LocalFolder, image: Row, seconds: float) -> Tile:
+def _preview(codec: Codec, source: Store, image: _Failed, seconds: float) -> Tile:
     """Return what is still visible of a broken image; an empty tile if that is one colour, as a decoder fills in."""
     try:
-        data = source.read(image["source_path"], MAX_SOURCE_BYTES)
-    except ImageError:
+        data = source.get(image.source_path, max_bytes=MAX_SOURCE_BYTES).data
+    except StorageError:
         return Tile()
     orders = Orders(max_pixels=MAX_PREVIEWED_PIXELS, max_image_seconds=seconds, memory=PREVIEW_BYTES, side=SIDE)
     [shown] = codec.run(Operation.THUMBNAIL, orders, [data])

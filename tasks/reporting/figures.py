@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Destination, Workspace
 from darkroom.tasks.settings import Job
 
 FAILURES_SHOWN = 300
@@ -110,10 +110,10 @@ class Failures(NamedTuple):
 
 def read_figures(workspace: Workspace, job: Job) -> Figures:
     """Return the figures of a run that has published."""
-    destination = workspace.destination
-    with sql.connect(workspace.root) as db:
-        db.execute(f"CREATE VIEW run AS FROM {sql.parquet(destination.runs / job.run_file)}")
-        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
+    store = workspace.store
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        db.execute(f"CREATE VIEW run AS FROM {sql.parquet(store.local(f'{RUNS}/{job.run_file}', scratch))}")
+        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(store.local(MANIFEST, scratch))}")
         [counts] = sql.rows(db, f"SELECT {COUNTS} FROM run")
         [known] = sql.rows(
             db, "SELECT count(*) AS known, count(*) FILTER (status = 'failed') AS known_failed FROM manifest"
@@ -158,11 +158,11 @@ def read_failures(destination: Destination, run_id: str) -> Failures:
 
     An image whose first attempt in the run was not its first of all had failed in an earlier run.
     """
-    files = sorted(destination.runs.glob(f"{run_id}*.parquet"))
+    files = [path for path in destination.run_files() if path.startswith(f"{RUNS}/{run_id}")]
     if not files:
         return Failures(0, {})
-    tries = sql.parquet(*files)
     with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
+        tries = sql.parquet(*(destination.store.local(path, Path(scratch)) for path in files))
         ends = db.execute(
             f"FROM ({(_ONE_TRY_SQL if len(files) == 1 else _TRIES_SQL).format(tries=tries)}) "
             "SELECT error_code, error_code IS NOT NULL AND tried_before AS again, count(*) AS images "

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from typing import Annotated
 
 import pyarrow as pa
 from pydantic import BaseModel
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.layout import Workspace
-from darkroom.tasks.storage.durable import replace_durably, unused_name
+from darkroom.tasks.dataset.layout import FINDINGS, Workspace
+from darkroom.tasks.dataset.rows import arrow_schema
+from darkroom.tasks.storage.store import unused_name
 
 FINDINGS_SHOWN = 300
 
@@ -41,27 +42,22 @@ MOVED = (FindingKind.DAMAGED, FindingKind.INVALID_ROW, FindingKind.FOREIGN)
 REMADE = (FindingKind.DAMAGED, FindingKind.INVALID_ROW, FindingKind.MISSING)
 """Findings whose outputs the next run makes again, once their files are moved away."""
 
-FINDINGS_SCHEMA = pa.schema(
-    [
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("file_name", pa.string()),
-        pa.field("source_path", pa.string()),
-        pa.field("detail", pa.string(), nullable=False),
-        pa.field("present", pa.bool_(), nullable=False),
-    ]
-)
-"""`file_name` as in the manifest; `present` is whether a file of that name exists."""
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row of `FINDINGS_SCHEMA`."""
+    """One thing that is not as the manifest says."""
 
-    kind: FindingKind
+    kind: Annotated[FindingKind, pa.string()]
     file_name: str | None
+    """As in the manifest."""
+
     source_path: str | None
     detail: str
     present: bool = True
+    """Whether a file of that name exists."""
+
+
+FINDINGS_SCHEMA = arrow_schema(Finding)
 
 
 class ShownFinding(BaseModel):
@@ -83,31 +79,24 @@ class Findings:
     first: tuple[ShownFinding, ...]
     """The worst `FINDINGS_SHOWN`."""
 
-    file: Path
-    """All of them, below the destination's `findings/`."""
+    file: str
+    """Path of the Parquet file of all of them, relative to the destination."""
 
 
 def collect_findings(workspace: Workspace) -> Findings | None:
     """Write one file of all findings in a verification's journal, the worst first; return None without findings."""
-    parts = workspace.journal_parts()
-    with sql.connect(workspace.root) as db:
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        parts = [workspace.store.local(part, scratch) for part in workspace.journal_parts()]
         found = dict(db.execute(f"SELECT kind, count(*) FROM {sql.parquet(*parts)} GROUP BY 1").fetchall())
         if not found:
             return None
-        path = _write(db, workspace, parts)
+        file = scratch / "findings.parquet"
+        ranks = " ".join(f"WHEN {sql.text(kind)} THEN {rank}" for rank, kind in enumerate(FindingKind))
+        sql.copy(db, f"FROM {sql.parquet(*parts)} ORDER BY CASE kind {ranks} END, file_name, source_path", file)
         first = sql.rows(
-            db, f"SELECT kind, file_name, source_path, detail FROM {sql.parquet(path)} LIMIT {FINDINGS_SHOWN}"
+            db, f"SELECT kind, file_name, source_path, detail FROM {sql.parquet(file)} LIMIT {FINDINGS_SHOWN}"
         )
+        path = f"{FINDINGS}/{unused_name(workspace.store, FINDINGS, workspace.run_id, '.parquet')}"
+        workspace.store.put_file(path, file)
     counts = {kind.value: found[kind] for kind in FindingKind if kind in found}
     return Findings(counts, tuple(ShownFinding(**row) for row in first), path)
-
-
-def _write(db: sql.Connection, workspace: Workspace, parts: list[Path]) -> Path:
-    ranks = " ".join(f"WHEN {sql.text(kind)} THEN {rank}" for rank, kind in enumerate(FindingKind))
-    temporary = workspace.root / "findings.parquet"
-    sql.copy(db, f"FROM {sql.parquet(*parts)} ORDER BY CASE kind {ranks} END, file_name, source_path", temporary)
-    folder = workspace.destination.findings
-    folder.mkdir(exist_ok=True)
-    path = folder / unused_name(folder, workspace.run_id, ".parquet")
-    replace_durably(temporary, path)
-    return path

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import read_record
-from darkroom.tasks.errors import DarkroomError, SettingsError
+from darkroom.tasks.dataset.runs import sort_runs
+from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.reporting.figures import COUNTS, STAGES, Counted
 from darkroom.tasks.reporting.text import duration, megabytes
-from darkroom.tasks.storage.durable import reading
+from darkroom.tasks.storage.store_errors import NotFound
 
 RUNS_SHOWN = 30
 
@@ -82,34 +82,26 @@ def read_history(destination: Destination, last: int = RUNS_SHOWN) -> History:
     """Return the last runs of a destination; a run with nothing to do leaves no file, and is not among them.
 
     Raises:
-        SettingsError: this user may not list the run files.
+        SettingsError: this user may not list them.
     """
     import duckdb
 
+    found = sort_runs(destination)
     runs: list[PastRun] = []
-    unreadable: list[str] = []
-    denied: list[str] = []
-    files = _newest(destination, last)
-    if not files:
-        return History()
+    unreadable, denied = list(found.unreadable), found.denied
+    if not found.newest_first:
+        return History((), _names(unreadable), _names(denied))
     with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        for file in files:
+        for path in found.newest_first[:last]:
             try:
-                runs.append(_read(db, file))
-            except SettingsError:
-                denied.append(file.name)
-            except (DarkroomError, duckdb.Error, FileNotFoundError):
-                unreadable.append(file.name)
-    return History(tuple(sorted(runs, key=lambda run: run.started, reverse=True)), tuple(unreadable), tuple(denied))
+                runs.append(_read(db, destination, path, Path(scratch)))
+            except (DarkroomError, duckdb.Error, NotFound):
+                unreadable.append(path)
+    return History(tuple(runs), _names(unreadable), _names(denied))
 
 
-def _newest(destination: Destination, last: int) -> list[Path]:
-    """Return the files that were written last; none is opened."""
-    times: dict[Path, int] = {}
-    for file in destination.run_files():
-        with reading(), suppress(FileNotFoundError):
-            times[file] = file.stat().st_mtime_ns
-    return sorted(times, key=lambda file: times[file], reverse=True)[:last]
+def _names(paths: Iterable[str]) -> tuple[str, ...]:
+    return tuple(path.rpartition("/")[2] for path in paths)
 
 
 _MS = " + ".join(f"coalesce({stage}_ms, 0)" for stage in STAGES)
@@ -121,15 +113,15 @@ _RUN_SQL = f"""
     FROM """
 
 
-def _read(db: sql.Connection, file: Path) -> PastRun:
-    found = read_record(file)
-    if found is None:
-        raise FileNotFoundError(file)
-    run_id, record = found
+def _read(db: sql.Connection, destination: Destination, path: str, scratch: Path) -> PastRun:
+    file = destination.store.local(path, scratch)
+    found = read_record(destination.store, path)
     [row] = sql.rows(db, _RUN_SQL + sql.parquet(file))
-    written = datetime.fromtimestamp(file.stat().st_mtime, UTC)
-    first, last = row.pop("first") or written, row.pop("last") or written
-    started = record.started_at or first
+    first, last = row.pop("first"), row.pop("last")
+    if found is None or not (started := found[1].started_at or first):
+        raise DarkroomError(f"{destination.store.where(path)} does not say when its run began.")
+    run_id, record = found
+    first, last = first or started, last or started
     return PastRun(
         run_id=run_id,
         started=started,

@@ -16,6 +16,9 @@ class RunReport(Report, Figures, Counted):
     preview: bool = False
     """Whether only the first images were processed, in a temporary destination."""
 
+    pictures: tuple[str, ...] = ()
+    """Files with a preview's contact sheets."""
+
     planned: bool = False
     """Whether source and manifest were compared; if not, counts mean nothing."""
 

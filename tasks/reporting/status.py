@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import damage
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.integrity import find_damage
+from darkroom.tasks.dataset.layout import MANIFEST, Destination
 from darkroom.tasks.dataset.lease import Lease, read_lease
-from darkroom.tasks.dataset.manifest import ManifestInfo, read_whole
+from darkroom.tasks.dataset.manifest import ManifestInfo, read_record, read_whole
+from darkroom.tasks.dataset.runs import newest_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,22 +49,23 @@ def read_status(destination: Destination) -> Status:
         SettingsError: this user may not read it.
         DarkroomError: its manifest is damaged, or can't be read.
     """
-    info = read_whole(destination.manifest)
+    info = read_whole(destination)
+    store = destination.store
     lease = read_lease(destination)
     unfinished = count_unfinished(destination, lease)
     if info is None:
         return Status(None, lease=lease, unfinished=unfinished)
     with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(destination.manifest)}")
+        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(store.local(MANIFEST, Path(scratch)))}")
         statuses = db.execute("SELECT status, count(*) FROM manifest GROUP BY 1 ORDER BY 1 DESC").fetchall()
         codes = db.execute(
             "SELECT error_code, count(*) FROM manifest WHERE error_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
         ).fetchall()
         [(output_bytes,)] = db.execute("SELECT coalesce(sum(output_bytes), 0)::BIGINT FROM manifest").fetchall()
-        latest = max(destination.run_files(), key=os.path.getmtime, default=None)
-        reason = damage(latest) if latest else None
-        last_run = _last_run(db, latest) if latest and not reason else None
-    damaged_run = f"{latest} is damaged ({reason})" if reason else ""
+        latest = newest_run(destination, info)
+        reason = find_damage(store, latest) if latest else None
+        last_run = _last_run(db, destination, latest, Path(scratch)) if latest and not reason else None
+    damaged_run = f"{store.where(latest)} is damaged ({reason})" if latest and reason else ""
     return Status(info, dict(statuses), dict(codes), output_bytes, last_run, damaged_run, lease, unfinished)
 
 
@@ -78,9 +79,16 @@ def count_unfinished(destination: Destination, lease: Lease | None) -> int:
     return sum(workspace.flow_run_id != running for workspace in destination.unfinished())
 
 
-def _last_run(db: sql.Connection, file: Path) -> LastRun:
+def _last_run(db: sql.Connection, destination: Destination, file: str, scratch: Path) -> LastRun | None:
     [row] = db.execute(
-        f"SELECT max(processed_at), count(*), count(*) FILTER (status = 'failed') FROM {sql.parquet(file)}"
+        "SELECT max(processed_at), count(*), count(*) FILTER (status = 'failed') "
+        f"FROM {sql.parquet(destination.store.local(file, scratch))}"
     ).fetchall()
-    ended = row[0] or datetime.fromtimestamp(file.stat().st_mtime, UTC)
-    return LastRun(file.name.partition(".")[0], ended, images=row[1], failed=row[2])
+    found = read_record(destination.store, file, whole=False)
+    if found is None:
+        return None
+    run_id, record = found
+    ended = row[0]
+    if ended is None and record.started_at:  # it only deleted
+        ended = record.started_at + timedelta(seconds=record.seconds or 0)
+    return LastRun(run_id, ended, images=row[1], failed=row[2])

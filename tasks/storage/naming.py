@@ -58,7 +58,7 @@ def suffix_of(name: str) -> str:
 
 
 def is_image_name(name: str) -> bool:
-    """Say whether a listing takes a file of this name for an image."""
+    """Return whether a listing takes a file of this name for an image."""
     return suffix_of(name) in IMAGE_SUFFIXES
 
 
@@ -94,7 +94,7 @@ def _folder_name(folder: str, output_format: Format) -> str:
 
 
 def _looks_appended(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Say whether a name could be another source's name, cut or not, with the output suffix appended."""
+    """Return whether a name could be another source's name, cut or not, with the output suffix appended."""
     appended = f".{suffixes[0]}"
     if not name.endswith(appended):
         return False

@@ -1,4 +1,4 @@
-"""How one shard is worked: read ahead, have a codec process decode and encode, write behind.
+"""How one shard is worked: read ahead, decode and encode in a codec process, write behind.
 
-Import from the modules: codec processes load only `codec_server`, and neither Arrow nor Prefect with it.
+Import from the modules: a codec process loads only what it needs, and neither Arrow nor Prefect.
 """

@@ -1,7 +1,7 @@
-"""The codec process: works the batches that its worker shares with it, until the worker closes the channel.
+"""The codec process: work the batches that a worker shares with it until the worker closes the channel.
 
-The kernel bounds what each image may take. What goes wrong with an image is an answer; what brings this process down is
-for `darkroom.tasks.worker.codec`, the worker's side, to find out and record.
+The kernel limits each image. An error is an answer about an image; an image that ends this process is found and
+recorded by the worker's side, `darkroom.tasks.worker.codec`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
 
 
 def serve(channel: socket.socket) -> None:
-    """Work one batch after the other, of which the memory comes with a message."""
+    """Work one batch after the other; each message brings the descriptor of a batch's memory."""
     limits = _Limits()
     batches: dict[int, SharedBatch] = {}
     while True:
@@ -53,14 +53,11 @@ def serve(channel: socket.socket) -> None:
 def _work(batch: SharedBatch, limits: _Limits) -> None:
     orders = Orders.model_validate_json(batch.orders)
     for image in range(batch.head.done, batch.head.images):
-        failed = _answer(batch, image, orders, limits)
-        if failed is ErrorCode.DECODE_MEMORY:
-            # What the images before it left behind may be to blame: the worker tries it in a fresh process.
-            os._exit(1)
+        _answer(batch, image, orders, limits)
 
 
-def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> ErrorCode | None:
-    """Do what is wanted with one image; return the code with which it failed."""
+def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> None:
+    """Do what the worker wants with one image, and answer."""
     operation, source = batch.source(image)
     memory = 0
 
@@ -71,21 +68,22 @@ def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> 
         limits.allow(seconds, memory)
         batch.begin(image, seconds)
 
-    allow(0)  # until the header says more
+    allow(0)  # until the header is read
     try:
         output, made = _OPERATIONS[operation](source, orders, allow)
         batch.finish(image, output, MADE + made)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it costs one image only
-        limits.lift_memory()  # there has to be enough to say so
+    except Exception as error:  # noqa: BLE001 - it costs one image only
+        limits.lift_memory()  # the answer needs some
         problem = as_image_error(error, ErrorCode.DECODE_CORRUPT)
         message = problem.message
         if problem.code is ErrorCode.DECODE_MEMORY:
             message = f"decoding takes more than {memory >> 20:,} MB of memory"
         failure = Failure(code=problem.code, message=message, facts=problem.facts)
         batch.finish(image, b"", FAILED + failure.model_dump_json().encode())
-        problem.__traceback__ = None  # it would hold the picture, and itself
-        return problem.code
-    return None
+        problem.__traceback__ = None  # it would keep the picture in memory
+        if problem.code is ErrorCode.DECODE_MEMORY:
+            # The images before it may have left too little memory: the worker tries it again in a fresh process.
+            os._exit(1)
 
 
 _TRANSFORMED = TypeAdapter(Transformed)
@@ -109,7 +107,7 @@ _OPERATIONS: dict[Operation, Callable[[memoryview, Orders, Allow], tuple[bytes |
     Operation.THUMBNAIL: _thumbnail,
     Operation.SHEET: lambda data, *_: (draw_sheet(bytes(data)), b"null"),
 }
-"""By operation: what returns an output and the JSON about it. Raises `ImageError`."""
+"""Functions that return an output and the JSON about it, or raise `ImageError`."""
 
 
 class _Limits:
@@ -119,21 +117,21 @@ class _Limits:
         self._held = _memory_held()
 
     def allow(self, seconds: float, memory: int) -> None:
-        """Let this process take so many more seconds of processor time, and so many bytes beyond what it began with."""
+        """Limit this process to this many more seconds of processor time, and bytes beyond those it began with."""
         _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds))
         if sys.platform == "linux":
             _limit(resource.RLIMIT_DATA, self._held + memory)
 
     def lift_memory(self) -> None:
-        """Let this process take as much memory as there is."""
+        """Remove the limit on this process's memory."""
         _limit(resource.RLIMIT_DATA, resource.RLIM_INFINITY)
 
 
 def _memory_held() -> int:
-    """Return how many bytes of memory count for RLIMIT_DATA by now; only Linux enforces it for all of them."""
+    """Return how many bytes of this process count for RLIMIT_DATA; only Linux enforces it for all memory."""
     if sys.platform != "linux":
         return 0
-    # RLIMIT_AS would count libraries too, and addresses that are only reserved.
+    # RLIMIT_AS would also count libraries and reserved addresses.
     pages = int(Path("/proc/self/statm").read_text().split()[5])
     return pages * resource.getpagesize()
 

@@ -1,9 +1,9 @@
-"""The process that codec processes are forked from: `python -m darkroom.tasks.worker.codec_server DESCRIPTOR`.
+"""The codec server, from which codec processes are forked: `python -m darkroom.tasks.worker.codec_server DESCRIPTOR`.
 
-It imports what they need once. The descriptor is a socket to those who want a codec process: a worker and all that was
-forked from the same process. A request is one byte, with two more sockets, a channel and a lifeline. The channel goes
-to the process that is forked for it. Whatever comes over the lifeline, its end included, gets that process killed; how
-the process ended goes back over it.
+It imports what they need once. The descriptor is a socket on which workers request codec processes: the process that
+started the server and those forked from it. A request is one byte and two more sockets, a channel and a lifeline. The
+new codec process gets the channel. The server kills it when anything comes over the lifeline, such as its end, and
+sends the process's exit code back over it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from typing import NoReturn
 
 from darkroom.tasks.imaging.codecs import configure_codecs
 from darkroom.tasks.worker.codec_process import serve
-from darkroom.tasks.worker.orders import EXIT_CODE
 from darkroom.tasks.worker.orphan import end_with_parent
+
+MAX_BATCH_BYTES = 1 << 40
+"""Upper limit on a batch's memory: an image that takes control must not make it larger than its worker can map."""
 
 
 class Server:
-    """Forks codec processes, and reports how they ended."""
+    """Forks codec processes and reports their exit codes."""
 
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
         self._lifelines: dict[int, tuple[socket.socket, int]] = {}
-        """By descriptor: a lifeline, and the process that it is of."""
+        """Lifelines and process ids by the lifeline's descriptor."""
 
         self._deaths, self._wakeup = socket.socketpair()
         self._deaths.setblocking(False)
@@ -43,7 +45,7 @@ class Server:
         self._poll.register(self._deaths, select.POLLIN)
 
     def run(self) -> None:
-        """Serve requests until all processes that could send one have ended."""
+        """Serve requests until all processes that could send one have ended; then kill all codec processes."""
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._lifelines:
@@ -59,7 +61,7 @@ class Server:
             self._report_deaths()
 
     def _fork(self) -> bool:
-        """Fork a codec process for the next request; return whether there was one."""
+        """Fork a codec process for the next request; return False if there can be no more requests."""
         request, descriptors, _, _ = socket.recv_fds(self._requests, 1, 2)
         if not request:
             return False
@@ -68,7 +70,7 @@ class Server:
         with channel:
             try:
                 process = os.fork()
-            except OSError:  # there is no room; the worker sees its lifeline end
+            except OSError:  # no memory; the worker sees the end of its lifeline
                 lifeline.close()
                 return True
             if not process:
@@ -90,14 +92,14 @@ class Server:
                 with suppress(KeyError):  # it was killed
                     self._poll.unregister(descriptor)
                 del self._lifelines[descriptor]
-                with lifeline, suppress(OSError):  # its worker may have gone
-                    lifeline.send(EXIT_CODE.pack(os.waitstatus_to_exitcode(status)))
+                with lifeline, suppress(OSError):  # its worker may have ended
+                    lifeline.send(b"%d" % os.waitstatus_to_exitcode(status))
 
 
 def _be_codec_process(channel: socket.socket, server: int) -> NoReturn:
     try:
         end_with_parent(signal.SIGKILL)
-        with suppress(OSError):  # be what the kernel kills first where memory is short; only Linux asks
+        with suppress(OSError):  # on Linux: be killed first when memory is short
             Path("/proc/self/oom_score_adj").write_text("1000")
         if os.getppid() == server:
             serve(channel)
@@ -107,13 +109,16 @@ def _be_codec_process(channel: socket.socket, server: int) -> NoReturn:
 
 
 def main() -> None:
-    """Be the server."""
-    # A signal to all of a run's processes must not look like an image's doing.
+    """Run the codec server."""
+    # A signal to all of a run's processes must not look like a fault of an image.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    most = MAX_BATCH_BYTES if most == resource.RLIM_INFINITY else min(most, MAX_BATCH_BYTES)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     configure_codecs()
-    # What codecs print is not for anybody, and there is no end of it.
+    # Nothing reads what codecs print, and there is no limit to it.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     gc.freeze()
     Server(socket.socket(fileno=int(sys.argv[1]))).run()

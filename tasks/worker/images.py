@@ -1,4 +1,4 @@
-"""Images before and after their transform: read and hashed, their outputs written, their rows made."""
+"""What a worker does with an image before and after its transform: read and hash it, write its output, fill its row."""
 
 from __future__ import annotations
 
@@ -11,52 +11,70 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
-from typing import Any
 
-from darkroom.tasks.dataset.journal import Row
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import IMAGES, open_destination
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
+from darkroom.tasks.dataset.rows import FormerOutput, ManifestRow, PlannedImage
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, as_image_error
 from darkroom.tasks.imaging import SourceFacts, Transformed
-from darkroom.tasks.moved import FACTS_COLUMNS, OUTPUT_COLUMNS, former_output
+from darkroom.tasks.moved import former_output
 from darkroom.tasks.settings import Job
-from darkroom.tasks.storage.local import FileVersion, LocalFolder
+from darkroom.tasks.storage.locations import open_source
 from darkroom.tasks.storage.naming import output_name
-from darkroom.tasks.worker.codec import Answer
-from darkroom.tasks.worker.orders import Orders
+from darkroom.tasks.storage.store import Object
+from darkroom.tasks.storage.store_errors import (
+    Conflict,
+    Denied,
+    NoSpace,
+    NotFound,
+    StorageError,
+    Throttled,
+    TimedOut,
+    TooLarge,
+)
+from darkroom.tasks.worker.orders import Answer, Orders
 from darkroom.tasks.worker.retries import with_retries
 from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
+
+_READ_CODES: dict[type[StorageError], ErrorCode] = {
+    NotFound: ErrorCode.SOURCE_NOT_FOUND,
+    Denied: ErrorCode.SOURCE_DENIED,
+    TimedOut: ErrorCode.SOURCE_TIMEOUT,
+    Throttled: ErrorCode.SOURCE_THROTTLED,
+}
+_WRITE_CODES: dict[type[StorageError], ErrorCode] = {
+    NoSpace: ErrorCode.WRITE_NO_SPACE,
+    Denied: ErrorCode.WRITE_DENIED,
+}
 
 
 @dataclass(slots=True)
 class Image:
     """An image on its way through a worker."""
 
-    planned: Row
-    attempts: int
-    version: FileVersion | None = None
-    sha256: str | None = None
-    read_ms: float = 0.0
+    planned: PlannedImage
+    row: ManifestRow
+    """Its row as far as it is known; `unchanged` until it has an answer."""
+
     source: tuple[int, int] = (0, 0)
     """Where its bytes start and end in its batch."""
 
     operation: Operation | None = None
-    """What the codec process is to do with it, if anything."""
+    """What the codec process must do with it, if anything."""
 
     answer: Answer | None = None
-    """What came of it: a `Transformed`, or an `ImageError`."""
+    """Its output, or why there is none: a `Transformed` or an `ImageError`."""
 
 
 class Images:
-    """Reads images and writes their outputs.
+    """Reads the images of a shard and writes their outputs.
 
     Args:
-        job: what the run is to do.
+        job: the run's settings.
         shard: the shard's number.
-        memory: bytes that the codec process may take for any image; None: as many as its size gives reason to.
-        wanted: says whether the run still is; asked before outputs are written, because by then another may write
-            outputs of the same names.
+        memory: upper limit in bytes on the codec process's memory for an image; None: only its size limits it.
+        wanted: returns whether the run still goes on; called before outputs are written, because once it has ended
+            another run may write outputs of the same names.
     """
 
     def __init__(self, job: Job, shard: int, memory: int | None, wanted: Callable[[], bool]) -> None:
@@ -66,120 +84,141 @@ class Images:
         self.max_read_seconds = rules.max_read_seconds
         self._job = job
         self._wanted = wanted
-        self._source = LocalFolder(os.fsencode(job.source), confined=not rules.follow_symlinks)
-        destination = Destination(Path(job.destination))
-        self._destination = LocalFolder(os.fsencode(destination.root))
-        self._images = LocalFolder(os.fsencode(destination.images))
-        # A lossy format takes far less than a byte a pixel; PNG may take all four.
+        self._source = open_source(job.source, follow_symlinks=rules.follow_symlinks)
+        self._destination = open_destination(job.destination).store
+        # Estimated: a lossy output takes far less than one byte per pixel, a PNG may take all four.
         self.output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)
-        self._common: Row = {
-            "run_id": job.run_id,
-            "shard": shard,
-            "worker": worker_name(),
-            "recipe_id": job.recipe_id,
-        }
+        self._shard = shard
 
-    def read(self, planned: Row, batch: SharedBatch) -> Image:
-        """Read and hash an image, which need not be made if there is an output of the same bytes already."""
-        image = Image(planned, planned["attempts"] + 1)
-        started = time.perf_counter()
+    def read(self, planned: PlannedImage, batch: SharedBatch) -> Image:
+        """Read and hash an image; it need not be transformed if there is an output of the same bytes already."""
+        image = self._new(planned)
+        row, started = image.row, time.perf_counter()
         with _as_answer(image, ErrorCode.SOURCE_FAILED):
-            limit = self._job.rules.max_source_bytes
-            data, image.version = with_retries(self._source.read_into, planned["source_path"], batch.place, limit)
+            found = self._get(planned.source_path, batch)
+            data, version = found.data, found.version
             image.source = batch.keep(len(data))
-            image.sha256 = hashlib.sha256(data).hexdigest()
-            if planned["former"]:
-                image.answer = self._former(planned["former"], image.sha256, batch)
-            if image.answer is None and image.sha256 != planned["known_sha256"]:
+            row.source_size, row.source_mtime, row.source_etag = version.size, version.mtime, version.etag
+            row.source_sha256 = hashlib.sha256(data).hexdigest()
+            if planned.former:
+                image.answer = self._former(planned.former, row.source_sha256, batch)
+            if image.answer is None and row.source_sha256 != planned.known_sha256:
                 image.operation = Operation.TRANSFORM
-        image.read_ms = _ms_since(started)
+        row.read_ms = _ms_since(started)
         return image
 
-    def _former(self, former: Row, sha256: str, batch: SharedBatch) -> Transformed | None:
+    def _get(self, source_path: str, batch: SharedBatch) -> Object:
+        limit = self._job.rules.max_source_bytes
+        try:
+            return with_retries(self._source.get_into, source_path, batch.place, max_bytes=limit)
+        except TooLarge as error:
+            message = f"{error.reason}, more than max_source_bytes = {limit:,}"
+            raise ImageError(ErrorCode.DECODE_MEMORY, message) from error
+        except Conflict as error:
+            raise ImageError(ErrorCode.SOURCE_CHANGED, error.reason) from error
+        except StorageError as error:
+            code = _code_of(error, _READ_CODES, ErrorCode.SOURCE_FAILED)
+            raise ImageError(code, f"reading failed: {error.reason}") from error
+
+    def hung(self, planned: PlannedImage) -> Image:
+        """Return an image whose read takes longer than it may."""
+        image = self._new(planned)
+        message = f"reading did not end within max_read_seconds = {self.max_read_seconds:g}"
+        image.answer = ImageError(ErrorCode.SOURCE_TIMEOUT, message)
+        return image
+
+    def _new(self, planned: PlannedImage) -> Image:
+        row = ManifestRow(
+            source_path=planned.source_path,
+            source_size=planned.source_size,
+            source_mtime=planned.source_mtime,
+            source_etag=planned.source_etag,
+            status="unchanged",
+            attempts=planned.attempts + 1,
+            read_ms=0.0,
+            run_id=self._job.run_id,
+            shard=self._shard,
+            worker=worker_name(),
+            recipe_id=self._job.recipe_id,
+            processed_at=datetime.now(UTC),
+        )
+        return Image(planned, row)
+
+    def _former(self, former: FormerOutput, sha256: str, batch: SharedBatch) -> Transformed | None:
         made = former_output(former, sha256, self._destination, batch.place)
         if made:
             batch.keep(len(made.data))
         return made
 
-    def finish(self, images: list[Image]) -> list[Row]:
-        """Write outputs, and return a row for each image.
+    def finish(self, images: list[Image]) -> list[ManifestRow]:
+        """Write the outputs and return the rows of images that have an answer or need none.
 
         Raises:
-            DarkroomError: the run has ended meanwhile.
+            DarkroomError: the run has ended.
         """
         if not self._wanted():
             raise DarkroomError(f"Run {self._job.run_id} has ended; what it had finished, another has adopted.")
         return [self._finish(image) for image in images]
 
-    def _finish(self, image: Image) -> Row:
-        made, columns = image.answer, {}
+    def _finish(self, image: Image) -> ManifestRow:
+        row, made = image.row, image.answer
         if isinstance(made, Transformed):
+            _add_facts(row, made.facts)
             with _as_answer(image, ErrorCode.WRITE_FAILED):
-                columns = self._write(image.planned["source_path"], made)
+                self._write(row, made)
         if isinstance(image.answer, ImageError):
-            if isinstance(made, Transformed):
-                image.answer.facts = made.facts
-            return self._failed_row(image, image.answer)
-        return self._row(image, **columns) if made else self._row(image, status="unchanged")
+            self._add_error(row, image.answer, image.planned)
+        row.processed_at = datetime.now(UTC)
+        return row
 
-    def _write(self, source_path: str, made: Transformed) -> Row:
-        file_name = output_name(source_path, self._job.recipe.format)
+    def _write(self, row: ManifestRow, made: Transformed) -> None:
+        """Write an output and fill its image's row."""
+        file_name = f"{IMAGES}/{output_name(row.source_path, self._job.recipe.format)}"
         started = time.perf_counter()
-        with_retries(self._images.write, file_name, made.data)
-        return {
-            **_facts_columns(made.facts),
-            "status": "ok",
-            "file_name": f"images/{file_name}",
-            "output_bytes": len(made.data),
-            "output_sha256": hashlib.sha256(made.data).hexdigest(),
-            **{name: getattr(made, name) for name in (*OUTPUT_COLUMNS, "decode_ms", "resize_ms", "encode_ms")},
-            "write_ms": _ms_since(started),
-        }
+        try:
+            with_retries(self._destination.put, file_name, made.data)
+        except StorageError as error:
+            code = _code_of(error, _WRITE_CODES, ErrorCode.WRITE_FAILED)
+            raise ImageError(code, f"writing the output failed: {error.reason}") from error
+        row.output_sha256 = hashlib.sha256(made.data).hexdigest()
+        row.status = "ok"
+        row.file_name = file_name
+        row.format, row.width, row.height, row.channels = made.format, made.width, made.height, made.channels
+        row.output_bytes = len(made.data)
+        row.scale_x, row.scale_y, row.offset_x, row.offset_y = made.scale_x, made.scale_y, made.offset_x, made.offset_y
+        row.warnings = made.warnings
+        row.decode_ms, row.resize_ms, row.encode_ms = made.decode_ms, made.resize_ms, made.encode_ms
+        row.write_ms = _ms_since(started)
 
-    def _failed_row(self, image: Image, error: ImageError) -> Row:
-        return self._row(
-            image,
-            **(_facts_columns(error.facts) if error.facts else {}),
-            status="failed",
-            error_code=error.code.value,
-            error_stage=error.code.stage,
-            error_message=error.message,
-            warnings=[OUTPUT_KEPT] if self._keeps_output(image, error) else [],
-        )
-
-    def _keeps_output(self, image: Image, error: ImageError) -> bool:
-        """Say whether an image keeps the output of its former bytes, until it is known what these make."""
-        return error.code in RETRIED_NEXT_RUN and image.planned["has_output"]
-
-    def _row(self, image: Image, **columns: Any) -> Row:
-        planned = image.planned
-        version = image.version or FileVersion(planned["source_size"], planned["source_mtime"], planned["source_etag"])
-        return {
-            **self._common,
-            "source_path": planned["source_path"],
-            "source_size": version.size,
-            "source_mtime": version.mtime,
-            "source_etag": version.etag,
-            "source_sha256": image.sha256,
-            "attempts": image.attempts,
-            "read_ms": image.read_ms,
-            "processed_at": datetime.now(UTC),
-            **columns,
-        }
+    def _add_error(self, row: ManifestRow, error: ImageError, planned: PlannedImage) -> None:
+        if error.facts:
+            _add_facts(row, error.facts)
+        row.status = "failed"
+        row.error_code = error.code.value
+        row.error_stage = error.code.stage
+        row.error_message = error.message
+        # The output of earlier bytes stays until the present ones could be processed.
+        row.warnings = [OUTPUT_KEPT] if error.code in RETRIED_NEXT_RUN and planned.has_output else []
 
 
-def _facts_columns(facts: SourceFacts) -> Row:
-    return {name: getattr(facts, name.removeprefix("source_")) for name in FACTS_COLUMNS}
+def _code_of(error: StorageError, codes: dict[type[StorageError], ErrorCode], other: ErrorCode) -> ErrorCode:
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), other)
+
+
+def _add_facts(row: ManifestRow, facts: SourceFacts) -> None:
+    row.source_format, row.source_mode = facts.format, facts.mode
+    row.source_width, row.source_height = facts.width, facts.height
+    row.orientation, row.frames = facts.orientation, facts.frames
 
 
 @contextmanager
 def _as_answer(image: Image, code: ErrorCode) -> Iterator[None]:
-    """Turn any exception about an image into its answer, so that it costs that image only."""
+    """Turn any exception into the image's answer, so that it costs only that image."""
     try:
         yield
     except DarkroomError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is a row and not the shard's end
+    except Exception as error:  # noqa: BLE001 - it becomes a row and must not end the shard
         image.answer = as_image_error(error, code)
 
 
@@ -189,5 +228,5 @@ def _ms_since(started: float) -> float:
 
 @cache
 def worker_name() -> str:
-    """Return what the manifest calls this process: host and process number."""
+    """Return the name of this process in the manifest: host and process id."""
     return f"{socket.gethostname()}/{os.getpid()}"

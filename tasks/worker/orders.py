@@ -1,29 +1,32 @@
-"""What a worker and its codec process say to each other: orders, failures, and how a process ended."""
+"""What a worker and its codec process exchange: orders for the images of a batch, and an answer about each image.
+
+An answer is one byte for success or failure, then JSON; the output itself lies beside it.
+"""
 
 from __future__ import annotations
 
-import struct
+import json
+from typing import TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from darkroom.tasks.errors import ErrorCode
-from darkroom.tasks.imaging.facts import SourceFacts
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.facts import Inspected, SourceFacts, Transformed
 from darkroom.tasks.imaging.limits import BASE_BYTES, BYTES_PER_PIXEL, BYTES_PER_SOURCE_BYTE, PIXELS_PER_TURN
+from darkroom.tasks.imaging.tiles import Tile
 from darkroom.tasks.settings import Recipe
+from darkroom.tasks.worker.shared_batch import Operation
 
 FAILED, MADE = b"-", b"+"
-"""What an answer begins with; JSON follows."""
+"""First byte of an answer."""
 
-EXIT_CODE = struct.Struct("=i")
-"""How a codec process ended, in the terms of `subprocess.Popen.returncode`."""
+Answer: TypeAlias = Transformed | Inspected | Tile | str | bytes | ImageError
+"""The result for an image. The output of a `Transformed` stays in its batch and is valid until that is released."""
 
-
-class Failure(BaseModel):
-    """An `ImageError` in an answer."""
-
-    code: ErrorCode
-    message: str
-    facts: SourceFacts | None
+_TRANSFORMED = TypeAdapter(Transformed)
+_INSPECTED = TypeAdapter(Inspected)
+_TEXT = TypeAdapter(str)
+_SIZE = TypeAdapter(tuple[int, int])
 
 
 class Orders(BaseModel):
@@ -35,16 +38,47 @@ class Orders(BaseModel):
     max_pixels: int
     max_image_seconds: float
     memory: int | None = None
-    """Bytes that an image may take, however large it is; None: as many as its size gives reason to."""
+    """Upper limit in bytes on the memory for an image; None: only its size and its file's size limit it."""
 
     side: int = 0
     """Longest side in pixels of thumbnails."""
 
     def seconds_for(self, pixels: int) -> float:
-        """Return how many seconds of processor time an image of so many pixels may take."""
+        """Return how many seconds of processor time an image with this number of pixels may take."""
         return self.max_image_seconds * max(1.0, min(pixels, self.max_pixels) / PIXELS_PER_TURN)
 
     def memory_for(self, pixels: int, source_bytes: int) -> int:
-        """Return how many bytes of memory an image of so many pixels, in so many bytes, may take."""
+        """Return how many bytes of memory an image may take, given its number of pixels and its file's size."""
         wanted = BASE_BYTES + BYTES_PER_PIXEL * min(pixels, self.max_pixels) + BYTES_PER_SOURCE_BYTE * source_bytes
         return wanted if self.memory is None else min(wanted, self.memory)
+
+
+class Failure(BaseModel):
+    """An `ImageError` in an answer."""
+
+    code: ErrorCode
+    message: str
+    facts: SourceFacts | None
+
+
+def read_answer(operation: Operation, output: memoryview, answer: memoryview) -> Answer:
+    """Return the result of an operation; raise `ValueError` if the answer is not a valid one."""
+    kind, text = bytes(answer[:1]), bytes(answer[1:])
+    if kind == FAILED:
+        failure = Failure.model_validate_json(text)
+        return ImageError(failure.code, failure.message, failure.facts)
+    if kind != MADE:
+        raise ValueError(f"an answer that begins with {kind!r}")
+    match operation:
+        case Operation.TRANSFORM:
+            return _TRANSFORMED.validate_python({**json.loads(text), "data": output})
+        case Operation.INSPECT:
+            return _INSPECTED.validate_json(text)
+        case Operation.DESCRIBE:
+            return _TEXT.validate_json(text)
+        case Operation.SHEET:
+            return bytes(output)
+    width, height = _SIZE.validate_json(text)
+    if len(output) != 3 * width * height:
+        raise ValueError(f"{len(output)} bytes for a picture of {width} × {height} pixels")
+    return Tile(width=width, height=height, pixels=bytes(output))

@@ -1,4 +1,4 @@
-"""Images through a worker: read ahead, one batch after the other through the codec process, write behind."""
+"""The images of a shard on their way through a worker: read ahead, transform batch by batch, write behind."""
 
 from __future__ import annotations
 
@@ -6,58 +6,53 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 
-from darkroom.tasks.dataset.journal import Row
-from darkroom.tasks.errors import ErrorCode, ImageError
-from darkroom.tasks.worker.codec import Answer, Codec
+from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
+from darkroom.tasks.worker.codec import Codec
 from darkroom.tasks.worker.images import Image, Images
+from darkroom.tasks.worker.orders import Answer
 from darkroom.tasks.worker.readers import Readers
 from darkroom.tasks.worker.shared_batch import IMAGES, SharedBatch
 
-READERS = 2
 WRITERS = 2
 
 BATCH_BYTES = 16 << 20
-"""Bytes of a batch's sources at most, and of its outputs as far as they can be foreseen; a larger image is alone."""
+"""Upper limit on the bytes of a batch's sources, and on its estimated outputs; a larger image has its own batch."""
 
 BATCH_SECONDS = 1.0
-"""What has taken so long is handed on: it would be lost with its worker."""
+"""Answers of an unfinished batch are written after this time: they would be lost with the worker."""
 
 READ_AHEAD = 3
 SUBMITTED = 2
 WRITTEN_BEHIND = 3
-"""Batches that are read, that the codec process has, and that are written, at most. The process always has the next
-one while it works."""
+"""Upper limits on the batches that are being read, that the codec process has, and that are being written. The process
+has the next batch while it works, so that it need not wait for one."""
 
 IN_FLIGHT_BYTES = 64 << 20
-"""Bytes of all batches in flight at most; a larger batch is alone."""
+"""Upper limit on the bytes of all batches in flight; a larger batch is in flight alone."""
 
 
 @dataclass(slots=True)
-class _Reading:
-    planned: list[Row]
-    size: int
-    batch: SharedBatch
-    images: Future[list[Image]]
+class _Batch:
+    """A batch on its way; of its images, those that have an answer, and those that are being written or were."""
 
-
-@dataclass(slots=True)
-class _Working:
-    images: list[Image]
+    planned: list[PlannedImage]
     size: int
-    batch: SharedBatch | None
+    memory: SharedBatch | None
+    reading: Future[list[Image]]
+    is_retry: bool
+    images: list[Image] = field(default_factory=list)
     answered: int = 0
-    handed_on: int = 0
-    since: float = field(default_factory=time.monotonic)
+    written: int = 0
+    written_at: float = 0.0
 
     @property
     def is_submitted(self) -> bool:
-        return bool(self.batch and self.batch.operations)
+        return bool(self.memory and self.memory.operations)
 
     def answer(self, answers: list[Answer]) -> None:
-        """Give the next images that wait for one their answers."""
+        """Give answers to the next images that wait for one."""
         for answer in answers:
             while self.images[self.answered].operation is None:
                 self.answered += 1
@@ -67,10 +62,9 @@ class _Working:
 
 @dataclass(slots=True)
 class _Writing:
-    rows: Future[list[Row]]
-    size: int = 0
-    batch: SharedBatch | None = None
-    """What is free then."""
+    rows: Future[list[ManifestRow]]
+    finished: _Batch | None
+    """The batch that ends with these rows."""
 
 
 class Pipeline:
@@ -79,20 +73,22 @@ class Pipeline:
     Args:
         images: reads and writes them.
         codec: this thread's.
-        on_move: called whenever an image comes any further.
+        on_progress: called whenever the codec process has answered for an image.
     """
 
-    def __init__(self, images: Images, codec: Codec, on_move: Callable[[], None]) -> None:
+    def __init__(self, images: Images, codec: Codec, on_progress: Callable[[], None]) -> None:
         self._images = images
         self._codec = codec
-        self._on_move = on_move
+        self._on_progress = on_progress
         self._orders = images.orders.model_dump_json().encode()
-        self._reading: deque[_Reading] = deque()
-        self._working: deque[_Working] = deque()
+        self._reading: deque[_Batch] = deque()
+        self._working: deque[_Batch] = deque()
         self._writing: deque[_Writing] = deque()
+        self._readers = Readers(images.max_read_seconds)
         self._in_flight = 0
+        self._ended = False
 
-    def run(self, planned: list[Row]) -> Iterator[Row]:
+    def run(self, planned: list[PlannedImage]) -> Iterator[ManifestRow]:
         """Yield a finished row for every planned one, in the same order.
 
         Raises:
@@ -101,112 +97,101 @@ class Pipeline:
         batches = self._batches(planned)
         following = next(batches, None)
         try:
-            with (
-                closing(Readers(READERS, self._images.max_read_seconds)) as readers,
-                ThreadPoolExecutor(WRITERS, "write") as writers,
-            ):
+            with ThreadPoolExecutor(WRITERS, "write") as writers:
                 while True:
                     while following and self._has_room(following[1]):
-                        self._read(readers, *following)
+                        self._reading.append(self._read(*following))
                         following = next(batches, None)
-                    if self._reading and self._reading[0].images.done() and len(self._working) < SUBMITTED:
-                        self._submit(readers)
+                    if self._reading and self._reading[0].reading.done() and len(self._working) < SUBMITTED:
+                        self._submit()
                     elif self._working:
                         self._collect(writers)
                     elif self._writing:
                         yield from self._written()
                     elif self._reading:
-                        self._submit(readers)
+                        self._submit()
                     else:
                         return
                     while self._writing and (self._writing[0].rows.done() or len(self._writing) > WRITTEN_BEHIND):
                         yield from self._written()
         finally:
+            self._ended = True
             if self._reading or self._working or self._writing:
                 self._codec.close()
 
-    def _batches(self, planned: list[Row]) -> Iterator[tuple[list[Row], int]]:
-        """Yield rows in the same order, in batches that are worth handing over, with their bytes."""
-        rows: list[Row] = []
+    def _batches(self, planned: list[PlannedImage]) -> Iterator[tuple[list[PlannedImage], int]]:
+        """Yield batches of images in the same order, with the bytes that each will take."""
+        batch: list[PlannedImage] = []
         sources = outputs = 0
-        for row in planned:
-            source, output = row["source_size"] or 0, self._images.output_bytes
-            if rows and (len(rows) == IMAGES or max(sources + source, outputs + output) > BATCH_BYTES):
-                yield rows, sources + outputs
-                rows, sources, outputs = [], 0, 0
-            rows.append(row)
+        for image in planned:
+            source, output = image.source_size or 0, self._images.output_bytes
+            if batch and (len(batch) == IMAGES or max(sources + source, outputs + output) > BATCH_BYTES):
+                yield batch, sources + outputs
+                batch, sources, outputs = [], 0, 0
+            batch.append(image)
             sources, outputs = sources + source, outputs + output
-        if rows:
-            yield rows, sources + outputs
+        if batch:
+            yield batch, sources + outputs
 
     def _has_room(self, size: int) -> bool:
         in_flight = len(self._reading) + len(self._working) + len(self._writing)
         return not in_flight or (len(self._reading) < READ_AHEAD and self._in_flight + size <= IN_FLIGHT_BYTES)
 
-    def _read(self, readers: Readers, planned: list[Row], size: int) -> None:
-        batch = self._codec.take_batch()
+    def _read(self, planned: list[PlannedImage], size: int, *, is_retry: bool = False) -> _Batch:
+        memory = self._codec.take_batch()
         self._in_flight += size
-        self._reading.append(_Reading(planned, size, batch, readers.submit(self._read_batch, planned, batch)))
+        return _Batch(planned, size, memory, self._readers.start(self._read_batch, planned, memory), is_retry)
 
-    def _read_batch(self, planned: list[Row], batch: SharedBatch) -> list[Image]:
-        batch.reset(self._orders)
-        images = [self._images.read(row, batch) for row in planned]
+    def _read_batch(self, planned: list[PlannedImage], memory: SharedBatch) -> list[Image]:
+        memory.reset(self._orders)
+        images = [self._images.read(image, memory) for image in planned if not self._ended]
         for image in images:
             if image.operation is not None:
-                batch.add(image.operation, *image.source)
+                memory.add(image.operation, *image.source)
         return images
 
-    def _submit(self, readers: Readers) -> None:
-        """Hand over the next batch once it is read; if that does not end, its images one by one.
+    def _submit(self) -> None:
+        """Wait until the next batch is read, and hand it over.
 
-        A read that hangs may still write to its batch, which is not used again.
+        If its read hangs, each of its images is read again by itself, and fails if that hangs, too. A read that hangs
+        may still write to its batch's memory, which is not used again.
         """
-        reading = self._reading.popleft()
+        batch = self._reading.popleft()
         try:
-            self._start(_Working(readers.result(reading.images), reading.size, reading.batch))
+            batch.images = self._readers.result(batch.reading)
         except TimeoutError:
-            for planned in reading.planned:
-                self._submit_alone(readers, planned)
-            self._in_flight -= reading.size
-
-    def _submit_alone(self, readers: Readers, planned: Row) -> None:
-        batch = self._codec.take_batch()
-        try:
-            self._start(_Working(readers.result(readers.submit(self._read_batch, [planned], batch)), 0, batch))
-        except TimeoutError:
-            message = f"reading did not end within max_read_seconds = {self._images.max_read_seconds:g}"
-            error = ImageError(ErrorCode.SOURCE_TIMEOUT, message)
-            self._working.append(_Working([Image(planned, planned["attempts"] + 1, answer=error)], 0, None))
-
-    def _start(self, working: _Working) -> None:
-        if working.batch and working.is_submitted:
-            self._codec.submit(working.batch, self._images.orders)
-        self._working.append(working)
+            if not batch.is_retry:
+                self._in_flight -= batch.size
+                again = [self._read([image], 0, is_retry=True) for image in batch.planned]
+                self._reading.extendleft(reversed(again))
+                return
+            batch.images, batch.memory = [self._images.hung(image) for image in batch.planned], None
+        if batch.memory and batch.is_submitted:
+            self._codec.submit(batch.memory, self._images.orders)
+        batch.written_at = time.monotonic()
+        self._working.append(batch)
 
     def _collect(self, writers: ThreadPoolExecutor) -> None:
-        """Take what there is of the oldest batch, and hand on what is finished or late."""
-        working = self._working[0]
-        finished = True
-        if working.is_submitted:
+        """Take answers for the oldest batch; write what is answered once that is all or `BATCH_SECONDS` have passed."""
+        batch, finished = self._working[0], True
+        if batch.is_submitted:
             answers, finished = self._codec.collect()
-            working.answer(answers)
+            batch.answer(answers)
             if answers:
-                self._on_move()
-        if not finished and (not working.answered or time.monotonic() - working.since < BATCH_SECONDS):
-            return
-        upto = len(working.images) if finished else working.answered
-        if upto > working.handed_on:
-            rows = writers.submit(self._images.finish, working.images[working.handed_on : upto])
-            self._writing.append(_Writing(rows))
-            working.handed_on, working.since = upto, time.monotonic()
+                self._on_progress()
+        end = len(batch.images) if finished else batch.answered
+        if finished or (end > batch.written and time.monotonic() - batch.written_at >= BATCH_SECONDS):
+            rows = writers.submit(self._images.finish, batch.images[batch.written : end])
+            self._writing.append(_Writing(rows, batch if finished else None))
+            batch.written, batch.written_at = end, time.monotonic()
         if finished:
             self._working.popleft()
-            self._writing[-1].size, self._writing[-1].batch = working.size, working.batch
 
-    def _written(self) -> list[Row]:
+    def _written(self) -> list[ManifestRow]:
         writing = self._writing.popleft()
         rows = writing.rows.result()
-        self._in_flight -= writing.size
-        if writing.batch:
-            self._codec.release(writing.batch)
+        if writing.finished:
+            self._in_flight -= writing.finished.size
+            if writing.finished.memory:
+                self._codec.release(writing.finished.memory)
         return rows

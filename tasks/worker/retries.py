@@ -1,4 +1,4 @@
-"""Trying storage again while what it raises may pass."""
+"""Retries of storage operations, with exponential backoff and jitter."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from darkroom.tasks.errors import TRANSIENT, ImageError
+from darkroom.tasks.storage.store_errors import StorageError
 
 TRIES = 4
 FIRST_BACKOFF_SECONDS = 0.2
@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 def with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a storage function again while what it raises may pass, with exponential backoff and jitter."""
+    """Call a storage function, and again while its error is transient; raise the error of the last try."""
     for tried in range(1, TRIES):
         try:
             return action(*args, **kwargs)
-        except ImageError as error:
-            if error.code not in TRANSIENT:
+        except StorageError as error:
+            if not error.transient:
                 raise
             time.sleep(FIRST_BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
     return action(*args, **kwargs)

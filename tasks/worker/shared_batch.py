@@ -1,8 +1,8 @@
 """A batch of images in memory that a worker shares with its codec process.
 
-A head comes first, with an entry for each image: where its source, its output and the answer about it lie. The worker
-lays sources one behind the other, the codec process lays outputs and answers behind them. Neither copies what the
-other wrote.
+A head comes first, with an entry for each image: where its source, its output and the answer about it are. The worker
+writes the sources one behind the other, the codec process writes outputs and answers behind them. Neither copies what
+the other has written.
 """
 
 from __future__ import annotations
@@ -11,20 +11,23 @@ import ctypes
 import fcntl
 import mmap
 import os
+import resource
 import tempfile
 import weakref
 from enum import IntEnum
 from typing import Self
 
+from darkroom.tasks.errors import DarkroomError
+
 IMAGES = 8
-"""Images in a batch at most: handing over each small one by itself would cost a tenth of the time that it takes."""
+"""Upper limit on the images of a batch. Handing over each small image by itself would cost a tenth of its time."""
 
 SIZE = 20 << 20
-"""Bytes of a batch's memory. It grows for what is larger, up to any size, and gives back what is beyond this."""
+"""Bytes of a batch's memory. It grows as needed for larger images, and what is beyond this is given back."""
 
 
 class Operation(IntEnum):
-    """What a codec process is to do with an image."""
+    """What a codec process must do with an image."""
 
     TRANSFORM = 0
     INSPECT = 1
@@ -34,7 +37,7 @@ class Operation(IntEnum):
 
 
 class _Entry(ctypes.Structure):
-    """Where what belongs to an image starts and ends; an answer follows its output."""
+    """An image: where its source starts and ends, where its output and its answer start, and where the answer ends."""
 
     _fields_ = tuple((name, ctypes.c_uint64) for name in ("operation", "start", "end", "output", "answer", "last"))
 
@@ -44,10 +47,10 @@ class _Head(ctypes.Structure):
         ("images", ctypes.c_uint64),
         ("begun", ctypes.c_uint64),  # images that the codec process has begun
         ("done", ctypes.c_uint64),  # images that it has answered for
-        ("seconds", ctypes.c_double),  # of processor time that the image may take that was begun last
-        ("waited", ctypes.c_double),  # seconds that the codec process had nothing to do before this batch
+        ("seconds", ctypes.c_double),  # of processor time that the image begun last may take
+        ("waited", ctypes.c_double),  # seconds that the codec process was idle before this batch
         ("orders", ctypes.c_uint64),  # where the orders end
-        ("used", ctypes.c_uint64),  # where what is in use ends
+        ("used", ctypes.c_uint64),  # where the bytes in use end
         ("entries", _Entry * IMAGES),
     )
 
@@ -63,28 +66,36 @@ class SharedBatch:
     """
 
     head: _Head
-    """What both processes say of the batch. A codec process that an image has taken over may say anything."""
+    """Written by both processes. The worker must not trust it: an image may have taken control of the other one."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.operations: list[Operation] = []
-        """What the worker wants done with each image."""
+        """The operation that the worker wants for each image."""
 
         weakref.finalize(self, os.close, descriptor)
         self._map()
 
     @classmethod
     def create(cls) -> Self:
-        """Return new memory of `SIZE` bytes. Pages that are never touched take no room."""
-        if hasattr(os, "memfd_create"):
-            descriptor = os.memfd_create("darkroom-batch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        """Return new memory of `SIZE` bytes. Pages that are never touched take no room.
+
+        Raises:
+            DarkroomError: a limit of this process forbids it.
+        """
+        descriptor = None
+        try:
+            descriptor = _new_file()
             os.ftruncate(descriptor, SIZE)
-            # Were the codec process to shrink it, the worker would be killed as it reads what is no longer there.
-            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-        else:
-            with tempfile.TemporaryFile() as file:
-                descriptor = os.dup(file.fileno())
-            os.ftruncate(descriptor, SIZE)
+        except OSError as error:
+            if descriptor is not None:
+                os.close(descriptor)
+            files, size = (resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE))
+            raise DarkroomError(
+                f"A worker can't share memory with its codec process: {os.strerror(error.errno or 0)}. It needs "
+                f"several files of {SIZE:,} bytes and more per thread, and may open {files:,} files ('ulimit -n') of "
+                f"{size:,} bytes ('ulimit -f'; -1 is unlimited). Raise these limits on the workers' machines."
+            ) from error
         return cls(descriptor)
 
     def _map(self) -> None:
@@ -94,46 +105,46 @@ class SharedBatch:
         self.head = _Head.from_buffer(self._memory)
 
     def refresh(self) -> None:
-        """Map what the other process has added."""
+        """Map the memory again if the other process has changed its size."""
         if os.fstat(self.descriptor).st_size != len(self._view):
             self._map()
 
     def trim(self) -> None:
-        """Give back the memory that is beyond `SIZE`."""
+        """Give back the memory beyond `SIZE`."""
         self.refresh()
         if len(self._view) > SIZE and hasattr(mmap, "MADV_REMOVE"):
             self._memory.madvise(mmap.MADV_REMOVE, SIZE, len(self._view) - SIZE)
 
     def reset(self, orders: bytes) -> None:
-        """Begin another batch, for which the codec process gets these orders."""
+        """Begin another batch with these orders for the codec process."""
         self.operations = []
         self.head.images = self.head.begun = self.head.done = 0
         self.head.orders = self.head.used = _HEAD_BYTES + len(orders)
         self._view[_HEAD_BYTES : self.head.used] = orders
 
     def place(self, size: int) -> memoryview:
-        """Return so many bytes behind what is in use. They are in use once `keep` was called."""
+        """Return this many bytes behind those in use. They are in use once `keep` was called."""
         end = self.head.used + size
-        self.refresh()  # a process that ended as it answered may have left it larger
+        self.refresh()  # a process that ended while it answered may have grown it
         if end > len(self._view):
             os.ftruncate(self.descriptor, -(-end // mmap.PAGESIZE) * mmap.PAGESIZE)
             self._map()
         return self._view[self.head.used : end]
 
     def keep(self, size: int) -> tuple[int, int]:
-        """Note that so many of the bytes that were placed last are in use; return where they start and end."""
+        """Mark this many of the bytes that were placed last as in use; return where they start and end."""
         start = self.head.used
         self.head.used = start + size
         return start, start + size
 
     def add(self, operation: Operation, start: int, end: int) -> None:
-        """Add an image, of which these bytes are the source."""
+        """Add an image whose source is at these bytes."""
         self.head.entries[len(self.operations)] = (operation, start, end)
         self.operations.append(operation)
         self.head.images = len(self.operations)
 
     def rewind(self, done: int) -> None:
-        """Have a codec process begin with image `done`, counted from 0."""
+        """Make a codec process begin with image `done`, counted from 0."""
         self.head.begun = self.head.done = done
 
     def answer(self, image: int) -> tuple[memoryview, memoryview]:
@@ -151,21 +162,21 @@ class SharedBatch:
 
     @property
     def orders(self) -> bytes:
-        """What the worker wants of this batch."""
+        """The orders for this batch."""
         return bytes(self._view[_HEAD_BYTES : self.head.orders])
 
     def source(self, image: int) -> tuple[Operation, memoryview]:
-        """Return what to do with an image, and its bytes."""
+        """Return the operation for an image, and the image's bytes."""
         entry = self.head.entries[image]
         return Operation(entry.operation), self._view[entry.start : entry.end]
 
     def begin(self, image: int, seconds: float) -> None:
-        """Note that an image is begun, and how many seconds of processor time it may take."""
+        """Mark an image as begun, with the seconds of processor time that it may take."""
         self.head.seconds = seconds
         self.head.begun = image + 1
 
     def finish(self, image: int, output: bytes | memoryview, answer: bytes) -> None:
-        """Lay down an image's output and the answer about it, and note that it is done."""
+        """Write an image's output and the answer about it, and mark the image as done."""
         view = self.place(len(output) + len(answer))
         view[: len(output)] = output
         view[len(output) :] = answer
@@ -173,3 +184,14 @@ class SharedBatch:
         entry = self.head.entries[image]
         entry.output, entry.answer, entry.last = start, start + len(output), last
         self.head.done = image + 1
+
+
+def _new_file() -> int:
+    """Return the descriptor of a new file in memory, or of a temporary one where the system has no files in memory."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
+    descriptor = os.memfd_create("darkroom-batch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    # A codec process that shrank it would end its worker, which reads what is no longer there.
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return descriptor

@@ -22,8 +22,8 @@ from prefect.states import Cancelling
 
 from benchmarks.server import prefect_server
 from darkroom.deployments.automations import HEARTBEAT_SECONDS, NOTIFICATION, UNSTARTED, ZOMBIES
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.lease import read_lease
+from tests.places import destination_at
 
 
 def ended(api: Api, run_id: str, state: str, seconds: float = 180) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def test_an_overlapping_run_is_cancelled_and_a_cancelled_one_leaves_nothing_half
         client.set_flow_run_state(UUID(first), Cancelling())
     ended(nightly.api, first, "CANCELLED", 30)
     eventually(lambda: not any(one.is_running() for one in processes), 10)
-    assert read_lease(Destination(out)) is None
+    assert read_lease(destination_at(out)) is None
     assert not (out / "manifest.parquet").exists()
     made = {path: path.stat().st_mtime_ns for path in out.glob("images/*")}
     for path in made:

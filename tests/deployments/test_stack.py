@@ -12,8 +12,8 @@ from uuid import UUID
 from harness import eventually, journalled
 from installation import Installation
 
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.lease import read_lease
+from tests.places import destination_at
 
 
 def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation, many: Path, tmp_path: Path):
@@ -39,7 +39,7 @@ def test_ctrl_c_ends_runs_in_order_and_leaves_nothing(installation: Installation
     assert installation.processes() == []
     with socket.create_server(("127.0.0.1", int(installation.environment["PREFECT_SERVER_API_PORT"]))):
         pass
-    assert read_lease(Destination(out)) is None
+    assert read_lease(destination_at(out)) is None
     assert journalled(out)
     with sqlite3.connect(Path(installation.environment["PREFECT_HOME"]) / "prefect.db") as database:
         query = "SELECT state_type FROM flow_run WHERE replace(id, '-', '') = ?"

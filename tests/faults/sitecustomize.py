@@ -32,10 +32,10 @@ def faulty_read_to_end(descriptor, view):
 darkroom.tasks.storage.local._read_to_end = faulty_read_to_end
 
 
-def faulty_replace_file(folder, name, data):
+def faulty_replace_file(folder, name, data, **options):
     if name == b"hang-write.jpg":
         time.sleep(HOURS)
-    replace_file(folder, name, data)
+    return replace_file(folder, name, data, **options)
 
 
 darkroom.tasks.storage.local.replace_file = faulty_replace_file

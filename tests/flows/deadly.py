@@ -25,9 +25,9 @@ from prefect_dask import DaskTaskRunner
 from darkroom.flows.runtime import window
 from darkroom.flows.runtime.cluster import dask_runner
 from darkroom.flows.runtime.window import ShardFailure, run_shards
-from darkroom.tasks.dataset.layout import Destination
-from darkroom.tasks.dataset.shard import ShardRef, shard_refs, tell
+from darkroom.tasks.dataset.shard import ShardRef, report_progress, shard_refs
 from darkroom.tasks.settings import Compute
+from tests.places import destination_at
 
 KINDS = ("fine", "fine", "killed once", "killed", "fine", "restarted once", "fine")
 """What happens to the shards of the first window."""
@@ -37,7 +37,7 @@ KINDS = ("fine", "fine", "killed once", "killed", "fine", "restarted once", "fin
 def work(shard: ShardRef) -> int:
     folder = Path(shard.destination)
     note(folder, shard)
-    tell(shard)
+    report_progress(shard)
     time.sleep(0.5)  # until this event has reached the flow
     kind = KINDS[shard.number]
     if kind == "killed once" and shard.attempt == 1:
@@ -99,8 +99,8 @@ def write_outcomes(folder: Path, outcomes: dict[int, str]) -> None:
 
 def run(runner: DaskTaskRunner, kind: Callable[[ShardRef], int], folder: Path, shards: int) -> None:
     """Run a task for shards of one image each."""
-    workspace = Destination(folder).workspace(folder.name)
-    workspace.create()
+    workspace = destination_at(folder).workspace(folder.name)
+    folder.mkdir()
     outcomes: dict[int, str] = {}
     write_outcomes(folder, outcomes)
     for outcome in run_shards(runner, kind, shard_refs(workspace, [1] * shards), lambda _: None, lambda: None):

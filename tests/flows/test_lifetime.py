@@ -34,8 +34,8 @@ from harness import (
 )
 
 from darkroom.flows.runtime.local_server import LocalServer
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.lease import read_lease
+from tests.places import destination_at
 
 
 def servers(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -91,7 +91,7 @@ def test_a_run_without_a_server_starts_one_keeps_its_history_and_leaves_nothing(
     assert "Traceback" not in errors
     eventually(lambda: gone(processes), 10)
     assert not left_in(temporary)
-    assert read_lease(Destination(out)) is None
+    assert read_lease(destination_at(out)) is None
     with sqlite3.connect(tmp_path / ".prefect/prefect.db") as history:
         assert history.execute("SELECT state_type FROM flow_run").fetchall() == [("COMPLETED",)]
         states = [state for (state,) in history.execute("SELECT state_type FROM task_run")]
@@ -125,7 +125,7 @@ def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
     assert "Traceback" not in errors
     eventually(lambda: gone(processes), 10)
     assert not left_in(temporary)
-    assert read_lease(Destination(out)) is None
+    assert read_lease(destination_at(out)) is None
     assert journalled(out)
     [run_id] = [path.parent.name for path in out.glob(".darkroom/runs/*/journal")]
     states = {task["state_type"] for task in api.task_runs(run_id)} if with_server else stored_task_states(tmp_path)
@@ -216,7 +216,7 @@ if __name__ == "__main__":
     assert started.process.returncode == 1
     assert "RuntimeError: out of the blue" in errors
     eventually(lambda: gone(processes), 10)
-    assert read_lease(Destination(out)) is None
+    assert read_lease(destination_at(out)) is None
     assert journalled(out), "what was finished is for the next run to adopt"
 
 

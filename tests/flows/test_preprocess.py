@@ -22,11 +22,11 @@ import pytest
 from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, save, tree
 from PIL import Image, ImageOps
 
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
 from data.generate import photo
 from data.photos import write_corpus
+from tests.places import destination_at
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -79,6 +79,7 @@ def test_a_run_makes_every_output_and_a_manifest_that_tells_the_truth(api: Api, 
     assert rows["turned/b.jpg"]["scale_x"] == 3.0  # the turned image is 200 wide
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == sorted(
         [
+            ".darkroom/lease.json",
             ".darkroom/lease.lock",
             "manifest.parquet",
             f"runs/{run_id_of(out)}.parquet",
@@ -359,7 +360,7 @@ def test_a_run_that_stops_early_destroys_nothing(api: Api, tmp_path: Path):
     assert tree(out / "images") == images
     assert manifest_rows(out) == rows
     assert "gone from the source, not deleted | 10" in api.latest_summary(out)
-    place = Destination(out)
+    place = destination_at(out)
     place.manifest.unlink()
     assert darkroom("rebuild-manifest", out, environment=api.environment).code == 0
     assert manifest_rows(out) == rows

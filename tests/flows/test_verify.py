@@ -32,9 +32,9 @@ from harness import (
     workers,
 )
 
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.lease import hold_lease, read_lease
 from data.generate import photo
+from tests.places import OnDisk, destination_at
 from tests.tasks.helpers import publish_rows, row
 
 
@@ -157,7 +157,7 @@ def test_damage_is_found_told_repaired_and_just_that_is_made_again(api: Api, fol
 
 
 def test_a_destination_that_is_in_use_is_left_alone(api: Api, tmp_path: Path):
-    place = Destination(tmp_path / "out")
+    place = destination_at(tmp_path / "out")
     publish_rows(place, [row("a.jpg")])
     place.images.joinpath("foreign").write_bytes(b"x")
     before = tree(place.images)
@@ -171,7 +171,7 @@ def test_a_destination_that_is_in_use_is_left_alone(api: Api, tmp_path: Path):
 
 
 def test_a_script_is_told_what_is_wrong_and_gets_the_report(api: Api, tmp_path: Path):
-    place = Destination(tmp_path / "out")
+    place = destination_at(tmp_path / "out")
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
     (place.images / "b.jpg").unlink()
     script = tmp_path / "script.py"
@@ -218,9 +218,9 @@ def test_wrong_usage_is_told_before_anything_starts(arguments: list[str], said: 
 
 
 @pytest.fixture
-def large_outputs(large_folder: Path, tmp_path: Path) -> Destination:
+def large_outputs(large_folder: Path, tmp_path: Path) -> OnDisk:
     """A destination that keeps a process busy for some seconds: 72 links to a few large photos."""
-    place = Destination(tmp_path / "out")
+    place = destination_at(tmp_path / "out")
     sources = sorted(large_folder.iterdir())[::3]
     facts = {}
     for source in sources:
@@ -236,7 +236,7 @@ def large_outputs(large_folder: Path, tmp_path: Path) -> Destination:
     return place
 
 
-def stopped_within_a_shard(worker: psutil.Process, place: Destination, api: Api) -> bool:
+def stopped_within_a_shard(worker: psutil.Process, place: OnDisk, api: Api) -> bool:
     """Stop a worker, and let it go on again unless it is in the middle of a shard that Prefect knows to run."""
     worker.suspend()
     [journal] = place.work.glob("verify/*/journal")
@@ -252,7 +252,7 @@ def stopped_within_a_shard(worker: psutil.Process, place: Destination, api: Api)
     return False
 
 
-def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], large_outputs: Destination):
+def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], large_outputs: OnDisk):
     damaged = sorted(path.name for path in large_outputs.images.iterdir())[::4]
     for name in damaged:
         flip(large_outputs.images / name)
@@ -274,9 +274,7 @@ def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], lar
     assert states[f"{crashed} attempt 2"] == "COMPLETED"
 
 
-def test_an_interrupted_verification_leaves_nothing(
-    api: Api, start: Callable[..., Started], large_outputs: Destination
-):
+def test_an_interrupted_verification_leaves_nothing(api: Api, start: Callable[..., Started], large_outputs: OnDisk):
     before = tree(large_outputs.root)
     started = start("verify", large_outputs.root, "--repair", environment=api.environment)
     eventually(lambda: has_begun(started))
@@ -291,4 +289,4 @@ def test_an_interrupted_verification_leaves_nothing(
     eventually(lambda: gone(processes), 10)
     assert read_lease(large_outputs) is None
     shutil.rmtree(large_outputs.work / "verify")
-    assert tree(large_outputs.root) == before | {".darkroom/lease.lock": b""}
+    assert tree(large_outputs.root) == before | {".darkroom/lease.json": b"", ".darkroom/lease.lock": b""}

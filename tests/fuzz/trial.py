@@ -16,8 +16,9 @@ import psutil
 from darkroom.tasks.errors import MAX_MESSAGE_LENGTH, ErrorCode, ImageError
 from darkroom.tasks.imaging import SourceFacts, Transformed
 from darkroom.tasks.imaging.transform import transform
-from darkroom.tasks.worker.codec import Answer, start_server, thread_codec
-from darkroom.tasks.worker.orders import Orders
+from darkroom.tasks.worker.codec import thread_codec
+from darkroom.tasks.worker.codec_handle import start_server
+from darkroom.tasks.worker.orders import Answer, Orders
 from darkroom.tasks.worker.shared_batch import Operation
 from tests.fuzz.build import PNG_SIGNATURE
 from tests.fuzz.cases import MAX_PIXELS, RECIPES, Case

@@ -5,6 +5,7 @@ An image is poison by its last bytes, `poison:` and one of the kinds below. Each
 """
 
 import ctypes
+import gc
 import hashlib
 import itertools
 import os
@@ -105,6 +106,16 @@ def wander():
     finish_well, shared_batch.SharedBatch.finish = shared_batch.SharedBatch.finish, finish
 
 
+def swell():
+    """Try to make the memory of all batches larger than anyone can map, and end."""
+    for batch in filter(lambda each: isinstance(each, shared_batch.SharedBatch), gc.get_objects()):
+        try:
+            os.ftruncate(batch.descriptor, 1 << 60)
+        except OSError:
+            note("refused")
+    os.abort()
+
+
 def break_later():
     """Come out well, and leave the process such that the next image falls."""
     codec_process.broken = True
@@ -116,7 +127,7 @@ def stumble():
 
 
 POISON = (crash, abort, leave, fall, fall_once, spin, grind, sleep, nap, eat, overflow)
-POISON += (babble, lie, wander, break_later, stumble)
+POISON += (babble, lie, wander, swell, break_later, stumble)
 KINDS = {each.__name__.encode(): each for each in POISON}
 
 

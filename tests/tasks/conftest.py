@@ -1,6 +1,8 @@
 import pytest
 
-from darkroom.tasks.worker.codec import Codec, end_server, thread_codec
+from darkroom.tasks.worker import retries
+from darkroom.tasks.worker.codec import Codec, thread_codec
+from darkroom.tasks.worker.codec_handle import end_server
 from tests.poisoned import poisoned_environment
 
 
@@ -18,6 +20,14 @@ def log(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def delays(monkeypatch):
+    """The delays in seconds between tries; none of them passes."""
+    waited = []
+    monkeypatch.setattr(retries.time, "sleep", waited.append)
+    return waited
+
+
+@pytest.fixture
 def submitted(monkeypatch):
     """What was submitted to codec processes: operations and sources."""
     seen = []
@@ -29,3 +39,11 @@ def submitted(monkeypatch):
 
     monkeypatch.setattr(Codec, "submit", note)
     return seen
+
+
+@pytest.fixture
+def nine(source, place):
+    """A destination of nine outputs, 0.jpg to 8.jpg."""
+    from tests.tasks.verifying import nine_images  # which imports Prefect
+
+    return nine_images(source, place)

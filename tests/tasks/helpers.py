@@ -3,6 +3,7 @@
 import os
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,15 +12,18 @@ from PIL import Image
 
 from darkroom.tasks.dataset.integrity import sealed_writer
 from darkroom.tasks.dataset.journal import Journal
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import run_file
-from darkroom.tasks.discover import LISTING_SCHEMA, Listing, Skipped, discover
+from darkroom.tasks.dataset.rows import ManifestRow
+from darkroom.tasks.discover import LISTING_SCHEMA, Listing, discover
 from darkroom.tasks.plan import make_plan
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.reporting.history import PastRun
 from darkroom.tasks.settings import Job, Recipe, Rules
-from darkroom.tasks.storage.naming import output_name, text_to_path
+from darkroom.tasks.storage.locations import open_source
+from darkroom.tasks.storage.naming import output_name
+from darkroom.tasks.storage.store import Skipped
+from tests.places import destination_at, disk
 
 NOBODY = 65534
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -108,7 +112,7 @@ def make_job(place, source="/source", *, run_id="run", recipe=SMALL, rules=None)
     return Job(
         run_id=run_id,
         source=str(source),
-        destination=str(place.root),
+        destination=place.location,
         recipe=recipe,
         recipe_id=recipe.recipe_id,
         rules=rules or Rules(),
@@ -119,22 +123,23 @@ def make_job(place, source="/source", *, run_id="run", recipe=SMALL, rules=None)
 def open_workspace(place, job):
     """The working folder of a run that has just begun."""
     workspace = place.workspace(job.run_id)
-    workspace.create()
-    workspace.job.write_text(job.model_dump_json())
+    workspace.begin(job)
     return workspace
 
 
 def write_journal(workspace, rows, *, shard=0, attempt="001-1-1"):
     journal = Journal(workspace, shard, attempt)
     for each in rows:
-        journal.add(each)
+        journal.add(ManifestRow(**each))
     journal.flush()
 
 
 def write_deleted(workspace, paths):
     table = pa.table({"source_path": pa.array(paths, pa.string())})
-    with sealed_writer(workspace.deleted, table.schema) as writer:
-        writer.write_table(table)
+    with workspace.scratch() as scratch:
+        with sealed_writer(scratch / "deleted.parquet", table.schema) as writer:
+            writer.write_table(table)
+        workspace.store.put_file(workspace.deleted, scratch / "deleted.parquet")
 
 
 def write_listing(workspace, entries, unreadable=()):
@@ -145,15 +150,26 @@ def write_listing(workspace, entries, unreadable=()):
         "source_mtime": [mtime for _, mtime in entries.values()],
         "source_etag": [None] * len(entries),
     }
-    pq.write_table(pa.table(columns, schema=LISTING_SCHEMA), workspace.listing)
+    pq.write_table(pa.table(columns, schema=LISTING_SCHEMA), disk(workspace, "listing"))
     total = sum(size or 0 for size, _ in entries.values())
-    return Listing(workspace.listing, len(entries), total, Skipped(unreadable=list(unreadable)))
+    return Listing(len(entries), total, Skipped(unreadable=list(unreadable)))
 
 
 def write_output(place, file_name, data=b"0123456789"):
-    path = place.root / os.fsdecode(text_to_path(file_name))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    place.store.put(file_name, data)
+
+
+def publish_run(place, rows=(), *, run_id="next", deleted=(), ended=True, recipe=SMALL):
+    job = make_job(place, run_id=run_id, recipe=recipe)
+    workspace = open_workspace(place, job)
+    write_journal(workspace, [each | {"run_id": run_id} for each in rows])
+    write_deleted(workspace, list(deleted))
+    publish(workspace, job, ended=ended)
+    return workspace, job
+
+
+def paths_of(file):
+    return pq.read_table(file)["source_path"].to_pylist()
 
 
 def publish_rows(place, rows, *, run_id="run", recipe=SMALL):
@@ -170,17 +186,23 @@ def publish_rows(place, rows, *, run_id="run", recipe=SMALL):
 
 
 def manifest_rows(place):
-    return {each["source_path"]: each for each in pq.read_table(place.manifest).to_pylist()}
+    with place.store.open("manifest.parquet") as file:
+        return {each["source_path"]: each for each in pq.read_table(file).to_pylist()}
 
 
 def journal_rows(workspace):
-    return [each for part in workspace.journal_parts() for each in pq.read_table(part).to_pylist()]
+    return [each for part in parts_of(workspace) for each in pq.read_table(part).to_pylist()]
+
+
+def parts_of(workspace, shard=None):
+    """The local files of a journal."""
+    return [Path(workspace.store.where(part)) for part in workspace.journal_parts(shard)]
 
 
 def plan_rows(workspace):
-    if not workspace.plan.exists():
+    if not disk(workspace, "plan").exists():
         return {}
-    return {each["source_path"]: each for each in pq.read_table(workspace.plan).to_pylist()}
+    return {each["source_path"]: each for each in pq.read_table(disk(workspace, "plan")).to_pylist()}
 
 
 def files(folder):
@@ -199,12 +221,12 @@ def prepare(source, place, *, run_id="run", recipe=SMALL, rules=None, workers=1)
     """Begin a run as the flow does: working folder, listing and plan."""
     job = make_job(place, source, run_id=run_id, recipe=recipe, rules=rules)
     workspace = open_workspace(place, job)
-    listing = discover(source, workspace.listing, follow_symlinks=job.rules.follow_symlinks)
+    listing = discover(open_source(str(source), follow_symlinks=job.rules.follow_symlinks), workspace)
     return workspace, job, make_plan(workspace, job, listing, workers)
 
 
 def destination_in(folder):
-    return Destination(folder / "dest")
+    return destination_at(folder / "dest")
 
 
 class Killed(BaseException):
@@ -233,9 +255,3 @@ class Killer:
             return action(*args, **kwargs)
 
         return act
-
-
-def read(folder, path, *limit):
-    """A file's bytes, and the version that was read."""
-    data, version = folder.read_into(path, lambda size: memoryview(bytearray(size)), *limit)
-    return bytes(data), version

@@ -3,10 +3,8 @@ import hashlib
 import os
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -15,9 +13,7 @@ from PIL import Image
 
 from darkroom.tasks import plan as plan_module
 from darkroom.tasks.compare import check_shard
-from darkroom.tasks.dataset.layout import Destination
-from darkroom.tasks.dataset.manifest import SCHEMA, footer, write_table
-from darkroom.tasks.errors import DarkroomError, ErrorCode, ImageError
+from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.inspect import describe_bytes
 from darkroom.tasks.recover import clear_verifications, recover
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA
@@ -25,37 +21,20 @@ from darkroom.tasks.reporting.status import read_status
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.storage import local as storage
 from darkroom.tasks.survey import check_settled
-from darkroom.tasks.worker import codec, retries
+from darkroom.tasks.worker import codec
 from darkroom.tasks.worker.retries import TRIES
 from darkroom.tasks.worker.shared_batch import Operation
+from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     SMALL,
-    failed_row,
     files,
-    make_job,
     manifest_rows,
-    open_workspace,
-    publish_rows,
-    row,
+    parts_of,
     unprivileged,
     write_image,
     write_output,
 )
-from tests.tasks.verifying import begin, flip, kinds, make, nine_images, read_again, ref, verify
-
-
-@pytest.fixture
-def delays(monkeypatch):
-    """The seconds that were waited between tries; none of them is."""
-    waited = []
-    monkeypatch.setattr(retries.time, "sleep", waited.append)
-    return waited
-
-
-@pytest.fixture
-def nine(source, place):
-    """A destination of nine outputs, 0.jpg to 8.jpg."""
-    return nine_images(source, place)
+from tests.tasks.verifying import begin, flip, kinds, make, put_manifest, read_again, ref, verify
 
 
 @pytest.mark.parametrize(
@@ -88,7 +67,7 @@ def test_what_runs_make_is_as_they_say_and_verifying_changes_nothing(source, pla
     assert files(place.root) == before
 
 
-def test_every_kind_of_damage_is_told_from_every_other(nine):
+def test_kinds_of_damage_are_distinguished(nine):
     images, rows = nine.images, manifest_rows(nine)
     flip(images / "0.jpg")
     os.truncate(images / "1.jpg", 100)
@@ -158,12 +137,6 @@ def test_bytes_that_were_not_written_never_reach_a_decoder(nine, submitted):
     assert sorted(decoded) == sorted((nine.images / f"{number}.jpg").read_bytes() for number in range(2, 9))
 
 
-def put_manifest(place, rows):
-    """Put a manifest of any rows in place, in the order given."""
-    metadata = footer(make_job(place))
-    write_table(place.manifest, iter([pa.RecordBatch.from_pylist(list(rows), SCHEMA)]), metadata)
-
-
 def test_files_that_are_not_what_their_rows_say(nine):
     junk = b"<html>"
     (nine.images / "4.jpg").write_bytes(junk)
@@ -182,69 +155,6 @@ def test_files_that_are_not_what_their_rows_say(nine):
         "3.jpg": ("damaged", real + "png, 8 × 6 pixels, 3 channels"),
         "4.jpg": ("damaged", "the bytes that were written are no image: not an image of any known format"),
     }
-
-
-FAULTS = [
-    ({"status": "odd"}, "its status is neither ok nor failed"),
-    ({"file_name": None}, "it names no output"),
-    ({"file_name": "images/../manifest.parquet"}, "its output is not below images/"),
-    ({"file_name": "/etc/passwd"}, "its output is not below images/"),
-    ({"file_name": "images//05.jpg"}, "its output is not below images/"),
-    ({"output_sha256": "0" * 63}, "it does not say what its output is"),
-    ({"output_bytes": None}, "it does not say what its output is"),
-    ({"width": None}, "it does not say what its output is"),
-    ({"status": "failed"}, "it failed, and yet names an output"),
-    ({"status": "failed", "file_name": None}, "it failed, and does not say why"),
-    ({"source_path": "0"}, "it is not in the order of source paths"),
-]
-
-
-def test_rows_that_contradict_themselves(place):
-    rows = [row(f"{number:02}.jpg") | change for number, (change, _) in enumerate(FAULTS, 1)]
-    doubled = [row("20.jpg"), row("20.jpg", file_name="images/other.jpg")]
-    put_manifest(place, [row("00.jpg"), *rows, failed_row("12.jpg", "decode.corrupt"), *doubled, row("21.jpg")])
-    found = {name: detail for name, (kind, detail) in verify(place)[1].items() if kind == "invalid_row"}
-    names = [(each["file_name"] or each["source_path"]).removeprefix("images/") for each in rows]
-    assert found == dict(zip(names, (detail for _, detail in FAULTS), strict=True)) | {
-        "other.jpg": "it is not in the order of source paths"
-    }
-
-
-def test_a_manifest_whose_rows_are_out_of_order_over_several_row_groups(place):
-    rows = [row(f"{number:04}.jpg") for number in range(1000)]
-    rows[500], rows[501] = rows[501], rows[500]
-    batches = (pa.RecordBatch.from_pylist(rows[start : start + 100], SCHEMA) for start in range(0, 1000, 100))
-    write_table(place.manifest, batches, footer(make_job(place)))
-    _, found = verify(place)
-    assert [name for name, (kind, _) in found.items() if kind == "invalid_row"] == ["0500.jpg"]
-    assert sum(kind == "missing" for kind, _ in found.values()) == 999
-
-
-def test_an_empty_manifest_names_nothing(place):
-    put_manifest(place, [])
-    assert verify(place)[1] == {}
-    write_output(place, "images/a.jpg")
-    report, found = verify(place)
-    assert kinds(found) == {"a.jpg": "foreign"}
-    assert (report.outputs, report.reread) == (0, 0)
-
-
-def test_where_nothing_can_be_compared_with_a_manifest(nine):
-    assert check_settled(nine).rows == 9
-    whole = nine.manifest.read_bytes()
-    nine.manifest.write_bytes(whole[:-1])
-    with pytest.raises(DarkroomError, match="is damaged"):
-        check_settled(nine)
-    nine.manifest.unlink()
-    with pytest.raises(DarkroomError, match="is missing"):
-        check_settled(nine)
-    shutil.rmtree(nine.runs)
-    with pytest.raises(DarkroomError, match="No run has published anything"):
-        check_settled(nine)
-    nine.manifest.write_bytes(whole)
-    open_workspace(nine, make_job(nine, run_id="dead"))
-    with pytest.raises(DarkroomError, match=r"Run dead did not end.*Start 'darkroom run'"):
-        check_settled(nine)
 
 
 def failing_reads(monkeypatch, error, times):
@@ -285,12 +195,12 @@ def test_what_cannot_be_read_is_not_called_damaged(nine, monkeypatch, error, det
 
 @pytest.mark.parametrize("code", [ErrorCode.DECODE_MEMORY, ErrorCode.DECODE_TIMEOUT])
 def test_a_decoder_without_memory_or_time_proves_no_damage(nine, monkeypatch, code):
-    monkeypatch.setattr(codec, "_read_answer", lambda *_: ImageError(code, "x"))
+    monkeypatch.setattr(codec, "read_answer", lambda *_: ImageError(code, "x"))
     assert verify(nine)[1] == {f"{number}.jpg": ("unreadable", "x") for number in range(9)}
 
 
 def test_files_and_folders_that_may_not_be_read_are_not_called_damaged_or_missing(open_path):
-    source, place = open_path / "source", Destination(open_path / "dest")
+    source, place = open_path / "source", destination_at(open_path / "dest")
     for name in ("a.jpg", "b.jpg", "closed/c.jpg", "closed/deep/d.jpg", "half/e.jpg", "closed-not/f.jpg"):
         write_image(source / name)
     make(source, place)
@@ -313,57 +223,16 @@ def test_files_and_folders_that_may_not_be_read_are_not_called_damaged_or_missin
     }
 
 
-def test_a_whole_folder_that_cannot_be_listed(nine):
-    nine.images.rename(nine.root / "away")
-    nine.images.write_text("a file in its place")
-    _, found = verify(nine)
-    assert kinds(found) == dict.fromkeys(["images", *(f"{number}.jpg" for number in range(9))], "unreadable")
-    nine.images.unlink()
-    assert set(kinds(verify(nine)[1]).values()) == {"missing"}
-
-
 def test_an_output_that_vanishes_or_changes_before_it_is_read(nine):
     workspace, found = begin(nine)
     (nine.images / "0.jpg").unlink()
     (nine.images / "1.jpg").write_bytes(b"other")
     read_again(workspace, found)
-    told = [each for part in workspace.journal_parts() for each in pq.read_table(part).to_pylist()]
+    told = [each for part in parts_of(workspace) for each in pq.read_table(part).to_pylist()]
     assert [(each["file_name"], each["kind"], each["present"]) for each in told] == [
         ("images/0.jpg", "missing", False),
         ("images/1.jpg", "damaged", True),
     ]
-
-
-def planned(place, **options):
-    """The outputs that a verification reads again."""
-    workspace, found = begin(place, **options)
-    names = pq.read_table(workspace.plan)["file_name"].to_pylist() if found.shards else []
-    shutil.rmtree(workspace.root)
-    assert len(names) == found.reread
-    return set(names)
-
-
-def test_a_sample_is_as_large_as_it_says_and_chosen_by_the_run(place):
-    publish_rows(place, [row(f"{number:02}.jpg") for number in range(20)])
-    every = planned(place)
-    assert len(every) == 20
-    runs = {run_id: planned(place, sample=0.5, run_id=run_id) for run_id in "abcdefghijkl"}
-    assert {len(names) for names in runs.values()} == {10}
-    assert planned(place, sample=0.5, run_id="a") == runs["a"]
-    assert len({frozenset(names) for names in runs.values()}) == len(runs)
-    assert set.union(*runs.values()) == every
-    assert planned(place, sample=0.7, run_id="a") > runs["a"]
-    assert len(planned(place, sample=1e-9)) == 1
-    assert len(planned(place, sample=0.051)) == 2
-
-
-def test_what_lists_tell_is_told_whatever_the_sample(nine):
-    (nine.images / "0.jpg").unlink()
-    os.truncate(nine.images / "1.jpg", 1)
-    write_output(nine, "images/x.jpg")
-    report, found = verify(nine, sample=0.01)
-    assert kinds(found) == {"0.jpg": "missing", "1.jpg": "damaged", "x.jpg": "foreign"}
-    assert report.reread == 1
 
 
 ODD_NAMES = [
@@ -380,7 +249,7 @@ ODD_NAMES = [
 
 @pytest.mark.parametrize("name", ["dest", "[a]*?'", "status=ok"])
 def test_odd_names_are_names(source, tmp_path, name):
-    place = Destination(tmp_path / name)
+    place = destination_at(tmp_path / name)
     for number, raw in enumerate(ODD_NAMES):
         image = source / os.fsdecode(raw)
         write_image(image, seed=number)
@@ -389,7 +258,7 @@ def test_odd_names_are_names(source, tmp_path, name):
     rows = list(manifest_rows(place).values())
     assert len(rows) == len(ODD_NAMES)
     for each in rows:
-        output = Path(os.fsdecode(storage.LocalFolder(os.fsencode(place.root)).locate(each["file_name"])))
+        output = place.path(each["file_name"])
         flip(output)
         output.with_name(output.name + "\n*").write_bytes(b"x")
     _, found = verify(place)
@@ -404,22 +273,22 @@ def test_shards_are_read_one_by_one_and_an_attempt_may_be_repeated(nine, monkeyp
     workspace, found = begin(nine, workers=4)
     assert len(found.shards) > 4
     first = read_again(workspace, found)
-    parts = {path.name: path.read_bytes() for path in workspace.journal_parts()}
+    parts = {path.name: path.read_bytes() for path in parts_of(workspace)}
     assert len(parts) > 2
     again = ref(nine, found.shards[0], found.shards, run_id="check", kind="verify", attempt=2)
     result = check_shard(again)
     assert asdict(result) | {"seconds": 0} == asdict(first[0]) | {"seconds": 0}
-    assert {path.name: path.read_bytes() for path in workspace.journal_parts()} == parts
+    assert {path.name: path.read_bytes() for path in parts_of(workspace)} == parts
     assert (sum(each.done for each in first), sum(each.failed for each in first)) == (9, 3)
     assert result.describe().startswith(f"{result.done} read again, {result.failed} not as they should be; ")
 
 
-def test_what_a_verification_that_died_has_left_is_removed_and_confuses_nobody(nine):
+def test_what_a_dead_verification_left_is_removed_by_the_next_run(nine):
     workspace, _ = begin(nine, run_id="dead")
     assert read_status(nine).unfinished == 0
     assert check_settled(nine).rows == 9
     assert recover(nine).runs == 0
-    assert not workspace.root.exists()
+    assert not disk(workspace, "path").exists()
     clear_verifications(nine)
 
 

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom.tasks import plan as plan_module
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, ErrorCode
 from darkroom.tasks.plan import IMAGE_OVERHEAD_BYTES, MAX_SHARDS, PLAN_SCHEMA, SHARDS_PER_WORKER, make_plan, shard_count
 from darkroom.tasks.settings import Recipe, Rules
+from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     NOON,
     SMALL,
@@ -31,11 +31,11 @@ SAME = (1000, NOON)
 """Size and time of an image as `row` has them."""
 
 
-def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, **rules):
-    job = make_job(place, run_id="next", recipe=recipe, rules=Rules(**rules))
+def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, run_id="next", **rules):
+    job = make_job(place, run_id=run_id, recipe=recipe, rules=Rules(**rules))
     workspace = open_workspace(place, job)
     plan = make_plan(workspace, job, write_listing(workspace, entries, unreadable), workers)
-    return plan, plan_rows(workspace), pq.read_table(workspace.deleted)["source_path"].to_pylist()
+    return plan, plan_rows(workspace), pq.read_table(disk(workspace, "deleted"))["source_path"].to_pylist()
 
 
 def test_in_an_empty_destination_everything_is_new(place):
@@ -60,7 +60,7 @@ def test_in_an_empty_destination_everything_is_new(place):
 
 def test_the_plan_has_its_schema(place):
     plan_for(place, {"a.jpg": SAME})
-    assert pq.read_schema(place.workspace("next").plan).equals(PLAN_SCHEMA)
+    assert pq.read_schema(disk(place.workspace("next"), "plan")).equals(PLAN_SCHEMA)
 
 
 def test_when_nothing_changed_there_is_nothing_to_do(place):
@@ -68,7 +68,7 @@ def test_when_nothing_changed_there_is_nothing_to_do(place):
     plan, rows, deleted = plan_for(place, {"a.jpg": SAME, "b.png": SAME})
     assert plan.nothing_to_do
     assert (rows, deleted, plan.unchanged, plan.known, plan.shards) == ({}, [], 2, 2, ())
-    assert not place.workspace("next").plan.exists()
+    assert not disk(place.workspace("next"), "plan").exists()
 
 
 @pytest.mark.parametrize("version", [(1001, NOON), (1000, after(0.000001)), (None, None)])
@@ -117,7 +117,7 @@ def test_what_has_an_output_is_known(place, force):
     }  # fmt: skip
 
 
-def test_every_failure_is_tried_again_if_told_so(place):
+def test_every_failure_is_tried_again_with_retry_failed(place):
     publish_rows(place, [failed_row("a.jpg", "decode.corrupt"), row("b.jpg")])
     plan, rows, _ = plan_for(place, {"a.jpg": SAME, "b.jpg": SAME}, retry_failed=True)
     assert (plan.reasons, list(rows)) == ({"retry": 1}, ["a.jpg"])
@@ -206,7 +206,9 @@ def test_what_need_not_be_the_same_image_or_has_no_output_is_new(place):
 def test_with_force_or_another_recipe_a_moved_image_is_made_again(place):
     publish_rows(place, [row("a.jpg")])
     assert plan_for(place, {"b.jpg": SAME}, force=True)[0].reasons == {"new": 1}
-    assert plan_for(place, {"b.jpg": SAME}, recipe=Recipe(width=5), rebuild=True)[0].reasons == {"new": 1}
+    assert plan_for(place, {"b.jpg": SAME}, recipe=Recipe(width=5), rebuild=True, run_id="other")[0].reasons == {
+        "new": 1
+    }
 
 
 def test_images_below_folders_that_could_not_be_listed_are_left_alone(place):
@@ -223,7 +225,7 @@ def test_of_a_source_that_could_not_be_listed_nothing_is_deleted(place):
 
 @pytest.mark.parametrize("name", ["[a]*?'", "a*", "recipe_id=x", "status=ok", 'quote"', "é\n"])
 def test_the_name_of_a_destination_means_nothing(tmp_path, name):
-    decoy, place = Destination(tmp_path / "ab"), Destination(tmp_path / name)
+    decoy, place = destination_at(tmp_path / "ab"), destination_at(tmp_path / name)
     publish_rows(decoy, [row("decoy.jpg"), row("a.jpg", source_size=1)])
     publish_rows(place, [row("a.jpg"), row("b.jpg"), row("gone.jpg")])
     plan, rows, deleted = plan_for(place, {"a.jpg": SAME, "b.jpg": (5, NOON)})
@@ -244,14 +246,14 @@ sizes = st.one_of(st.none(), st.just(0), st.integers(1, 10**6), st.integers(10**
 @settings(max_examples=40)
 @given(st.lists(sizes, min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 8))
 def test_shards_partition_the_plan(tmp_path_factory, some, workers, batch_rows):
-    place = Destination(tmp_path_factory.mktemp("law"))
+    place = destination_at(tmp_path_factory.mktemp("law"))
     entries = {f"{number * 7919 % 1000:03d}/é{number}.jpg": (size, NOON) for number, size in enumerate(some)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan_module, "SHARD_SECONDS", (0.01, 0.3))
         # The plan comes from the database in batches that have nothing to do with shards.
         patch.setattr(plan_module, "_groups", regrouped_from(plan_module._groups, batch_rows))
         plan, rows, _ = plan_for(place, entries, workers=workers)
-    file = pq.ParquetFile(place.workspace("next").plan)
+    file = pq.ParquetFile(disk(place.workspace("next"), "plan"))
     groups = [file.read_row_group(number).to_pylist() for number in range(file.num_row_groups)]
     paths = [each["source_path"] for group in groups for each in group]
     assert paths == sorted(entries, key=str.encode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +17,7 @@ from darkroom.tasks.errors import DarkroomError, DestinationError, LeaseError, S
 from darkroom.tasks.preflight import check_manifest
 from darkroom.tasks.rebuild import rebuild_manifest
 from darkroom.tasks.settings import Recipe, Rules
+from tests.places import disk
 from tests.tasks.helpers import (
     NOBODY,
     destination_in,
@@ -88,7 +90,13 @@ def test_a_rebuilt_manifest_is_the_one_that_was(two_nights, harm):
     assert files(place.images) == outputs
     assert (rebuilt.kept is not None) == (harm != "lost")
     assert sorted(path.name for path in place.root.iterdir()) == sorted(
-        {".darkroom", "images", "manifest.parquet", "runs", *([rebuilt.kept.name] if rebuilt.kept else [])}
+        {
+            ".darkroom",
+            "images",
+            "manifest.parquet",
+            "runs",
+            *([Path(rebuilt.kept).name] if rebuilt.kept else []),
+        }
     )
     check_manifest(place)
 
@@ -188,7 +196,7 @@ def test_a_first_run_that_did_not_end_is_for_the_next_run_to_adopt(place):
     write_journal(workspace, [row("a.jpg")])
     with pytest.raises(DarkroomError, match="Start 'darkroom run': it adopts what an interrupted run has finished"):
         rebuild_manifest(place, "rescue")
-    workspace.job.unlink()
+    disk(workspace, "job").unlink()
     with pytest.raises(DarkroomError, match="Start 'darkroom run': it makes what is left"):
         rebuild_manifest(place, "rescue")
 

@@ -1,15 +1,20 @@
 import itertools
 import os
 import shutil
+from contextlib import suppress
 
 import pyarrow.parquet as pq
 import pytest
 
 from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import read_record
-from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.errors import DarkroomError, SettingsError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import Recovered, close_workspace, recover
+from darkroom.tasks.storage.local_files import temporary_name
+from darkroom.tasks.storage.store_errors import Failed, StorageError
+from tests.places import disk
 from tests.tasks.helpers import (
     Killed,
     Killer,
@@ -20,6 +25,7 @@ from tests.tasks.helpers import (
     make_job,
     manifest_rows,
     open_workspace,
+    parts_of,
     publish_rows,
     row,
     unprivileged,
@@ -27,6 +33,7 @@ from tests.tasks.helpers import (
     write_journal,
     write_output,
 )
+from tests.tasks.storage.memory import MemoryStore
 
 CHANGES = ("replace", "unlink", "rmdir")
 
@@ -106,9 +113,10 @@ def test_a_run_that_died_before_it_finished_any_image_leaves_nothing(place):
     publish_rows(place, [row("a.jpg")])
     before = place.manifest.read_bytes()
     workspace = open_workspace(place, make_job(place, run_id="second"))
-    workspace.job.write_text("{half a jo")
-    (workspace.journal / "000000-001-1-1-000000.tmp").write_bytes(b"half a part")
-    (workspace.root / "listing.parquet").write_bytes(b"half a listing")
+    disk(workspace, "job").write_text("{half a jo")
+    disk(workspace, "journal").mkdir()
+    (disk(workspace, "journal") / ".darkroom-1-0-0").write_bytes(b"half a part")
+    disk(workspace, "listing").write_bytes(b"half a listing")
     assert recover(place) == Recovered(runs=1, images=0)
     assert place.workspaces() == []
     assert place.manifest.read_bytes() == before
@@ -145,6 +153,37 @@ def test_wherever_a_recovery_is_interrupted_the_next_one_ends_in_the_same_state(
         assert state(left) == undisturbed, left
 
 
+@pytest.mark.parametrize("answer_lost", [False, True])
+def test_whatever_request_fails_the_next_run_ends_in_the_same_state(answer_lost):
+    prepared = Destination(MemoryStore())
+    _, job = begin(prepared)
+    ends, failures = [], itertools.count()
+    for failure in failures:
+        place = Destination(MemoryStore())
+        place.store.objects = dict(prepared.store.objects)
+        place.store.fail("", Failed, after=answer_lost, wait=failure)
+        with suppress(StorageError, DarkroomError):
+            finish(place.workspace("second"), job)
+            if len(place.store.calls) <= failure:
+                break
+        next_run(place)
+        images = {path: data for path, (data, _) in place.store.objects.items() if path.startswith("images/")}
+        ends.append((manifest_rows(place), images, place.workspaces()))
+    assert len(ends) > 25
+    assert all(end == ends[0] for end in ends)
+    assert list(ends[0][0]) == ["a/a.jpg", "b/b.jpg", "c/c.jpg", "f/f.jpg", "new.jpg"]
+
+
+@pytest.mark.parametrize("folder", ["", "runs", "findings", ".darkroom"])
+def test_what_interrupted_writes_have_left_is_removed(place, folder):
+    names = (".darkroom-12-abcd-3", ".manifest.parquet.tmp", "..manifest.parquet.tmp.writing", ".lease.json.tmp")
+    kept = (".notes.tmp", "a.parquet", temporary_name().decode())
+    for name in (*names, *kept, ".darkroom-7-x-1/table"):
+        place.store.put(f"{folder}/{name}".removeprefix("/"), b"x")
+    recover(place)
+    assert {path.rpartition("/")[2] for path in files(place.root)} == set(kept)
+
+
 def test_what_a_stopped_run_leaves_alone_is_left_alone_wherever_it_is_interrupted(tmp_path, place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="first")
     rows, images = manifest_rows(place), files(place.images)
@@ -152,7 +191,7 @@ def test_what_a_stopped_run_leaves_alone_is_left_alone_wherever_it_is_interrupte
     workspace = open_workspace(place, job)
     write_journal(workspace, [failed_row("a.jpg", "decode.corrupt", run_id="second")])
     write_deleted(workspace, ["b.jpg"])
-    workspace.stopped.touch()
+    disk(workspace, "stopped").touch()
     for left in die_everywhere(tmp_path, place, lambda copy: finish(copy.workspace("second"), job)):
         recover(left)
         assert (manifest_rows(left), files(left.images)) == (rows, images)
@@ -161,11 +200,11 @@ def test_what_a_stopped_run_leaves_alone_is_left_alone_wherever_it_is_interrupte
 
 
 def deletions_told(place):
-    return sum(read_record(path)[1].deleted for path in place.runs.iterdir())
+    return sum(read_record(place.store, path)[1].deleted for path in place.run_files())
 
 
 @pytest.mark.parametrize("recovered", [False, True])
-def test_wherever_a_run_is_interrupted_each_deletion_is_told_once(tmp_path, place, recovered):
+def test_wherever_a_run_is_interrupted_each_deletion_is_recorded_once(tmp_path, place, recovered):
     workspace, job = begin(place)
     if recovered:
         publish(workspace, job, ended=True)  # and died
@@ -174,10 +213,10 @@ def test_wherever_a_run_is_interrupted_each_deletion_is_told_once(tmp_path, plac
         next_run(left)
         assert deletions_told(left) == 2, left
         by_itself = not (left.runs / "third.parquet").exists()
-        assert (read_record(left.runs / "second.parquet")[1].seconds is not None) == by_itself
+        assert (read_record(left.store, "runs/second.parquet")[1].seconds is not None) == by_itself
 
 
-def test_a_run_that_was_only_to_delete_and_did_not_come_to_it_tells_nothing(place, monkeypatch):
+def test_a_run_that_was_interrupted_before_it_deleted_anything_leaves_no_run_file(place, monkeypatch):
     publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="first")
     job = make_job(place, run_id="second")
     workspace = open_workspace(place, job)
@@ -185,13 +224,13 @@ def test_a_run_that_was_only_to_delete_and_did_not_come_to_it_tells_nothing(plac
     with monkeypatch.context() as patch, pytest.raises(Killed):
         Killer(patch, 2, *CHANGES)
         publish(workspace, job, ended=True)
-    assert read_record(place.runs / "second.parquet")[1].deleted == 1
+    assert read_record(place.store, "runs/second.parquet")[1].deleted == 1
     recover(place)
     assert [path.name for path in place.runs.iterdir()] == ["first.parquet"]
     assert list(manifest_rows(place)) == ["a.jpg", "b.jpg"]
 
 
-def test_a_run_that_deleted_and_was_interrupted_then_goes_on_to_tell_it(place):
+def test_a_run_that_was_interrupted_after_it_deleted_keeps_its_run_file(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="first")
     job = make_job(place, run_id="second")
     workspace = open_workspace(place, job)
@@ -202,10 +241,10 @@ def test_a_run_that_deleted_and_was_interrupted_then_goes_on_to_tell_it(place):
 
 
 def test_of_several_unfinished_runs_the_latest_has_the_last_word(place):
-    for number, run_id in enumerate(("z-first", "a-second")):
+    for number, run_id in enumerate(("z-first", "a-second")):  # copied with other times
         workspace = open_workspace(place, make_job(place, run_id=run_id))
         write_journal(workspace, [row("a.jpg", width=number, run_id=run_id), row(f"{number}.jpg", run_id=run_id)])
-        os.utime(workspace.root, (number, number))
+        os.utime(disk(workspace, "path"), (-number, -number))
     assert recover(place) == Recovered(runs=2, images=4)
     assert list(manifest_rows(place)) == ["0.jpg", "1.jpg", "a.jpg"]
     assert manifest_rows(place)["a.jpg"]["width"] == 1
@@ -215,8 +254,8 @@ def test_of_several_unfinished_runs_the_latest_has_the_last_word(place):
 def test_an_output_that_the_manifest_names_is_never_removed(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
     workspace = open_workspace(place, make_job(place, run_id="second"))
-    with sql.connect(workspace.root) as db:
-        sql.copy_sealed(db, f"SELECT file_name FROM {sql.parquet(place.manifest)}", workspace.obsolete)
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        sql.copy_sealed(db, f"SELECT file_name FROM {sql.parquet(place.manifest)}", disk(workspace, "obsolete"))
     write_output(place, "images/c.jpg")
     close_workspace(workspace)
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}
@@ -224,7 +263,7 @@ def test_an_output_that_the_manifest_names_is_never_removed(place):
 
 def test_a_damaged_journal_part_costs_only_its_own_images(place):
     workspace, _ = begin(place)
-    [part, _] = workspace.journal_parts()
+    [part, _] = parts_of(workspace)
     data = bytearray(part.read_bytes())
     data[len(data) // 4] ^= 1
     part.write_bytes(data)
@@ -238,7 +277,7 @@ def test_a_damaged_journal_part_costs_only_its_own_images(place):
     assert place.workspaces() == []
 
 
-def test_images_that_are_tried_again_are_not_told_as_finished(place):
+def test_images_that_are_tried_again_are_not_counted_as_finished(place):
     workspace = open_workspace(place, make_job(place))
     mine = {"run_id": "run"}
     again = [failed_row("b.jpg", "write.no_space", **mine), failed_row("c.jpg", "source.denied", **mine)]
@@ -251,7 +290,7 @@ def test_a_job_that_may_not_be_read_is_no_reason_for_a_traceback(open_path):
     place = destination_in(open_path)
     workspace = open_workspace(place, make_job(place))
     write_journal(workspace, [row("a.jpg")])
-    workspace.job.chmod(0)
+    disk(workspace, "job").chmod(0)
     with unprivileged(), pytest.raises(SettingsError, match=r"job\.json can't be read\. Grant"):
         recover(place)
     assert workspace.journal_parts()

@@ -13,7 +13,7 @@ from darkroom.tasks.dataset.lease import hold_lease
 from darkroom.tasks.errors import LeaseError
 from darkroom.tasks.repair import repair
 from darkroom.tasks.reporting.findings import collect_findings
-from darkroom.tasks.storage.durable import unused_name
+from darkroom.tasks.storage.store import unused_name
 from tests.tasks.helpers import (
     Killed,
     Killer,
@@ -24,13 +24,7 @@ from tests.tasks.helpers import (
     write_image,
     write_output,
 )
-from tests.tasks.verifying import begin, flip, kinds, make, nine_images, read_again, verification, verify
-
-
-@pytest.fixture
-def nine(source, place):
-    """A destination of nine outputs, 0.jpg to 8.jpg."""
-    return nine_images(source, place)
+from tests.tasks.verifying import begin, flip, kinds, make, read_again, verification, verify
 
 
 def verify_and_repair(place, run_id="check"):
@@ -40,7 +34,7 @@ def verify_and_repair(place, run_id="check"):
         read_again(workspace, found)
         findings = collect_findings(workspace)
         repaired = repair(workspace, findings.file, lease) if findings else None
-        shutil.rmtree(workspace.root)
+        workspace.remove()
     return verification(place, workspace, found, findings, repaired=repaired).build_report()
 
 
@@ -90,7 +84,7 @@ def test_where_nothing_is_wrong_nothing_is_done(nine):
     before = files(nine.root)
     report = verify_and_repair(nine)
     assert report.succeeded
-    assert files(nine.root) == before | {".darkroom/lease.lock": b""}
+    assert files(nine.root) == before | {".darkroom/lease.json": b"", ".darkroom/lease.lock": b""}
 
 
 CHANGES = ("rename", "unlink", "rmdir", "mkdir")
@@ -141,7 +135,7 @@ def test_what_may_be_whole_stays_where_it_is(open_path):
     assert "may be whole" in report.failure()
 
 
-def test_what_cannot_be_moved_is_told(open_path):
+def test_files_that_cannot_be_moved_are_reported(open_path):
     source, place = open_path / "source", destination_in(open_path)
     for name in ("a.jpg", "b/b.jpg", "b/c.jpg"):
         write_image(source / name)
@@ -173,7 +167,8 @@ def test_a_quarantine_on_another_disk(source, nine, monkeypatch):
 
 def test_links_are_moved_and_what_they_lead_to_is_left(source, nine, tmp_path):
     outside = tmp_path / "outside"
-    write_output(destination_in(tmp_path), "../outside/x.jpg")
+    outside.mkdir()
+    (outside / "x.jpg").write_bytes(b"0123456789")
     (nine.images / "folder").symlink_to(outside)
     (nine.images / "0.jpg").unlink()
     (nine.images / "0.jpg").symlink_to(outside / "x.jpg")
@@ -208,7 +203,7 @@ def test_a_second_repair_of_the_same_run_mixes_nothing_up(nine):
     assert report.findings_file == "findings/check.2.parquet"
     assert files(nine.quarantine / "check.2") == {"images/deep": b"now a file"}
     assert files(nine.quarantine / "check") == first
-    assert unused_name(nine.quarantine, "check") == "check.3"
+    assert unused_name(nine.store, ".darkroom/quarantine", "check") == "check.3"
 
 
 def test_without_its_lease_a_repair_stops(nine, monkeypatch):
@@ -230,8 +225,9 @@ def test_names_in_damaged_rows_lead_nowhere(nine, tmp_path):
         {"kind": "invalid_row", "file_name": name, "source_path": "x", "detail": "x", "present": True}
         for name in ("images/../../precious.jpg", str(tmp_path / "precious.jpg"), "../precious.jpg")
     ]
-    findings = tmp_path / "findings.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), findings)
+    findings = "findings/made-up.parquet"
+    nine.findings.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), nine.path(findings))
     with hold_lease(nine, "check") as lease:
         repaired = repair(workspace, findings, lease)
     assert (repaired.moved, repaired.failed) == (0, 3)

@@ -6,17 +6,26 @@ import pytest
 from PIL import Image
 
 from darkroom.tasks import plan as plan_module
-from darkroom.tasks.dataset.shard import ShardRef
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.rebuild import rebuild_manifest
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.resize import ShardResult, work_shard
 from darkroom.tasks.settings import Rules
-from darkroom.tasks.worker import codec, pipeline
+from darkroom.tasks.worker import codec_handle, pipeline
 from darkroom.tasks.worker.codec import Codec
+from tests.places import disk
 from tests.poisoned import poison
-from tests.tasks.helpers import SMALL, destination_in, files, journal_rows, manifest_rows, prepare, write_image
+from tests.tasks.helpers import (
+    SMALL,
+    destination_in,
+    files,
+    journal_rows,
+    manifest_rows,
+    parts_of,
+    prepare,
+    write_image,
+)
 from tests.tasks.shards import run, shard_of, work
 
 
@@ -189,8 +198,8 @@ def test_the_next_shard_has_the_same_codec_process(source, place, monkeypatch):
         write_image(source / f"{number}.jpg", seed=number)
     many_shards(monkeypatch)
     started = []
-    fork = codec._fork
-    monkeypatch.setattr(codec, "_fork", lambda *sockets: started.append(sockets) or fork(*sockets))
+    fork = codec_handle.fork
+    monkeypatch.setattr(codec_handle, "fork", lambda *sockets: started.append(sockets) or fork(*sockets))
     _, results = work(source, place, workers=2)
     assert len(results) > 3
     assert len(started) == 1
@@ -228,7 +237,7 @@ def test_shards_are_worked_apart_and_make_the_same_bytes(source, place, tmp_path
         path: row["output_sha256"] for path, row in rows.items()
     }
     for shard in plan.shards:
-        told = [row for part in workspace.journal_parts(shard.number) for row in pq.read_table(part).to_pylist()]
+        told = [row for part in parts_of(workspace, shard.number) for row in pq.read_table(part).to_pylist()]
         assert len(told) == shard.images
         assert {row["shard"] for row in told} == {shard.number}
 
@@ -287,7 +296,7 @@ def test_a_worker_whose_run_has_ended_writes_no_more(source, place, monkeypatch)
         work_shard(shard_of(place, plan))
     assert len(made) < 100
     assert len(files(place.images)) <= 50, "no more than what was finished then"
-    assert not workspace.root.exists()
+    assert not disk(workspace, "path").exists()
 
 
 def test_retries_of_later_runs_are_counted(source, place):
@@ -313,10 +322,7 @@ def test_a_file_that_became_a_folder_and_back(source, place):
     assert list(manifest_rows(place)) == ["a.jpg"]
 
 
-def test_labels_and_lines_are_for_people():
-    shard = ShardRef(destination="/d", run_id="r", number=0, of=12, images=1234)
-    assert shard.label == "shard 1 of 12 (1,234 images)"
-    assert shard.model_copy(update={"attempt": 2}).label.endswith(" attempt 2")
+def test_a_line_says_what_came_of_a_shard():
     result = ShardResult(0, ok=8, failed=2, seconds=2.0, source_bytes=1_500_000, error_codes={"decode.corrupt": 2})
     assert result.describe() == (
         "8 made, 2 failed (2 × decode.corrupt), 0 unchanged, 0 done before; 1.5 MB in, 0.0 MB out, 2.0 s, 5.0 images/s"

@@ -1,19 +1,19 @@
 """What the tests of verifying and repairing share: whole small runs and verifications."""
 
-import shutil
-
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.flows.runtime.progress import Progress
 from darkroom.flows.verify import Verification
 from darkroom.tasks.compare import check_shard
+from darkroom.tasks.dataset.manifest import SCHEMA, footer, write_table
 from darkroom.tasks.dataset.shard import ShardRef
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.reporting.findings import collect_findings
 from darkroom.tasks.resize import work_shard
 from darkroom.tasks.survey import survey
-from tests.tasks.helpers import SMALL, prepare, write_image
+from tests.tasks.helpers import SMALL, make_job, prepare, write_image
 
 
 def make(source, place, *, run_id="run", recipe=SMALL):
@@ -42,7 +42,7 @@ def ref(place, shard, shards, *, run_id, kind="runs", attempt=1):
 def begin(place, *, sample=1.0, run_id="check", workers=1):
     """A verification that has looked at lists, and read nothing again yet."""
     workspace = place.workspace(run_id, "verify")
-    workspace.create()
+    workspace.begin()
     return workspace, survey(workspace, sample, workers)
 
 
@@ -55,7 +55,7 @@ def verification(place, workspace, found, findings, results=(), repaired=None):
     """What the flow knows once its stages have ended."""
     progress = Progress(found.reread, finished=list(results))
     known = {"survey": found, "progress": progress, "findings": findings, "repaired": repaired}
-    return Verification(str(place.root), workspace.run_id, repair=repaired is not None, **known)
+    return Verification(place.location, workspace.run_id, repair=repaired is not None, **known)
 
 
 def verify(place, **options):
@@ -64,8 +64,8 @@ def verify(place, **options):
     results = read_again(workspace, found)
     findings = collect_findings(workspace)
     report = verification(place, workspace, found, findings, results).build_report()
-    told = pq.read_table(findings.file).to_pylist() if findings else []
-    shutil.rmtree(workspace.root)
+    told = pq.read_table(place.path(findings.file)).to_pylist() if findings else []
+    workspace.remove()
     names = [each["file_name"] or each["source_path"] for each in told]
     assert len(set(names)) == len(names), "a file is found once"
     assert sum(report.counts.values()) == len(told)
@@ -90,3 +90,10 @@ def nine_images(source, place):
         write_image(source / f"{number}.jpg", seed=number)
     make(source, place)
     return place
+
+
+def put_manifest(place, rows):
+    """Put a manifest of any rows in place, in the order given."""
+    metadata = footer(make_job(place))
+    place.root.mkdir(exist_ok=True)
+    write_table(place.manifest, iter([pa.RecordBatch.from_pylist(list(rows), SCHEMA)]), metadata)

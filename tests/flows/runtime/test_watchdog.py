@@ -15,10 +15,10 @@ import pytest
 from harness import CHECKOUT, Api, Started, darkroom, eventually, family, gone, has_begun, manifest_rows, save, workers
 
 from darkroom.flows.runtime.watchdog import STALL_SECONDS, stall_seconds
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.lease import read_lease
 from darkroom.tasks.settings import Rules
 from data.generate import photo
+from tests.places import destination_at
 
 HASTY = """
 import os
@@ -83,7 +83,7 @@ def test_writes_that_hang_end_the_run_and_the_next_one_completes_it_until_its_ve
     # Not "Traceback": Dask looks at garbage collections, and stumbles over one now and then.
     assert "StalledError" not in errors
     eventually(lambda: gone(processes), 10)
-    assert read_lease(Destination(out)) is None
+    assert read_lease(destination_at(out)) is None
     run = of_flow(api, out)
     assert run["state_type"] == "FAILED"
     assert "Nothing has moved since" in run["state"]["message"]
@@ -128,7 +128,7 @@ def check_loss(api: Api, start: Callable[..., Started], out: Path, *command: str
     begun(started)
     for worker in workers(started.process) if command[0] == "verify" else []:
         worker.suspend()  # it would be done too soon
-    taken = replace(read_lease(Destination(out)), process="elsewhere|1|1", since=1)
+    taken = replace(read_lease(destination_at(out)), process="elsewhere|1|1", since=1)
     with (out / ".darkroom/lease.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         (out / ".darkroom/lease.json").write_text(json.dumps(asdict(taken)))
@@ -138,7 +138,7 @@ def check_loss(api: Api, start: Callable[..., Started], out: Path, *command: str
     assert started.process.returncode == 1
     assert "was taken over by run" in errors
     assert "Nothing has moved" not in errors
-    assert read_lease(Destination(out)) == taken
+    assert read_lease(destination_at(out)) == taken
 
 
 def test_the_command_does_not_wait_for_what_hangs_when_all_is_done(api: Api, start: Callable[..., Started]):

@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 from contextlib import suppress
+from functools import partial
 
 import duckdb
 import pandas as pd
@@ -12,9 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from darkroom.tasks import plan as plan_module
-from darkroom.tasks.dataset.integrity import SEAL, damage, footer_damage, sealed_writer
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset import integrity
+from darkroom.tasks.dataset.integrity import SEAL, find_damage, sealed_writer
+from darkroom.tasks.dataset.layout import MANIFEST
 from darkroom.tasks.dataset.manifest import read_info, read_record
+from darkroom.tasks.dataset.rows import PlannedImage
 from darkroom.tasks.errors import DamagedError, SettingsError
 from darkroom.tasks.plan import make_plan, read_shard
 from darkroom.tasks.preflight import check_manifest
@@ -23,6 +26,7 @@ from darkroom.tasks.recover import Recovered, close_workspace, recover
 from darkroom.tasks.reporting.history import read_history
 from darkroom.tasks.reporting.status import read_status
 from darkroom.tasks.resize import work_shard
+from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     NOON,
     failed_row,
@@ -30,6 +34,7 @@ from tests.tasks.helpers import (
     make_job,
     manifest_rows,
     open_workspace,
+    parts_of,
     prepare,
     publish_rows,
     row,
@@ -48,7 +53,7 @@ KINDS = ("manifest", "run file", "journal part", "plan", "deleted", "obsolete")
 def whole(tmp_path_factory):
     """A file of each kind, as the tool wrote it."""
     folder = tmp_path_factory.mktemp("whole")
-    source, place = folder / "source", Destination(folder / "dest")
+    source, place = folder / "source", destination_at(folder / "dest")
     many = [row(f"{number:02}.jpg", warnings=["truncated"], width=number) for number in range(40)]
     publish_rows(place, [*many, failed_row("z.jpg", "decode.corrupt")])
     for number in range(5):
@@ -56,8 +61,23 @@ def whole(tmp_path_factory):
     workspace, job, _ = prepare(source, place, run_id="next", workers=2)
     write_journal(workspace, [row("0.jpg"), failed_row("1.jpg", "decode.corrupt")])
     publish(workspace, job, ended=True)
-    parts = (place.manifest, place.runs / "run.parquet", workspace.journal_parts()[0])
-    return dict(zip(KINDS, (*parts, workspace.plan, workspace.deleted, workspace.obsolete), strict=True))
+    parts = (place.manifest, place.runs / "run.parquet", parts_of(workspace)[0])
+    return dict(
+        zip(
+            KINDS,
+            (*parts, disk(workspace, "plan"), disk(workspace, "deleted"), disk(workspace, "obsolete")),
+            strict=True,
+        )
+    )
+
+
+def damage(path, **options):
+    with path.open("rb") as file:
+        return integrity.damage(file, **options)
+
+
+def footer_damage(path):
+    return damage(path, footer_only=True)
 
 
 def footer_of(data):
@@ -107,15 +127,15 @@ def test_no_flipped_bit_and_no_cut_is_missed(whole, tmp_path, kind):
 
 
 def test_what_the_footer_says_is_right_or_refused(whole, tmp_path):
-    place = Destination(tmp_path)
+    place = destination_at(tmp_path)
     data = whole["manifest"].read_bytes()
     place.manifest.write_bytes(data)
-    info = read_info(place.manifest)
+    info = read_info(place)
     refused = 0
     for bit in sample_of_bits(data, 400):
         place.manifest.write_bytes(flipped(data, bit))
         try:
-            assert read_info(place.manifest) == info
+            assert read_info(place) == info
         except DamagedError as error:
             refused += 1
             assert f"'darkroom rebuild-manifest {place.root}'" in str(error)
@@ -138,28 +158,28 @@ def test_a_damaged_run_file_is_named(place):
         assert (status.last_run, status.statuses) == (None, {"ok": 2})
         assert f"{file} is damaged (" in status.damaged_run
         with pytest.raises(DamagedError, match=r"r2\.parquet is damaged .* Runs go on without it"):
-            read_record(file)
+            read_record(place.store, "runs/r2.parquet")
 
 
-def test_a_damaged_plan_is_worked_by_nobody(place):
+def test_a_damaged_plan_is_never_worked(place):
     workspace = open_workspace(place, make_job(place))
     listing = write_listing(workspace, {f"{number}.jpg": (10**8, NOON) for number in range(6)})
     plan = make_plan(workspace, make_job(place), listing, workers=2)
     assert len(plan.shards) > 1
-    data = workspace.plan.read_bytes()
-    shards = [read_shard(workspace.plan, shard.number) for shard in plan.shards]
-    read_at = workspace.plan.stat()
+    data = disk(workspace, "plan").read_bytes()
+    shards = [read_shard(workspace, shard.number, PlannedImage) for shard in plan.shards]
+    read_at = disk(workspace, "plan").stat()
     for bit in sample_of_bits(data, 150):
-        workspace.plan.write_bytes(flipped(data, bit))
+        disk(workspace, "plan").write_bytes(flipped(data, bit))
         # As if a worker had read all of it before it was damaged: then it looks at what a shard is read from.
-        os.utime(workspace.plan, ns=(read_at.st_atime_ns, read_at.st_mtime_ns))
+        os.utime(disk(workspace, "plan"), ns=(read_at.st_atime_ns, read_at.st_mtime_ns))
         for number, rows in enumerate(shards):
             with suppress(DamagedError):
-                assert read_shard(workspace.plan, number) == rows
+                assert read_shard(workspace, number, PlannedImage) == rows
         plan_module._damage_once.cache_clear()
         for number in range(len(shards)):
             with pytest.raises(DamagedError, match=r"plan\.parquet is damaged .*next run makes a new plan"):
-                read_shard(workspace.plan, number)
+                read_shard(workspace, number, PlannedImage)
 
 
 def test_images_of_a_damaged_journal_part_are_made_again_by_the_next_attempt(source, place):
@@ -167,7 +187,7 @@ def test_images_of_a_damaged_journal_part_are_made_again_by_the_next_attempt(sou
         write_image(source / f"{number}.jpg", seed=number)
     workspace, job, plan = prepare(source, place)
     assert work_shard(shard_of(place, plan)).ok == 4
-    [part] = workspace.journal_parts()
+    [part] = parts_of(workspace)
     part.write_bytes(flipped(part.read_bytes(), 8 * part.stat().st_size - 100))
 
     result = work_shard(shard_of(place, plan, attempt=2))
@@ -185,7 +205,7 @@ def test_what_was_damaged_since_is_not_published(place, kind):
     write_journal(workspace, [row("b.jpg")])
     write_journal(workspace, [row("c.jpg")], shard=1)
     write_deleted(workspace, ["gone.jpg"])
-    file = {"journal": workspace.journal_parts()[0], "deleted": workspace.deleted, "manifest": place.manifest}[kind]
+    file = {"journal": parts_of(workspace)[0], "deleted": disk(workspace, "deleted"), "manifest": place.manifest}[kind]
     whole = file.read_bytes()
     file.write_bytes(flipped(whole, 8 * 60))
     before = files(place.root)
@@ -207,9 +227,9 @@ def test_nothing_is_removed_by_a_damaged_list_of_what_is_obsolete(place):
     workspace = open_workspace(place, job)
     write_deleted(workspace, ["gone.jpg"])
     publish(workspace, job, ended=True)
-    data = workspace.obsolete.read_bytes()
-    workspace.obsolete.write_bytes(data.replace(b"gone.jpg", b"a.jpg\0\0\0"))
-    assert damage(workspace.obsolete)
+    data = disk(workspace, "obsolete").read_bytes()
+    disk(workspace, "obsolete").write_bytes(data.replace(b"gone.jpg", b"a.jpg\0\0\0"))
+    assert damage(disk(workspace, "obsolete"))
     close_workspace(workspace)
     assert set(files(place.images)) == {"a.jpg", "gone.jpg"}
 
@@ -241,10 +261,10 @@ def test_a_seal_among_the_rows_is_not_taken_for_the_files(tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_not_called_damaged(open_path):
-    place = Destination(open_path / "dest")
+    place = destination_at(open_path / "dest")
     publish_rows(place, [row("a.jpg")])
     place.manifest.chmod(0)
     with unprivileged():
-        for check in (damage, footer_damage, read_info):
+        for check in (partial(find_damage, place.store, MANIFEST), partial(read_info, place)):
             with pytest.raises(SettingsError, match="Grant this user permission to read it"):
-                check(place.manifest)
+                check()

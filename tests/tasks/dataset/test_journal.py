@@ -9,8 +9,11 @@ import pytest
 from darkroom.tasks.dataset import journal as journal_module
 from darkroom.tasks.dataset.journal import FLUSH_SECONDS, Journal, finished_paths
 from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.rows import ManifestRow
 from darkroom.tasks.errors import DestinationError
-from tests.tasks.helpers import failed_row, journal_rows, make_job, open_workspace, row, write_journal
+from darkroom.tasks.storage import local
+from tests.places import disk
+from tests.tasks.helpers import failed_row, journal_rows, make_job, open_workspace, parts_of, row, write_journal
 
 
 @pytest.fixture
@@ -18,10 +21,14 @@ def workspace(place):
     return open_workspace(place, make_job(place))
 
 
+def finished(workspace, shard=None):
+    return finished_paths(workspace.store, workspace.journal_parts(shard))
+
+
 def test_a_part_holds_rows_as_they_were_added(workspace):
     rows = [row("b.jpg"), failed_row("a\n'.jpg", "decode.corrupt"), row("é.jpg", warnings=["one", "two"])]
     write_journal(workspace, rows)
-    [part] = workspace.journal_parts()
+    [part] = parts_of(workspace)
     assert pq.read_schema(part).equals(SCHEMA)
     assert journal_rows(workspace) == [dict.fromkeys(SCHEMA.names) | each for each in rows]
 
@@ -34,13 +41,13 @@ def test_columns_that_are_left_out_are_null(workspace):
 
 def test_a_part_is_written_when_it_is_time_to(workspace, monkeypatch):
     journal = Journal(workspace, 3, "001-9-9")
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     assert workspace.journal_parts() == []
     monkeypatch.setattr(journal_module, "FLUSH_SECONDS", 0.0)
-    journal.add(row("b.jpg"))
-    assert finished_paths(workspace.journal_parts(3)) == {"a.jpg", "b.jpg"}
-    journal.add(row("c.jpg"))
-    assert [path.name for path in workspace.journal_parts(3)] == [
+    journal.add(ManifestRow(**row("b.jpg")))
+    assert finished(workspace, 3) == {"a.jpg", "b.jpg"}
+    journal.add(ManifestRow(**row("c.jpg")))
+    assert [path.name for path in parts_of(workspace, 3)] == [
         "000003-001-9-9-000000.parquet",
         "000003-001-9-9-000001.parquet",
     ]
@@ -55,45 +62,45 @@ def test_no_row_waits_for_longer_than_the_interval(workspace, monkeypatch):
     pauses = [FLUSH_SECONDS / 8] * 24 + [10 * FLUSH_SECONDS] * 2 + [0.0] * 3 + [FLUSH_SECONDS / 2] * 4
     for number, pause in enumerate(pauses):
         now += pause
-        journal.add(row(f"{number:02}.jpg"))
+        journal.add(ManifestRow(**row(f"{number:02}.jpg")))
         added[f"{number:02}.jpg"] = now
         overdue = {path for path, at in added.items() if now - at >= FLUSH_SECONDS}
-        assert overdue <= finished_paths(workspace.journal_parts())
+        assert overdue <= finished(workspace)
     assert len(workspace.journal_parts()) == 3 + 2 + 2, "not more parts than it takes"
 
 
 def test_without_rows_nothing_is_written(workspace):
     journal = Journal(workspace, 0, "001-1-1")
     journal.flush()
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     journal.flush()
     journal.flush()
-    assert len(list(workspace.journal.iterdir())) == 1
+    assert len(list(disk(workspace, "journal").iterdir())) == 1
 
 
 def test_a_part_is_there_whole_or_not_at_all(workspace, monkeypatch):
-    def killed(*_):
+    def killed(*_, **__):
         raise KeyboardInterrupt
 
     journal = Journal(workspace, 0, "001-1-1")
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             journal.flush()
     assert workspace.journal_parts() == []
     journal.flush()
-    assert finished_paths(workspace.journal_parts()) == {"a.jpg"}
+    assert finished(workspace) == {"a.jpg"}
 
 
 def test_shards_and_attempts_are_kept_apart(workspace):
     write_journal(workspace, [row("a.jpg")], shard=1)
     write_journal(workspace, [row("b.jpg")], shard=1, attempt="002-1-1")
     write_journal(workspace, [row("c.jpg")], shard=11)
-    assert finished_paths(workspace.journal_parts(1)) == {"a.jpg", "b.jpg"}
-    assert finished_paths(workspace.journal_parts(11)) == {"c.jpg"}
-    assert finished_paths(workspace.journal_parts(0)) == set()
-    assert finished_paths(workspace.journal_parts()) == {"a.jpg", "b.jpg", "c.jpg"}
+    assert finished(workspace, 1) == {"a.jpg", "b.jpg"}
+    assert finished(workspace, 11) == {"c.jpg"}
+    assert finished(workspace, 0) == set()
+    assert finished(workspace) == {"a.jpg", "b.jpg", "c.jpg"}
 
 
 def test_a_row_without_what_every_row_must_have_is_refused(workspace):
@@ -103,17 +110,17 @@ def test_a_row_without_what_every_row_must_have_is_refused(workspace):
 
 
 @pytest.mark.parametrize("sync", [True, False])
-def test_what_a_part_tells_of_is_on_the_disk_before_the_part_is_there(workspace, monkeypatch, sync):
+def test_outputs_are_on_the_disk_before_the_part_that_names_them(workspace, monkeypatch, sync):
     synced = []
     monkeypatch.setattr(
-        journal_module, "sync_filesystem", lambda folder: synced.append((folder, workspace.journal_parts()))
+        local, "sync_filesystem", lambda folder: synced.append((os.fsdecode(folder), workspace.journal_parts()))
     )
     workspace.destination.images.mkdir()
     journal = Journal(workspace, 0, "001-1-1", sync=sync)
     for name in ("a.jpg", "b.jpg"):
-        journal.add(row(name))
+        journal.add(ManifestRow(**row(name)))
     journal.flush()
-    assert synced == ([(workspace.destination.images, [])] if sync else [])
+    assert synced == ([(str(workspace.destination.images), [])] if sync else [])
     assert len(workspace.journal_parts()) == 1
 
 
@@ -121,10 +128,10 @@ def test_outputs_that_can_not_be_brought_to_the_disk_are_not_journalled(workspac
     def fail(_):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(journal_module, "sync_filesystem", fail)
+    monkeypatch.setattr(local, "sync_filesystem", fail)
     workspace.destination.images.mkdir()
     journal = Journal(workspace, 0, "001-1-1")
-    journal.add(row("a.jpg"))
+    journal.add(ManifestRow(**row("a.jpg")))
     with pytest.raises(DestinationError, match="can't be written to: Input/output error"):
         journal.flush()
-    assert list(workspace.journal.iterdir()) == []
+    assert not disk(workspace, "journal").exists()

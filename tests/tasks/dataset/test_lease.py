@@ -16,19 +16,19 @@ from pathlib import Path
 import pytest
 
 from darkroom.tasks.dataset import lease as lease_module
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.lease import STALE_SECONDS, Lease, hold_lease, read_lease
 from darkroom.tasks.errors import LeaseError, SettingsError
+from darkroom.tasks.storage.store_errors import Failed
+from tests.places import destination_at
 from tests.tasks.helpers import unprivileged
 
 ROOT = Path(__file__).resolve().parents[3]
 
 HOLD_FOREVER = """
 import sys, time
-from pathlib import Path
-from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.dataset.layout import open_destination
 from darkroom.tasks.dataset.lease import hold_lease
-with hold_lease(Destination(Path(sys.argv[1])), "theirs"):
+with hold_lease(open_destination(sys.argv[1]), "theirs"):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -54,8 +54,7 @@ def elsewhere(age=0.0, **changes):
 
 
 def put(place, lease):
-    place.work.mkdir(parents=True, exist_ok=True)
-    (place.work / "lease.json").write_text(json.dumps(asdict(lease)))
+    place.store.put(".darkroom/lease.json", json.dumps(asdict(lease)).encode())
 
 
 def try_to_hold(place):
@@ -63,7 +62,7 @@ def try_to_hold(place):
         return held.lease
 
 
-def test_a_lease_says_who_holds_it_and_is_gone_afterwards(place):
+def test_a_lease_names_its_holder_and_is_given_back(place):
     with hold_lease(place, "r1") as held:
         lease = read_lease(place)
         assert lease == held.lease
@@ -81,7 +80,7 @@ def test_a_lease_is_given_back_when_its_run_fails(place):
     assert try_to_hold(place)
 
 
-def test_a_second_run_is_told_who_holds_the_destination_and_since_when(place):
+def test_a_second_run_fails_with_the_holder_and_since_when(place):
     with hold_lease(place, "first") as held:
         with pytest.raises(LeaseError) as caught, hold_lease(place, "second"):
             pass
@@ -158,8 +157,7 @@ def test_a_live_holder_whose_clock_is_wrong_is_never_taken_over(place, age, monk
         heartbeat = theirs.heartbeat
         while not ended.wait(0.05):
             heartbeat += 0.05
-            with lease_module._exclusive(place):  # which nobody who watches holds
-                lease_module._write(place, replace(theirs, heartbeat=heartbeat))
+            put(place, replace(theirs, heartbeat=heartbeat))
 
     holder = threading.Thread(target=beat)
     holder.start()
@@ -201,8 +199,8 @@ def test_the_heartbeat_is_written_and_changes_nothing_else(place, monkeypatch):
     written = threading.Event()
     write = lease_module._write
 
-    def tell(destination, lease):
-        write(destination, lease)
+    def tell(*arguments):
+        write(*arguments)
         if threading.current_thread().name == "lease":
             written.set()
 
@@ -257,7 +255,7 @@ def test_a_later_lease_of_the_same_process_is_another(place):
 
 
 def test_a_heartbeat_that_cannot_be_written_is_tried_again(place, monkeypatch, caplog):
-    tries = iter([OSError(5, "Input/output error"), LeaseError("over")])
+    tries = iter([Failed("lease.json", "Input/output error", ""), LeaseError("over")])
 
     def fail(*_):
         raise next(tries)
@@ -274,7 +272,7 @@ RACERS, ROUNDS = 4, 40
 
 def race(root, barrier, wins):
     """Try for the lease in every round, at the same time as the others; note the rounds that were won."""
-    place = Destination(Path(root))
+    place = destination_at(Path(root))
     lease_module.STALE_SECONDS = 0.05
     for number in range(ROUNDS):
         if number % 2 and barrier.wait() == 0:
@@ -308,7 +306,7 @@ def test_of_runs_that_start_together_exactly_one_gets_the_lease(place):
 
 
 def test_a_lease_that_can_not_be_read_is_not_taken_for_none(open_path):
-    place = Destination(open_path / "dest")
+    place = destination_at(open_path / "dest")
     put(place, elsewhere())
     (place.work / "lease.json").chmod(0)
     with unprivileged(), pytest.raises(SettingsError, match=r"lease\.json can't be read\. Grant this user"):

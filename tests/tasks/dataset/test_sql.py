@@ -1,3 +1,5 @@
+import os
+
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -6,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import damage
+from darkroom.tasks.dataset.integrity import find_damage
 from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.storage.local import LocalFolder
 
 ODD_FOLDERS = ["[a]*?'", "a*", "a?", "[ab]", "{a,b}", 'quote"', "back\\slash", "per%cent;--", "é\n", "status=ok", "~"]
 
@@ -58,7 +61,7 @@ def test_times_are_utc(tmp_path):
 
 
 @pytest.mark.parametrize("query", ["SELECT y FROM {}", "SELECT x::DATE FROM {}", "SELECT error('x') FROM {}"])
-def test_what_duckdb_cannot_do_is_told_as_one_of_the_problems_that_are_foreseen(tmp_path, query):
+def test_errors_of_duckdb_become_darkroom_errors(tmp_path, query):
     pq.write_table(pa.table({"x": ["a"]}), tmp_path / "t.parquet")
     with pytest.raises(DarkroomError, match=r"The destination's files|is damaged"), sql.connect(tmp_path) as db:
         db.execute(query.format(sql.parquet(tmp_path / "t.parquet"))).fetchall()
@@ -68,5 +71,5 @@ def test_a_sealed_copy_is_whole_even_without_rows(tmp_path):
     for rows in (0, 200_000):
         with sql.connect(tmp_path) as db:
             sql.copy_sealed(db, f"SELECT i FROM range({rows}) AS t(i) ORDER BY i", tmp_path / "t.parquet")
-        assert damage(tmp_path / "t.parquet") is None
+        assert find_damage(LocalFolder(os.fsencode(tmp_path)), "t.parquet") is None
         assert pq.read_table(tmp_path / "t.parquet")["i"].to_pylist() == list(range(rows))

@@ -1,16 +1,16 @@
 import pytest
 
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import run_file
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.reporting.figures import FAILURES_SHOWN, read_failures, read_figures
+from tests.places import destination_at
 from tests.tasks.helpers import after, failed_row, make_job, open_workspace, publish_rows, row, write_journal
 
 
 @pytest.mark.parametrize("name", ["dest", "[a]*?'", "status=ok"])
 def test_figures_are_those_of_the_run_and_the_manifest(tmp_path, name):
-    place = Destination(tmp_path / name)
+    place = destination_at(tmp_path / name)
     publish_rows(place, [row("known.jpg"), failed_row("bad.jpg", "decode.corrupt")], run_id="before")
     job = make_job(place)
     workspace = open_workspace(place, job)

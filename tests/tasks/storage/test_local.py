@@ -1,213 +1,340 @@
 import errno
+import json
+import multiprocessing
 import os
 import resource
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
+import shutil
+from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from darkroom.tasks.errors import ErrorCode, ImageError, SettingsError
 from darkroom.tasks.storage import local as storage
-from darkroom.tasks.storage.local import LocalFolder, local_folder, version_of
-from tests.tasks.helpers import files, read, unprivileged
+from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.local_files import version_of
+from darkroom.tasks.storage.local_listing import Links
+from darkroom.tasks.storage.naming import path_to_text, text_to_path
+from darkroom.tasks.storage.store import ABSENT
+from darkroom.tasks.storage.store_errors import (
+    Conflict,
+    Denied,
+    Failed,
+    NoSpace,
+    NotFound,
+    Obstructed,
+    StorageError,
+    TimedOut,
+)
+from tests.tasks.helpers import files, unprivileged
+from tests.tasks.storage.conformance import StoreTests
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return LocalFolder(os.fsencode(tmp_path))
+def root(tmp_path):
+    return tmp_path / "store"
 
 
-def code_of(action, *arguments):
-    with pytest.raises(ImageError) as caught:
-        action(*arguments)
-    assert "/" not in caught.value.message.replace("Input/output", "")
-    return caught.value.code
+@pytest.fixture
+def store(root):
+    return LocalFolder(os.fsencode(root), outputs="images")
 
 
-@pytest.mark.parametrize("size", [0, 1, 100_000, 3 << 20])
-def test_a_file_is_read_whole_with_its_version(folder, tmp_path, size):
-    data = os.urandom(size)
-    (tmp_path / "a.jpg").write_bytes(data)
-    found, version = read(folder, "a.jpg")
-    assert found == data
-    assert version == version_of((tmp_path / "a.jpg").stat())
-    assert version.size == size
+class TestLocalFolder(StoreTests):
+    def contents(self, store):
+        found = files(Path(store.location))
+        return {path_to_text(os.fsencode(path)): data for path, data in found.items() if not path.endswith(".lock")}
+
+    def plant(self, store, path, data):
+        file = Path(store.location, os.fsdecode(text_to_path(path)))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
 
 
-@given(st.integers(-(2**33), 2**33), st.integers(0, 999_999_999))
-def test_versions_are_exact_to_the_microsecond(seconds, nanoseconds):
-    time = seconds * 1_000_000_000 + nanoseconds
-    status = os.stat_result((0,) * 10, {"st_mtime_ns": time})
-    expected = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds, microseconds=nanoseconds // 1000)
-    assert version_of(status).mtime == expected
+def refusal(kind, action, *arguments, **options):
+    with pytest.raises(StorageError) as caught:
+        action(*arguments, **options)
+    assert type(caught.value) is kind
+    return caught.value
 
 
-def test_what_cannot_be_read_says_why(folder, tmp_path):
-    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
-    (tmp_path / "folder.jpg").mkdir()
-    (tmp_path / "file.jpg").write_bytes(b"")
-    for path in ("gone.jpg", "gone/a.jpg", "loop.jpg", "folder.jpg", "file.jpg/a.jpg"):
-        assert code_of(folder.read, path) is ErrorCode.SOURCE_NOT_FOUND
-    assert code_of(folder.read, "x" * 256) is ErrorCode.SOURCE_FAILED
+def test_what_cannot_be_read_says_why(store, root):
+    root.mkdir()
+    (root / "loop.jpg").symlink_to("loop.jpg")
+    (root / "folder.jpg").mkdir()
+    (root / "file.jpg").write_bytes(b"")
+    for path in ("gone.jpg", "gone/a.jpg", "loop.jpg"):
+        assert refusal(NotFound, store.get, path).at == f"{root}/{path}"
+    for path, obstacle in (("folder.jpg", "folder.jpg"), ("file.jpg/a.jpg", "file.jpg")):
+        error = refusal(Obstructed, store.get, path)
+        assert (error.at, error.wrong.startswith("a folder")) == (f"{root}/{obstacle}", path == "folder.jpg")
+    assert refusal(Failed, store.get, "x" * 256).reason == "File name too long"
 
 
-def test_what_may_not_be_read_is_denied(open_path):
-    (open_path / "secret.jpg").write_bytes(b"x")
-    (open_path / "secret.jpg").chmod(0)
-    (open_path / "folder").mkdir()
-    (open_path / "folder").chmod(0)
-    folder = LocalFolder(os.fsencode(open_path))
+def test_what_may_not_be_read_or_written_is_denied_where_that_is(open_path):
+    store = LocalFolder(os.fsencode(open_path))
+    for path in ("secret.jpg", "closed/a.jpg", "fixed/b.jpg"):
+        store.put(path, b"x")
+    for path, mode in (("secret.jpg", 0), ("closed", 0), ("fixed", 0o555)):
+        (open_path / path).chmod(mode)
     with unprivileged():
-        assert code_of(folder.read, "secret.jpg") is ErrorCode.SOURCE_DENIED
-        assert code_of(folder.read, "folder/a.jpg") is ErrorCode.SOURCE_DENIED
+        assert refusal(Denied, store.get, "secret.jpg").at == f"{open_path}/secret.jpg"
+        for action in (store.get, store.head, store.open):
+            assert refusal(Denied, action, "closed/a.jpg").at == f"{open_path}/closed"
+        assert refusal(Denied, list, store.children("closed")).at == f"{open_path}/closed"
+        for path in ("fixed/b.jpg", "fixed/new/c.jpg"):
+            assert refusal(Denied, store.put, path, b"y").at == f"{open_path}/fixed"
+        assert refusal(Denied, store.delete, ["fixed/b.jpg"]).reason == "Permission denied"
+        with pytest.raises(Denied), store.scratch("fixed"):
+            pass
 
 
 @pytest.mark.parametrize("change", [b"grown and grown", b"shrunk", b"the same"])
-def test_a_file_that_is_written_to_while_it_is_read_is_noticed(folder, tmp_path, monkeypatch, change):
-    path = tmp_path / "a.jpg"
-    path.write_bytes(b"before!!")
-    os.utime(path, ns=(0, 0))
+def test_a_file_that_is_written_to_while_it_is_read_is_noticed(store, root, monkeypatch, change):
+    store.put("a.jpg", b"before!!")
+    os.utime(root / "a.jpg", ns=(0, 0))
     read_to_end = storage._read_to_end
 
     def write_meanwhile(descriptor, view):
         size = read_to_end(descriptor, view)
-        path.write_bytes(change)
+        (root / "a.jpg").write_bytes(change)
         return size
 
     monkeypatch.setattr(storage, "_read_to_end", write_meanwhile)
-    assert code_of(folder.read, "a.jpg") is ErrorCode.SOURCE_CHANGED
+    assert refusal(Conflict, store.get, "a.jpg").transient
 
 
 def test_a_file_of_which_more_can_be_read_than_its_size_says_is_not_taken():
-    folder = LocalFolder(b"/proc/self")
-    assert code_of(folder.read, "status") is ErrorCode.SOURCE_CHANGED
+    assert refusal(Conflict, LocalFolder(b"/proc/self").get, "status")
 
 
-def test_a_written_file_is_there_whole_with_the_folders_it_needs(folder, tmp_path):
-    folder.write("a/b/c.jpg", b"data")
-    folder.write("a/b/c.jpg", b"newer data")
-    folder.write("d.jpg", b"")
-    assert files(tmp_path) == {"a/b/c.jpg": b"newer data", "d.jpg": b""}
-
-
-def test_stale_outputs_in_the_way_are_removed(folder, tmp_path):
-    folder.write("a.jpg", b"file")
-    folder.write("a.jpg/b/c.jpg", b"folder in its place")
-    assert files(tmp_path) == {"a.jpg/b/c.jpg": b"folder in its place"}
-    folder.write("a.jpg", b"file again")
-    assert files(tmp_path) == {"a.jpg": b"file again"}
-
-
-def test_a_folder_that_was_removed_since_it_was_last_written_to_is_made_again(folder, tmp_path):
-    folder.write("a/b/c.jpg", b"first")
-    folder.delete("a/b/c.jpg")
-    assert files(tmp_path) == {}
-    folder.write("a/b/c.jpg", b"second")
-    folder.delete("a/b/c.jpg")
-    (tmp_path / "a").write_bytes(b"a file in its place")
-    folder.write("a/b/c.jpg", b"third")
-    assert files(tmp_path) == {"a/b/c.jpg": b"third"}
-
-
-def test_a_moved_file_takes_the_folders_that_are_left_empty(folder, tmp_path):
-    elsewhere = LocalFolder(os.fsencode(tmp_path / "elsewhere"))
-    for path in ("a/b/c.jpg", "a/d.jpg"):
-        folder.write(path, path.encode())
-    folder.move("a/b/c.jpg", elsewhere)
-    assert files(tmp_path) == {"a/d.jpg": b"a/d.jpg", "elsewhere/a/b/c.jpg": b"a/b/c.jpg"}
-    assert not (tmp_path / "a/b").exists()
-    for path in ("a/b/c.jpg", "a/none.jpg", "../x.jpg"):
-        with pytest.raises(OSError):
-            folder.move(path, elsewhere)
-
-
-def test_odd_names_are_written_as_their_bytes(folder, tmp_path):
-    folder.write("\uefff\n/é.jpg", b"data")
-    assert os.listdir(os.fsencode(tmp_path)) == [b"\xff\n"]
-    assert folder.read("\uefff\n/é.jpg") == b"data"
-
-
-def test_a_full_disk_leaves_nothing_behind(folder, tmp_path):
-    folder.write("a.jpg", b"old")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    try:
-        code = code_of(folder.write, "a.jpg", b"x" * 2000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert code is ErrorCode.WRITE_NO_SPACE
-    assert files(tmp_path) == {"a.jpg": b"old"}
-
-
-def test_what_may_not_be_written_is_denied(open_path):
-    (open_path / "fixed").mkdir(mode=0o555)
-    folder = LocalFolder(os.fsencode(open_path / "fixed"))
-    with unprivileged():
-        assert code_of(folder.write, "a.jpg", b"x") is ErrorCode.WRITE_DENIED
-        assert code_of(folder.write, "a/b.jpg", b"x") is ErrorCode.WRITE_DENIED
-
-
-def test_any_other_failure_to_write_has_a_code(folder):
-    assert code_of(folder.write, "x" * 256, b"x") is ErrorCode.WRITE_FAILED
-
-
-def test_deleting_takes_the_folders_that_are_left_empty(folder, tmp_path):
-    for path in ("a/b/c.jpg", "a/d.jpg", "e.jpg"):
-        folder.write(path, b"x")
-    folder.delete("a/b/c.jpg")
-    assert not (tmp_path / "a/b").exists()
-    folder.delete("a/d.jpg")
-    assert not (tmp_path / "a").exists()
-    folder.delete("e.jpg")
-    assert tmp_path.is_dir()
-    assert not files(tmp_path)
-
-
-def test_deleting_what_is_not_there_is_no_error(folder, tmp_path):
-    folder.write("a.jpg", b"x")
-    (tmp_path / "folder.jpg").mkdir()
-    for path in ("gone.jpg", "gone/b.jpg", "a.jpg/b.jpg", "folder.jpg"):
-        folder.delete(path)
-    assert files(tmp_path) == {"a.jpg": b"x"}
-    assert (tmp_path / "folder.jpg").is_dir()
-
-
-def test_a_location_becomes_an_absolute_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", "/home/me")
-    assert local_folder("a/../b", "source") == tmp_path / "b"
-    assert local_folder("~/x", "source").as_posix() == "/home/me/x"
-    assert local_folder("/a//b/", "source").as_posix() == "/a/b"
-
-
-@pytest.mark.parametrize("url", ["s3://bucket/a", "gs://b", "file:///tmp", "https://x"])
-def test_urls_are_refused_by_the_name_of_their_setting(url):
-    with pytest.raises(SettingsError, match=r"^destination: .*only local folders"):
-        local_folder(url, "destination")
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(store, root):
+    root.mkdir()
+    os.mkfifo(root / "a.jpg")
+    assert bytes(store.get("a.jpg").data) == b""
+    with store.open("a.jpg") as file:
+        assert file.read() == b""
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [
-        (errno.ETIMEDOUT, ErrorCode.SOURCE_TIMEOUT),
-        (errno.EIO, ErrorCode.SOURCE_FAILED),
-        (errno.ESTALE, ErrorCode.SOURCE_FAILED),
-    ],
+    ("number", "kind"),
+    [(errno.ETIMEDOUT, TimedOut), (errno.EIO, Failed), (errno.ESTALE, Failed), (errno.EROFS, Denied)],
 )
-def test_failures_of_the_system_are_told_apart(folder, tmp_path, monkeypatch, number, code):
-    # A network file system that fails can't be had here, so that its failure is made up.
-    (tmp_path / "a.jpg").write_bytes(b"x")
+def test_system_errors_become_storage_errors(store, root, monkeypatch, number, kind):
+    # A file system that fails can't be had here, so that its failure is made up.
+    store.put("a/b.jpg", b"x")
 
     def fail(*_):
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, "x")
 
     monkeypatch.setattr(storage, "_read_to_end", fail)
-    assert code_of(folder.read, "a.jpg") is code
+    error = refusal(kind, store.get, "a/b.jpg")
+    assert error.reason == os.strerror(number)
+    assert error.at == (str(root) if number == errno.EROFS else f"{root}/a/b.jpg")
 
 
-@pytest.mark.parametrize(("seconds", "year"), [(3 * 10**11, 9999), (-3 * 10**11, 1), (0, 1970)])
-def test_a_time_that_no_calendar_has_is_the_nearest_that_one_has(seconds, year):
-    status = SimpleNamespace(st_size=1, st_mtime_ns=seconds * 10**9)
-    assert storage.version_of(status).mtime.year == year
+def test_a_put_replaces_stale_outputs_of_the_other_kind(store, root):
+    store.put("images/a.jpg", b"file")
+    store.put("images/a.jpg/b/c.jpg", b"folder in its place")
+    assert files(root) == {"images/a.jpg/b/c.jpg": b"folder in its place"}
+    store.put("images/a.jpg", b"file again")
+    assert files(root) == {"images/a.jpg": b"file again"}
+
+
+def test_a_put_replaces_nothing_else_of_the_other_kind(store, root):
+    store.put("runs", b"mine")
+    store.put("images-of-mine/a.jpg", b"mine")
+    store.put("manifest.parquet/notes.txt", b"mine")
+    before = files(root)
+    assert refusal(Obstructed, store.put, "runs/r.parquet", b"x").at == f"{root}/runs"
+    assert refusal(Obstructed, store.put, "images-of-mine", b"x").at == f"{root}/images-of-mine"
+    assert refusal(Obstructed, store.put, "images-of-mine/a.jpg/b.jpg", b"x").at == f"{root}/images-of-mine/a.jpg"
+    with store.scratch("work") as scratch:
+        (scratch / "table").write_bytes(b"x")
+        assert refusal(Obstructed, store.put_file, "manifest.parquet", scratch / "table")
+    assert files(root) == before
+
+
+def test_a_linked_folder_is_never_written_to_or_deleted_from(store, root, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "b").mkdir(parents=True)
+    (elsewhere / "b/c.jpg").write_bytes(b"precious")
+    (root / "images").mkdir(parents=True)
+    (root / "images/a").symlink_to(elsewhere)
+    for path in ("images/a/x.jpg", "images/a/b/c.jpg"):
+        assert "symbolic link" in refusal(Denied, store.put, path, b"x").reason
+        store.delete([path])
+        assert refusal(Obstructed, store.move, path, "kept/x.jpg")
+    assert files(elsewhere) == {"b/c.jpg": b"precious"}
+
+
+@pytest.mark.parametrize("links", Links)
+def test_links_that_lead_outside_are_read_only_where_all_are_followed(root, tmp_path, links):
+    store = LocalFolder(os.fsencode(root), links=links)
+    store.put("real.jpg", b"inside")
+    (tmp_path / "outside.jpg").write_bytes(b"outside")
+    (root / "inside.jpg").symlink_to("real.jpg")
+    (root / "outside.jpg").symlink_to(tmp_path / "outside.jpg")
+    assert bytes(store.get("inside.jpg").data) == b"inside"
+    if links is Links.INSIDE:
+        assert "outside the source" in refusal(Denied, store.get, "outside.jpg").reason
+    else:
+        assert bytes(store.get("outside.jpg").data) == b"outside"
+
+
+def test_a_folder_that_was_removed_since_it_was_last_written_to_is_made_again(store, root):
+    for data in (b"first", b"second"):
+        store.put("images/a/b/c.jpg", data)
+        store.delete(["images/a/b/c.jpg"])
+        assert list(root.iterdir()) == []
+    (root / "images").mkdir()
+    (root / "images/a").write_bytes(b"a file in its place")
+    store.put("images/a/b/c.jpg", b"third")
+    assert files(root) == {"images/a/b/c.jpg": b"third"}
+
+
+def test_a_move_takes_the_folders_that_are_left_empty_and_links_as_they_are(store, root):
+    for path in ("a/b/c.jpg", "a/d.jpg"):
+        store.put(path, path.encode())
+    (root / "a/link").symlink_to("nowhere")
+    store.move("a/b/c.jpg", "kept/c.jpg")
+    store.move("a/link", "kept/link")
+    assert files(root) == {"a/d.jpg": b"a/d.jpg", "kept/c.jpg": b"a/b/c.jpg"}
+    assert (root / "kept/link").readlink() == Path("nowhere")
+    assert not (root / "a/b").exists()
+
+
+def test_a_full_disk_leaves_nothing_behind(store, root):
+    store.put("a.jpg", b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        assert refusal(NoSpace, store.put, "a.jpg", b"x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert files(root) == {"a.jpg": b"old"}
+
+
+@pytest.fixture
+def events(monkeypatch, root):
+    """What is synced and renamed, in order, below the root."""
+    noted = []
+    replace = os.replace
+
+    def note_replacement(old, new, *, src_dir_fd=None, dst_dir_fd=None):
+        noted.append(("rename", os.fsdecode(new)))
+        replace(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    def note_sync(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}")).relative_to(root)
+        noted.append(("sync", "temporary" if path.name.startswith(".darkroom-") else str(path)))
+
+    monkeypatch.setattr(os, "replace", note_replacement)
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(storage, "sync_filesystem", lambda folder: noted.append(("flush", os.path.basename(folder))))
+    return noted
+
+
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_anything_else(store, events):
+    store.put("a/b", b"x", durable=True)
+    store.put("a/b", b"x", expected=store.head("a/b"), durable=True)
+    assert events == 2 * [("sync", "temporary"), ("rename", "b"), ("sync", "a")]
+
+
+def test_a_finished_file_is_on_the_disk_before_it_has_its_name_and_is_not_copied(store, events):
+    with store.scratch("work") as scratch:
+        (scratch / "table").write_bytes(b"x")
+        inode = (scratch / "table").stat().st_ino
+        store.put_file("a/b", scratch / "table")
+        scratch_name = os.path.relpath(scratch, store.location)
+    assert events == [("sync", f"{scratch_name}/table"), ("rename", "b"), ("sync", "a")]
+    assert os.stat(store.locate("a/b")).st_ino == inode
+
+
+def test_outputs_are_on_the_disk_after_a_flush(store, events):
+    store.flush()
+    store.put("images/a/b", b"x")
+    store.flush()
+    assert events == [("flush", b"images"), ("rename", "b"), ("flush", b"images")]
+
+
+def test_a_finished_file_on_another_file_system_is_copied(store, root, tmp_path, monkeypatch):
+    replace = os.replace
+
+    def across(old, new, *, src_dir_fd=None, dst_dir_fd=None):
+        if src_dir_fd is None:
+            raise OSError(errno.EXDEV, "x")
+        replace(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
+
+    monkeypatch.setattr(os, "replace", across)
+    (tmp_path / "table").write_bytes(b"table")
+    store.put_file("a/b", tmp_path / "table")
+    assert files(root) == {"a/b": b"table"}
+
+
+def test_outputs_get_ordinary_permissions(store, root):
+    umask = os.umask(0o027)
+    try:
+        store.put("images/a.jpg", b"x")
+    finally:
+        os.umask(umask)
+    assert (root / "images/a.jpg").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_version_is_that_of_the_file_itself(store, root):
+    version = store.put("a", b"data")
+    assert version == version_of((root / "a").stat()) == store.head("a")
+    os.utime(root / "a", ns=(0, 4 * 10**18))  # far ahead, so that the clock stands still compared with it
+    later = store.put("a", b"data", expected=store.head("a"))
+    assert (root / "a").stat().st_mtime_ns == 4 * 10**18 + 1000
+    assert later == store.head("a")
+
+
+ROUNDS, PROCESSES = 40, 4
+
+
+def count_up(root, barrier, name):
+    """Count up a number that others count up too: read it, and put the next one if it is still the same."""
+    store = LocalFolder(os.fsencode(root))
+    barrier.wait()
+    for number in range(ROUNDS):
+        while True:
+            try:
+                found = store.get("a/counter")
+                counted = [*json.loads(bytes(found.data)), [name, number]]
+                store.put("a/counter", json.dumps(counted).encode(), expected=found.version)
+                break
+            except NotFound:
+                try:
+                    store.put("a/counter", b"[]", expected=ABSENT)
+                except Conflict:
+                    continue
+            except Conflict:
+                continue
+
+
+@pytest.mark.timeout(120)
+def test_conditional_puts_of_several_processes_lose_nothing(root):
+    root.mkdir()
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(PROCESSES, timeout=60)
+    processes = [context.Process(target=count_up, args=(str(root), barrier, name)) for name in range(PROCESSES)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    counted = json.loads((root / "a/counter").read_bytes())
+    assert sorted(counted) == [[name, number] for name in range(PROCESSES) for number in range(ROUNDS)]
+    assert sorted(path.name for path in (root / "a").iterdir()) == ["counter", "counter.lock"]
+
+
+def test_a_folder_that_can_not_be_deleted_stays(open_path):
+    store = LocalFolder(os.fsencode(open_path))
+    for path in ("a/fixed/1", "a/2"):
+        store.put(path, b"x")
+    (open_path / "a").chmod(0o777)
+    (open_path / "a/fixed").chmod(0o555)
+    with unprivileged():
+        store.delete_below("a")
+    assert files(open_path) == {"a/fixed/1": b"x"}
+    (open_path / "a/fixed").chmod(0o755)
+    shutil.rmtree(open_path / "a")

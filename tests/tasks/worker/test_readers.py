@@ -1,64 +1,48 @@
+"""Reads in threads of their own, some of which never end."""
+
 import threading
 
 import pytest
 
 from darkroom.tasks.errors import DarkroomError
-from darkroom.tasks.worker.readers import MAX_GIVEN_UP, Readers
+from darkroom.tasks.worker.readers import MAX_HUNG, Readers
 
 
 @pytest.fixture
 def forever():
-    """What does not end before the test does."""
+    """A function that does not return before the test ends."""
     event = threading.Event()
     yield event.wait
     event.set()
-
-
-def test_results_and_errors_reach_whoever_waits():
-    readers = Readers(2, 60)
-    fails = readers.submit(int, "x")
-    assert [readers.result(readers.submit(pow, number, 2)) for number in range(5)] == [0, 1, 4, 9, 16]
-    with pytest.raises(ValueError, match="invalid literal"):
-        readers.result(fails)
-    own = readers.submit(fail_with, TimeoutError("its own"))
-    with pytest.raises(TimeoutError, match="its own"):
-        readers.result(own)
-    readers.close()
 
 
 def fail_with(error):
     raise error
 
 
-def test_a_read_that_hangs_holds_up_nothing_else(forever):
-    readers = Readers(1, 0.05)
-    hangs = readers.submit(forever)
-    after = readers.submit(pow, 3, 2)
+def test_results_and_errors_reach_the_caller():
+    readers = Readers(60)
+    fails = readers.start(int, "x")
+    assert [readers.result(readers.start(pow, number, 2)) for number in range(5)] == [0, 1, 4, 9, 16]
+    with pytest.raises(ValueError, match="invalid literal"):
+        readers.result(fails)
+    with pytest.raises(TimeoutError, match="its own"):
+        readers.result(readers.start(fail_with, TimeoutError("its own")))
+
+
+def test_reads_that_hang_delay_no_other_read(forever):
+    readers = Readers(0.05)
+    hangs = [readers.start(forever) for _ in range(4)]
+    after = readers.start(pow, 3, 2)
     with pytest.raises(TimeoutError):
-        readers.result(hangs)
+        readers.result(hangs[0])
     assert after.result(60) == 9
-    readers.close()
 
 
-def test_when_too_many_hang_it_is_said_so(forever):
-    readers = Readers(1, 0.01)
-    for _ in range(MAX_GIVEN_UP):
+def test_too_many_reads_that_hang_end_the_shard(forever):
+    readers = Readers(0.01)
+    for _ in range(MAX_HUNG):
         with pytest.raises(TimeoutError):
-            readers.result(readers.submit(forever))
+            readers.result(readers.start(forever))
     with pytest.raises(DarkroomError, match=r"8 reads took longer than max_read_seconds = 0\.01"):
-        readers.result(readers.submit(forever))
-    readers.close()
-
-
-def test_after_the_end_nothing_is_begun():
-    readers = Readers(1, 60)
-    begun, ended, called = threading.Event(), threading.Event(), []
-    running = readers.submit(lambda: begun.set() or ended.wait(60))
-    readers.submit(called.append, 1)
-    begun.wait(60)
-    thread = next(each for each in threading.enumerate() if each.name == "read")
-    readers.close()
-    ended.set()
-    assert running.result(60)
-    thread.join(60)
-    assert called == []
+        readers.result(readers.start(forever))

@@ -1,0 +1,178 @@
+"""Listing a local folder, without holding all of it in memory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from darkroom.tasks.storage.local_files import mtime_us
+from darkroom.tasks.storage.naming import path_to_text
+from darkroom.tasks.storage.store import BATCH_ROWS, Skip, Skipped, list_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Links(Enum):
+    """What symbolic links in a folder are."""
+
+    KEPT = "kept"
+    """No regular files."""
+
+    INSIDE = "inside"
+    """The files that they lead to, if those are in the same folder; links to folders are left out."""
+
+    ALL = "all"
+    """The files and folders that they lead to."""
+
+
+class _Found(NamedTuple):  # made for every file: a frozen dataclass takes four times as long
+    path: str
+    size: int | None
+    mtime_us: int | None
+
+
+class Walk:
+    """A walk through a folder.
+
+    Args:
+        root: the folder.
+        links: what symbolic links are.
+        excluded: a folder into which no link is followed.
+        skip: leaves out files and folders.
+        skipped: counts them, and notes folders that can't be listed.
+    """
+
+    def __init__(
+        self, root: bytes, links: Links, excluded: bytes | None, skip: Skip | None, skipped: Skipped | None
+    ) -> None:
+        self._root = root
+        self._real_root = os.path.realpath(root)
+        self._links = links
+        self._excluded = os.path.realpath(excluded) if excluded else None
+        self._skip = skip
+        self._skipped = skipped
+        self._folders: list[tuple[bytes, frozenset[bytes]]] = []
+        """Those that are still to be listed, each with the real paths of those that links have led through, by which
+        a loop is recognised."""
+
+    def batches(self, prefix: bytes) -> Iterator[pa.RecordBatch]:
+        """Yield what is below a prefix in batches of `list_schema`.
+
+        Raises:
+            OSError: a folder can't be listed, and there is no `skipped` in which to note it.
+        """
+        batch: list[_Found] = []
+        for found in self._files(prefix):
+            batch.append(found)
+            if len(batch) == BATCH_ROWS:
+                yield _record_batch(batch)
+                batch = []
+        if batch:
+            yield _record_batch(batch)
+
+    def _files(self, prefix: bytes) -> Iterator[_Found]:
+        self._folders = [(prefix, frozenset([self._real_root]))]
+        while self._folders:
+            folder, above = self._folders.pop()
+            try:
+                with os.scandir(os.path.join(self._root, folder)) as entries:
+                    for entry in entries:
+                        if found := self._look(entry, folder, above):
+                            yield found
+            except FileNotFoundError:
+                if folder == prefix != b"" or not self._skipped:
+                    continue
+                self._note_unreadable(folder)
+            except OSError:
+                if not self._skipped:
+                    raise
+                self._note_unreadable(folder)
+
+    def _note_unreadable(self, folder: bytes) -> None:
+        if self._skipped:
+            self._skipped.counts["unreadable_folder"] += 1
+            self._skipped.unreadable.append(path_to_text(folder))
+
+    def _look(self, entry: os.DirEntry[bytes], folder: bytes, above: frozenset[bytes]) -> _Found | None:
+        """Return a file that is listed; note a folder, and count what isn't listed."""
+        path = folder + b"/" + entry.name if folder else entry.name
+        text = path_to_text(path)
+        if entry.is_dir(follow_symlinks=False):
+            if not self._is_skipped(text + "/"):
+                self._folders.append((path, above))
+            return None
+        is_followed = self._links is not Links.KEPT and entry.is_symlink()
+        if is_followed and _is_linked_folder(entry):
+            if not self._is_skipped(text + "/"):
+                self._look_at_linked_folder(entry, path, above)
+            return None
+        if self._is_skipped(text):
+            return None
+        if not is_followed or self._leads_to_file(entry):
+            return self._file(entry, text)
+        self._leave_out("outside")
+        return None
+
+    def _is_skipped(self, path: str) -> bool:
+        if reason := self._skip and self._skip(path):
+            self._leave_out(reason)
+        return bool(reason)
+
+    def _leave_out(self, reason: str) -> None:
+        if self._skipped:
+            self._skipped.counts[reason] += 1
+
+    def _look_at_linked_folder(self, entry: os.DirEntry[bytes], path: bytes, above: frozenset[bytes]) -> None:
+        real = os.path.realpath(entry.path)
+        if self._links is Links.ALL and real not in above and not _is_below(real, self._excluded):
+            self._folders.append((path, above | {real}))
+        else:
+            self._leave_out("linked_folder")
+
+    def _leads_to_file(self, entry: os.DirEntry[bytes]) -> bool:
+        """Return whether a link to a file is followed: in the same folder always, elsewhere if all links are."""
+        real = os.path.realpath(entry.path)
+        return _is_below(real, self._real_root) or (self._links is Links.ALL and not _is_below(real, self._excluded))
+
+    def _file(self, entry: os.DirEntry[bytes], text: str) -> _Found | None:
+        try:
+            status = entry.stat(follow_symlinks=self._links is not Links.KEPT)
+        except OSError:
+            if self._links is Links.KEPT:
+                raise
+            return _Found(text, None, None)
+        if stat.S_ISREG(status.st_mode):
+            return _Found(text, status.st_size, mtime_us(status))
+        if self._links is Links.KEPT:
+            return _Found(text, -1, None)
+        self._leave_out("special")
+        return None
+
+
+def _is_linked_folder(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop, or it leads to where this user may not look
+        return False
+
+
+def _is_below(path: bytes, folder: bytes | None) -> bool:
+    return folder is not None and (path == folder or path.startswith(folder.rstrip(b"/") + b"/"))
+
+
+def _record_batch(batch: list[_Found]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    return pa.record_batch(
+        [
+            pa.array([found.path for found in batch], pa.string()),
+            pa.array([found.size for found in batch], pa.int64()),
+            pa.array([found.mtime_us for found in batch], pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+            pa.nulls(len(batch), pa.string()),
+        ],
+        schema=list_schema(),
+    )

@@ -1,0 +1,125 @@
+"""Locations that users name: made into stores, and checked before any work starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.local_listing import Links
+from darkroom.tasks.storage.store import Store
+
+
+def absolute(location: str, setting: str) -> str:
+    """Return the absolute location that a setting names.
+
+    Raises:
+        SettingsError: it is empty, not UTF-8, or a URL; object stores are not supported yet.
+    """
+    if not location:
+        raise SettingsError(f"{setting}: it is empty. Give a folder.")
+    if not _is_utf8(location):
+        raise SettingsError(f"{setting}: {location!r} is not UTF-8. Rename that folder, or link to it from another.")
+    if "://" in location:
+        raise SettingsError(f"{setting}: {location!r} is a URL; only local folders are supported so far.")
+    try:
+        return os.path.abspath(Path(location).expanduser())
+    except RuntimeError as error:
+        raise SettingsError(f"{setting}: {location!r} names a user that this machine does not have.") from error
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def open_source(location: str, *, follow_symlinks: bool = False, destination: str | None = None) -> Store:
+    """Return the store of a source.
+
+    Args:
+        location: where it is.
+        follow_symlinks: whether links are followed that lead outside, and those to folders.
+        destination: where outputs go, into which no link is followed: outputs are no sources.
+    """
+    return LocalFolder(
+        os.fsencode(absolute(location, "source")),
+        links=Links.ALL if follow_symlinks else Links.INSIDE,
+        excluded=os.fsencode(destination) if destination else None,
+    )
+
+
+def open_store(location: str, *, outputs: str) -> Store:
+    """Return the store of a destination, whose outputs lie below the prefix `outputs`."""
+    return LocalFolder(os.fsencode(absolute(location, "destination")), outputs=outputs)
+
+
+def check_source(location: str) -> None:
+    """Make sure that a source can be listed.
+
+    Raises:
+        SettingsError: it can't.
+    """
+    if not os.path.lexists(location):
+        raise SettingsError(f"source: {location} does not exist. Give the folder that holds the images.")
+    if not os.path.isdir(location):
+        raise SettingsError(f"source: {location} is not a folder. Give the folder that holds the images.")
+    if not os.access(location, os.R_OK | os.X_OK):
+        raise SettingsError(f"source: {location} can't be read. Grant this user permission to list it.")
+
+
+def check_destination(location: str) -> None:
+    """Make sure that a destination can be written to, or made.
+
+    Raises:
+        SettingsError: it can't.
+    """
+    if os.path.lexists(location) and not os.path.isdir(location):
+        raise SettingsError(f"destination: {location} is not a folder. Give another one, or move that away.")
+    existing = next(path for path in (Path(location), *Path(location).parents) if os.path.exists(path))
+    if not existing.is_dir():
+        raise SettingsError(f"destination: {existing} is not a folder, so that {location} can't be made in it.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"destination: {existing} can't be written to. Grant this user permission, or give another."
+        )
+
+
+def check_links(destination: str, folders: Iterable[str]) -> None:
+    """Make sure that a destination's own folders are no symbolic links.
+
+    Raises:
+        SettingsError: one is.
+    """
+    for folder in folders:
+        path = os.path.join(destination, folder)
+        if os.path.islink(path):
+            raise SettingsError(
+                f"destination: {path} is a symbolic link, and what it leads to would be written to and deleted from. "
+                "Replace it by a folder, or make the destination itself the link."
+            )
+
+
+def check_apart(source: str, destination: str) -> None:
+    """Make sure that neither of two locations lies in the other.
+
+    Raises:
+        SettingsError: one does, or they are the same.
+    """
+    real_source, real_destination = Path(source).resolve(), Path(destination).resolve()
+    if real_source == real_destination:
+        raise SettingsError(f"source and destination are the same folder, {source}. Use another destination.")
+    if real_source in real_destination.parents:
+        raise SettingsError(
+            f"destination: {destination} lies inside the source, so that outputs would be taken for "
+            "sources. Use a destination outside it."
+        )
+    if real_destination in real_source.parents:
+        raise SettingsError(
+            f"source: {source} lies inside the destination, which belongs to Darkroom. Use a destination "
+            "that does not contain the source."
+        )

@@ -1,0 +1,63 @@
+import os
+
+import pytest
+
+from darkroom.tasks.storage import local_listing
+from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.local_listing import Links
+from darkroom.tasks.storage.store import Skipped
+from darkroom.tasks.storage.store_errors import Denied, Obstructed
+from tests.tasks.helpers import unprivileged
+
+
+def listing(root, prefix="", **options):
+    skipped = Skipped()
+    batches = LocalFolder(os.fsencode(root), **options).list(prefix, skipped=skipped)
+    return {row["path"]: row["size"] for batch in batches for row in batch.to_pylist()}, skipped
+
+
+def test_what_is_no_regular_file_has_no_size_of_one(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"123")
+    (tmp_path / "link.jpg").symlink_to("a.jpg")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    assert listing(tmp_path)[0] == {"a.jpg": 3, "link.jpg": -1, "folder": -1, "pipe": -1}
+    found, skipped = listing(tmp_path, links=Links.INSIDE)
+    assert found == {"a.jpg": 3, "link.jpg": 3}
+    assert skipped.counts == {"linked_folder": 1, "special": 1}
+
+
+def test_folders_that_cannot_be_listed_are_noted_or_end_the_listing(open_path):
+    for path in ("a.jpg", "closed/c.jpg", "d/half/e.jpg"):
+        (open_path / "images" / path).parent.mkdir(parents=True, exist_ok=True)
+        (open_path / "images" / path).touch()
+    (open_path / "images/closed").chmod(0)
+    (open_path / "images/d/half").chmod(0o444)
+    with unprivileged():
+        found, skipped = listing(open_path, "images")
+        assert found == {"images/a.jpg": 0}
+        assert sorted(skipped.unreadable) == ["images/closed", "images/d/half"]
+        with pytest.raises(Denied) as caught:
+            list(LocalFolder(os.fsencode(open_path)).list("images"))
+        assert caught.value.at.startswith(f"{open_path}/images/")
+    assert listing(open_path, "images/a.jpg")[1].unreadable == ["images/a.jpg"]
+    with pytest.raises(Obstructed):
+        list(LocalFolder(os.fsencode(open_path)).list("images/a.jpg"))
+
+
+def test_a_store_that_does_not_exist_is_not_taken_for_an_empty_one(tmp_path):
+    assert listing(tmp_path / "gone")[1].unreadable == [""]
+    assert listing(tmp_path, "gone") == ({}, Skipped())
+
+
+@pytest.mark.parametrize("count", [0, 2, 3, 4, 7])
+def test_a_listing_does_not_depend_on_its_batches(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(local_listing, "BATCH_ROWS", 3)
+    for number in range(count):
+        (tmp_path / f"{number % 2}").mkdir(exist_ok=True)
+        (tmp_path / f"{number % 2}/{number}.jpg").touch()
+    batches = list(LocalFolder(os.fsencode(tmp_path)).list())
+    assert [batch.num_rows for batch in batches] == [3] * (count // 3) + [count % 3] * bool(count % 3)
+    assert {path for batch in batches for path in batch["path"].to_pylist()} == {
+        f"{number % 2}/{number}.jpg" for number in range(count)
+    }
