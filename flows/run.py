@@ -12,9 +12,8 @@ from uuid import uuid4
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 
-from darkroom.flows.preview import write_contact_sheets
 from darkroom.flows.runtime.progress import Progress
-from darkroom.tasks.dataset.layout import open_destination
+from darkroom.tasks.dataset.layout import Destination, open_destination
 from darkroom.tasks.discover import Listing
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.plan import Plan
@@ -118,7 +117,7 @@ def report_run(run: Run, problem: str) -> RunReport:
     try:
         if run.figures and run.job:
             sheets = make_contact_sheets(destination, run.job)
-            pictures = write_contact_sheets(destination, sheets) if run.rules.limit else ()
+            pictures = _write_contact_sheets(destination, sheets) if run.rules.limit else ()
     except Exception:  # noqa: BLE001 - a picture is not worth a run
         get_run_logger().warning("The contact sheet could not be made.", exc_info=True)
     report = run.build_report(problem, pictures)
@@ -132,3 +131,10 @@ def report_run(run: Run, problem: str) -> RunReport:
     except Exception:  # noqa: BLE001 - the manifest is published, whether or not there is a server to report to
         get_run_logger().warning("The summary could not be stored.", exc_info=True)
     return report
+
+
+def _write_contact_sheets(destination: Destination, sheets: ContactSheets) -> tuple[str, ...]:
+    """Write a preview's contact sheets as JPEG files into its destination, and return where they are."""
+    pictures = {"contact-sheet.jpg": sheets.made, "failures.jpg": sheets.failed}
+    written = [name for name, sheet in pictures.items() if sheet and destination.store.put(name, sheet.jpeg)]
+    return tuple(destination.store.where(name) for name in written)

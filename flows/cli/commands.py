@@ -11,14 +11,15 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from darkroom.flows.cli import terminal
 from darkroom.flows.cli.options import parse, with_settings
-from darkroom.flows.cli.session import session
+from darkroom.flows.cli.session import Session, session
 from darkroom.flows.runtime.signals import ENDING, Ending, deferred
 from darkroom.tasks.dataset.layout import MANIFEST, Destination, open_destination
 from darkroom.tasks.preflight import (
@@ -32,6 +33,9 @@ from darkroom.tasks.preflight import (
 )
 from darkroom.tasks.settings import Compute, Recipe, Rules
 from darkroom.tasks.storage.store import exists
+
+if TYPE_CHECKING:
+    from prefect.states import State
 
 app = typer.Typer(
     help="Prepare an image dataset, night after night, and never lie about it.",
@@ -117,7 +121,23 @@ def run(
     Exit codes: 0 all is well, 1 the run failed, 2 wrong usage.
     """
     _quieten(verbose)
-    _end(_prepare(source, destination, parse(Recipe, settings), parse(Rules, settings), parse(Compute, settings)))
+    recipe, rules, compute = parse(Recipe, settings), parse(Rules, settings), parse(Compute, settings)
+    _, place = check_locations(source, destination)
+    check_compute(compute)
+    with session(compute) as started:
+        if rules.limit is None:
+            check_recipe(place, recipe, rules)
+        if rules.limit or not exists(place.store, MANIFEST):
+            started.start_cluster()
+        with deferred():
+            from darkroom.flows.preprocess import preprocess
+
+        _run_flow(
+            started,
+            lambda: preprocess(source, destination, recipe, rules, compute, return_state=True),
+            terminal.print_report,
+            "What is finished is kept: the same command goes on from there.",
+        )
 
 
 @app.command()
@@ -146,7 +166,21 @@ def verify(
     Exit codes: 0 all is as the manifest says, 1 something is not or can't be told, 2 wrong usage.
     """
     _quieten(verbose)
-    _end(_verify(destination, sample, repair, parse(Compute, settings)))
+    compute = parse(Compute, settings)
+    check_kept_destination(destination)
+    check_sample(sample)
+    check_compute(compute)
+    with session(compute) as started:
+        started.start_cluster()
+        with deferred():
+            from darkroom.flows import verify as verification
+
+        _run_flow(
+            started,
+            lambda: verification.verify(destination, sample, repair, compute, return_state=True),
+            terminal.print_verification,
+            "The same command begins again.",
+        )
 
 
 @app.command()
@@ -202,52 +236,26 @@ def _quieten(verbose: bool) -> None:
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 
-def _end(problem: str) -> None:
-    if problem:
-        terminal.error(problem)
+def _run_flow(started: Session, flow: Callable[[], State[Any]], show: Callable[[Any, str], None], hint: str) -> None:
+    """Run a flow, and print its report or why it failed.
+
+    Args:
+        started: the session to run it in.
+        flow: calls the flow.
+        show: prints its report and where its page is.
+        hint: what to do after an interruption.
+
+    Raises:
+        typer.Exit: it failed.
+    """
+    from darkroom.flows.runtime.outcome import report_of
+
+    state = started.run(flow, interrupted=f"Interrupted. {hint}")
+    if report := report_of(state):
+        show(report, started.page(report.run_id))
+    if not state.is_completed():
+        terminal.error(str(state.message or state.name))
         raise typer.Exit(terminal.EXIT_FAILED)
-
-
-def _prepare(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> str:
-    """Run the flow, print its report, and return why it failed; an empty string if it did not."""
-    _, place = check_locations(source, destination)
-    check_compute(compute)
-    with session(compute) as started:
-        if rules.limit is None:
-            check_recipe(place, recipe, rules)
-        if rules.limit or not exists(place.store, MANIFEST):
-            started.start_cluster()
-        with deferred():
-            from darkroom.flows.preprocess import preprocess
-            from darkroom.flows.runtime.outcome import report_of
-
-        state = started.run(
-            lambda: preprocess(source, destination, recipe, rules, compute, return_state=True),
-            interrupted="Interrupted. What is finished is kept: the same command goes on from there.",
-        )
-        if report := report_of(state):
-            terminal.print_report(report, started.page(report.run_id))
-        return "" if state.is_completed() else str(state.message or state.name)
-
-
-def _verify(destination: str, sample: float, repair: bool, compute: Compute) -> str:
-    """Run the flow, print its report, and return why it failed; an empty string if it did not."""
-    check_kept_destination(destination)
-    check_sample(sample)
-    check_compute(compute)
-    with session(compute) as started:
-        started.start_cluster()
-        with deferred():
-            from darkroom.flows.runtime.outcome import report_of
-            from darkroom.flows.verify import verify
-
-        state = started.run(
-            lambda: verify(destination, sample, repair, compute, return_state=True),
-            interrupted="Interrupted. The same command begins again.",
-        )
-        if report := report_of(state):
-            terminal.print_verification(report, started.page(report.run_id))
-        return "" if state.is_completed() else str(state.message or state.name)
 
 
 if __name__ == "__main__":

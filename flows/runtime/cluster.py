@@ -150,6 +150,7 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
         ClusterError: the cluster can't be started or reached.
     """
     with deferred():
+        import dask
         from prefect_dask import DaskTaskRunner
 
     with ExitStack() as stack:
@@ -158,7 +159,7 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
             if compute.scheduler:
                 runner = DaskTaskRunner(address=compute.scheduler)
             elif compute.cluster_class:
-                stack.enter_context(_dask_config(WORKER_CONFIG))
+                stack.enter_context(dask.config.set(WORKER_CONFIG))
                 runner = DaskTaskRunner(cluster_class=compute.cluster_class, cluster_kwargs=compute.cluster_kwargs)
             else:
                 stack.enter_context(light_tls())
@@ -208,6 +209,7 @@ class _EarlyCluster:
 
 @contextmanager
 def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
+    import dask
     from distributed import LocalCluster
 
     arguments = {
@@ -229,7 +231,7 @@ def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
         config["distributed.worker.multiprocessing-method"] = "forkserver"
     with (
         _only_errors("distributed"),
-        _dask_config(config),
+        dask.config.set(config),
         _started(lambda: LocalCluster(**arguments | compute.cluster_kwargs)) as cluster,
     ):
         yield cluster
@@ -240,14 +242,6 @@ def _started(start: Callable[[], LocalCluster]) -> LocalCluster:
         with suppress(RuntimeError):  # raised by Dask if a worker died
             return start()
     return start()
-
-
-@contextmanager
-def _dask_config(config: dict[str, Any]) -> Iterator[None]:
-    import dask
-
-    with dask.config.set(config):
-        yield
 
 
 @contextmanager

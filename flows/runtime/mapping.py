@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from darkroom.flows.runtime.cluster import dask_runner
 from darkroom.flows.runtime.progress import Progress, R, shown
+from darkroom.flows.runtime.signals import raise_lost
 from darkroom.flows.runtime.window import ShardFailure, run_shards
 from darkroom.tasks.dataset.shard import ShardRef
 from darkroom.tasks.settings import Compute
@@ -35,7 +36,7 @@ def map_shards(
     with dask_runner(compute) as runner, shown(progress, shards[0].destination) as show:
 
         def tick() -> None:
-            for call in (show, *checks):
+            for call in (show, raise_lost, *checks):
                 call()
 
         try:

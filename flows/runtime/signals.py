@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -21,8 +19,8 @@ PIPE_BYTES = 64
 ECHO_SECONDS = 0.1
 """`timeout` and others signal a process and then its whole group: a signal this soon after another is the same one."""
 
-RESEND_SECONDS = 0.2
-"""When to send a signal again whose exception was lost; more than `ECHO_SECONDS`."""
+_signals: int | None = None
+"""Descriptor from which the numbers of the signals can be read that came within `interruptible`."""
 
 
 class Ending:
@@ -65,7 +63,7 @@ def sigterm_exits() -> Iterator[None]:
     A signal that is ignored, as by `nohup`, stays ignored.
     """
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    with _handled(numbers, Ending()), _resent_if_unraisable():
+    with _handled(numbers, Ending()):
         yield
 
 
@@ -97,11 +95,13 @@ def ignored_by_children() -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Raise a signal's exception at the end of the block, if a library has replaced it by another exception.
+    """Raise a signal's exception at the end of the block, if it was lost there and something else was raised.
 
-    Libraries in other languages that call back into Python do so, such as pydantic's serializer. Provides a function
-    that raises the exception for callers that get a state instead of an exception.
+    It is replaced by another one in libraries of other languages that call back into Python, such as pydantic's
+    serializer, and only printed by Python in callbacks of the garbage collector, of which Dask has one, and in
+    `__del__`. Provides `raise_lost` for callers that get a state instead of an exception.
     """
+    global _signals  # noqa: PLW0603 - a process has one wakeup descriptor
     if not _in_main_thread():  # handlers run in no other
         yield lambda: None
         return
@@ -109,66 +109,27 @@ def interruptible() -> Iterator[Callable[[], None]]:
     for end in (reader, writer):
         os.set_blocking(end, False)
     # Not a handler: Prefect cancels a run in order only as long as it finds its own handler in place.
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-
-    def raise_again() -> None:
-        with suppress(BlockingIOError):  # no signal came
-            for number in os.read(reader, PIPE_BYTES):
-                if number in ENDING:
-                    _raise_again(number)
-
+    before, _signals = (signal.set_wakeup_fd(writer, warn_on_full_buffer=False), _signals), reader
     try:
-        with _resent_if_unraisable():
-            yield raise_again
+        yield raise_lost
     except Exception:
-        raise_again()
+        raise_lost()
         raise
     finally:
-        signal.set_wakeup_fd(before)
+        signal.set_wakeup_fd(before[0])
+        _signals = before[1]
         os.close(reader)
         os.close(writer)
 
 
-@contextmanager
-def _resent_if_unraisable() -> Iterator[None]:
-    """Send a signal again if its exception was raised where Python can only print exceptions.
-
-    That is in callbacks of the garbage collector, of which Dask has one, in those of weak references, and in `__del__`.
-    """
-    if not _in_main_thread():
-        yield
+def raise_lost() -> None:
+    """Raise the exception of a signal that came within `interruptible` and whose exception was lost."""
+    if _signals is None or not _in_main_thread():
         return
-    before = sys.unraisablehook
-
-    def resend(lost: sys.UnraisableHookArgs) -> None:
-        if number := _signal_of(lost.exc_value):
-            _reset(number)
-            # Not a threading.Thread: the garbage collector may have interrupted the start of one.
-            _thread.start_new_thread(_send_later, (number,))
-        else:
-            before(lost)
-
-    sys.unraisablehook = resend
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-
-
-def _signal_of(error: BaseException | None) -> int | None:
-    """Return the number of the signal for which an exception was raised; None if it was raised for none."""
-    if isinstance(error, KeyboardInterrupt):
-        return signal.SIGINT
-    code = error.code if isinstance(error, SystemExit) else None
-    number = code - 128 if isinstance(code, int) else getattr(error, "signal", None)  # Prefect's TerminationSignal
-    return number if number in ENDING else None
-
-
-def _send_later(number: int) -> None:
-    time.sleep(RESEND_SECONDS)
-    main = threading.main_thread().ident
-    if main is not None:
-        signal.pthread_kill(main, number)
+    with suppress(BlockingIOError):  # no signal came
+        for number in os.read(_signals, PIPE_BYTES):
+            if number in ENDING:
+                _raise_again(number)
 
 
 def _raise_again(number: int) -> None:

@@ -1,15 +1,18 @@
-"""What a run holds of its destination while it works: the lease, and a working folder."""
+"""What a run holds while it works: its destination's lease, a workspace, a temporary destination."""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from darkroom.flows.runtime.crashed import mark_dead_runs
-from darkroom.tasks.dataset.layout import Destination, Workspace
+from darkroom.tasks.dataset.layout import MANIFEST, Destination, Workspace, open_destination
 from darkroom.tasks.dataset.lease import HeldLease, hold_lease
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.settings import Job
+from darkroom.tasks.storage.store import exists
 from darkroom.tasks.storage.store_errors import writing
 
 
@@ -42,3 +45,14 @@ def open_workspace(workspace: Workspace, job: Job | None = None) -> Iterator[Wor
     finally:
         if ended or not job or not workspace.journal_parts():
             close_workspace(workspace)
+
+
+@contextmanager
+def preview_destination() -> Iterator[str]:
+    """Provide a temporary destination; it is removed if nothing was published to it."""
+    folder = tempfile.mkdtemp(prefix="darkroom-preview-")
+    try:
+        yield folder
+    finally:
+        if not exists(open_destination(folder).store, MANIFEST):
+            shutil.rmtree(folder, ignore_errors=True)
