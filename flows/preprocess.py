@@ -13,10 +13,10 @@ from prefect.states import State
 from darkroom.flows.guards import EarlyStopError, check_guards, early_stop
 from darkroom.flows.run import Run, absolute, report_run
 from darkroom.flows.runtime.cluster import count_workers
-from darkroom.flows.runtime.mapping import map_shards
 from darkroom.flows.runtime.outcome import flow_with_api, run_name, run_reported, run_stage
 from darkroom.flows.runtime.progress import Progress
 from darkroom.flows.runtime.watchdog import Watchdog, stall_seconds
+from darkroom.flows.runtime.window import map_shards
 from darkroom.flows.runtime.workspace import hold_destination, open_workspace, preview_destination
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.lease import HeldLease

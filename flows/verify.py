@@ -13,10 +13,10 @@ from prefect.states import State
 
 from darkroom.flows.run import absolute
 from darkroom.flows.runtime.cluster import count_workers
-from darkroom.flows.runtime.mapping import map_shards
 from darkroom.flows.runtime.outcome import RunFailedError, flow_with_api, run_name, run_reported, run_stage
 from darkroom.flows.runtime.progress import Progress
 from darkroom.flows.runtime.watchdog import STALL_SECONDS, Watchdog
+from darkroom.flows.runtime.window import map_shards
 from darkroom.flows.runtime.workspace import hold_destination, open_workspace
 from darkroom.tasks.compare import VerifyResult, verify_shard
 from darkroom.tasks.dataset.shard import shard_refs

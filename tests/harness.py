@@ -168,6 +168,19 @@ def codec_processes(started: Started) -> list[psutil.Process]:
     return found
 
 
+def stopped_within_a_shard(worker: psutil.Process, destination: Path, api: Api) -> bool:
+    """Stop a worker, and let it go on unless it is in the middle of a shard that Prefect has as running."""
+    worker.suspend()
+    [journal] = destination.glob(".darkroom/*/*/journal")
+    ended = tuple(f"shard {int(part.name[:6]) + 1} of" for part in journal.glob("0*.parquet"))
+    running = [task["name"] for task in api.task_runs(journal.parent.name) if task["state_type"] == "RUNNING"]
+    shards = [name.partition(" ")[2] for name in running if " shard " in name]
+    if any(not shard.startswith(ended or "none") for shard in shards):
+        return True
+    worker.resume()
+    return False
+
+
 def gone(processes: list[psutil.Process]) -> bool:
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prefect import get_run_logger
 
-from darkroom.flows.runtime.cluster import count_threads, replace_lost_workers
+from darkroom.flows.runtime.cluster import count_threads, dask_runner, replace_lost_workers
 from darkroom.flows.runtime.crashed import mark_crashed
 from darkroom.flows.runtime.outcome import data_of
+from darkroom.flows.runtime.progress import Progress, Result, shown
+from darkroom.flows.runtime.signals import raise_lost
 from darkroom.tasks.dataset.shard import PROGRESS_TOPIC, ShardRef
 from darkroom.tasks.errors import ClusterError, DestinationError
+from darkroom.tasks.settings import Compute
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from prefect_dask.task_runners import PrefectDaskFuture
 
 R = TypeVar("R")
+ShardResult = TypeVar("ShardResult", bound=Result)
 
 SHARDS_PER_THREAD_IN_FLIGHT = 2
 TICK_SECONDS = 0.5
@@ -51,6 +55,39 @@ class ShardFailure:
 
     shard: ShardRef
     reason: str
+
+
+def map_shards(
+    task: Task[[ShardRef], ShardResult],
+    shards: Sequence[ShardRef],
+    compute: Compute,
+    progress: Progress[ShardResult],
+    *checks: Callable[[], None],
+) -> None:
+    """Run a task for every shard, and record progress, results and failures.
+
+    Args:
+        task: processes a shard; its parameter is called `shard`.
+        shards: at least one.
+        compute: the cluster to run on.
+        progress: where all is recorded.
+        checks: called several times a second; what they raise ends the run.
+    """
+    with dask_runner(compute) as runner, shown(progress, shards[0].destination) as show:
+
+        def tick() -> None:
+            for call in (show, raise_lost, *checks):
+                call()
+
+        try:
+            for outcome in run_shards(runner, task, shards, progress.on_message, tick):
+                if isinstance(outcome, ShardFailure):
+                    shard = outcome.shard.label.capitalize()
+                    progress.failures.append(f"{shard} could not be worked: {outcome.reason}")
+                else:
+                    progress.finish(outcome)
+        finally:
+            progress.ended = time.monotonic()
 
 
 def run_shards(

@@ -7,8 +7,6 @@ import re
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +27,7 @@ from harness import (
     lasting,
     manifest_rows,
     run_id_of,
+    stopped_within_a_shard,
     tree,
     workers,
 )
@@ -197,7 +196,6 @@ def test_a_run_that_raises_leaves_nothing_behind(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     script = """
-import sys
 import darkroom.flows.preprocess
 
 def raise_in_the_middle(*arguments, **options):
@@ -250,22 +248,6 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     assert tree(out / "images") == tree(undisturbed / "images")
     rows, expected = ([lasting(row) for row in manifest_rows(place).values()] for place in (out, undisturbed))
     assert rows == expected
-
-
-def stopped_within_a_shard(worker: psutil.Process, out: Path, api: Api) -> bool:
-    """Stop a worker, and let it go on again unless it is in the middle of a shard that Prefect knows to run."""
-    worker.suspend()
-    [journal] = out.glob(".darkroom/runs/*/journal")
-    finished = tuple(f"resize shard {int(path.name[:6]) + 1} of" for path in journalled(out))
-    running = [
-        task["name"]
-        for task in api.task_runs(journal.parent.name)
-        if task["state_type"] == "RUNNING" and "shard" in task["name"]
-    ]
-    if any(not task.startswith(finished or "none") for task in running):
-        return True
-    worker.resume()
-    return False
 
 
 def test_a_lost_worker_costs_its_shard_another_attempt(
@@ -364,18 +346,6 @@ def test_a_second_run_is_told_who_holds_the_destination(
     assert api.latest_summary(out).startswith(f"# Failed: {out} is in use by run ")
     _, errors = started.process.communicate(timeout=120)
     assert started.process.returncode == 0, errors
-
-
-def test_what_workers_are_forked_from_has_one_thread_and_no_connection():
-    code = (
-        "import os, psutil; from darkroom.flows.runtime.cluster import WORKER_ENVIRONMENT, WORKER_MODULE\n"
-        "os.environ.update(WORKER_ENVIRONMENT); __import__(WORKER_MODULE)\n"
-        "me = psutil.Process(); print(me.num_threads(), len(me.net_connections()))"
-    )
-
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-    assert printed.split() == ["1", "0"]
 
 
 def test_a_retry_of_the_flow_goes_on_by_itself(

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 from harness import (
@@ -28,6 +27,7 @@ from harness import (
     manifest_rows,
     run_id_of,
     save,
+    stopped_within_a_shard,
     tree,
     workers,
 )
@@ -236,22 +236,6 @@ def large_outputs(large_folder: Path, tmp_path: Path) -> OnDisk:
     return place
 
 
-def stopped_within_a_shard(worker: psutil.Process, place: OnDisk, api: Api) -> bool:
-    """Stop a worker, and let it go on again unless it is in the middle of a shard that Prefect knows to run."""
-    worker.suspend()
-    [journal] = place.work.glob("verify/*/journal")
-    finished = tuple(f"verify shard {int(path.name[:6]) + 1} of" for path in journal.glob("0*.parquet"))
-    running = [
-        task["name"]
-        for task in api.task_runs(journal.parent.name)
-        if task["state_type"] == "RUNNING" and "shard" in task["name"]
-    ]
-    if any(not task.startswith(finished or "none") for task in running):
-        return True
-    worker.resume()
-    return False
-
-
 def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], large_outputs: OnDisk):
     damaged = sorted(path.name for path in large_outputs.images.iterdir())[::4]
     for name in damaged:
@@ -259,7 +243,7 @@ def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], lar
     started = start("verify", large_outputs.root, "--workers", "1", environment=api.environment)
     eventually(lambda: has_begun(started))
     [worker] = workers(started.process)
-    eventually(lambda: stopped_within_a_shard(worker, large_outputs, api))
+    eventually(lambda: stopped_within_a_shard(worker, large_outputs.root, api))
 
     worker.kill()
 

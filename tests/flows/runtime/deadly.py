@@ -1,4 +1,4 @@
-"""A flow whose tasks really bring their workers down: `python -m tests.flows.deadly FOLDER`.
+"""A flow whose tasks really bring their workers down: `python -m tests.flows.runtime.deadly FOLDER`.
 
 Three windows of shards, one after the other, on a cluster of one worker. In the folder of each, `outcomes` says what
 became of its shards, as JSON, and `worked` has a line for each time that a worker came to one.
