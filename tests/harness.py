@@ -99,10 +99,12 @@ def darkroom(*arguments: str | Path, environment: dict[str, str], seconds: float
 
 
 @contextmanager
-def running_cluster(folder: Path, environment: dict[str, str], *worker_options: str) -> Iterator[str]:
-    """Run a Dask scheduler and a worker as somebody else would, with Dask's defaults; provide its address."""
+def running_cluster(
+    folder: Path, environment: dict[str, str], *worker_options: str, protocol: str = "tcp"
+) -> Iterator[str]:
+    """Run a Dask scheduler and a worker with Dask's defaults; provide the scheduler's address."""
     address_file = folder / "scheduler.json"
-    shared = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(address_file)]
+    shared = ["--protocol", protocol, "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(address_file)]
     commands = [
         ["dask_scheduler", *shared, "--port", "0"],
         ["dask_worker", *shared, *(worker_options or ("--nthreads", "1"))],

@@ -163,7 +163,7 @@ def verify(
 ) -> None:
     """Compare the outputs of DESTINATION with its manifest; without --repair, nothing is changed.
 
-    Exit codes: 0 all is as the manifest says, 1 something is not or can't be told, 2 wrong usage.
+    Exit codes: 0 all is as the manifest says, 1 something is not or could not be verified, 2 wrong usage.
     """
     _quieten(verbose)
     compute = parse(Compute, settings)

@@ -139,7 +139,7 @@ def stored_task_states(home: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("with_server", [False, True])
-def test_who_interrupts_twice_does_not_wait_and_loses_nothing(
+def test_a_second_interrupt_does_not_wait_and_loses_nothing(
     with_server: bool, api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -330,7 +330,7 @@ def test_workers_that_are_slow_to_come_back_are_not_given_up_for_good(
     assert len(manifest_rows(out)) == 200
 
 
-def test_a_second_run_is_told_who_holds_the_destination(
+def test_a_second_run_names_the_lease_holder(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     out = tmp_path / "out"

@@ -38,7 +38,7 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
-def test_a_run_makes_every_output_and_a_manifest_that_tells_the_truth(api: Api, folder: Path, tmp_path: Path):
+def test_a_run_makes_every_output_and_a_true_manifest(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     before = tree(folder)
     started = datetime.now(UTC)
@@ -451,7 +451,7 @@ def test_a_script_calls_the_flow_like_any_other(api: Api, folder: Path, tmp_path
     assert "REPORT 24 2" in done.stdout
 
 
-def test_a_script_is_told_why_a_run_failed_and_gets_its_report(api: Api, folder: Path, tmp_path: Path):
+def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder: Path, tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
@@ -501,7 +501,7 @@ def test_folders_of_the_users_own_are_not_taken_for_darkrooms(folder: Path, tmp_
     assert "24 made, 2 failed" in done.stdout
 
 
-def test_a_server_that_does_not_answer_is_told(folder: Path, tmp_path: Path):
+def test_a_server_that_does_not_answer_is_named(folder: Path, tmp_path: Path):
     environment = clean_environment(tmp_path) | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
     ended = darkroom("run", folder, tmp_path / "out", environment=environment)
@@ -511,7 +511,7 @@ def test_a_server_that_does_not_answer_is_told(folder: Path, tmp_path: Path):
     assert "Traceback" not in ended.err
 
 
-def test_a_scheduler_that_does_not_answer_is_told(api: Api, folder: Path, tmp_path: Path):
+def test_a_scheduler_that_does_not_answer_is_named(api: Api, folder: Path, tmp_path: Path):
     ended = darkroom("run", folder, tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9", environment=api.environment)
 
     assert ended.code == 1
@@ -569,7 +569,9 @@ def test_odd_files_of_the_corpus_cost_only_themselves(api: Api, shared_corpus: P
         (["{folder}", "{out}", "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "leave out"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_starts(arguments: list[str], said: str, folder: Path, tmp_path: Path):
+def test_wrong_usage_of_run_is_reported_before_anything_starts(
+    arguments: list[str], said: str, folder: Path, tmp_path: Path
+):
     out = tmp_path / "out"
     given = [argument.format(folder=folder, out=out) for argument in arguments]
 

@@ -81,7 +81,7 @@ def outputs(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name[7:]: data for name, data in files.items() if name.startswith("images/")}
 
 
-def check_told(api: Api, ended: Ended) -> None:
+def check_reported(api: Api, ended: Ended) -> None:
     """Make sure that what `FOUND` says is told, on the terminal and in the UI."""
     assert ended.code == 1
     for name, kind in FOUND.items():
@@ -115,14 +115,14 @@ def names_and_kinds(findings: list[dict[str, str]]) -> dict[str, str]:
     return {each["file_name"].removeprefix("images/"): each["kind"] for each in findings}
 
 
-def test_damage_is_found_told_repaired_and_just_that_is_made_again(api: Api, folder: Path, tmp_path: Path):
+def test_damage_is_found_reported_repaired_and_only_that_is_made_again(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
     whole, rows = tree(out), manifest_rows(out)
     spoil(out / "images")
     damaged = tree(out)
 
-    check_told(api, darkroom("verify", out, environment=api.environment))
+    check_reported(api, darkroom("verify", out, environment=api.environment))
 
     [kept] = (out / "findings").iterdir()
     assert names_and_kinds(pq.read_table(kept).to_pylist()) == FOUND
@@ -170,7 +170,7 @@ def test_a_destination_that_is_in_use_is_left_alone(api: Api, tmp_path: Path):
     assert "Traceback" not in ended.err
 
 
-def test_a_script_is_told_what_is_wrong_and_gets_the_report(api: Api, tmp_path: Path):
+def test_a_script_gets_the_error_and_its_report(api: Api, tmp_path: Path):
     place = destination_at(tmp_path / "out")
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
     (place.images / "b.jpg").unlink()
@@ -204,7 +204,7 @@ def test_a_script_is_told_what_is_wrong_and_gets_the_report(api: Api, tmp_path: 
         (["{out}/place", "--workers", "0"], "--workers: Input should be greater than or equal to 1"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_starts(arguments: list[str], said: str, tmp_path: Path):
+def test_wrong_usage_is_reported_before_anything_starts(arguments: list[str], said: str, tmp_path: Path):
     (tmp_path / "place/.darkroom").mkdir(parents=True)
 
     ended = darkroom(

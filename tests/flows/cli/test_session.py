@@ -21,7 +21,7 @@ from darkroom.tasks.settings import Compute
         (Compute(cluster_class="dask_kubernetes.operator.KubeCluster"), False),
     ],
 )
-def test_workers_elsewhere_are_not_told_of_files_of_this_machine(
+def test_workers_elsewhere_get_no_paths_of_this_machine(
     compute: Compute, names_a_file_of_this_machine: bool, api: Api, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PREFECT_API_URL", api.url)

@@ -75,7 +75,7 @@ def test_what_was_done_before_a_worker_dies_is_done_once_as_is_what_waited_in_it
     assert ran.attempts("mixed", "killed once") == {1: 1, 2: 1}
 
 
-def test_a_shard_that_somebody_cancels_gets_another_attempt(ran: Deadly):
+def test_a_shard_that_is_cancelled_on_the_cluster_gets_another_attempt(ran: Deadly):
     assert ran.attempts("mixed", "restarted once") == {1: 1, 2: 1}
     assert ran.states("restarted once") == {"": "CRASHED", "attempt 2": "COMPLETED"}
 
@@ -86,5 +86,5 @@ def test_a_shard_that_is_lost_unbegun_again_and_again_is_given_up_in_the_end(ran
     assert "its workers were lost" in ran.outcomes("unbegun")["0"]
 
 
-def test_what_goes_wrong_around_a_task_is_told_as_it_is(ran: Deadly):
+def test_an_error_around_a_task_is_the_reason_of_the_failure(ran: Deadly):
     assert "a worker could not run the task (RuntimeError: out of the blue)" in ran.outcomes("unrunnable")["0"]

@@ -49,7 +49,7 @@ def test_a_destination_without_runs_has_no_history(place):
     assert read_history(place) == History()
 
 
-def test_each_run_is_told_by_its_own_figures(place):
+def test_each_run_has_its_own_figures(place):
     night(
         place, "first", [row("a.jpg", source_size=700, output_bytes=70), row("b.jpg"), failed_row("c.jpg", "decode.x")]
     )
@@ -73,7 +73,7 @@ def test_the_time_a_run_took_is_that_until_it_published(place):
     assert run.started == job.started_at - timedelta(seconds=100)
 
 
-def test_a_run_that_only_deleted_is_told(place):
+def test_a_run_that_only_deleted_is_listed(place):
     night(place, "first", [row("a.jpg"), row("b.jpg")])
     night(place, "second", [], deleted=["a.jpg"], started=after(60), work_seconds=0.0)
     run = read_history(place).runs[0]
@@ -158,7 +158,7 @@ def test_a_first_night_does_not_flatten_those_that_follow():
     assert set(rest) == {0.2}
 
 
-def test_what_may_not_be_read_is_not_told_as_damaged_or_as_nothing(open_path):
+def test_a_file_without_read_permission_is_neither_damaged_nor_absent(open_path):
     place = destination_in(open_path)
     night(place, "first", [row("a.jpg")])
     night(place, "second", [row("b.jpg")], started=after(60)).chmod(0)

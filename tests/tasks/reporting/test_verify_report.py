@@ -33,7 +33,7 @@ def test_foreign_files_are_moved_and_nothing_is_made_again():
     ]
 
 
-def test_other_codec_libraries_are_told_where_something_has_to_be_made_again():
+def test_other_codec_libraries_are_mentioned_where_outputs_have_to_be_made_again():
     assert "--rebuild" in report(counts={"missing": 1}, rebuild_needed=True).failure()
     assert "--rebuild" not in report(counts={"foreign": 1}, rebuild_needed=True).failure()
 
