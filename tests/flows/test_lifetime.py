@@ -196,6 +196,7 @@ def test_a_run_that_raises_leaves_nothing_behind(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     script = """
+import sys
 import darkroom.flows.preprocess
 
 def raise_in_the_middle(*arguments, **options):
