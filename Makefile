@@ -76,7 +76,7 @@ nights: .venv/.installed .venv/.dev-locked ## three nights of a generated datase
 	$(VENV_PYTHON) -m pytest --capture=no tests/flows/test_nights.py
 
 chaos: .venv/.installed .venv/.dev-locked ## kill workers, flows, servers at random moments: tens of minutes (ARGS="--trials 5")
-	$(VENV_PYTHON) -m tests.flows.chaos $(ARGS)
+	$(VENV_PYTHON) -m tests.chaos $(ARGS)
 
 fuzz: .venv/.installed .venv/.dev-locked ## damaged and hostile files, for five minutes (ARGS="--seconds 3600 --seed 1")
 	@$(VENV_PYTHON) -m tests.fuzz $(ARGS)

@@ -59,7 +59,6 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     from darkroom.tasks.publish import publish
     from darkroom.tasks.recover import close_workspace
     from darkroom.tasks.reporting.figures import read_figures
-    from darkroom.tasks.reporting.run_report import RunReport
     from darkroom.tasks.storage.store import Skipped
 
     imported_mb = _peak_mb()
@@ -77,7 +76,7 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
         with step.timed("publish"):
             publish(workspace, job, ended=True)
         with step.timed("report"):
-            read_figures(RunReport(source="", destination="", run_id=run_id), workspace, job)
+            read_figures(workspace, job)
     with step.timed("close"):
         close_workspace(workspace)
     return {

@@ -38,7 +38,7 @@ FOLDERS = ("source", "destination")
 
 def main() -> None:
     """Deploy, and print what was done. Exit codes: 0 success, 1 failure, 2 wrong settings."""
-    with terminal.problems_told():
+    with terminal.exit_on_error():
         for line in deploy():
             print(line)
 

@@ -42,7 +42,7 @@ def main() -> None:
     """Run the stack until Ctrl-C or SIGTERM. Exit codes: 0 it was stopped, 1 a process died, 2 wrong settings."""
     # A shell that starts a command in the background makes it and its children ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with terminal.problems_told():
+    with terminal.exit_on_error():
         try:
             with sigterm_exits():
                 _run()

@@ -1,42 +1,38 @@
-"""The flow that checks outputs: survey them, read them again on Dask workers, report and repair."""
+"""The flow that checks outputs: survey them, read them again on Dask workers, report, repair."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from uuid import uuid4
 
 from prefect import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Completed, State
+from prefect.states import State
 
-from darkroom.flows.runtime.cluster import count_workers, dask_runner
-from darkroom.flows.runtime.crashed import tell_dead
-from darkroom.flows.runtime.progress import Progress, shown, ticker
-from darkroom.flows.runtime.served import data_of, failed, run_name, served_flow
-from darkroom.flows.runtime.signals import interruptible
-from darkroom.flows.runtime.watchdog import ends_for_sure, watched
-from darkroom.flows.runtime.window import ShardFailure, run_shards
-from darkroom.tasks.compare import verify_shard
-from darkroom.tasks.dataset.layout import Destination, Workspace
-from darkroom.tasks.dataset.lease import HeldLease, hold_lease
-from darkroom.tasks.dataset.shard import ShardRef, shard_refs
-from darkroom.tasks.errors import DarkroomError
+from darkroom.flows.run import absolute
+from darkroom.flows.runtime.cluster import count_workers
+from darkroom.flows.runtime.outcome import RunFailedError, flow_with_api, run_name, run_reported, run_stage
+from darkroom.flows.runtime.progress import Progress
+from darkroom.flows.runtime.watchdog import STALL_SECONDS, Watchdog
+from darkroom.flows.runtime.window import map_shards
+from darkroom.flows.runtime.workspace import hold_destination, open_workspace
+from darkroom.tasks.compare import VerifyResult, verify_shard
+from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.preflight import check_compute, check_kept_destination, check_sample
 from darkroom.tasks.recover import clear_verifications
+from darkroom.tasks.repair import Repaired
 from darkroom.tasks.repair import repair as repair_outputs
-from darkroom.tasks.reporting.verify_report import VerifyReport, publish_artifacts
+from darkroom.tasks.reporting.artifacts import publish_markdown, publish_table
+from darkroom.tasks.reporting.findings import Findings, collect_findings
+from darkroom.tasks.reporting.text import printable
+from darkroom.tasks.reporting.verify_report import VerifyReport, verify_markdown
 from darkroom.tasks.settings import Compute
-from darkroom.tasks.storage.store_errors import writing
-from darkroom.tasks.survey import check_settled, survey
+from darkroom.tasks.survey import Survey, check_settled, survey
 
 
-def _run_name() -> str:
-    return run_name("verify ")
-
-
-@served_flow(name="verify", flow_run_name=_run_name)
+@flow_with_api(name="verify", flow_run_name=partial(run_name, "verify "))
 def verify(
     destination: str,
     sample: float = 1.0,
@@ -54,90 +50,97 @@ def verify(
         repair: Move damaged and foreign files to a quarantine, so that the next run makes again what is missing then.
         compute: Where the work is done.
     """
-    try:
-        with ends_for_sure(), interruptible():
-            report = _compare(destination, sample, repair, compute)
-    except DarkroomError as error:
-        return failed(error)
-    if not report.is_clean:
-        return failed(VerifyFailedError(report))
-    return Completed(message=report.headline(), data=report)
+    verification = Verification(absolute(destination), str(flow_run.id or uuid4()), sample, repair)
+    with Watchdog(STALL_SECONDS) as watchdog:
+        stages = partial(_run_stages, verification, compute, watchdog)
+        return run_reported(stages, partial(_report, verification), VerifyFailedError)
 
 
-def report_of(state: State[VerifyReport]) -> VerifyReport | None:
-    """Return the report that an ended flow run came to, failed or not; None if it came to none."""
-    data = data_of(state)
-    if isinstance(data, VerifyFailedError):
-        return data.report
-    return data if isinstance(data, VerifyReport) else None
+class VerifyFailedError(RunFailedError):
+    """A destination is not as its manifest says; has the report."""
 
 
-class VerifyFailedError(DarkroomError):
-    """A destination is not as its manifest says; says in what, and has the report of it."""
+@dataclass(slots=True)
+class Verification:
+    """A verification's settings, and the results of its stages so far."""
 
-    def __init__(self, report: VerifyReport) -> None:
-        super().__init__(report.failure())
-        self.report = report
+    destination: str
+    run_id: str
+    sample: float = 1.0
+    repair: bool = False
+    started: float = field(default_factory=time.monotonic)
+    rebuild_needed: bool = False
+    survey: Survey | None = None
+    progress: Progress[VerifyResult] = field(default_factory=lambda: Progress(0))
+    findings: Findings | None = None
+    repaired: Repaired | None = None
+
+    def build_report(self, problem: str = "") -> VerifyReport:
+        """Return the report; `problem` is why the stages ended early, if they did."""
+        survey, progress, findings, repaired = self.survey, self.progress, self.findings, self.repaired
+        problems = [*progress.failures, *filter(None, [problem])]
+        if repaired and repaired.failed:
+            reason = printable(repaired.problem)
+            problems.append(
+                f"{repaired.failed:,} files could not be moved or removed, the first for this reason: {reason}."
+            )
+        return VerifyReport(
+            destination=self.destination,
+            run_id=self.run_id,
+            seconds=time.monotonic() - self.started,
+            work_seconds=progress.seconds if progress.images else 0.0,
+            problems=tuple(problems),
+            repair=self.repair,
+            sample=self.sample,
+            outputs=survey.outputs if survey else 0,
+            reread=sum(result.done for result in progress.finished),
+            bytes=sum(result.bytes for result in progress.finished),
+            counts=findings.counts if findings else {},
+            findings=findings.first if findings else (),
+            findings_file=findings.file if findings else "",
+            quarantine=repaired.quarantine if repaired and repaired.moved else "",
+            moved=repaired.moved if repaired else 0,
+            removed=repaired.removed if repaired else 0,
+            rebuild_needed=self.rebuild_needed,
+        )
 
 
-def _compare(destination: str, sample: float, repair: bool, compute: Compute) -> VerifyReport:
-    started = time.monotonic()
-    place = check_kept_destination(destination)
-    check_sample(sample)
+def _run_stages(verification: Verification, compute: Compute, watchdog: Watchdog) -> None:
+    place = check_kept_destination(verification.destination)
+    check_sample(verification.sample)
     check_compute(compute)
     workers = count_workers(compute)
-    run_id = str(flow_run.id or uuid4())
-    report = VerifyReport(destination=place.location, run_id=run_id, repair=repair, sample=sample)
-    with writing(place.location), hold_lease(place, run_id) as lease:
-        tell_dead(place, lease)
+    with hold_destination(place, verification.run_id) as lease:
         clear_verifications(place)
         info = check_settled(place)
-        report.rebuild_needed = info.recipe_id != info.recipe.recipe_id
-        with _workspace(place, run_id) as workspace:
-            found = survey(workspace, sample, workers)
-            report.outputs = found.outputs
+        verification.rebuild_needed = info.recipe_id != info.recipe.recipe_id
+        with open_workspace(place.workspace(verification.run_id, "verify")) as workspace:
+            verification.survey = found = run_stage(
+                f"survey {info.rows:,} rows of the manifest", survey, workspace, verification.sample, workers
+            )
             if found.shards:
+                verification.progress = Progress(found.reread, "not as they should be", "verify-progress")
                 shards = shard_refs(workspace, [shard.images for shard in found.shards])
-                _read_again(shards, compute, lease, report)
+                with watchdog.watch(verification.progress):
+                    map_shards(verify_shard, shards, compute, verification.progress, watchdog.check, lease.check_noted)
             # Whoever took the lease over may have changed outputs while they were read.
             lease.check()
-            findings = report.take_findings(workspace)
-            if findings and repair:
-                report.take_repair(repair_outputs(workspace, findings, lease))
-    report.seconds = time.monotonic() - started
+            verification.findings = collect_findings(workspace)
+            if verification.findings and verification.repair:
+                count = sum(verification.findings.counts.values())
+                verification.repaired = run_stage(
+                    f"repair {count:,} findings", repair_outputs, workspace, verification.findings.file, lease
+                )
+
+
+def _report(verification: Verification, problem: str) -> VerifyReport:
+    """Build the report and publish it on the flow run's page; a failure to publish it changes nothing else."""
+    report = verification.build_report(problem)
     try:
-        publish_artifacts(report)
-    except Exception:  # noqa: BLE001 - what was found was found, whether or not the server can be told
+        publish_markdown(report.destination, "verify", verify_markdown(report), report.headline())
+        if report.findings:
+            shown = f"{len(report.findings):,} of {report.found:,} findings"
+            publish_table(report.destination, "verify-findings", report.findings, shown)
+    except Exception:  # noqa: BLE001 - the report is complete, whether or not there is a server to publish it to
         get_run_logger().warning("The summary could not be stored.", exc_info=True)
     return report
-
-
-@contextmanager
-def _workspace(place: Destination, run_id: str) -> Iterator[Workspace]:
-    """Provide the verification's working folder, in which nothing is ever worth keeping."""
-    workspace = place.workspace(run_id, "verify")
-    workspace.begin()
-    try:
-        yield workspace
-    finally:
-        # A worker elsewhere that is still at a shard may be writing to it: then the next run removes it.
-        workspace.remove()
-
-
-def _read_again(shards: Sequence[ShardRef], compute: Compute, lease: HeldLease, report: VerifyReport) -> None:
-    """Work through all shards, keeping everyone informed; what can't be done is noted in the report."""
-    progress = Progress(sum(shard.images for shard in shards), failure="not as they should be")
-    with (
-        dask_runner(compute) as runner,
-        shown(report.destination, "verify-progress") as show,
-        watched(progress) as watchdog,
-    ):
-        tick = ticker(progress, show, lease.check_noted, watchdog.check)
-        for outcome in run_shards(runner, verify_shard, shards, progress.hear, tick):
-            if isinstance(outcome, ShardFailure):
-                report.problems.append(f"{outcome.shard.label.capitalize()} could not be verified: {outcome.reason}")
-            else:
-                progress.finish(outcome)
-                report.reread += outcome.done
-                report.bytes += outcome.bytes
-        report.work_seconds = progress.seconds

@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.rows import PlannedOutput, to_table
-from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress, task_run_name
+from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress
 from darkroom.tasks.errors import ErrorCode, ImageError, describe_unexpected
 from darkroom.tasks.imaging import Inspected
 from darkroom.tasks.plan import read_shard
@@ -60,7 +60,7 @@ class VerifyResult:
         )
 
 
-@task(name="verify_shard", task_run_name=task_run_name, cache_policy=NO_CACHE, persist_result=False)
+@task(name="verify_shard", task_run_name="verify {shard.label}", cache_policy=NO_CACHE, persist_result=False)
 def verify_shard(shard: ShardRef) -> VerifyResult:
     """Read the outputs of one shard again; one that is not as the manifest says is a finding, not an error."""
     result = check_shard(shard)

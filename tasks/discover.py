@@ -33,11 +33,16 @@ class Listing:
     skipped: Skipped
 
 
-def discover(source: Store, workspace: Workspace) -> Listing:
+def discover(source: Store, workspace: Workspace, limit: int | None = None) -> Listing:
     """Write the listing of all images of a source to `workspace.listing`, in no particular order.
 
     An image whose status can't be read (a dangling symbolic link, a loop) is listed without size and time. Memory does
     not grow with the number of images.
+
+    Args:
+        source: where to look.
+        workspace: of the run.
+        limit: list only the first so many images.
     """
     skipped = Skipped()
     images = total = 0
@@ -45,9 +50,12 @@ def discover(source: Store, workspace: Workspace) -> Listing:
         file = scratch / "listing.parquet"
         with pq.ParquetWriter(file, LISTING_SCHEMA, compression="zstd") as writer:
             for batch in source.list(skip=why_skipped, skipped=skipped):
-                writer.write_batch(pa.record_batch(batch.columns, schema=LISTING_SCHEMA))
-                images += batch.num_rows
-                total += pc.sum(batch["size"]).as_py() or 0
+                found = batch if limit is None else batch.slice(0, limit - images)
+                writer.write_batch(pa.record_batch(found.columns, schema=LISTING_SCHEMA))
+                images += found.num_rows
+                total += pc.sum(found["size"]).as_py() or 0
+                if images == limit:
+                    break
         workspace.store.put_file(workspace.listing, file)
     return Listing(images, total, skipped)
 

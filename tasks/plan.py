@@ -80,6 +80,14 @@ class Plan:
         """Number of images to process."""
         return sum(shard.images for shard in self.shards)
 
+    def describe(self) -> str:
+        """Return one line about what is to be done."""
+        todo = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
+        return (
+            f"{self.images:,} images to process ({todo or 'none'}) in {len(self.shards):,} shards; "
+            f"{self.unchanged:,} unchanged, {self.deleted:,} to delete"
+        )
+
     @property
     def nothing_to_do(self) -> bool:
         """Whether the manifest is right as it is."""

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import QUARANTINE, Workspace
 from darkroom.tasks.dataset.lease import HeldLease
-from darkroom.tasks.reporting.findings import FindingKind
+from darkroom.tasks.reporting.findings import MOVED
 from darkroom.tasks.storage.local_files import is_temporary
 from darkroom.tasks.storage.store import unused_name
 from darkroom.tasks.storage.store_errors import StorageError
-
-MOVED = (FindingKind.DAMAGED, FindingKind.INVALID_ROW, FindingKind.FOREIGN)
-"""What is there and should not be. An unreadable file may be whole, and stays."""
 
 BATCH_FILES = 1_000
 """Between so many files it is made sure that the destination is still this run's."""

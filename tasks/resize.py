@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from darkroom.tasks.dataset.journal import Journal, finished_paths, whole_parts
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
-from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress, task_run_name
+from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress
 from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
 from darkroom.tasks.plan import read_shard
 from darkroom.tasks.storage.store_errors import writing
@@ -59,7 +59,7 @@ class ShardResult:
         )
 
 
-@task(name="resize_shard", task_run_name=task_run_name, cache_policy=NO_CACHE, persist_result=False)
+@task(name="resize_shard", task_run_name="resize {shard.label}", cache_policy=NO_CACHE, persist_result=False)
 def resize_shard(shard: ShardRef) -> ShardResult:
     """Process the images of one shard that no former attempt has finished; a bad image is a row, not an error."""
     result = work_shard(shard)

@@ -93,6 +93,12 @@ class Rules(Settings):
     follow_symlinks: bool = Field(
         False, description="Follow symbolic links that lead outside the source, and linked folders."
     )
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Preview: process only the first so many images of the listing, on this machine and in a temporary "
+        "destination, and show what comes out. Nothing is published.",
+    )
     sync_outputs: bool = Field(
         True,
         description="Wait until outputs are on the disk before they are noted as finished, so that a power loss "

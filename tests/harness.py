@@ -99,10 +99,12 @@ def darkroom(*arguments: str | Path, environment: dict[str, str], seconds: float
 
 
 @contextmanager
-def running_cluster(folder: Path, environment: dict[str, str], *worker_options: str) -> Iterator[str]:
-    """Run a Dask scheduler and a worker as somebody else would, with Dask's defaults; provide its address."""
+def running_cluster(
+    folder: Path, environment: dict[str, str], *worker_options: str, protocol: str = "tcp"
+) -> Iterator[str]:
+    """Run a Dask scheduler and a worker with Dask's defaults; provide the scheduler's address."""
     address_file = folder / "scheduler.json"
-    shared = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(address_file)]
+    shared = ["--protocol", protocol, "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(address_file)]
     commands = [
         ["dask_scheduler", *shared, "--port", "0"],
         ["dask_worker", *shared, *(worker_options or ("--nthreads", "1"))],
@@ -166,6 +168,19 @@ def codec_processes(started: Started) -> list[psutil.Process]:
             ):
                 found.append(process)
     return found
+
+
+def stopped_within_a_shard(worker: psutil.Process, destination: Path, api: Api) -> bool:
+    """Stop a worker, and let it go on unless it is in the middle of a shard that Prefect has as running."""
+    worker.suspend()
+    [journal] = destination.glob(".darkroom/*/*/journal")
+    ended = tuple(f"shard {int(part.name[:6]) + 1} of" for part in journal.glob("0*.parquet"))
+    running = [task["name"] for task in api.task_runs(journal.parent.name) if task["state_type"] == "RUNNING"]
+    shards = [name.partition(" ")[2] for name in running if " shard " in name]
+    if any(not shard.startswith(ended or "none") for shard in shards):
+        return True
+    worker.resume()
+    return False
 
 
 def gone(processes: list[psutil.Process]) -> bool:

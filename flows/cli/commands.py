@@ -1,7 +1,7 @@
 """The `darkroom` command.
 
-Nothing heavy is imported before it is needed: `--help` is there at once, and a run starts its Prefect
-server and its workers' imports before it imports Prefect itself.
+Slow modules are imported only when they are needed: `--help` is fast, and a run starts its Prefect server and its
+workers' imports before it imports Prefect itself.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from darkroom.flows.cli import terminal
 from darkroom.flows.cli.options import parse, with_settings
-from darkroom.flows.cli.session import session
+from darkroom.flows.cli.session import Session, session
 from darkroom.flows.runtime.signals import ENDING, Ending, deferred
-from darkroom.tasks.dataset.layout import MANIFEST, open_destination
+from darkroom.tasks.dataset.layout import MANIFEST, Destination, open_destination
 from darkroom.tasks.preflight import (
     check_compute,
     check_is_destination,
@@ -33,6 +34,9 @@ from darkroom.tasks.preflight import (
 from darkroom.tasks.settings import Compute, Recipe, Rules
 from darkroom.tasks.storage.store import exists
 
+if TYPE_CHECKING:
+    from prefect.states import State
+
 app = typer.Typer(
     help="Prepare an image dataset, night after night, and never lie about it.",
     no_args_is_help=True,
@@ -41,28 +45,28 @@ app = typer.Typer(
 )
 
 LEAVE_SECONDS = 20.0
-"""When all is said and done, the process is gone within so long."""
+"""How long the process may take to exit after the command has ended."""
 
 
 def main() -> None:
     """Run the command line."""
-    leaving = _Leaving()
-    # Registered first, it runs last: after what the libraries do at the end of a process.
-    atexit.register(leaving)
+    leave = _Leave()
+    # Registered first, it runs last: after the exit handlers of libraries.
+    atexit.register(leave)
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # it may be ignored
-        signal.signal(signal.SIGINT, Ending(_leave_at_once))
-    leaving.code = _exit_code()
-    for number in ENDING:  # who asks a second time doesn't want to wait
-        signal.signal(number, lambda _number, _frame: leaving())
-    # Libraries wait at the end for threads and processes, of which one may hang in storage that does not answer.
-    overdue = threading.Timer(LEAVE_SECONDS, leaving)
+        signal.signal(signal.SIGINT, Ending(_exit_at_once))
+    leave.code = _exit_code()
+    for number in ENDING:  # a second signal: exit without further clean-up
+        signal.signal(number, lambda _number, _frame: leave())
+    # Libraries join threads and processes at exit, and one of them may hang in storage that does not answer.
+    overdue = threading.Timer(LEAVE_SECONDS, leave)
     overdue.daemon = True
     overdue.start()
-    sys.exit(leaving.code)
+    sys.exit(leave.code)
 
 
-class _Leaving:
-    """Ends the process without the half second in which Python would take all modules apart."""
+class _Leave:
+    """Exits without finalizing the interpreter, which would take half a second."""
 
     code = terminal.EXIT_FAILED
 
@@ -72,15 +76,15 @@ class _Leaving:
         os._exit(self.code)
 
 
-def _leave_at_once() -> None:
-    """End the process in the middle of whatever it does: what is finished is kept, and its children follow it."""
-    terminal.last_word("darkroom: Interrupted again, and ended at once. The same command can be given again.")
+def _exit_at_once() -> None:
+    """Exit without any clean-up: what is finished is kept, and child processes end when this one does."""
+    terminal.print_at_once("darkroom: Interrupted again, and ended at once. The same command can be given again.")
     os._exit(128 + signal.SIGINT)
 
 
 def _exit_code() -> int:
     try:
-        with terminal.problems_told():
+        with terminal.exit_on_error():
             app()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
@@ -98,7 +102,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which Darkroom this is.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of Darkroom.")
     ] = False,
 ) -> None:
     pass
@@ -117,7 +121,23 @@ def run(
     Exit codes: 0 all is well, 1 the run failed, 2 wrong usage.
     """
     _quieten(verbose)
-    _end(_prepare(source, destination, parse(Recipe, settings), parse(Rules, settings), parse(Compute, settings)))
+    recipe, rules, compute = parse(Recipe, settings), parse(Rules, settings), parse(Compute, settings)
+    _, place = check_locations(source, destination)
+    check_compute(compute)
+    with session(compute) as started:
+        if rules.limit is None:
+            check_recipe(place, recipe, rules)
+        if rules.limit or not exists(place.store, MANIFEST):
+            started.start_cluster()
+        with deferred():
+            from darkroom.flows.preprocess import preprocess
+
+        _run_flow(
+            started,
+            lambda: preprocess(source, destination, recipe, rules, compute, return_state=True),
+            terminal.print_report,
+            "What is finished is kept: the same command goes on from there.",
+        )
 
 
 @app.command()
@@ -143,10 +163,24 @@ def verify(
 ) -> None:
     """Compare the outputs of DESTINATION with its manifest; without --repair, nothing is changed.
 
-    Exit codes: 0 all is as the manifest says, 1 something is not or can't be told, 2 wrong usage.
+    Exit codes: 0 all is as the manifest says, 1 something is not or could not be verified, 2 wrong usage.
     """
     _quieten(verbose)
-    _end(_verify(destination, sample, repair, parse(Compute, settings)))
+    compute = parse(Compute, settings)
+    check_kept_destination(destination)
+    check_sample(sample)
+    check_compute(compute)
+    with session(compute) as started:
+        started.start_cluster()
+        with deferred():
+            from darkroom.flows import verify as verification
+
+        _run_flow(
+            started,
+            lambda: verification.verify(destination, sample, repair, compute, return_state=True),
+            terminal.print_verification,
+            "The same command begins again.",
+        )
 
 
 @app.command()
@@ -159,7 +193,7 @@ def status(destination: Annotated[str, typer.Argument(help="Folder that runs hav
     """
     from darkroom.tasks.reporting.status import read_status
 
-    terminal.print_status(read_status(open_destination(destination)))
+    terminal.print_status(read_status(_existing(destination)))
 
 
 @app.command()
@@ -167,8 +201,7 @@ def rebuild_manifest(destination: Annotated[str, typer.Argument(help="Folder tha
     """Make a lost or damaged manifest of DESTINATION again, from the files of its runs and its outputs."""
     from darkroom.tasks import rebuild
 
-    place = open_destination(destination)
-    check_is_destination(place)
+    place = _existing(destination)
     terminal.print_rebuilt(place, rebuild.rebuild_manifest(place, "rebuild-manifest"))
 
 
@@ -185,62 +218,44 @@ def history(
     from darkroom.tasks.reporting.history import read_history
     from darkroom.tasks.reporting.status import count_unfinished
 
-    place = open_destination(destination)
-    check_is_destination(place)
+    place = _existing(destination)
     terminal.print_history(read_history(place, last))
     terminal.print_unfinished(count_unfinished(place, read_lease(place)))
     check_manifest(place)
 
 
+def _existing(destination: str) -> Destination:
+    place = open_destination(destination)
+    check_is_destination(place)
+    return place
+
+
 def _quieten(verbose: bool) -> None:
     if not verbose:
-        # What a user needs is printed at the end; Prefect's log of it is in the UI.
+        # The report is printed at the end; Prefect's log is in the UI.
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 
-def _end(problem: str) -> None:
-    if problem:
-        terminal.error(problem)
+def _run_flow(started: Session, flow: Callable[[], State[Any]], show: Callable[[Any, str], None], hint: str) -> None:
+    """Run a flow, and print its report or why it failed.
+
+    Args:
+        started: the session to run it in.
+        flow: calls the flow.
+        show: prints its report and where its page is.
+        hint: what to do after an interruption.
+
+    Raises:
+        typer.Exit: it failed.
+    """
+    from darkroom.flows.runtime.outcome import report_of
+
+    state = started.run(flow, interrupted=f"Interrupted. {hint}")
+    if report := report_of(state):
+        show(report, started.page(report.run_id))
+    if not state.is_completed():
+        terminal.error(str(state.message or state.name))
         raise typer.Exit(terminal.EXIT_FAILED)
-
-
-def _prepare(source: str, destination: str, recipe: Recipe, rules: Rules, compute: Compute) -> str:
-    """Run the flow, print what came of it, and return why it failed; nothing if it did not."""
-    _, place = check_locations(source, destination)
-    check_compute(compute)
-    with session(compute) as started:
-        check_recipe(place, recipe, rules)
-        if not exists(place.store, MANIFEST):
-            started.start_cluster()
-        with deferred():
-            from darkroom.flows.preprocess import preprocess, report_of
-
-        state = started.run(
-            lambda: preprocess(source, destination, recipe, rules, compute, return_state=True),
-            interrupted="Interrupted. What is finished is kept: the same command goes on from there.",
-        )
-        if report := report_of(state):
-            terminal.print_report(report, started.page(report.run_id))
-        return "" if state.is_completed() else str(state.message or state.name)
-
-
-def _verify(destination: str, sample: float, repair: bool, compute: Compute) -> str:
-    """Run the flow, print what came of it, and return why it failed; nothing if it did not."""
-    check_kept_destination(destination)
-    check_sample(sample)
-    check_compute(compute)
-    with session(compute) as started:
-        started.start_cluster()
-        with deferred():
-            from darkroom.flows.verify import report_of, verify
-
-        state = started.run(
-            lambda: verify(destination, sample, repair, compute, return_state=True),
-            interrupted="Interrupted. The same command begins again.",
-        )
-        if report := report_of(state):
-            terminal.print_verification(report, started.page(report.run_id))
-        return "" if state.is_completed() else str(state.message or state.name)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The settings as options of a command, so that each is described in one place only."""
+"""Command-line options made from the settings, so that each setting is described in one place only."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ S = TypeVar("S", bound=Settings)
 
 
 def with_settings(*models: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for every setting of some models, with its own type, default and description.
+    """Return a decorator that gives a command an option for every setting of some models.
 
-    The command takes them as `**settings`; `parse` makes models of them.
+    The command takes them as `**settings`, of which `parse` makes models.
     """
     return lambda command: _with_options(command, models)
 
@@ -57,7 +57,7 @@ def parse(model: type[S], values: dict[str, Any]) -> S:
     """Return the settings of one model from the options' values.
 
     Raises:
-        SettingsError: a value is wrong; names the option and what it may be.
+        SettingsError: a value is wrong; names the option and the values that it takes.
     """
     given = {
         name: _json(name, values[name]) if _is_mapping(field) else values[name]

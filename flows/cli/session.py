@@ -1,9 +1,10 @@
-"""What the command line puts around a flow: a server, an early start of the workers, progress."""
+"""What the command line adds to a flow run: a server, an early start of the workers, progress."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,10 +17,10 @@ from darkroom.flows.runtime.local_server import (
     check_api,
     light_tls,
     local_server,
-    unwatched,
+    without_heartbeats,
     without_password,
 )
-from darkroom.flows.runtime.signals import interruptible, sigterm_exits
+from darkroom.flows.runtime.signals import exit_at_once, interruptible, sigterm_exits
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Compute
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One flow run of the command line's, and what is started for it."""
+    """One flow run of the command line, and what was started for it."""
 
     def __init__(self, compute: Compute, server: LocalServer | None, stack: ExitStack) -> None:
         self._compute = compute
@@ -36,19 +37,20 @@ class Session:
         self._stack = stack
 
     def start_cluster(self) -> None:
-        """Start the cluster beside what else there is to do, for a flow that is sure to need it."""
+        """Start the cluster in the background, for a flow that is sure to need it."""
         self._stack.enter_context(early_cluster(self._compute))
 
     def run(self, flow: Callable[[], State[Any]], interrupted: str) -> State[Any]:
-        """Run a flow as soon as there is an API for it, showing its progress, and return the state in which it ended.
+        """Wait for the API, run a flow, show its progress, and return its final state.
 
         Args:
             flow: calls the flow.
-            interrupted: what to tell a user who interrupts it.
+            interrupted: message to print if it is interrupted.
         """
         if self._server:
             self._server.wait_until_healthy()
-            self._stack.enter_context(unwatched())
+            threading.Thread(target=_end_with, args=(self._server,), name="server", daemon=True).start()
+            self._stack.enter_context(without_heartbeats())
         else:
             check_api()
         if is_local(self._compute):
@@ -62,8 +64,8 @@ class Session:
                     raise_again()
         except httpx.HTTPError as error:
             raise DarkroomError(
-                f"The Prefect server was lost, so that the run's end could not be told ({error}). What it finished is "
-                "kept: see that the server answers, and give the same command again."
+                f"The Prefect server was lost, and does not know how the run ended ({error}). What the run finished is "
+                "kept: make sure that the server answers, and give the same command again."
             ) from error
         except (KeyboardInterrupt, SystemExit):
             terminal.error(interrupted)
@@ -71,7 +73,7 @@ class Session:
         return state
 
     def page(self, run_id: str) -> str:
-        """Say where the run's page is."""
+        """Return where the run's page is."""
         path = f"runs/flow-run/{run_id}"
         if self._server:
             prefect = os.path.relpath(Path(sys.executable).with_name("prefect"))
@@ -81,9 +83,19 @@ class Session:
         return f"{without_password(str(get_current_settings().ui_url))}/{path}"
 
 
+def _end_with(server: LocalServer) -> None:
+    """End the process when its server is killed: without one, a run would retry requests for minutes at its end."""
+    if server.is_lost():
+        terminal.print_at_once(
+            "darkroom: The local Prefect server was killed. What is finished is kept: the same command goes on from "
+            "there."
+        )
+        exit_at_once(terminal.EXIT_FAILED)
+
+
 @contextmanager
 def session(compute: Compute) -> Iterator[Session]:
-    """Begin what takes time: server and workers go through their own imports while this process goes through its."""
+    """Start what takes long: server and workers do their imports while this process does its own."""
     with sigterm_exits(), _server_if_needed() as server, ExitStack() as stack:
         if is_local(compute):
             warm_up()
@@ -100,7 +112,7 @@ def _server_if_needed() -> Iterator[LocalServer | None]:
 
 
 def _api_is_configured() -> bool:
-    """Say whether Prefect has an API to talk to, importing Prefect only if there is any doubt."""
+    """Return whether a Prefect API is configured; import Prefect, which takes long, only if there is a hint of one."""
     if os.environ.get("PREFECT_API_URL"):
         return True
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()

@@ -1,4 +1,4 @@
-"""Dask: which cluster a run works on, and how it starts."""
+"""The Dask cluster of a run: which one, and how it starts and ends."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from darkroom.flows.runtime.environment import environment
-from darkroom.flows.runtime.local_server import light_tls
-from darkroom.flows.runtime.signals import deferred, unheard_by_children
+from darkroom.flows.runtime.local_server import environment, light_tls
+from darkroom.flows.runtime.signals import deferred, ignored_by_children
 from darkroom.tasks.errors import ClusterError
 from darkroom.tasks.settings import Compute
 
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
     from prefect_dask import DaskTaskRunner
 
 WORKER_MODULE = "darkroom.flows.runtime.worker_setup"
-"""Imported once by the process that workers are forked from; it must start no thread and open no client."""
+"""Imported once, by the process that workers are forked from; it must start no thread and open no connection."""
 
 CONNECT_SECONDS = 10
 
 START_TRIES = 3
-"""Dask gives up a cluster of which a worker dies before it is ready."""
+"""Dask fails to start a cluster if a worker dies before it is ready."""
 
 _early_cluster: ContextVar[_EarlyCluster | None] = ContextVar("early_cluster", default=None)
 
@@ -40,29 +39,28 @@ WORKER_ENVIRONMENT = {
     "OPENCV_FOR_THREADS_NUM": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
-"""A worker process is one core's worth of work: more threads would only get in each other's way. The
-allocator that comes with Arrow starts one as it is imported, which must not happen before a fork."""
+"""A worker process uses one core, so that libraries must not start threads of their own. Arrow's allocator would start
+one at import, before the fork."""
 
 WORKER_CONFIG: dict[str, Any] = {
-    # A lost worker is reported at once, and its shard continued here, instead of running it into
-    # whatever killed the worker on three more of them.
+    # Report a lost worker at once: the flow itself decides about further attempts at its shard.
     "distributed.scheduler.allowed-failures": 0,
     "distributed.nanny.environ": WORKER_ENVIRONMENT,
     "distributed.worker.preload": [WORKER_MODULE],
-    # Dask's own profiler stops every worker a hundred times a second to look at it.
+    # Dask's profiler would interrupt every worker a hundred times a second.
     "distributed.worker.profile.enabled": False,
 }
 
 
 def local_workers(compute: Compute) -> int:
     """Return the number of worker processes of a local cluster: one per core that this process may use."""
-    from dask.system import CPU_COUNT  # knows of affinity and of the limits of containers
+    from dask.system import CPU_COUNT  # respects CPU affinity and container limits
 
     return compute.workers or int(CPU_COUNT)
 
 
 def count_workers(compute: Compute) -> int:
-    """Return how many shards the run's cluster works on at a time, as far as that is known before it is there.
+    """Return how many shards the run's cluster can process at a time, as far as that is known before it starts.
 
     Raises:
         ClusterError: the scheduler can't be reached.
@@ -85,48 +83,47 @@ def count_workers(compute: Compute) -> int:
             f"scheduler: {compute.scheduler} can't be reached ({type(error).__name__}). Is the Dask scheduler running, "
             "and is that its address?"
         ) from error
-    except (TypeError, ValueError) as error:  # what Dask says of an address or of certificates that it can't use
+    except (TypeError, ValueError) as error:  # raised by Dask for an unusable address or certificate
         raise ClusterError(f"scheduler: {compute.scheduler} can't be used: {error}") from error
 
 
 def is_local(compute: Compute) -> bool:
-    """Say whether the run brings its own cluster on this machine."""
+    """Return whether the run starts its own cluster on this machine."""
     return not (compute.scheduler or compute.cluster_class)
 
 
-@cache  # the environment must not change again when other threads read it
+@cache  # once, because it changes the environment, which other threads may read later
 def warm_up() -> None:
-    """Begin, in a process beside this one, to import what workers need, so that they start at once.
+    """Start importing the workers' modules in the process that they are forked from, so that they start fast.
 
-    Only on Linux: elsewhere forking after imports isn't safe, and workers are spawned.
+    Only on Linux: elsewhere forking after imports is not safe, and workers are spawned.
     """
     if sys.platform == "linux":
-        # Not at the top: what these clean up at exit is to be registered after the command line's own exit handler,
-        # which runs last and ends the process.
+        # Imported here so that their exit handlers are registered after the command line's, which must run last.
         import multiprocessing.forkserver
         import multiprocessing.resource_tracker
 
-        # It removes the semaphores of a process that was ended at once, which is no news to its user.
+        # After a second Ctrl-C it removes leaked semaphores; its warning about them would only confuse.
         ignored = filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"))
-        with environment({"PYTHONWARNINGS": ",".join(ignored)}), unheard_by_children():
+        with environment({"PYTHONWARNINGS": ",".join(ignored)}), ignored_by_children():
             multiprocessing.resource_tracker.ensure_running()
-        # PYTHONSAFEPATH: a folder named flows where the user happens to be is not ours.
-        with environment({**WORKER_ENVIRONMENT, "PYTHONSAFEPATH": "1"}), unheard_by_children():
+        # PYTHONSAFEPATH: a package in the user's working directory must not shadow this one.
+        with environment({**WORKER_ENVIRONMENT, "PYTHONSAFEPATH": "1"}), ignored_by_children():
             multiprocessing.set_forkserver_preload([WORKER_MODULE])
             multiprocessing.forkserver.ensure_running()
 
 
 def count_threads(client: distributed.Client) -> int:
-    """Return how many tasks a cluster works on at a time."""
+    """Return the number of worker threads of a cluster, each of which runs a task at a time."""
     threads: dict[str, int] = client.nthreads()
     return sum(threads.values())
 
 
 def replace_lost_workers(client: distributed.Client) -> None:
-    """Have a cluster that was started here start workers in the place of those that Dask has given up.
+    """Start new workers in place of those that Dask has given up, on a cluster that was started by this process.
 
-    Those are the ones of which a nanny could not start a process, and, on a cluster that is not of this machine, those
-    that are not there `distributed.deploy.lost-worker-timeout` after they were lost.
+    Dask gives up a worker whose nanny can't start a process and, on clusters of other classes, one that is not back
+    within `distributed.deploy.lost-worker-timeout`.
     """
     from distributed import SpecCluster
 
@@ -153,6 +150,7 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
         ClusterError: the cluster can't be started or reached.
     """
     with deferred():
+        import dask
         from prefect_dask import DaskTaskRunner
 
     with ExitStack() as stack:
@@ -161,12 +159,12 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
             if compute.scheduler:
                 runner = DaskTaskRunner(address=compute.scheduler)
             elif compute.cluster_class:
-                stack.enter_context(_dask_config(WORKER_CONFIG))
+                stack.enter_context(dask.config.set(WORKER_CONFIG))
                 runner = DaskTaskRunner(cluster_class=compute.cluster_class, cluster_kwargs=compute.cluster_kwargs)
             else:
                 stack.enter_context(light_tls())
                 early = _early_cluster.get() or _EarlyCluster(compute)
-                # The cluster ends before the run gives its destination free.
+                # The cluster must end before the run releases its destination.
                 stack.callback(early.close)
                 runner = DaskTaskRunner(early.cluster())
             stack.enter_context(runner)
@@ -178,7 +176,7 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
 
 @contextmanager
 def early_cluster(compute: Compute) -> Iterator[None]:
-    """Start the cluster beside what else there is to do before a run that is sure to need it."""
+    """Start the cluster in the background, for a run that is sure to need it."""
     if not is_local(compute):
         yield
         return
@@ -191,7 +189,7 @@ def early_cluster(compute: Compute) -> Iterator[None]:
 
 
 class _EarlyCluster:
-    """A local cluster that starts in a thread of its own."""
+    """A local cluster that starts in a thread."""
 
     def __init__(self, compute: Compute) -> None:
         self._stack = ExitStack()
@@ -199,11 +197,11 @@ class _EarlyCluster:
         self._starting = self._thread.submit(self._stack.enter_context, _local_cluster(compute))
 
     def cluster(self) -> LocalCluster:
-        """Return the cluster once it has started; raises what its start raised."""
+        """Return the cluster once it has started; raise what its start raised."""
         return self._starting.result()
 
     def close(self) -> None:
-        """End the cluster; may be called again."""
+        """End the cluster; calling this again has no effect."""
         wait([self._starting])
         self._stack.close()
         self._thread.shutdown()
@@ -211,28 +209,29 @@ class _EarlyCluster:
 
 @contextmanager
 def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
+    import dask
     from distributed import LocalCluster
 
     arguments = {
         "n_workers": local_workers(compute),
         "threads_per_worker": 1,
         "processes": True,
-        # tcp:// has no authentication: nothing of a local cluster listens beyond this machine.
+        # tcp:// has no authentication: a local cluster must not listen beyond the loopback interface.
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "worker_dashboard_address": "127.0.0.1:0",
-        # What a worker says of connections that close as its cluster ends is no news; the run tells what is.
+        # Workers log closed connections when their cluster ends; the run itself reports lost workers.
         "silence_logs": logging.CRITICAL,
     }
-    # Nannies replace what is lost. Dask would give one up also while it does so, if another was lost just before, and
-    # a second one of its name is refused for as long as it ends.
+    # Nannies restart lost workers. With a timeout, Dask may give up a worker during its restart, and then refuses a new
+    # one of the same name until the old one has ended.
     config = WORKER_CONFIG | {"distributed.deploy.lost-worker-timeout": "1000 days"}
     if sys.platform == "linux":
         warm_up()
         config["distributed.worker.multiprocessing-method"] = "forkserver"
     with (
         _only_errors("distributed"),
-        _dask_config(config),
+        dask.config.set(config),
         _started(lambda: LocalCluster(**arguments | compute.cluster_kwargs)) as cluster,
     ):
         yield cluster
@@ -240,33 +239,25 @@ def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
 
 def _started(start: Callable[[], LocalCluster]) -> LocalCluster:
     for _ in range(START_TRIES - 1):
-        with suppress(RuntimeError):  # what Dask raises then
+        with suppress(RuntimeError):  # raised by Dask if a worker died
             return start()
     return start()
 
 
 @contextmanager
-def _dask_config(config: dict[str, Any]) -> Iterator[None]:
-    import dask
-
-    with dask.config.set(config):
-        yield
-
-
-@contextmanager
 def _only_errors(name: str) -> Iterator[None]:
-    """Keep a library's running commentary out of the run's output, and what the run says better itself."""
+    """Hide a library's log below errors, and its line about lost shards, which the run reports itself."""
     logger, scheduler = logging.getLogger(name), logging.getLogger(f"{name}.scheduler")
     before = logger.level
     logger.setLevel(logging.ERROR)
-    scheduler.addFilter(_is_news)
+    scheduler.addFilter(_is_not_lost_shard)
     try:
         yield
     finally:
-        scheduler.removeFilter(_is_news)
+        scheduler.removeFilter(_is_not_lost_shard)
         logger.setLevel(before)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Say whether a line is about anything else than a shard that is lost with its worker."""
+def _is_not_lost_shard(record: logging.LogRecord) -> bool:
+    """Return whether a log record is about anything but a shard that was lost with its worker."""
     return "workers died while trying to run it" not in str(record.msg)

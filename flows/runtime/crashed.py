@@ -1,4 +1,4 @@
-"""What Prefect is told of runs that can't tell it themselves any more: they would stay Running in the UI."""
+"""Mark runs and task runs as Crashed in Prefect whose processes died: they would stay Running in the UI."""
 
 from __future__ import annotations
 
@@ -26,38 +26,37 @@ from darkroom.tasks.dataset.layout import Destination, WorkKind
 from darkroom.tasks.dataset.lease import HeldLease
 
 PAGE = 200
-"""Task runs that are asked for at a time, which is as many as a server tells."""
+"""Task runs per request; servers return no more."""
 
 logger = getLogger(__name__)
 
 
-def tell_crashed(lost: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
-    """Tell Prefect that task runs are dead, and why; return those that it has taken no note of.
+def mark_crashed(lost: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
+    """Mark task runs as Crashed, with a message each; return those that the server does not know yet.
 
-    The server hears of task runs by events: of one that has just begun it may not have heard yet, of one that never
-    began it never will.
+    The server learns of task runs through events: later, if one has just begun, and never if it did not begin.
     """
-    untold = []
+    unknown = []
     with get_client(sync_client=True) as client:
         for number, (task_run_id, message) in enumerate(lost):
             try:
                 client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
             except PrefectHTTPStatusError as error:
-                untold.append((task_run_id, message))
+                unknown.append((task_run_id, message))
                 if error.response.status_code != HTTPStatus.NOT_FOUND:
-                    logger.warning("Prefect could not be told: %s", message, exc_info=True)
+                    logger.warning("Prefect did not accept: %s", message, exc_info=True)
             except httpx.HTTPError:
-                logger.warning("Prefect could not be told: %s", message, exc_info=True)
-                return untold + lost[number:]
-    return untold
+                logger.warning("Prefect could not be reached to report: %s", message, exc_info=True)
+                return unknown + lost[number:]
+    return unknown
 
 
-def tell_dead(destination: Destination, lease: HeldLease) -> None:
-    """Mark flow runs as Crashed that died at a destination, and their task runs, if the server takes them for alive.
+def mark_dead_runs(destination: Destination, lease: HeldLease) -> None:
+    """Mark the flow runs as Crashed that died at a destination, and their task runs, if Prefect has them as running.
 
     Args:
-        destination: whose working folders, and former lease, tell which these are.
-        lease: of the run that has found them.
+        destination: its working folders show which runs died.
+        lease: of the present run; the lease that it took over belonged to another dead run.
     """
     dead = {workspace.flow_run_id for kind in get_args(WorkKind) for workspace in destination.workspaces(kind)}
     if lease.taken_from:
@@ -67,17 +66,18 @@ def tell_dead(destination: Destination, lease: HeldLease) -> None:
     with get_client(sync_client=True) as client:
         for run_id in dead:
             try:
-                with suppress(ObjectNotFound, ValueError):  # another server's, or nobody's
-                    _tell_dead(client, UUID(run_id), by=UUID(lease.lease.run_id))
+                with suppress(ObjectNotFound, ValueError):  # a run of another server, or not a run's id
+                    _mark_dead(client, UUID(run_id), by=UUID(lease.lease.run_id))
             except httpx.HTTPError:
-                logger.warning("Prefect could not be told that flow run %s is dead.", run_id, exc_info=True)
+                logger.warning("Flow run %s died and could not be marked as Crashed.", run_id, exc_info=True)
 
 
-def _tell_dead(client: SyncPrefectClient, dead: UUID, by: UUID) -> None:
+def _mark_dead(client: SyncPrefectClient, dead: UUID, by: UUID) -> None:
     crashed: State[Any] = Crashed(message=f"Its process died. What it left was taken over by flow run {by}.")
     run = client.read_flow_run(dead)
-    if dead != by and run.state and run.state.is_running():  # a retry takes over from the try before it
+    if dead != by and run.state and run.state.is_running():  # equal if this is a retry of the same flow run
         client.set_flow_run_state(dead, crashed, force=True)
+    # This run, if it is a retry, has no task run yet.
     for task_run_id in list(_unended_task_runs(client, dead)):
         with suppress(ObjectNotFound):
             client.set_task_run_state(task_run_id, crashed, force=True)

@@ -1,4 +1,4 @@
-"""How far a run is, and who wants to know."""
+"""How far a run is, and showing it: in the Prefect UI and on the command line."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from darkroom.tasks.reporting.artifacts import create_progress, update_progress
 from darkroom.tasks.reporting.text import clock
 
 UI_SECONDS = 3.0
-"""The progress bar in the UI moves this often."""
+"""Interval at which the progress bar in the UI moves."""
 
 LAST_SECONDS = 5.0
-"""The run's end waits so long for the bar's last move: there may be no server to take it."""
+"""How long a run's end waits for the bar's last move: the server may be gone."""
 
 
 class Result(Protocol):
-    """What came of a shard."""
+    """The result of a shard."""
 
     @property
     def number(self) -> int:
@@ -33,54 +33,62 @@ class Result(Protocol):
 
     @property
     def failed(self) -> int:
-        """Those of them that failed."""
+        """Images that failed."""
+
+
+R = TypeVar("R", bound=Result)
 
 
 @dataclass(slots=True)
-class Progress:
-    """How far a run is. Finished shards are counted by their results, running ones by what they tell."""
+class Progress(Generic[R]):
+    """How far a run is: finished shards count by their results, running ones by their progress messages."""
 
     images: int
     """Images to process in all."""
 
     failure: str = "failed"
-    """What is said of an image with which something is wrong."""
+    """What to call images with which something is wrong."""
+
+    artifact: str = "progress"
+    """Kind of the artifact that shows it in the UI."""
 
     started: float = field(default_factory=time.monotonic)
-    moves: int = 0
-    """Goes up whenever a shard tells that it moves, or ends."""
+    ended: float | None = None
+    events: int = 0
+    """Number of progress messages and of shards that ended."""
 
-    finished_done: int = 0
-    finished_failed: int = 0
+    finished: list[R] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    """Why shards were given up."""
+
     running: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By shard: images done, and those of them that failed."""
 
-    def hear(self, message: dict[str, Any]) -> None:
-        """Take in what a worker tells of a shard that it works on."""
-        self.moves += 1
+    def on_message(self, message: dict[str, Any]) -> None:
+        """Take in a worker's progress message."""
+        self.events += 1
         self.running[message["shard"]] = (message["done"], message["failed"])
 
-    def finish(self, result: Result) -> None:
+    def finish(self, result: R) -> None:
         """Take in the result of a shard."""
-        self.moves += 1
+        self.events += 1
         self.running.pop(result.number, None)
-        self.finished_done += result.done
-        self.finished_failed += result.failed
+        self.finished.append(result)
 
     @property
     def done(self) -> int:
         """Images done, failed ones included."""
-        return self.finished_done + sum(done for done, _ in list(self.running.values()))
+        return sum(result.done for result in self.finished) + sum(done for done, _ in list(self.running.values()))
 
     @property
     def failed(self) -> int:
         """Images that failed."""
-        return self.finished_failed + sum(failed for _, failed in list(self.running.values()))
+        return sum(result.failed for result in self.finished) + sum(failed for _, failed in list(self.running.values()))
 
     @property
     def seconds(self) -> float:
-        """Seconds since the first shard was handed out."""
-        return time.monotonic() - self.started
+        """Seconds in which shards ran."""
+        return (self.ended or time.monotonic()) - self.started
 
     @property
     def rate(self) -> float:
@@ -89,57 +97,46 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the end at the present rate; None while there is none."""
+        """Seconds until the end at the present rate; None while that is zero."""
         return (self.images - self.done) / self.rate if self.rate > 0 else None
 
     def describe(self) -> str:
-        """Say in a line how far the run is."""
+        """Return one line about how far the run is."""
         left = f", {clock(self.seconds_left)} left" if self.seconds_left is not None else ""
         return f"{self.done:,} of {self.images:,} images, {self.rate:.1f}/s, {self.failed:,} {self.failure}{left}"
 
 
-Watcher: TypeAlias = Callable[[Progress], None]
+Listener: TypeAlias = Callable[[Progress[Any]], None]
 
-watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
-"""Who, beside Prefect, is told about progress: the command line sets it around its call of the flow."""
-
-
-def ticker(progress: Progress, show: Watcher, *checks: Callable[[], None]) -> Callable[[], None]:
-    """Return what is called all the time: it tells who wants to know how far the run is, and makes sure of things."""
-
-    def tick() -> None:
-        show(progress)
-        for check in checks:
-            check()
-
-    return tick
+progress_listener: ContextVar[Listener | None] = ContextVar("progress_listener", default=None)
+"""Called several times a second, beside Prefect; the command line sets it around its call of the flow."""
 
 
 @contextmanager
-def shown(destination: str, kind: str = "progress") -> Iterator[Watcher]:
-    """Provide what tells the watcher, and moves the progress bar on the flow run's page.
+def shown(progress: Progress[Any], destination: str) -> Iterator[Callable[[], None]]:
+    """Provide a function that shows progress: to the listener, and as a bar on the flow run's page.
 
-    It hardly waits for the server, and a server that can't be reached costs the bar, not the run.
+    It does not wait for the server, and an unreachable server costs the bar, not the run.
     """
     context = copy_context()
-    watch = watcher.get()
+    listener = progress_listener.get()
     sender = ThreadPoolExecutor(1, "progress")
-    artifact = sender.submit(context.run, create_progress, destination, kind)
+    artifact = sender.submit(context.run, create_progress, destination, progress.artifact)
     sent: Future[Any] = artifact
     sent_at = time.monotonic()
 
-    def send(progress: Progress) -> None:
+    def send() -> None:
         percent = 100 * progress.done / progress.images
         context.run(update_progress, artifact.result(), percent, progress.describe())
 
-    def show(progress: Progress) -> None:
+    def show() -> None:
         nonlocal sent, sent_at
-        if watch:
-            watch(progress)
+        if listener:
+            listener(progress)
         last = progress.done == progress.images
         if last or (sent.done() and time.monotonic() - sent_at >= UI_SECONDS):
             sent_at = time.monotonic()
-            sent = sender.submit(send, progress)
+            sent = sender.submit(send)
 
     try:
         yield show

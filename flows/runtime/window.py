@@ -1,4 +1,4 @@
-"""The window of shards in flight, and what a lost worker means."""
+"""A window of shards in flight on a Dask cluster, and new attempts at those that are lost with their worker."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prefect import get_run_logger
 
-from darkroom.flows.runtime.cluster import count_threads, replace_lost_workers
-from darkroom.flows.runtime.crashed import tell_crashed
-from darkroom.flows.runtime.served import data_of
+from darkroom.flows.runtime.cluster import count_threads, dask_runner, replace_lost_workers
+from darkroom.flows.runtime.crashed import mark_crashed
+from darkroom.flows.runtime.outcome import data_of
+from darkroom.flows.runtime.progress import Progress, Result, shown
+from darkroom.flows.runtime.signals import raise_lost
 from darkroom.tasks.dataset.shard import PROGRESS_TOPIC, ShardRef
 from darkroom.tasks.errors import ClusterError, DestinationError
+from darkroom.tasks.settings import Compute
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -27,42 +30,77 @@ if TYPE_CHECKING:
     from prefect_dask.task_runners import PrefectDaskFuture
 
 R = TypeVar("R")
+ShardResult = TypeVar("ShardResult", bound=Result)
 
 SHARDS_PER_THREAD_IN_FLIGHT = 2
 TICK_SECONDS = 0.5
 FETCH_SECONDS = 10
 CONNECTION_LOST = "scheduler-connection-lost"
-"""Why Dask's client cancels all futures when its scheduler is gone."""
+"""The reason with which Dask's client cancels all futures when it loses its scheduler."""
 
 NO_WORKER_SECONDS = 600
 
 MAX_FRUITLESS_ATTEMPTS = 3
-"""A shard is given up after so many attempts in a row that finished no image. No image brings down a worker: this is
-trouble of the workers' own."""
+"""A shard is given up after this many attempts in a row that finished no image. Images can't kill a worker, so that
+something is wrong with the workers."""
 
 MAX_LOST_UNBEGUN = 5
-"""So often a shard may be lost in the queues of workers that die, while no other comes any further."""
+"""A shard that is lost in the queue of a worker, before an attempt began, costs an attempt after this many times in
+which no other shard ended."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardFailure:
-    """A shard that could not be worked, and why."""
+    """A shard that was given up, and why."""
 
     shard: ShardRef
     reason: str
+
+
+def map_shards(
+    task: Task[[ShardRef], ShardResult],
+    shards: Sequence[ShardRef],
+    compute: Compute,
+    progress: Progress[ShardResult],
+    *checks: Callable[[], None],
+) -> None:
+    """Run a task for every shard, and record progress, results and failures.
+
+    Args:
+        task: processes a shard; its parameter is called `shard`.
+        shards: at least one.
+        compute: the cluster to run on.
+        progress: where all is recorded.
+        checks: called several times a second; what they raise ends the run.
+    """
+    with dask_runner(compute) as runner, shown(progress, shards[0].destination) as show:
+
+        def tick() -> None:
+            for call in (show, raise_lost, *checks):
+                call()
+
+        try:
+            for outcome in run_shards(runner, task, shards, progress.on_message, tick):
+                if isinstance(outcome, ShardFailure):
+                    shard = outcome.shard.label.capitalize()
+                    progress.failures.append(f"{shard} could not be worked: {outcome.reason}")
+                else:
+                    progress.finish(outcome)
+        finally:
+            progress.ended = time.monotonic()
 
 
 def run_shards(
     runner: DaskTaskRunner,
     task: Task[[ShardRef], R],
     shards: Sequence[ShardRef],
-    hear: Callable[[dict[str, Any]], None],
+    on_message: Callable[[dict[str, Any]], None],
     tick: Callable[[], None],
 ) -> Iterator[R | ShardFailure]:
-    """Run a task for every shard, a few per worker at a time, and yield what came of it as it ends.
+    """Run a task for every shard, a few per worker at a time, and yield results as shards end.
 
-    A shard whose worker died, or whose task failed, is given to another attempt, which goes on where the
-    journal ends; after `MAX_FRUITLESS_ATTEMPTS` it is yielded as a failure.
+    A shard whose worker died, or whose task failed, gets another attempt, which goes on where the journal ends; after
+    `MAX_FRUITLESS_ATTEMPTS` it is yielded as a failure.
 
     Raises:
         ClusterError: the scheduler is lost, or the cluster has had no worker for `NO_WORKER_SECONDS`.
@@ -70,9 +108,9 @@ def run_shards(
 
     Args:
         runner: where the tasks run.
-        task: what is done with a shard; its parameter is called `shard`.
+        task: processes a shard; its parameter is called `shard`.
         shards: the shards.
-        hear: called, in another thread, with the progress that a worker tells.
+        on_message: called, in another thread, with the progress messages of workers.
         tick: called several times a second; what it raises ends the run.
     """
     client: Any = runner.client
@@ -80,13 +118,13 @@ def run_shards(
 
     window = _Window(runner, task, deque(shards))
 
-    def hear_ours(event: tuple[float, dict[str, Any]]) -> None:
+    def on_event(event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]
-        if message["run"] in runs:  # of a cluster that is shared, one hears of others', too
+        if message["run"] in runs:  # other runs of a shared cluster publish to the same topic
             window.begun.add((message["shard"], message["attempt"]))
-            hear(message)
+            on_message(message)
 
-    client.subscribe_topic(PROGRESS_TOPIC, hear_ours)
+    client.subscribe_topic(PROGRESS_TOPIC, on_event)
     try:
         while window.waiting or window.running:
             replace_lost_workers(client)
@@ -100,41 +138,41 @@ def run_shards(
             (future.task_run_id, f"{shard.label.capitalize()}: the run ended before it")
             for shard, future in window.running.values()
         ]
-        if untold := window.untold + ended:
-            tell_crashed(untold)
+        if lost := window.unmarked + ended:
+            mark_crashed(lost)
 
 
 @dataclass(slots=True)
 class _Window(Generic[R]):
-    """The shards in flight: enough that no worker waits, few enough that no scheduler drowns."""
+    """The shards in flight: enough that no worker is idle, few enough for any scheduler."""
 
     runner: DaskTaskRunner
     task: Task[[ShardRef], R]
     waiting: deque[ShardRef]
     running: dict[distributed.Future[Any], tuple[ShardRef, PrefectDaskFuture[R]]] = field(default_factory=dict)
     begun: set[tuple[int, int]] = field(default_factory=set)
-    """Shards and attempts at them with which a worker has begun."""
+    """Shard and attempt numbers of the attempts that a worker has begun."""
 
     lost_unbegun: Counter[int] = field(default_factory=Counter)
-    """By shard: how often it was lost in the queue of a worker that died of something else, since any came further."""
+    """By shard: how often it was lost in a worker's queue, before an attempt began, since any shard ended."""
 
     fruitless: Counter[int] = field(default_factory=Counter)
-    """By shard: how many attempts in a row have finished no image."""
+    """By shard: number of attempts in a row that finished no image."""
 
     parts: dict[int, int] = field(default_factory=dict)
-    """By shard: how many parts its journal had when an attempt at it last ended."""
+    """By shard: number of its journal parts when an attempt at it last ended."""
 
-    untold: list[tuple[UUID, str]] = field(default_factory=list)
-    """Lost task runs that the server has not taken note of yet, and what to tell it."""
+    unmarked: list[tuple[UUID, str]] = field(default_factory=list)
+    """Lost task runs that the server did not know yet, with the message of their Crashed state."""
 
     worker_seen: float = field(default_factory=time.monotonic)
     """When the cluster last had a worker."""
 
     def count_threads(self) -> int:
-        """Return how many shards the cluster works on at a time.
+        """Return how many shards the cluster can process at a time.
 
         Raises:
-            ClusterError: it has had no worker for long.
+            ClusterError: it has had no worker for `NO_WORKER_SECONDS`.
         """
         try:
             threads = count_threads(self.runner.client)
@@ -151,27 +189,27 @@ class _Window(Generic[R]):
         return threads
 
     def fill(self, threads: int) -> None:
-        """Submit shards until there are enough in flight for so many threads."""
+        """Submit shards until enough are in flight for this many threads."""
         while self.waiting and len(self.running) < SHARDS_PER_THREAD_IN_FLIGHT * max(1, threads):
             shard = self.waiting.popleft()
             future = self.runner.submit(self.task, {"shard": shard})
             self.running[future.wrapped_future] = (shard, future)
 
     def collect(self) -> Iterator[R | ShardFailure]:
-        """Yield what came of the shards that have ended, after waiting a tick for the first of them."""
+        """Wait up to `TICK_SECONDS` for shards to end, and yield the results of those that have."""
         for done in _ended(self.runner.client, list(self.running)):
             end = _end_of(done)
             if end is None:
                 continue
             shard, future = self.running.pop(done)
             outcome = self._outcome(shard, future.task_run_id, end)
-            # While a result is held, Dask would compute it again if the worker that has it died.
+            # As long as a result is held, Dask computes it again if the worker that has it dies.
             done.release()
             if outcome is not None:
                 yield outcome
 
     def _outcome(self, shard: ShardRef, task_run_id: UUID, end: State[R] | Exception) -> R | ShardFailure | None:
-        """Return what came of a task that has ended; None if its shard waits for another attempt."""
+        """Return the result of a task that has ended; None if its shard gets another attempt."""
         import distributed
 
         if isinstance(end, distributed.KilledWorker):
@@ -181,22 +219,22 @@ class _Window(Generic[R]):
             what = f"it was cancelled on the Dask cluster ({getattr(end, 'reason', 'unknown')})"
             return self._lost(shard, task_run_id, what, f"{what}, as if somebody kept restarting that")
         if isinstance(end, Exception):
-            # Not raised by the task, which ends in a state whatever it raises.
+            # Raised around the task: what a task raises itself is in its state.
             reason = _why_not_run(end)
-            self.untold += tell_crashed([(task_run_id, reason)])
+            self.unmarked += mark_crashed([(task_run_id, reason)])
             return self._again(shard, reason)
         self.lost_unbegun.clear()
         if end.is_completed():
             result: R = end.result(_sync=True)  # type: ignore[call-overload]
             return result
         if isinstance(problem := data_of(end), DestinationError):
-            raise problem  # it stands in the way of every other shard, too
+            raise problem  # every other shard would fail, too
         return self._again(shard, end.message or end.name or "")
 
     def _lost(self, shard: ShardRef, task_run_id: UUID, what: str, reason: str) -> ShardFailure | None:
         message = f"{shard.label.capitalize()}: {what}"
         get_run_logger().warning(message)
-        self.untold += tell_crashed([(task_run_id, message)])
+        self.unmarked += mark_crashed([(task_run_id, message)])
         if (shard.number, shard.attempt) not in self.begun and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
             self.lost_unbegun[shard.number] += 1
             self.waiting.appendleft(shard)
@@ -205,7 +243,7 @@ class _Window(Generic[R]):
         return self._again(shard, reason)
 
     def _again(self, shard: ShardRef, reason: str) -> ShardFailure | None:
-        """Let another attempt go on with a shard, unless too many have come no further."""
+        """Queue another attempt at a shard, unless too many in a row finished no image."""
         number, parts = shard.number, len(shard.workspace.journal_parts(shard.number))
         self.fruitless[number] = 0 if parts > self.parts.get(number, 0) else self.fruitless[number] + 1
         self.parts[number] = parts
@@ -236,15 +274,15 @@ def _scheduler_lost() -> ClusterError:
 
 
 def _end_of(future: distributed.Future[Any]) -> State[Any] | Exception | None:
-    """Return the state in which a task has ended, or what came instead; None if it can't be had just now.
+    """Return the state in which a task has ended, or the exception instead of one; None if it is not available yet.
 
-    The worker that has it may have died, and Dask do the task again; or it does not answer.
+    The worker that has it may have died, so that Dask runs the task again, or it does not answer.
     """
     try:
         state: State[Any] = future.result(timeout=FETCH_SECONDS)
-    except OSError as error:  # which is what a timeout is, too
+    except OSError as error:  # includes TimeoutError
         return error if future.status == "error" else None
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is about this shard
+    except Exception as error:  # noqa: BLE001 - any error here concerns this shard only
         return error
     return state
 

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from darkroom.flows.preprocess import RunFailedError, preprocess
+    from darkroom.flows.preprocess import preprocess
+    from darkroom.flows.runtime.outcome import RunFailedError
     from darkroom.flows.verify import VerifyFailedError, verify
     from darkroom.tasks.settings import Compute, Recipe, Rules
 
@@ -16,7 +17,7 @@ _MODULES = {
     "Compute": "tasks.settings",
     "Recipe": "tasks.settings",
     "Rules": "tasks.settings",
-    "RunFailedError": "flows.preprocess",
+    "RunFailedError": "flows.runtime.outcome",
     "VerifyFailedError": "flows.verify",
     "preprocess": "flows.preprocess",
     "verify": "flows.verify",

@@ -57,13 +57,6 @@ def shard_refs(workspace: Workspace, images: list[int]) -> list[ShardRef]:
     ]
 
 
-def task_run_name() -> str:
-    """Return the name of the task run of a shard that is being started."""
-    from prefect.runtime import task_run
-
-    return ShardRef.model_validate(task_run.parameters["shard"]).label
-
-
 def report_progress(shard: ShardRef, done: int = 0, failed: int = 0) -> None:
     """Publish an attempt's progress as an event of `PROGRESS_TOPIC`; outside a Dask worker, do nothing.
 

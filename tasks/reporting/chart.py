@@ -15,11 +15,11 @@ TOP = 38
 BOTTOM = 98
 HEIGHT = 116
 MIN_SLOTS = 12
-LEAST_HEIGHT = 1.5
-"""What isn't nothing can be seen."""
+MIN_HEIGHT = 1.5
+"""A value above zero is always visible."""
 
 CUT = 7
-"""An outlier's bar has a gap so far below its top."""
+"""Distance of the gap in an outlier's bar from its top."""
 
 TEXT = "#7b828e"
 BLUE, RED, GRAY, GREEN = "#4c7dff", "#e5484d", "#7b828e", "#2f9e6e"
@@ -37,9 +37,9 @@ class Series:
 
 
 def draw_chart(runs: tuple[PastRun, ...]) -> bytes:
-    """Return an SVG with bars for each of the runs, the newest of which come first in `runs` and last in it.
+    """Return an SVG of bars for the runs, which are given newest first and drawn newest last.
 
-    A bar with a gap near its top is an outlier, taller than it is drawn.
+    A bar with a gap near its top is an outlier, taller than drawn.
     """
     ordered = runs[::-1]
     panels = [
@@ -82,7 +82,7 @@ def _bars(series: Series) -> Iterator[str]:
     for number, height in enumerate(bar_heights(series.values)):
         if height > 0:
             x, width = left + (number + 0.15) * slot, 0.7 * slot
-            tall = max(LEAST_HEIGHT, min(1.0, height) * (BOTTOM - TOP))
-            cuts = [(TOP, CUT), (TOP + CUT + 3, BOTTOM - TOP - CUT - 3)] if height > 1 else [(BOTTOM - tall, tall)]
-            for y, drawn in cuts:
+            px = max(MIN_HEIGHT, min(1.0, height) * (BOTTOM - TOP))
+            pieces = [(TOP, CUT), (TOP + CUT + 3, BOTTOM - TOP - CUT - 3)] if height > 1 else [(BOTTOM - px, px)]
+            for y, drawn in pieces:
                 yield f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{drawn:.1f}" fill="{series.color}"/>'

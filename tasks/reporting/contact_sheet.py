@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.layout import RUNS, Workspace
+from darkroom.tasks.dataset.layout import RUNS, Destination
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging import TILE_SIDE, Sheet, Tile
 from darkroom.tasks.settings import Job, Recipe
@@ -24,23 +26,23 @@ OUTPUTS_SHOWN = 24
 FAILURES_SHOWN = 12
 
 MAX_BYTES = 90_000
-"""Of each picture: they are stored in Prefect's database, in text that is a third longer."""
+"""Of each picture: Prefect's database stores them as text, which is a third longer."""
 
 MAX_OUTPUT_BYTES = 64 << 20
 MAX_PIXELS = 60_000_000
-"""Pixels of outputs that are decoded, about a second's work: the larger they are, the fewer are shown."""
+"""Pixels of outputs that are decoded, about one second of work: the larger they are, the fewer are shown."""
 
 MAX_SOURCE_BYTES = 64 << 20
 MAX_PREVIEWED_PIXELS = 50_000_000
 PREVIEW_SECONDS = 3.0
 PREVIEWS_SECONDS = 6.0
-"""What one broken image may take to decode, and all of them."""
+"""Limits on decoding one broken image, and all of them."""
 
 PREVIEW_BYTES = 1 << 30
-"""Memory that a broken image may take."""
+"""Limit on the memory for decoding a broken image."""
 
 SHEET_SECONDS = 60.0
-"""What one output may take to decode, and a picture to draw."""
+"""Limit on decoding one output, and on drawing a picture."""
 
 PREVIEWED = frozenset(
     {
@@ -52,7 +54,7 @@ PREVIEWED = frozenset(
         ErrorCode.WRITE_FAILED,
     }
 )
-"""Failures of images that may show something. What has crashed, hung or exhausted a decoder is left alone."""
+"""Failures of which something may be visible. Images that crashed, hung or exhausted a decoder are not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class ContactSheet:
 
 @dataclass(frozen=True, slots=True)
 class ContactSheets:
-    """A run's pictures, as far as there was anything to show."""
+    """A run's pictures; None where there is nothing to show."""
 
     made: ContactSheet | None = None
     failed: ContactSheet | None = None
@@ -90,18 +92,19 @@ class _Failed:
     error_code: str
 
 
-def make_contact_sheets(workspace: Workspace, job: Job) -> ContactSheets:
-    """Draw a sample of a published run's outputs, spread over their paths, and one of what failed.
+def make_contact_sheets(destination: Destination, job: Job) -> ContactSheets:
+    """Draw a sample of a published run's outputs, spread over their paths, and one of its failures.
 
-    An output that is missing or damaged is a place without a picture.
+    An output that is missing or damaged becomes a tile without a picture.
     """
-    with workspace.scratch() as scratch, sql.connect(scratch) as db:
-        run_file = workspace.store.local(f"{RUNS}/{job.run_file}", scratch)
+    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
+        run_file = destination.store.local(f"{RUNS}/{job.run_file}", Path(scratch))
         db.execute(f"CREATE VIEW run AS FROM {sql.parquet(run_file, numbered=True)}")
         made, failed = _sample(db), _sample_of_failures(db)
     with closing(Codec()) as codec:
         return ContactSheets(
-            _draw(codec, _output_tiles(codec, workspace, job, made)), _draw(codec, _failure_tiles(codec, job, failed))
+            _draw(codec, _output_tiles(codec, destination.store, job, made)),
+            _draw(codec, _failure_tiles(codec, job, failed)),
         )
 
 
@@ -113,7 +116,7 @@ def _draw(codec: Codec, tiles: Sequence[Tile]) -> ContactSheet | None:
     [drawn] = codec.run(Operation.SHEET, orders, [sheet])
     if isinstance(drawn, ImageError):
         raise drawn
-    assert isinstance(drawn, bytes)  # noqa: S101 - what the codec process was asked for
+    assert isinstance(drawn, bytes)  # noqa: S101 - the result of Operation.SHEET
     return ContactSheet(drawn, len(tiles))
 
 
@@ -131,7 +134,7 @@ _SAMPLE_SQL = """
 
 
 def _sample(db: sql.Connection) -> list[_Made]:
-    """Return at most `OUTPUTS_SHOWN` images that were made, equally far from each other in the order of paths."""
+    """Return at most `OUTPUTS_SHOWN` images that were made, evenly spaced in the order of paths."""
     [(images, pixels)] = db.execute(
         "SELECT count(*), avg(width::BIGINT * height) FROM run WHERE status = 'ok'"
     ).fetchall()
@@ -143,7 +146,7 @@ def _sample(db: sql.Connection) -> list[_Made]:
 
 
 def _sample_of_failures(db: sql.Connection) -> list[_Failed]:
-    """Return failed images, with as many different codes among them as can be."""
+    """Return failed images, with as many different codes among them as possible."""
     return sql.records(
         db,
         "SELECT source_path, error_code FROM ("
@@ -154,7 +157,7 @@ def _sample_of_failures(db: sql.Connection) -> list[_Failed]:
     )
 
 
-def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence[_Made]) -> list[Tile]:
+def _output_tiles(codec: Codec, outputs: Store, job: Job, images: Sequence[_Made]) -> list[Tile]:
     recipe = Recipe(background=job.recipe.background)
     orders = Orders(recipe=recipe, max_pixels=MAX_PIXELS, max_image_seconds=SHEET_SECONDS, side=TILE_SIDE)
     decoded = 0
@@ -163,7 +166,7 @@ def _output_tiles(codec: Codec, workspace: Workspace, job: Job, images: Sequence
         pixels = image.width * image.height
         if pixels <= MAX_PIXELS and decoded + pixels <= 2 * MAX_PIXELS:
             decoded += pixels
-            tiles.append(_output_tile(codec, orders, workspace.store, image))
+            tiles.append(_output_tile(codec, orders, outputs, image))
         else:
             tiles.append(Tile(caption=image.source_path, alarm="too large to show here"))
     return tiles
@@ -194,7 +197,7 @@ def _failure_tiles(codec: Codec, job: Job, images: Sequence[_Failed]) -> list[Ti
 
 
 def _preview(codec: Codec, source: Store, image: _Failed, seconds: float) -> Tile:
-    """Return what can still be seen of a broken image, if that is more than one colour, as what a decoder fills in."""
+    """Return what is still visible of a broken image; an empty tile if that is one colour, as a decoder fills in."""
     try:
         data = source.get(image.source_path, max_bytes=MAX_SOURCE_BYTES).data
     except StorageError:

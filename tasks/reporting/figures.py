@@ -1,14 +1,15 @@
-"""What the Parquet files of a run tell about it."""
+"""The figures of a run, from the Parquet files that it published."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Destination, Workspace
-from darkroom.tasks.reporting.run_report import FailedImage, Failures, RunReport, SlowImage, StageTimes
 from darkroom.tasks.settings import Job
 
 FAILURES_SHOWN = 300
@@ -22,13 +23,94 @@ COUNTS = """
     coalesce(sum(source_size), 0)::BIGINT AS source_bytes,
     coalesce(sum(output_bytes), 0)::BIGINT AS output_bytes
 """
-"""SQL: what is counted of the rows of a run's file."""
+"""SQL: the counts of a run file's rows."""
 
 
-def read_figures(report: RunReport, workspace: Workspace, job: Job) -> None:
-    """Fill in what the run's own Parquet file and the manifest tell, once they are published."""
+class StageTimes(BaseModel):
+    """Milliseconds that images spent in one stage."""
+
+    stage: str
+    p50: float
+    p95: float
+    max: float
+
+
+class FailedImage(BaseModel):
+    """An image that failed in a run."""
+
+    source_path: str
+    error_code: str
+    error_message: str
+
+
+class SlowImage(BaseModel):
+    """One of the slowest images of a run."""
+
+    source_path: str
+    ms: float
+    source_bytes: int
+    megapixels: float
+
+
+class Figures(BaseModel):
+    """The figures of a run and of the manifest that it published."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ok: int = 0
+    failed: int = 0
+    touched: int = 0
+    """Images whose file was touched but holds the same bytes."""
+
+    source_bytes: int = 0
+    output_bytes: int = 0
+    known: int = 0
+    """Images in the manifest."""
+
+    known_failed: int = 0
+    error_codes: dict[str, int] = {}
+    failures: tuple[FailedImage, ...] = ()
+    """The first `FAILURES_SHOWN`."""
+
+    stages: tuple[StageTimes, ...] = ()
+    slowest: tuple[SlowImage, ...] = ()
+
+
+class Counted:
+    """What follows from a run's counts."""
+
+    ok: int
+    failed: int
+    touched: int
+    work_seconds: float
+
+    @property
+    def attempted(self) -> int:
+        """Images that the run worked on."""
+        return self.ok + self.failed + self.touched
+
+    @property
+    def images_per_second(self) -> float:
+        """Images worked on, per second of the time in which shards ran."""
+        return self.attempted / self.work_seconds if self.work_seconds else 0.0
+
+
+class Failures(NamedTuple):
+    """How a run's attempted images came out in the end, its own retries included."""
+
+    attempted: int
+    """Without those that failed again."""
+
+    codes: dict[str, int]
+    """How many of these failed, by code."""
+
+    again: int = 0
+    """How many failed that had failed in an earlier run, too."""
+
+
+def read_figures(workspace: Workspace, job: Job) -> Figures:
+    """Return the figures of a run that has published."""
     store = workspace.store
-    report.published = True
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
         db.execute(f"CREATE VIEW run AS FROM {sql.parquet(store.local(f'{RUNS}/{job.run_file}', scratch))}")
         db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(store.local(MANIFEST, scratch))}")
@@ -36,40 +118,45 @@ def read_figures(report: RunReport, workspace: Workspace, job: Job) -> None:
         [known] = sql.rows(
             db, "SELECT count(*) AS known, count(*) FILTER (status = 'failed') AS known_failed FROM manifest"
         )
-        for name, value in (counts | known).items():
-            setattr(report, name, value)
-        report.error_codes = {
-            row["error_code"]: row["images"]
-            for row in sql.rows(
-                db,
-                "SELECT error_code, count(*) AS images FROM run WHERE status = 'failed' GROUP BY 1 ORDER BY 2 DESC, 1",
-            )
-        }
-        report.failures = [
-            FailedImage(**row)
-            for row in sql.rows(
-                db,
-                "SELECT source_path, error_code, coalesce(error_message, '') AS error_message FROM run "
-                f"WHERE status = 'failed' ORDER BY error_code, source_path LIMIT {FAILURES_SHOWN}",
-            )
-        ]
-        report.stages = [StageTimes(stage=stage, **_times(db, stage)) for stage in STAGES] if report.ok else []
+        codes = sql.rows(
+            db, "SELECT error_code, count(*) AS images FROM run WHERE status = 'failed' GROUP BY 1 ORDER BY 2 DESC, 1"
+        )
+        failures = sql.rows(
+            db,
+            "SELECT source_path, error_code, coalesce(error_message, '') AS error_message FROM run "
+            f"WHERE status = 'failed' ORDER BY error_code, source_path LIMIT {FAILURES_SHOWN}",
+        )
         total = " + ".join(f"{stage}_ms" for stage in STAGES)
-        report.slowest = [
-            SlowImage(**row)
-            for row in sql.rows(
-                db,
-                f"SELECT source_path, {total} AS ms, source_size AS source_bytes, "
-                "source_width::BIGINT * source_height / 1e6 AS megapixels "
-                f"FROM run WHERE status = 'ok' ORDER BY ms DESC LIMIT {SLOWEST_SHOWN}",
-            )
-        ]
+        slowest = sql.rows(
+            db,
+            f"SELECT source_path, {total} AS ms, source_size AS source_bytes, "
+            "source_width::BIGINT * source_height / 1e6 AS megapixels "
+            f"FROM run WHERE status = 'ok' ORDER BY ms DESC LIMIT {SLOWEST_SHOWN}",
+        )
+        stages = [StageTimes(stage=stage, **_times(db, stage)) for stage in STAGES] if counts["ok"] else []
+    return Figures(
+        **counts,
+        **known,
+        error_codes={row["error_code"]: row["images"] for row in codes},
+        failures=tuple(FailedImage(**row) for row in failures),
+        stages=tuple(stages),
+        slowest=tuple(SlowImage(**row) for row in slowest),
+    )
+
+
+def _times(db: sql.Connection, stage: str) -> dict[str, Any]:
+    [times] = sql.rows(
+        db,
+        f"SELECT coalesce(quantile_cont({stage}_ms, 0.5), 0) AS p50, "
+        f"coalesce(quantile_cont({stage}_ms, 0.95), 0) AS p95, coalesce(max({stage}_ms), 0) AS max FROM run",
+    )
+    return times
 
 
 def read_failures(destination: Destination, run_id: str) -> Failures:
-    """Return how the images of a run came out that was maybe tried more than once: each try leaves a file.
+    """Return how the images of a run came out; each of its tries has left a file.
 
-    An image whose first attempt in the run was not its first had failed in an earlier one.
+    An image whose first attempt in the run was not its first of all had failed in an earlier run.
     """
     files = [path for path in destination.run_files() if path.startswith(f"{RUNS}/{run_id}")]
     if not files:
@@ -93,12 +180,3 @@ _TRIES_SQL = """
     SELECT arg_max({{'code': error_code}}, processed_at).code AS error_code, min(attempts) > 1 AS tried_before
     FROM {tries} GROUP BY source_path
 """
-
-
-def _times(db: sql.Connection, stage: str) -> dict[str, Any]:
-    [times] = sql.rows(
-        db,
-        f"SELECT coalesce(quantile_cont({stage}_ms, 0.5), 0) AS p50, "
-        f"coalesce(quantile_cont({stage}_ms, 0.95), 0) AS p95, coalesce(max({stage}_ms), 0) AS max FROM run",
-    )
-    return times

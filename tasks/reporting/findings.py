@@ -1,4 +1,4 @@
-"""Findings: the words for what is not as the manifest says."""
+"""Findings of a verification: their kinds, their table, and the file that collects them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,40 @@ from enum import StrEnum
 from typing import Annotated
 
 import pyarrow as pa
+from pydantic import BaseModel
 
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.layout import FINDINGS, Workspace
 from darkroom.tasks.dataset.rows import arrow_schema
+from darkroom.tasks.storage.store import unused_name
+
+FINDINGS_SHOWN = 300
 
 
 class FindingKind(StrEnum):
     """What can be wrong, the worst first."""
 
     DAMAGED = "damaged"
-    """The file is another one than was written."""
+    """The file is not the one that was written."""
 
     INVALID_ROW = "invalid_row"
     """The manifest's row contradicts itself."""
 
     MISSING = "missing"
-    """The manifest names a file that isn't there."""
+    """The manifest names a file that does not exist."""
 
     UNREADABLE = "unreadable"
-    """The file could not be read just now: nothing is known of it."""
+    """The file could not be read this time: it may be intact."""
 
     FOREIGN = "foreign"
-    """The manifest doesn't name the file."""
+    """The manifest does not name the file."""
+
+
+MOVED = (FindingKind.DAMAGED, FindingKind.INVALID_ROW, FindingKind.FOREIGN)
+"""Findings whose files a repair moves away. An unreadable file may be intact, and stays."""
+
+REMADE = (FindingKind.DAMAGED, FindingKind.INVALID_ROW, FindingKind.MISSING)
+"""Findings whose outputs the next run makes again, once their files are moved away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,49 @@ class Finding:
     source_path: str | None
     detail: str
     present: bool = True
-    """Whether there was a file of that name."""
+    """Whether a file of that name exists."""
 
 
 FINDINGS_SCHEMA = arrow_schema(Finding)
+
+
+class ShownFinding(BaseModel):
+    """A finding as people are shown it."""
+
+    kind: str
+    file_name: str | None
+    source_path: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """All findings of a verification."""
+
+    counts: dict[str, int]
+    """By kind, the worst first."""
+
+    first: tuple[ShownFinding, ...]
+    """The worst `FINDINGS_SHOWN`."""
+
+    file: str
+    """Path of the Parquet file of all of them, relative to the destination."""
+
+
+def collect_findings(workspace: Workspace) -> Findings | None:
+    """Write one file of all findings in a verification's journal, the worst first; return None without findings."""
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        parts = [workspace.store.local(part, scratch) for part in workspace.journal_parts()]
+        found = dict(db.execute(f"SELECT kind, count(*) FROM {sql.parquet(*parts)} GROUP BY 1").fetchall())
+        if not found:
+            return None
+        file = scratch / "findings.parquet"
+        ranks = " ".join(f"WHEN {sql.text(kind)} THEN {rank}" for rank, kind in enumerate(FindingKind))
+        sql.copy(db, f"FROM {sql.parquet(*parts)} ORDER BY CASE kind {ranks} END, file_name, source_path", file)
+        first = sql.rows(
+            db, f"SELECT kind, file_name, source_path, detail FROM {sql.parquet(file)} LIMIT {FINDINGS_SHOWN}"
+        )
+        path = f"{FINDINGS}/{unused_name(workspace.store, FINDINGS, workspace.run_id, '.parquet')}"
+        workspace.store.put_file(path, file)
+    counts = {kind.value: found[kind] for kind in FindingKind if kind in found}
+    return Findings(counts, tuple(ShownFinding(**row) for row in first), path)

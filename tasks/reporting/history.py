@@ -1,4 +1,4 @@
-"""How the last runs of a destination went, from the files that they left below `runs/`."""
+"""The last runs of a destination, from their files in `runs/`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,21 @@ from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.manifest import read_record
 from darkroom.tasks.dataset.runs import sort_runs
 from darkroom.tasks.errors import DarkroomError
-from darkroom.tasks.reporting.figures import COUNTS, STAGES
-from darkroom.tasks.reporting.run_report import Counted
+from darkroom.tasks.reporting.figures import COUNTS, STAGES, Counted
 from darkroom.tasks.reporting.text import duration, megabytes
 from darkroom.tasks.storage.store_errors import NotFound
 
 RUNS_SHOWN = 30
 
 OUTLIER = 5.0
-"""A bar ends at so many times the median: a first night must not flatten all the nights that come after it."""
-
+"""A bar ends at this multiple of the median: the first run must not flatten the bars of all runs after it."""
 
 COLUMNS = ("started (UTC)", "made", "failed", "touched", "deleted", "MB read", "MB written", "took", "images/s")
 
 
 @dataclass(frozen=True, slots=True)
 class PastRun(Counted):
-    """A run that worked on images, or deleted some."""
+    """A run that processed images, or deleted some."""
 
     run_id: str
     started: datetime
@@ -49,10 +47,10 @@ class PastRun(Counted):
     source_bytes: int
     output_bytes: int
     interrupted: bool
-    """It did not come to its end; a later run adopted what it had finished."""
+    """Whether it did not end by itself; a later run adopted what it had finished."""
 
     def cells(self) -> tuple[str, ...]:
-        """Return what people are shown of it under `COLUMNS`."""
+        """Return its cells under `COLUMNS`."""
         return (
             f"{self.started:%Y-%m-%d %H:%M}",
             f"{self.ok:,}",
@@ -81,9 +79,7 @@ class History:
 
 
 def read_history(destination: Destination, last: int = RUNS_SHOWN) -> History:
-    """Return what the newest run files of a destination tell.
-
-    A run with nothing to do leaves no file, so that it isn't among them.
+    """Return the last runs of a destination; a run with nothing to do leaves no file, and is not among them.
 
     Raises:
         SettingsError: this user may not list them.
@@ -142,7 +138,7 @@ def _or_span(seconds: float | None, start: datetime, end: datetime) -> float:
 
 
 def bar_heights(values: Iterable[float]) -> list[float]:
-    """Return how high to draw the bars of a series that isn't negative, from 0 to 1; above 1 is an outlier."""
+    """Return the heights of the bars of a non-negative series, from 0 to 1; an outlier's is above 1."""
     series = list(values)
     most = max(series, default=0.0)
     usual = [value for value in series if value > 0]

@@ -1,4 +1,4 @@
-"""What a destination holds, told in a moment."""
+"""What a destination holds, found without looking at outputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from darkroom.tasks.dataset.layout import MANIFEST, Destination
 from darkroom.tasks.dataset.lease import Lease, read_lease
 from darkroom.tasks.dataset.manifest import ManifestInfo, read_record, read_whole
 from darkroom.tasks.dataset.runs import newest_run
-from darkroom.tasks.preflight import check_is_destination
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +39,16 @@ class Status:
 
     lease: Lease | None = None
     unfinished: int = 0
-    """Runs that ended without publishing what they did; the next run adopts it."""
+    """Runs that ended without publishing their work; the next run adopts it."""
 
 
 def read_status(destination: Destination) -> Status:
     """Return what a destination holds.
 
     Raises:
-        SettingsError: it isn't a destination, or this user may not read what it holds.
+        SettingsError: this user may not read it.
         DarkroomError: its manifest is damaged, or can't be read.
     """
-    check_is_destination(destination)
     info = read_whole(destination)
     store = destination.store
     lease = read_lease(destination)
@@ -72,13 +70,13 @@ def read_status(destination: Destination) -> Status:
 
 
 def count_unfinished(destination: Destination, lease: Lease | None) -> int:
-    """Return how many runs ended without publishing what they did, but for one that holds the lease.
+    """Return how many runs ended without publishing their work; the lease holder has not ended.
 
     Raises:
-        SettingsError: this user may not look for them.
+        SettingsError: this user may not list them.
     """
-    at_work = lease.run_id if lease and lease.is_live() else None
-    return sum(workspace.flow_run_id != at_work for workspace in destination.unfinished())
+    running = lease.run_id if lease and lease.is_live() else None
+    return sum(workspace.flow_run_id != running for workspace in destination.unfinished())
 
 
 def _last_run(db: sql.Connection, destination: Destination, file: str, scratch: Path) -> LastRun | None:

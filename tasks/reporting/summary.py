@@ -9,9 +9,8 @@ from typing import Any
 from darkroom.tasks.reporting.chart import draw_chart
 from darkroom.tasks.reporting.contact_sheet import ContactSheets
 from darkroom.tasks.reporting.history import COLUMNS, History, PastRun
-from darkroom.tasks.reporting.markdown import code, plain, table
-from darkroom.tasks.reporting.run_report import RunReport, first_sentence
-from darkroom.tasks.reporting.text import megabytes
+from darkroom.tasks.reporting.run_report import RunReport, describe_damage
+from darkroom.tasks.reporting.text import code, first_sentence, megabytes, plain, table
 
 PROBLEMS_SHOWN = 20
 FOLDERS_SHOWN = 20
@@ -23,7 +22,7 @@ def summary_markdown(
     sheets: ContactSheets = ContactSheets(),  # noqa: B008 - frozen
     history: History = History(),  # noqa: B008 - frozen
 ) -> str:
-    """Return the run's summary as GitHub-flavoured Markdown; of a failed run, it begins with the reason."""
+    """Return a run's summary as GitHub-flavoured Markdown; that of a failed run begins with the reason."""
     sections = [
         *_opening(report),
         f"`{code(report.source)}` → `{code(report.destination)}`",
@@ -54,7 +53,7 @@ def _opening(report: RunReport) -> Iterator[str]:
 
 def _counts(report: RunReport) -> Iterator[str]:
     if report.damaged_parts:
-        yield plain(report.describe_damage())
+        yield plain(describe_damage(report.damaged_parts))
     if report.planned:
         yield table(["", "images"], _count_rows(report))
     if report.attempted:

@@ -1,10 +1,18 @@
-"""How names and figures are shown to people."""
+"""Names, figures and messages as people are shown them, in plain text and in GitHub-flavoured Markdown."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+_MARKUP = re.compile(r"[\\`*\[\]<>&|~#$]|(?<![^\W_])_|_(?![^\W_])")
+_FIRST_SENTENCE = re.compile(r"(.+?[.?!])\s+(?=[A-Z])", re.DOTALL)
+
 
 def printable(text: str) -> str:
-    """Return text of one line, with a � for every character that can't be seen, whatever a file name holds."""
+    """Return text of one line in which every unprintable character is a �."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
@@ -16,10 +24,39 @@ def clock(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span with tenths of seconds below a minute, and as `clock` does beyond."""
+    """Return a time span with tenths of seconds below a minute, and as `clock` does above."""
     return f"{seconds:.1f} s" if seconds < 59.95 else clock(seconds)
 
 
 def megabytes(count: int) -> str:
     """Return a number of bytes in millions, without the unit."""
     return f"{count / 1e6:,.1f}"
+
+
+def sufficient_limit(ratio: float) -> str:
+    """Return the limit, in hundredths, that would allow a ratio."""
+    limit = math.ceil(100 * ratio) / 100
+    return f"{limit:g} or more" if limit < 1 else "1"
+
+
+def first_sentence(text: str) -> tuple[str, str]:
+    """Return a text's first sentence and the rest."""
+    match = _FIRST_SENTENCE.match(text)
+    return (match[1], text[match.end() :]) if match else (text, "")
+
+
+def table(header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
+    """Return a Markdown table whose first column is text and whose others are numbers."""
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    lines = [header, rule, *([str(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def code(text: str) -> str:
+    """Return text that is safe between backticks in a Markdown table."""
+    return printable(text).replace("`", "ˋ").replace("|", "¦")
+
+
+def plain(text: str) -> str:
+    """Return text as a Markdown paragraph that renders as that text, markup characters included."""
+    return _MARKUP.sub(r"\\\g<0>", printable(text.replace("\n", " ")))

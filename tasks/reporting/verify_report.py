@@ -1,46 +1,21 @@
-"""What people look at after a verification: its figures, the summary and the findings as Prefect artifacts."""
+"""What a verification found: its report, and that as Markdown."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from pydantic import Field
 
-from pydantic import BaseModel
+from darkroom.tasks.reporting.findings import MOVED, REMADE, FindingKind, ShownFinding
+from darkroom.tasks.reporting.report import Report, first_problems
+from darkroom.tasks.reporting.text import code, megabytes, plain, table
 
-from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.layout import FINDINGS, Workspace
-from darkroom.tasks.repair import MOVED, Repaired
-from darkroom.tasks.reporting.artifacts import artifact_key
-from darkroom.tasks.reporting.findings import FindingKind
-from darkroom.tasks.reporting.markdown import code, plain, table
-from darkroom.tasks.reporting.run_report import first_problems
-from darkroom.tasks.reporting.text import megabytes, printable
-from darkroom.tasks.storage.store import unused_name
-
-FINDINGS_SHOWN = 300
 PROBLEMS_SHOWN = 20
 
-REMADE = (FindingKind.DAMAGED, FindingKind.INVALID_ROW, FindingKind.MISSING)
-"""What the next run makes again, once what is there of it is out of the way."""
 
+class VerifyReport(Report):
+    """What a verification found; `problems` are what kept it, or its repair, from being complete."""
 
-class FoundFile(BaseModel):
-    """A file, or a row of the manifest, that is not as it should be."""
-
-    kind: str
-    file_name: str | None
-    source_path: str | None
-    detail: str
-
-
-class VerifyReport(BaseModel):
-    """What a verification found."""
-
-    destination: str
-    run_id: str
     repair: bool = False
     sample: float = 1.0
-    seconds: float = 0.0
-    work_seconds: float = 0.0
     outputs: int = 0
     """Outputs that the manifest names."""
 
@@ -48,11 +23,11 @@ class VerifyReport(BaseModel):
     """Outputs that were read again."""
 
     bytes: int = 0
-    counts: dict[str, int] = {}
+    counts: dict[str, int] = Field({})
     """Number of findings by kind, the worst first."""
 
-    findings: list[FoundFile] = []
-    """The first of them."""
+    findings: tuple[ShownFinding, ...] = ()
+    """The worst of them."""
 
     findings_file: str = ""
     """All of them; relative to the destination, empty if there are none."""
@@ -63,10 +38,7 @@ class VerifyReport(BaseModel):
     moved: int = 0
     removed: int = 0
     rebuild_needed: bool = False
-    """Whether this installation would make other pixels than the manifest's run did, and so refuses to."""
-
-    problems: list[str] = []
-    """What kept the verification or the repair from being complete."""
+    """Whether the codec libraries here differ from those that made the outputs, so that runs refuse to add any."""
 
     @property
     def found(self) -> int:
@@ -74,12 +46,14 @@ class VerifyReport(BaseModel):
         return sum(self.counts.values())
 
     @property
-    def is_clean(self) -> bool:
-        """Whether all was looked at and nothing is wrong."""
+    def succeeded(self) -> bool:
+        """Whether everything was verified and nothing is wrong."""
         return not self.counts and not self.problems
 
     def headline(self) -> str:
-        """Say in a line what was found."""
+        """Return one line about what was found."""
+        if self.problems and not self.outputs:
+            return "Nothing was verified."
         scope = f"{self.outputs:,} outputs, {self.reread:,} of them read again"
         if self.counts:
             found = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in self.counts.items())
@@ -87,11 +61,11 @@ class VerifyReport(BaseModel):
         return f"{'Not all could be verified' if self.problems else 'As the manifest says'}: {scope}."
 
     def failure(self) -> str:
-        """Say what was found and what to do about it, the counts in the first line."""
+        """Return what was found and what to do about it, the counts in the first line."""
         return "\n".join([self.headline(), *first_problems(self.problems), *self.remedies()])
 
     def remedies(self) -> list[str]:
-        """Say what was done about what was found, and what is to be done."""
+        """Return sentences about what was repaired and what remains to be done."""
         remedies = [self._repaired()] if self.moved or self.removed else []
         remade = sum(self.counts.get(kind, 0) for kind in REMADE)
         if not self.repair and self.counts.keys() & set(MOVED):
@@ -107,72 +81,13 @@ class VerifyReport(BaseModel):
                 "or makes all outputs again with --rebuild."
             )
         if FindingKind.UNREADABLE in self.counts:
-            remedies.append("What is unreadable may be whole: see to the reason, and verify again.")
+            remedies.append("What is unreadable may be whole: remove the cause, and verify again.")
         return remedies
 
     def _repaired(self) -> str:
         moved = f"{self.moved:,} moved to {self.destination}/{self.quarantine}" if self.moved else ""
         removed = f"{self.removed:,} temporary removed" if self.removed else ""
         return f"Repaired: {', '.join(filter(None, (moved, removed)))}."
-
-    def take_findings(self, workspace: Workspace) -> str | None:
-        """Make one file of all findings, the worst first, fill in its figures, and return it; None without findings.
-
-        The file lies below the destination's `findings/`.
-        """
-        with workspace.scratch() as scratch, sql.connect(scratch) as db:
-            parts = [workspace.store.local(part, scratch) for part in workspace.journal_parts()]
-            found = dict(db.execute(f"SELECT kind, count(*) FROM {sql.parquet(*parts)} GROUP BY 1").fetchall())
-            if not found:
-                return None
-            path = _keep(db, workspace, parts, scratch)
-            kept = sql.parquet(workspace.store.local(path, scratch))
-            shown = db.execute(
-                f"SELECT kind, file_name, source_path, detail FROM {kept} LIMIT {FINDINGS_SHOWN}"
-            ).fetchall()
-        self.counts = {kind.value: found[kind] for kind in FindingKind if kind in found}
-        self.findings = [
-            FoundFile(kind=kind, file_name=name, source_path=source, detail=detail)
-            for kind, name, source, detail in shown
-        ]
-        self.findings_file = path
-        return path
-
-    def take_repair(self, repaired: Repaired) -> None:
-        """Fill in what a repair did."""
-        self.moved = repaired.moved
-        self.removed = repaired.removed
-        if repaired.moved:
-            self.quarantine = repaired.quarantine
-        if repaired.failed:
-            self.problems.append(
-                f"{repaired.failed:,} files could not be moved or removed, the first for this reason: "
-                f"{printable(repaired.problem)}."
-            )
-
-
-def _keep(db: sql.Connection, workspace: Workspace, parts: list[Path], scratch: Path) -> str:
-    ranks = " ".join(f"WHEN {sql.text(kind)} THEN {rank}" for rank, kind in enumerate(FindingKind))
-    file = scratch / "findings.parquet"
-    sql.copy(db, f"FROM {sql.parquet(*parts)} ORDER BY CASE kind {ranks} END, file_name, source_path", file)
-    path = f"{FINDINGS}/{unused_name(workspace.store, FINDINGS, workspace.run_id, '.parquet')}"
-    workspace.store.put_file(path, file)
-    return path
-
-
-def publish_artifacts(report: VerifyReport) -> None:
-    """Put the summary, and the findings if there are any, on the flow run's page."""
-    from prefect.artifacts import create_markdown_artifact, create_table_artifact
-
-    create_markdown_artifact(
-        verify_markdown(report), key=artifact_key(report.destination, "verify"), description=report.headline()
-    )
-    if report.findings:
-        create_table_artifact(
-            [finding.model_dump() for finding in report.findings],
-            key=artifact_key(report.destination, "verify-findings"),
-            description=f"{len(report.findings):,} of {report.found:,} findings",
-        )
 
 
 def verify_markdown(report: VerifyReport) -> str:

@@ -10,8 +10,8 @@ import pytest
 from harness import eventually, journalled, manifest_rows
 from installation import Installation, write_users_folder
 
-from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.dataset.lease import read_lease
+from tests.places import destination_at
 
 FLOW = """
 import prefect
@@ -61,6 +61,6 @@ def test_it_stops_its_flow_runs_before_itself(number: signal.Signals, mine: Inst
         worker.wait(60)
     assert "Stopping 1 flow run(s); what is finished is kept." in mine.log.read_text()
     mine.ended(run_id, "CRASHED", 10)
-    assert read_lease(Destination(tmp_path)) is None
+    assert read_lease(destination_at(tmp_path)) is None
     assert journalled(tmp_path)
     assert mine.processes("prefect worker start") == mine.processes("prefect.engine") == []

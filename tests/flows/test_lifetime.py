@@ -7,8 +7,6 @@ import re
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +27,7 @@ from harness import (
     lasting,
     manifest_rows,
     run_id_of,
+    stopped_within_a_shard,
     tree,
     workers,
 )
@@ -140,7 +139,7 @@ def stored_task_states(home: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("with_server", [False, True])
-def test_who_interrupts_twice_does_not_wait_and_loses_nothing(
+def test_a_second_interrupt_does_not_wait_and_loses_nothing(
     with_server: bool, api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -170,7 +169,6 @@ def test_a_server_that_is_lost_costs_no_work(
     out, environment = tmp_path / "out", clean_environment(tmp_path)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("darkroom.flows.runtime.local_server.RESTARTS", 0)  # as one that nobody starts again
     others = set(psutil.Process().children())
     server = LocalServer()
     server.wait_until_healthy()
@@ -253,18 +251,6 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     assert rows == expected
 
 
-def stopped_within_a_shard(worker: psutil.Process, out: Path, api: Api) -> bool:
-    """Stop a worker, and let it go on again unless it is in the middle of a shard that Prefect knows to run."""
-    worker.suspend()
-    [journal] = out.glob(".darkroom/runs/*/journal")
-    finished = tuple(f"shard {int(path.name[:6]) + 1} of" for path in journalled(out))
-    running = [task["name"] for task in api.task_runs(journal.parent.name) if task["state_type"] == "RUNNING"]
-    if any(not task.startswith(finished or "none") for task in running):
-        return True
-    worker.resume()
-    return False
-
-
 def test_a_lost_worker_costs_its_shard_another_attempt(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
@@ -345,7 +331,7 @@ def test_workers_that_are_slow_to_come_back_are_not_given_up_for_good(
     assert len(manifest_rows(out)) == 200
 
 
-def test_a_second_run_is_told_who_holds_the_destination(
+def test_a_second_run_names_the_lease_holder(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -361,18 +347,6 @@ def test_a_second_run_is_told_who_holds_the_destination(
     assert api.latest_summary(out).startswith(f"# Failed: {out} is in use by run ")
     _, errors = started.process.communicate(timeout=120)
     assert started.process.returncode == 0, errors
-
-
-def test_what_workers_are_forked_from_has_one_thread_and_no_connection():
-    code = (
-        "import os, psutil; from darkroom.flows.runtime.cluster import WORKER_ENVIRONMENT, WORKER_MODULE\n"
-        "os.environ.update(WORKER_ENVIRONMENT); __import__(WORKER_MODULE)\n"
-        "me = psutil.Process(); print(me.num_threads(), len(me.net_connections()))"
-    )
-
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-
-    assert printed.split() == ["1", "0"]
 
 
 def test_a_retry_of_the_flow_goes_on_by_itself(

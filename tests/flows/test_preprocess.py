@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,11 +29,16 @@ from data.photos import write_corpus
 from tests.places import destination_at
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
 def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB")).astype(int)
 
 
-def test_a_run_makes_every_output_and_a_manifest_that_tells_the_truth(api: Api, folder: Path, tmp_path: Path):
+def test_a_run_makes_every_output_and_a_true_manifest(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     before = tree(folder)
     started = datetime.now(UTC)
@@ -195,6 +201,44 @@ def test_a_damaged_manifest_is_never_taken_for_an_empty_one(api: Api, folder: Pa
     assert darkroom("rebuild-manifest", folder, environment=api.environment).code == 2
 
 
+def test_a_preview_shows_what_would_come_out_and_publishes_nothing(api: Api, folder: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
+    before = tree(out)
+    shutil.rmtree(folder / "many")  # more than max_delete_ratio allows
+
+    # Neither another recipe nor a source that has lost most images keeps it from showing something.
+    preview = darkroom("run", folder, out, "--limit", "5", "--width", "64", environment=api.environment)
+
+    assert preview.code == 0, preview.err
+    assert "Preview: 3 made, 2 failed" in preview.out
+    assert re.search("^broken.jpg: decode.truncated: .+$", preview.out, re.MULTILINE)
+    assert re.search("^page.jpg: decode.unknown_format: .+$", preview.out, re.MULTILINE)
+    assert preview.out.endswith("Nothing was published; run without --limit.\n")
+    assert tree(out) == before
+    pictures = re.findall("^picture +(.+)$", preview.out, re.MULTILINE)
+    [outputs] = re.findall("^outputs +(.+)$", preview.out, re.MULTILINE)
+    try:
+        assert [Path(picture).name for picture in pictures] == ["contact-sheet.jpg", "failures.jpg"]
+        assert all(min(size_of(Path(picture))) > 100 for picture in pictures)
+        assert {size_of(path) for path in Path(outputs).rglob("*.jpg")} == {(64, 600)}
+    finally:
+        shutil.rmtree(Path(outputs).parent)
+
+
+def test_a_preview_of_nothing_leaves_nothing(api: Api, tmp_path: Path):
+    (tmp_path / "photos").mkdir()
+    with tempfile.TemporaryDirectory() as temporary:  # a short name: sockets lie in it
+        environment = api.environment | {"TMPDIR": temporary}
+
+        preview = darkroom("run", tmp_path / "photos", tmp_path / "out", "--limit", "5", environment=environment)
+
+        assert preview.code == 1
+        assert "The source holds no images" in preview.err
+        assert not list(Path(temporary).glob("darkroom-*"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
@@ -206,9 +250,15 @@ def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
     assert run["name"].startswith("out 20")
     assert run["parameters"]["recipe"]["width"] == 600
     tasks = api.task_runs(run_id)
-    assert [(task["name"], task["state_type"]) for task in tasks] == [("shard 1 of 1 (26 images)", "COMPLETED")]
-    assert len(json.dumps(tasks[0]["task_inputs"])) < 1000
-    logs = [log["message"] for log in api.logs(run_id) if log["task_run_id"]]
+    assert [(task["name"], task["state_type"]) for task in tasks] == [
+        ("list photos", "COMPLETED"),
+        ("plan 26 images", "COMPLETED"),
+        ("resize shard 1 of 1 (26 images)", "COMPLETED"),
+        ("publish the manifest", "COMPLETED"),
+        ("report", "COMPLETED"),
+    ]
+    assert max(len(json.dumps(task["task_inputs"])) for task in tasks) < 1000
+    logs = [log["message"] for log in api.logs(run_id) if log["task_run_id"] == tasks[2]["id"]]
     assert sum("24 made, 2 failed" in message for message in logs) == 1
     assert len(logs) <= 3, "a shard logs a line at its end, never one an image"
     artifacts = {artifact["key"].rpartition("-")[2]: artifact for artifact in api.artifacts(run_id)}
@@ -401,32 +451,38 @@ def test_a_script_calls_the_flow_like_any_other(api: Api, folder: Path, tmp_path
     assert "REPORT 24 2" in done.stdout
 
 
-def test_a_script_is_told_why_a_run_failed_and_gets_its_report(api: Api, folder: Path, tmp_path: Path):
+def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder: Path, tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
-        "import darkroom.flows.preprocess\n"
-        "from darkroom.flows.preprocess import RunFailedError, preprocess\n"
-        "darkroom.flows.preprocess.make_contact_sheets = None  # a picture is not worth a run\n"
+        "import darkroom.flows.run\n"
+        "from darkroom import RunFailedError, preprocess\n"
+        "from darkroom.tasks.errors import SettingsError\n"
+        "darkroom.flows.run.make_contact_sheets = None  # a picture is not worth a run\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
         "        preprocess(sys.argv[1], sys.argv[2], rules={'max_failure_ratio': 0})\n"
         "    except RunFailedError as failure:\n"
         "        print('FAILED', failure, failure.report.ok, failure.report.failed)\n"
-        "    print('TOLD', preprocess(sys.argv[1] + '/none', sys.argv[2], return_state=True).message)\n"
+        "    print('STATE', preprocess(sys.argv[1] + '/none', sys.argv[2], return_state=True).message)\n"
+        "    try:\n"
+        "        preprocess(sys.argv[1] + '/none', sys.argv[2])\n"
+        "    except SettingsError as error:\n"
+        "        print('RAISED', error)\n"
     )
 
     done = run_script(script, folder, tmp_path / "out", environment=api.environment)
 
     assert done.returncode == 0, done.stderr
-    failed, told = done.stdout.splitlines()
+    failed, state, raised = done.stdout.splitlines()
     assert failed.startswith("FAILED 2 of 26 attempted images failed")
     assert failed.endswith("24 2")
-    assert told.startswith(f"TOLD source: {folder}/none does not exist.")
+    assert state.startswith(f"STATE source: {folder}/none does not exist.")
+    assert raised.startswith(f"RAISED source: {folder}/none does not exist.")
     assert api.latest_summary(tmp_path / "out").startswith(f"# Failed: source: {folder}/none does not exist.\n")
 
 
-def test_a_server_that_does_not_answer_is_told(folder: Path, tmp_path: Path):
+def test_a_server_that_does_not_answer_is_named(folder: Path, tmp_path: Path):
     environment = clean_environment(tmp_path) | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
 
     ended = darkroom("run", folder, tmp_path / "out", environment=environment)
@@ -436,7 +492,7 @@ def test_a_server_that_does_not_answer_is_told(folder: Path, tmp_path: Path):
     assert "Traceback" not in ended.err
 
 
-def test_a_scheduler_that_does_not_answer_is_told(api: Api, folder: Path, tmp_path: Path):
+def test_a_scheduler_that_does_not_answer_is_named(api: Api, folder: Path, tmp_path: Path):
     ended = darkroom("run", folder, tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9", environment=api.environment)
 
     assert ended.code == 1
@@ -494,7 +550,9 @@ def test_odd_files_of_the_corpus_cost_only_themselves(api: Api, shared_corpus: P
         (["{folder}", "{out}", "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "leave out"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_starts(arguments: list[str], said: str, folder: Path, tmp_path: Path):
+def test_wrong_usage_of_run_is_reported_before_anything_starts(
+    arguments: list[str], said: str, folder: Path, tmp_path: Path
+):
     out = tmp_path / "out"
     given = [argument.format(folder=folder, out=out) for argument in arguments]
 

@@ -1,12 +1,10 @@
-"""An API that asks who is there, a Dask cluster that speaks TLS, and secrets that stay where they belong."""
+"""An API with a password, a Dask cluster with TLS, and secrets that must not be shown or stored."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from harness import Api, clean_environment, darkroom, eventually, manifest_rows, run_id_of, tree
+from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, running_cluster, tree
 
 from darkroom.flows.runtime.local_server import LocalServer
 
@@ -77,7 +75,7 @@ def test_a_guarded_api_is_used_and_its_password_is_found_nowhere(
 
 
 @pytest.mark.parametrize("password", [None, "admin:wrong-1234"])
-def test_who_has_no_password_is_told_so(
+def test_without_the_password_the_message_names_the_setting(
     guarded_api: dict[str, str], folder: Path, tmp_path: Path, password: str | None
 ):
     environment = guarded_api | ({"PREFECT_API_AUTH_STRING": password} if password else {})
@@ -133,24 +131,8 @@ def tls_cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     for role in ("CLIENT", "WORKER", "SCHEDULER"):
         settings[f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT"] = str(certificate_file)
         settings[f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY"] = str(key)
-    file = tmp_path / "scheduler.json"
-    common = ["--protocol", "tls", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file)]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:], *common],
-            env=clean_environment(tmp_path) | settings,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for command in (["dask_scheduler", "--port", "0"], ["dask_worker", "--nthreads", "1"])
-    ]
-    try:
-        eventually(lambda: file.exists() and file.read_text().rstrip().endswith("}"))
-        yield json.loads(file.read_text())["address"], settings
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait()
+    with running_cluster(tmp_path, clean_environment(tmp_path) | settings, protocol="tls") as address:
+        yield address, settings
 
 
 def test_a_cluster_that_speaks_tls(

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 from harness import (
@@ -28,6 +27,7 @@ from harness import (
     manifest_rows,
     run_id_of,
     save,
+    stopped_within_a_shard,
     tree,
     workers,
 )
@@ -81,7 +81,7 @@ def outputs(files: dict[str, bytes]) -> dict[str, bytes]:
     return {name[7:]: data for name, data in files.items() if name.startswith("images/")}
 
 
-def check_told(api: Api, ended: Ended) -> None:
+def check_reported(api: Api, ended: Ended) -> None:
     """Make sure that what `FOUND` says is told, on the terminal and in the UI."""
     assert ended.code == 1
     for name, kind in FOUND.items():
@@ -103,7 +103,11 @@ def check_clean(api: Api, ended: Ended) -> None:
     run = api.flow_run(run_of(ended))
     assert run["state_type"] == "COMPLETED"
     assert run["name"].startswith("verify out 20")
-    assert [task["name"] for task in api.task_runs(run["id"])] == ["shard 1 of 1 (24 images)"]
+    assert [task["name"] for task in api.task_runs(run["id"])] == [
+        "survey 26 rows of the manifest",
+        "verify shard 1 of 1 (24 images)",
+        "report",
+    ]
     assert set(published(api, run["id"])) == {"verify", "verify-progress"}
 
 
@@ -111,14 +115,14 @@ def names_and_kinds(findings: list[dict[str, str]]) -> dict[str, str]:
     return {each["file_name"].removeprefix("images/"): each["kind"] for each in findings}
 
 
-def test_damage_is_found_told_repaired_and_just_that_is_made_again(api: Api, folder: Path, tmp_path: Path):
+def test_damage_is_found_reported_repaired_and_only_that_is_made_again(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
     whole, rows = tree(out), manifest_rows(out)
     spoil(out / "images")
     damaged = tree(out)
 
-    check_told(api, darkroom("verify", out, environment=api.environment))
+    check_reported(api, darkroom("verify", out, environment=api.environment))
 
     [kept] = (out / "findings").iterdir()
     assert names_and_kinds(pq.read_table(kept).to_pylist()) == FOUND
@@ -166,7 +170,7 @@ def test_a_destination_that_is_in_use_is_left_alone(api: Api, tmp_path: Path):
     assert "Traceback" not in ended.err
 
 
-def test_a_script_is_told_what_is_wrong_and_gets_the_report(api: Api, tmp_path: Path):
+def test_a_script_gets_the_error_and_its_report(api: Api, tmp_path: Path):
     place = destination_at(tmp_path / "out")
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
     (place.images / "b.jpg").unlink()
@@ -200,7 +204,7 @@ def test_a_script_is_told_what_is_wrong_and_gets_the_report(api: Api, tmp_path: 
         (["{out}/place", "--workers", "0"], "--workers: Input should be greater than or equal to 1"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_starts(arguments: list[str], said: str, tmp_path: Path):
+def test_wrong_usage_is_reported_before_anything_starts(arguments: list[str], said: str, tmp_path: Path):
     (tmp_path / "place/.darkroom").mkdir(parents=True)
 
     ended = darkroom(
@@ -232,18 +236,6 @@ def large_outputs(large_folder: Path, tmp_path: Path) -> OnDisk:
     return place
 
 
-def stopped_within_a_shard(worker: psutil.Process, place: OnDisk, api: Api) -> bool:
-    """Stop a worker, and let it go on again unless it is in the middle of a shard that Prefect knows to run."""
-    worker.suspend()
-    [journal] = place.work.glob("verify/*/journal")
-    finished = tuple(f"shard {int(path.name[:6]) + 1} of" for path in journal.glob("0*.parquet"))
-    running = [task["name"] for task in api.task_runs(journal.parent.name) if task["state_type"] == "RUNNING"]
-    if any(not task.startswith(finished or "none") for task in running):
-        return True
-    worker.resume()
-    return False
-
-
 def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], large_outputs: OnDisk):
     damaged = sorted(path.name for path in large_outputs.images.iterdir())[::4]
     for name in damaged:
@@ -251,7 +243,7 @@ def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], lar
     started = start("verify", large_outputs.root, "--workers", "1", environment=api.environment)
     eventually(lambda: has_begun(started))
     [worker] = workers(started.process)
-    eventually(lambda: stopped_within_a_shard(worker, large_outputs, api))
+    eventually(lambda: stopped_within_a_shard(worker, large_outputs.root, api))
 
     worker.kill()
 

@@ -63,7 +63,7 @@ def test_what_runs_make_is_as_they_say_and_verifying_changes_nothing(source, pla
     report, found = verify(place)
 
     assert found == {}
-    assert (report.outputs, report.reread, report.findings_file, report.is_clean) == (4, 4, "", True)
+    assert (report.outputs, report.reread, report.findings_file, report.succeeded) == (4, 4, "", True)
     assert files(place.root) == before
 
 

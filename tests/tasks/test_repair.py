@@ -12,7 +12,7 @@ from darkroom.tasks import repair as repair_module
 from darkroom.tasks.dataset.lease import hold_lease
 from darkroom.tasks.errors import LeaseError
 from darkroom.tasks.repair import repair
-from darkroom.tasks.reporting.verify_report import VerifyReport
+from darkroom.tasks.reporting.findings import collect_findings
 from darkroom.tasks.storage.store import unused_name
 from tests.tasks.helpers import (
     Killed,
@@ -24,7 +24,7 @@ from tests.tasks.helpers import (
     write_image,
     write_output,
 )
-from tests.tasks.verifying import begin, flip, kinds, make, read_again, verify
+from tests.tasks.verifying import begin, flip, kinds, make, read_again, verification, verify
 
 
 def verify_and_repair(place, run_id="check"):
@@ -32,11 +32,10 @@ def verify_and_repair(place, run_id="check"):
     with hold_lease(place, run_id) as lease:
         workspace, found = begin(place, run_id=run_id)
         read_again(workspace, found)
-        report = VerifyReport(destination=str(place.root), run_id=run_id, repair=True, outputs=found.outputs)
-        if findings := report.take_findings(workspace):
-            report.take_repair(repair(workspace, findings, lease))
+        findings = collect_findings(workspace)
+        repaired = repair(workspace, findings.file, lease) if findings else None
         workspace.remove()
-    return report
+    return verification(place, workspace, found, findings, repaired=repaired).build_report()
 
 
 def spoil(place):
@@ -61,7 +60,7 @@ def test_after_a_repair_the_next_run_makes_just_what_was_damaged_or_missing(sour
     report = verify_and_repair(nine)
 
     assert report.counts == {"damaged": 2, "missing": 2, "foreign": 4}
-    assert (report.moved, report.removed, report.problems) == (5, 1, [])
+    assert (report.moved, report.removed, report.problems) == (5, 1, ())
     assert files(nine.root / report.quarantine) == moved
     assert report.quarantine == ".darkroom/quarantine/check"
     assert files(nine.images) == {name: before[name] for name in before if name[0] in "45678"}
@@ -84,7 +83,7 @@ def test_after_a_repair_the_next_run_makes_just_what_was_damaged_or_missing(sour
 def test_where_nothing_is_wrong_nothing_is_done(nine):
     before = files(nine.root)
     report = verify_and_repair(nine)
-    assert report.is_clean
+    assert report.succeeded
     assert files(nine.root) == before | {".darkroom/lease.json": b"", ".darkroom/lease.lock": b""}
 
 
@@ -95,7 +94,7 @@ def found_in(place):
     """The findings of a verification that has not repaired anything yet."""
     workspace, found = begin(place)
     read_again(workspace, found)
-    return workspace, VerifyReport(destination=str(place.root), run_id="check").take_findings(workspace)
+    return workspace, collect_findings(workspace).file
 
 
 def test_wherever_a_repair_is_interrupted_nothing_is_lost_and_it_can_be_repeated(nine, tmp_path):
@@ -132,7 +131,7 @@ def test_what_may_be_whole_stays_where_it_is(open_path):
     with unprivileged():
         report = verify_and_repair(place)
     assert report.counts == {"damaged": 1, "unreadable": 3}
-    assert (report.moved, report.problems) == (1, [])
+    assert (report.moved, report.problems) == (1, ())
     assert "may be whole" in report.failure()
 
 
@@ -149,9 +148,9 @@ def test_files_that_cannot_be_moved_are_reported(open_path):
     with unprivileged():
         report = verify_and_repair(place)
     assert report.moved == 1
-    assert report.problems == [
-        "2 files could not be moved or removed, the first for this reason: images/b/b.jpg: Permission denied."
-    ]
+    assert report.problems == (
+        "2 files could not be moved or removed, the first for this reason: images/b/b.jpg: Permission denied.",
+    )
     assert {str(path.relative_to(place.images)) for path in place.images.rglob("*.jpg")} == {"b/b.jpg", "b/c.jpg"}
 
 

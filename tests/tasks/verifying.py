@@ -3,12 +3,14 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from darkroom.flows.runtime.progress import Progress
+from darkroom.flows.verify import Verification
 from darkroom.tasks.compare import check_shard
 from darkroom.tasks.dataset.manifest import SCHEMA, footer, write_table
 from darkroom.tasks.dataset.shard import ShardRef
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
-from darkroom.tasks.reporting.verify_report import VerifyReport
+from darkroom.tasks.reporting.findings import collect_findings
 from darkroom.tasks.resize import work_shard
 from darkroom.tasks.survey import survey
 from tests.tasks.helpers import SMALL, make_job, prepare, write_image
@@ -49,14 +51,20 @@ def read_again(workspace, found):
     return [check_shard(ref(place, s, found.shards, run_id=workspace.run_id, kind="verify")) for s in found.shards]
 
 
+def verification(place, workspace, found, findings, results=(), repaired=None):
+    """What the flow knows once its stages have ended."""
+    progress = Progress(found.reread, finished=list(results))
+    known = {"survey": found, "progress": progress, "findings": findings, "repaired": repaired}
+    return Verification(place.location, workspace.run_id, repair=repaired is not None, **known)
+
+
 def verify(place, **options):
     """A whole verification: its report, and what was found as {file or source: (kind, detail)}."""
     workspace, found = begin(place, **options)
     results = read_again(workspace, found)
-    report = VerifyReport(destination=str(place.root), run_id=workspace.run_id, outputs=found.outputs)
-    report.reread = sum(result.done for result in results)
-    path = report.take_findings(workspace)
-    told = pq.read_table(place.path(path)).to_pylist() if path else []
+    findings = collect_findings(workspace)
+    report = verification(place, workspace, found, findings, results).build_report()
+    told = pq.read_table(place.path(findings.file)).to_pylist() if findings else []
     workspace.remove()
     names = [each["file_name"] or each["source_path"] for each in told]
     assert len(set(names)) == len(names), "a file is found once"

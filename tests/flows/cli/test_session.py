@@ -9,7 +9,7 @@ from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL, tempora
 from prefect.states import Completed
 
 from darkroom.flows.cli.session import session
-from darkroom.flows.runtime.local_server import NOBODY
+from darkroom.flows.runtime.local_server import ONE_CERTIFICATE
 from darkroom.tasks.settings import Compute
 
 
@@ -21,14 +21,14 @@ from darkroom.tasks.settings import Compute
         (Compute(cluster_class="dask_kubernetes.operator.KubeCluster"), False),
     ],
 )
-def test_workers_elsewhere_are_not_told_of_files_of_this_machine(
+def test_workers_elsewhere_get_no_paths_of_this_machine(
     compute: Compute, names_a_file_of_this_machine: bool, api: Api, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PREFECT_API_URL", api.url)
     seen = []
 
     def flow() -> State[None]:
-        seen.append(PREFECT_API_SSL_CERT_FILE.value() == str(NOBODY))
+        seen.append(PREFECT_API_SSL_CERT_FILE.value() == str(ONE_CERTIFICATE))
         return Completed()
 
     with temporary_settings({PREFECT_API_URL: api.url}), session(compute) as started:

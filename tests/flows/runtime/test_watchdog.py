@@ -14,7 +14,7 @@ import psutil
 import pytest
 from harness import CHECKOUT, Api, Started, darkroom, eventually, family, gone, has_begun, manifest_rows, save, workers
 
-from darkroom.flows.runtime.watchdog import STALL_SECONDS, patience
+from darkroom.flows.runtime.watchdog import STALL_SECONDS, stall_seconds
 from darkroom.tasks.dataset.lease import read_lease
 from darkroom.tasks.settings import Rules
 from data.generate import photo
@@ -26,7 +26,7 @@ from darkroom.tasks.dataset import lease
 lease.HEARTBEAT_SECONDS = 0.2
 from darkroom.flows.runtime import watchdog
 watchdog.STALL_SECONDS, watchdog.END_SECONDS = map(float, os.environ["TEST_STALL_AND_END"].split())
-watchdog.patience = lambda rules: watchdog.STALL_SECONDS
+watchdog.stall_seconds = lambda rules: watchdog.STALL_SECONDS
 from darkroom.flows.cli.commands import main
 main()
 """
@@ -61,10 +61,10 @@ def of_flow(api: Api, out: Path) -> dict[str, str]:
     return next(run for run in runs if run["parameters"]["destination"] == str(out))
 
 
-def test_patience_is_longer_than_anything_that_the_rules_allow():
-    assert patience(Rules(max_image_seconds=1, max_read_seconds=1, max_pixels=1)) == STALL_SECONDS
+def test_the_limit_is_longer_than_anything_that_the_rules_allow():
+    assert stall_seconds(Rules(max_image_seconds=1, max_read_seconds=1, max_pixels=1)) == STALL_SECONDS
     slow = Rules(max_image_seconds=3600, max_read_seconds=600, max_pixels=100_000_000)
-    assert patience(slow) > 9 * 600 + 2 * (3600 + 4 * 3600)
+    assert stall_seconds(slow) > 9 * 600 + 2 * (3600 + 4 * 3600)
 
 
 def test_writes_that_hang_end_the_run_and_the_next_one_completes_it_until_its_verification_loses_its_lease(
@@ -110,11 +110,9 @@ def test_workers_that_are_stopped_and_an_end_that_hangs_too_do_not_keep_the_proc
         _, errors = started.process.communicate(timeout=60)
 
     assert started.process.returncode == 1
+    assert "Nothing has moved since" in errors
     assert "Its end hung, too" in errors
     eventually(lambda: gone(processes), 10)
-    run = of_flow(api, out)
-    assert run["state_type"] == "FAILED"
-    assert "Its end hung, too" in run["state"]["message"]
 
 
 def test_a_run_whose_lease_is_taken_over_ends_at_once(

@@ -7,20 +7,17 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from harness import Api
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from darkroom.flows.runtime.crashed import tell_crashed
 from darkroom.flows.runtime.window import MAX_FRUITLESS_ATTEMPTS
-from tests.flows.deadly import KINDS, read_outcomes
+from tests.flows.runtime.deadly import KINDS, read_outcomes
 
 
 @dataclass(frozen=True)
 class Deadly:
-    """What `tests.flows.deadly` came to."""
+    """What `tests.flows.runtime.deadly` came to."""
 
     folder: Path
     task_runs: list[dict[str, str]]
@@ -48,7 +45,7 @@ class Deadly:
 @pytest.fixture(scope="module")
 def ran(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Deadly:
     folder = tmp_path_factory.mktemp("deadly")
-    command = [sys.executable, "-m", "tests.flows.deadly", folder]
+    command = [sys.executable, "-m", "tests.flows.runtime.deadly", folder]
     done = subprocess.run(
         command, env=api.environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )
@@ -78,7 +75,7 @@ def test_what_was_done_before_a_worker_dies_is_done_once_as_is_what_waited_in_it
     assert ran.attempts("mixed", "killed once") == {1: 1, 2: 1}
 
 
-def test_a_shard_that_somebody_cancels_gets_another_attempt(ran: Deadly):
+def test_a_shard_that_is_cancelled_on_the_cluster_gets_another_attempt(ran: Deadly):
     assert ran.attempts("mixed", "restarted once") == {1: 1, 2: 1}
     assert ran.states("restarted once") == {"": "CRASHED", "attempt 2": "COMPLETED"}
 
@@ -89,22 +86,5 @@ def test_a_shard_that_is_lost_unbegun_again_and_again_is_given_up_in_the_end(ran
     assert "its workers were lost" in ran.outcomes("unbegun")["0"]
 
 
-def test_what_goes_wrong_around_a_task_is_told_as_it_is(ran: Deadly):
+def test_an_error_around_a_task_is_the_reason_of_the_failure(ran: Deadly):
     assert "a worker could not run the task (RuntimeError: out of the blue)" in ran.outcomes("unrunnable")["0"]
-
-
-def test_a_death_of_which_the_server_takes_no_note_yet_is_told_again(api: Api):
-    early, known = uuid4(), uuid4()
-    task_run = {"task_key": "work", "dynamic_key": "0", "state": {"type": "RUNNING"}}
-    api.post("task_runs/", task_run | {"id": str(known)})
-    lost = [(early, "its worker was lost"), (known, "so was its")]
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert tell_crashed(lost) == lost
-    with temporary_settings({PREFECT_API_URL: api.url}):
-        assert tell_crashed(lost) == lost[:1]
-        api.post("task_runs/", task_run | {"id": str(early), "dynamic_key": "1"})
-        assert tell_crashed(lost[:1]) == []
-    runs = api.post("task_runs/filter", {"task_runs": {"id": {"any_": [str(early), str(known)]}}})
-    assert {run["id"]: (run["state_type"], run["state"]["message"]) for run in runs} == {
-        str(task_run_id): ("CRASHED", message) for task_run_id, message in lost
-    }

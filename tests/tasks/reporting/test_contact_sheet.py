@@ -42,7 +42,7 @@ def night(source, place, recipe):
         ref = {"destination": str(place.root), "run_id": job.run_id, "of": len(plan.shards)}
         work_shard(ShardRef(number=shard.number, images=shard.images, **ref))
     publish(workspace, job, ended=True)
-    return workspace, job
+    return job
 
 
 def tile_of(sheet, number):
@@ -73,8 +73,8 @@ def close(found, wanted, tolerance=12):
 def test_a_sample_is_spread_over_the_paths_and_the_same_every_time(source, place):
     for number in range(40):
         plain(source / f"{number // 7}/{number:02d}.jpg", (60, 40), colour(number), quality=95)
-    workspace, job = night(source, place, Recipe(width=64, height=64))
-    sheets = make_contact_sheets(workspace, job)
+    job = night(source, place, Recipe(width=64, height=64))
+    sheets = make_contact_sheets(place, job)
     assert sheets.failed is None
     assert sheets.made.images == OUTPUTS_SHOWN
     shown = [(2 * place + 1) * 40 // (2 * OUTPUTS_SHOWN) for place in range(OUTPUTS_SHOWN)]
@@ -82,7 +82,7 @@ def test_a_sample_is_spread_over_the_paths_and_the_same_every_time(source, place
     assert shown[-1] == 39
     for tile, number in enumerate(shown):
         assert close(middle(tile_of(sheets.made, tile)), colour(number)), number
-    assert make_contact_sheets(workspace, job) == sheets
+    assert make_contact_sheets(place, job) == sheets
 
 
 @pytest.mark.parametrize("output_format", ["jpeg", "png", "webp"])
@@ -96,8 +96,8 @@ def test_every_kind_of_output_is_shown(source, place, output_format):
     plain(source / "5-wide.png", (3000, 2), (40, 40, 200))
     plain(source / "6-tall.png", (1, 3000), (40, 200, 200))
     recipe = Recipe(width=300, height=300, fit="inside", upscale=False, format=output_format, background="#ffcc00")
-    workspace, job = night(source, place, recipe)
-    sheets = make_contact_sheets(workspace, job)
+    job = night(source, place, recipe)
+    sheets = make_contact_sheets(place, job)
     tiles = [tile_of(sheets.made, number) for number in range(6)]
     assert close(middle(tiles[0]), (200, 40, 40))
     assert close(corner(tiles[0]), GROUND)  # above a wide picture
@@ -113,14 +113,14 @@ def test_every_kind_of_output_is_shown(source, place, output_format):
 
 def test_gray_outputs_are_shown(source, place):
     plain(source / "a.png", (30, 30), 90, "L")
-    workspace, job = night(source, place, Recipe(width=32, height=32, color="gray", format="webp"))
-    assert close(middle(tile_of(make_contact_sheets(workspace, job).made, 0)), (90, 90, 90))
+    job = night(source, place, Recipe(width=32, height=32, color="gray", format="webp"))
+    assert close(middle(tile_of(make_contact_sheets(place, job).made, 0)), (90, 90, 90))
 
 
 def test_an_output_that_is_missing_or_damaged_costs_one_tile(source, place):
     for number in range(8):
         plain(source / f"{number}.png", (30, 30), colour(number))
-    workspace, job = night(source, place, Recipe(width=32, height=32, format="png"))
+    job = night(source, place, Recipe(width=32, height=32, format="png"))
     outputs = sorted(place.images.iterdir())
     outputs[0].unlink()
     outputs[1].write_bytes(outputs[1].read_bytes()[:-10])
@@ -132,7 +132,7 @@ def test_an_output_that_is_missing_or_damaged_costs_one_tile(source, place):
     outputs[4].write_bytes(outputs[4].read_bytes().ljust(size, b"\0"))
     outputs[5].unlink()
     os.mkfifo(outputs[5])
-    sheet = make_contact_sheets(workspace, job).made
+    sheet = make_contact_sheets(place, job).made
     for number in range(6):
         assert close(corner(tile_of(sheet, number)), ALARM_GROUND), number
     for number in (6, 7):
@@ -142,12 +142,12 @@ def test_an_output_that_is_missing_or_damaged_costs_one_tile(source, place):
 def test_of_large_outputs_fewer_are_shown(source, place, monkeypatch):
     for number in range(20):
         plain(source / f"{number:02d}.png", (10, 10), colour(number))
-    workspace, job = night(source, place, Recipe(width=50, height=40, format="png"))
+    job = night(source, place, Recipe(width=50, height=40, format="png"))
     monkeypatch.setattr(contact_sheet, "MAX_PIXELS", 5 * 50 * 40)
-    sheet = make_contact_sheets(workspace, job).made
+    sheet = make_contact_sheets(place, job).made
     assert [close(middle(tile_of(sheet, tile)), colour(4 * tile + 2)) for tile in range(5)] == [True] * 5
     monkeypatch.setattr(contact_sheet, "MAX_PIXELS", 50 * 40 - 1)
-    sheet = make_contact_sheets(workspace, job).made
+    sheet = make_contact_sheets(place, job).made
     assert sheet.images == 1
     assert close(corner(tile_of(sheet, 0)), ALARM_GROUND)
 
@@ -157,8 +157,8 @@ def test_pictures_of_noise_fit_too(source, place):
     for number in range(OUTPUTS_SHOWN):
         pixels = noise.integers(0, 255, (TILE_SIDE, TILE_SIDE, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(source / f"{number}.png")
-    workspace, job = night(source, place, Recipe(width=TILE_SIDE, height=TILE_SIDE, format="png"))
-    sheet = make_contact_sheets(workspace, job).made
+    job = night(source, place, Recipe(width=TILE_SIDE, height=TILE_SIDE, format="png"))
+    sheet = make_contact_sheets(place, job).made
     assert len(sheet.jpeg) <= MAX_BYTES
     Image.open(io.BytesIO(sheet.jpeg)).load()
 
@@ -173,8 +173,8 @@ def test_what_failed_is_shown_as_far_as_it_goes(source, place):
     (source / "empty.jpg").touch()
     (source / "page.jpg").write_text("<html>not found</html>")
     plain(source / "fine.png", (10, 10), (0, 0, 0))
-    workspace, job = night(source, place, Recipe(width=32, height=32))
-    sheets = make_contact_sheets(workspace, job)
+    job = night(source, place, Recipe(width=32, height=32))
+    sheets = make_contact_sheets(place, job)
     assert (sheets.made.images, sheets.failed.images) == (1, 3)
     cut, page, empty = (tile_of(sheets.failed, number) for number in range(3))
     assert close(cut[20:50, 20:100].mean((0, 1)), (30, 160, 60))
@@ -192,7 +192,7 @@ def test_one_colour_is_what_a_decoder_fills_in_and_no_preview(source, place, fil
     workspace = open_workspace(place, job)
     write_journal(workspace, [failed_row("a.png", "decode.corrupt")])
     publish(workspace, job, ended=True)
-    tile = tile_of(make_contact_sheets(workspace, job).failed, 0)
+    tile = tile_of(make_contact_sheets(place, job).failed, 0)
     assert close(tile[40:50, 40:90].mean((0, 1)), fill if shown else ALARM_GROUND)
 
 
@@ -204,7 +204,7 @@ def test_what_was_too_much_for_a_decoder_is_never_given_to_another(source, place
     write_journal(workspace, [failed_row(f"{code}.png", code.value) for code in sorted(ErrorCode)])
     publish(workspace, job, ended=True)
     monkeypatch.setattr(contact_sheet, "FAILURES_SHOWN", 100)
-    assert make_contact_sheets(workspace, job).failed.images == len(ErrorCode)
+    assert make_contact_sheets(place, job).failed.images == len(ErrorCode)
     assert [operation for operation, _ in submitted] == [Operation.THUMBNAIL] * len(PREVIEWED) + [Operation.SHEET]
     dangerous = {"decode.crash", "decode.timeout", "decode.memory", "decode.too_many_pixels", "decode.unsupported"}
     assert not PREVIEWED & dangerous
@@ -221,7 +221,7 @@ def test_previews_end_when_their_time_is_up(source, place, monkeypatch):
     given = []
     monkeypatch.setattr(contact_sheet, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     monkeypatch.setattr(contact_sheet, "_preview", lambda *arguments: given.append(round(arguments[-1], 3)) or Tile())
-    assert make_contact_sheets(workspace, job).failed.images == 5
+    assert make_contact_sheets(place, job).failed.images == 5
     assert given == [3.0, 3.0, 1.5, 0.1]
 
 
@@ -233,7 +233,7 @@ def test_of_many_failures_every_kind_is_shown(source, place, submitted):
     write_journal(workspace, many + rare)
     publish(workspace, job, ended=True)
     submitted.clear()
-    make_contact_sheets(workspace, job)
+    make_contact_sheets(place, job)
     tiles = Sheet.model_validate_json(submitted[-1][1]).tiles
     assert len(tiles) == FAILURES_SHOWN
     assert [tile.caption for tile in tiles] == [
@@ -245,7 +245,7 @@ def test_a_run_that_attempted_nothing_has_no_pictures(place):
     job = make_job(place)
     workspace = open_workspace(place, job)
     publish(workspace, job, ended=True)
-    assert make_contact_sheets(workspace, job) == ContactSheets()
+    assert make_contact_sheets(place, job) == ContactSheets()
 
 
 def test_images_that_were_only_touched_are_not_shown(place):
@@ -253,4 +253,4 @@ def test_images_that_were_only_touched_are_not_shown(place):
     workspace = open_workspace(place, job)
     write_journal(workspace, [row("a.jpg", status="unchanged", file_name=None, width=None, height=None)])
     publish(workspace, job, ended=True)
-    assert make_contact_sheets(workspace, job) == ContactSheets()
+    assert make_contact_sheets(place, job) == ContactSheets()

@@ -25,12 +25,6 @@ from tests.tasks.helpers import (
 )
 
 
-def test_any_other_folder_is_not_a_destination(tmp_path):
-    for folder in (tmp_path, tmp_path / "gone"):
-        with pytest.raises(SettingsError, match="is not a destination of Darkroom"):
-            read_status(destination_at(folder))
-
-
 def test_a_destination_whose_first_run_has_not_published_anything(place):
     with hold_lease(place, "now") as held:
         open_workspace(place, make_job(place, run_id="now"))

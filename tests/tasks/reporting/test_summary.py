@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from darkroom.tasks.reporting.contact_sheet import ContactSheet, ContactSheets
+from darkroom.tasks.reporting.figures import SlowImage
 from darkroom.tasks.reporting.history import History
-from darkroom.tasks.reporting.run_report import RunReport, SlowImage
+from darkroom.tasks.reporting.run_report import RunReport
 from darkroom.tasks.reporting.summary import PROBLEMS_SHOWN, summary_markdown
 from darkroom.tasks.storage.naming import path_to_text
 from tests.tasks.helpers import past_run

@@ -1,12 +1,6 @@
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
 from markdown_it import MarkdownIt
 
-from darkroom.tasks.repair import Repaired
-from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA, FindingKind
-from darkroom.tasks.reporting.verify_report import FINDINGS_SHOWN, VerifyReport, verify_markdown
-from tests.places import disk
+from darkroom.tasks.reporting.verify_report import VerifyReport, verify_markdown
 
 
 def report(**figures):
@@ -29,53 +23,29 @@ def test_what_is_only_missing_needs_no_repair():
 
 def test_what_is_unreadable_is_for_people_to_look_at():
     [line] = report(counts={"unreadable": 3}).failure().splitlines()[1:]
-    assert line == "What is unreadable may be whole: see to the reason, and verify again."
+    assert line == "What is unreadable may be whole: remove the cause, and verify again."
 
 
 def test_foreign_files_are_moved_and_nothing_is_made_again():
-    repaired = report(repair=True, counts={"foreign": 3})
-    repaired.take_repair(Repaired(".darkroom/quarantine/r", moved=2, removed=1))
+    repaired = report(repair=True, counts={"foreign": 3}, quarantine=".darkroom/quarantine/r", moved=2, removed=1)
     assert repaired.failure().splitlines()[1:] == [
         "Repaired: 2 moved to /data/out/.darkroom/quarantine/r, 1 temporary removed."
     ]
 
 
-def test_other_codec_libraries_are_told_where_something_has_to_be_made_again():
+def test_other_codec_libraries_are_mentioned_where_outputs_have_to_be_made_again():
     assert "--rebuild" in report(counts={"missing": 1}, rebuild_needed=True).failure()
     assert "--rebuild" not in report(counts={"foreign": 1}, rebuild_needed=True).failure()
 
 
 def test_what_could_not_be_looked_at_is_a_failure_and_never_as_the_manifest_says():
     some = report(outputs=9, reread=3, problems=[f"Shard {number} could not be verified: lost" for number in range(8)])
-    assert not some.is_clean
+    assert not some.succeeded
     lines = some.failure().splitlines()
     assert lines[0] == "Not all could be verified: 9 outputs, 3 of them read again."
     assert (len(lines), lines[-1]) == (7, "And 3 more problems, which the summary lists.")
     for number in range(8):
         assert f"Shard {number} could not be verified" in verify_markdown(some)
-
-
-@pytest.mark.parametrize("extra", [0, 25])
-def test_the_worst_findings_are_shown_and_all_are_kept(place, extra):
-    workspace = place.workspace("r", "verify")
-    workspace.begin()
-    disk(workspace, "journal").mkdir()
-    total = FINDINGS_SHOWN + extra
-    rows = [
-        {"kind": kind, "file_name": f"images/{number}", "source_path": None, "detail": "x", "present": True}
-        for number, kind in zip(range(total), list(FindingKind) * total, strict=False)
-    ]
-    for number in range(2):
-        table = pa.Table.from_pylist(rows[number::2], FINDINGS_SCHEMA)
-        pq.write_table(table, disk(workspace, "journal") / f"{number:06}.parquet")
-    told = VerifyReport(destination=str(place.root), run_id="r")
-    path = told.take_findings(workspace)
-    assert pq.read_metadata(place.path(path)).num_rows == told.found == total
-    assert len(told.findings) == FINDINGS_SHOWN
-    assert list(told.counts) == list(FindingKind)
-    kinds = [finding.kind for finding in told.findings]
-    assert kinds == sorted(kinds, key=list(FindingKind).index)
-    assert kinds.count("damaged") == total // 5
 
 
 def test_odd_names_and_reasons_stay_in_their_paragraphs():

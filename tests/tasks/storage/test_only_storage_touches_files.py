@@ -26,6 +26,7 @@ PATH_METHODS = (
 
 ALLOWED = {
     "flows/cli/session.py": {".is_file", ".read_text"},  # Prefect's own settings
+    "flows/runtime/workspace.py": {"shutil.rmtree"},  # a temporary folder of its own
     "tasks/dataset/integrity.py": {".open"},  # the local file that a table is built in
     "tasks/dataset/lease.py": {".read_text", "os.stat"},  # /proc, which says what process this is
     "tasks/imaging/formats/jpeg.py": {".open"},  # an encoded image, of bytes; so in the next two

@@ -1,4 +1,4 @@
-"""A flow whose tasks really bring their workers down: `python -m tests.flows.deadly FOLDER`.
+"""A flow whose tasks really bring their workers down: `python -m tests.flows.runtime.deadly FOLDER`.
 
 Three windows of shards, one after the other, on a cluster of one worker. In the folder of each, `outcomes` says what
 became of its shards, as JSON, and `worked` has a line for each time that a worker came to one.
@@ -25,7 +25,7 @@ from prefect_dask import DaskTaskRunner
 from darkroom.flows.runtime import window
 from darkroom.flows.runtime.cluster import dask_runner
 from darkroom.flows.runtime.window import ShardFailure, run_shards
-from darkroom.tasks.dataset.shard import ShardRef, report_progress, shard_refs, task_run_name
+from darkroom.tasks.dataset.shard import ShardRef, report_progress, shard_refs
 from darkroom.tasks.settings import Compute
 from tests.places import destination_at
 
@@ -33,7 +33,7 @@ KINDS = ("fine", "fine", "killed once", "killed", "fine", "restarted once", "fin
 """What happens to the shards of the first window."""
 
 
-@task(task_run_name=task_run_name)
+@task(task_run_name="{shard.label}")
 def work(shard: ShardRef) -> int:
     folder = Path(shard.destination)
     note(folder, shard)
@@ -55,7 +55,7 @@ def work(shard: ShardRef) -> int:
     return shard.number
 
 
-@task(task_run_name=task_run_name)
+@task(task_run_name="{shard.label}")
 def never_begin(shard: ShardRef) -> int:
     note(Path(shard.destination), shard)
     os.kill(os.getpid(), signal.SIGKILL)

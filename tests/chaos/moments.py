@@ -1,4 +1,4 @@
-"""When a run is struck: at some moment of its work mostly, or else as it starts or as it ends."""
+"""The moment of a kill: mostly while shards run, else while the run starts or ends."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from destination_state import outputs_of
-from harness import journalled
+from tests.chaos.destination_state import outputs_of
+from tests.harness import journalled
 
 Phase: TypeAlias = Literal["start", "work", "journal", "end"]
 """From the start of the process; from when the first worker begins with a shard; from the first part of the journal;
 from when all outputs are there."""
 
 WORK_SHARE = 0.75
-"""Of the moments; of the others, half are before the work and half after it."""
+"""Share of moments while shards run; half of the others are before, half after that."""
 
 NEARLY_ALL = 0.9
-"""Of the outputs. A run that is quicker than the undisturbed one was is struck by then, and not after its work."""
+"""Share of outputs at which to kill at the latest: the run may be faster than the undisturbed one was."""
 
 LOOK_SECONDS = 0.05
 
 END_SECONDS = 240.0
-"""After so long any run has to have ended, one that has lost something, too."""
+"""How long any run may take, also one of which something was killed."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What an undisturbed run takes for each of its phases, in seconds."""
+    """Seconds that an undisturbed run takes for each of its phases."""
 
     start: float
     work: float
@@ -39,7 +39,7 @@ class Pace:
 
     @classmethod
     def measured(cls, run: subprocess.Popen[bytes], destination: Path) -> Pace:
-        """Look on while a run goes on that has just been started, until it has ended."""
+        """Measure a run that has just been started, until it has ended."""
         started = time.time()
         wait_for("work", run, destination, 0)
         began = time.time()
@@ -51,7 +51,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Moment:
-    """So many seconds after a phase has begun."""
+    """A number of seconds after a phase has begun."""
 
     phase: Phase
     seconds: float = 0.0
@@ -66,7 +66,7 @@ class Moment:
         return cls("end", chance.uniform(0, pace.end))
 
     def wait(self, run: subprocess.Popen[bytes], destination: Path, outputs: int) -> None:
-        """Wait for this moment of a run that has just been started and makes so many outputs, or for its end."""
+        """Wait for this moment of a run that has just been started, or for its end."""
         wait_for(self.phase, run, destination, outputs)
         until = time.monotonic() + self.seconds
         while run.poll() is None and (left := until - time.monotonic()) > 0:
@@ -83,7 +83,7 @@ def wait_for(phase: Phase, run: subprocess.Popen[bytes], destination: Path, outp
 
 
 def count_outputs(destination: Path) -> int:
-    """Return how many outputs there are, which is looked at often."""
+    """Return the number of outputs; cheap enough to poll."""
     return sum(name.endswith(".jpg") for _, _, names in os.walk(destination / "images") for name in names)
 
 

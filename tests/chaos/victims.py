@@ -1,4 +1,4 @@
-"""What a run consists of, and how it is killed."""
+"""The processes of a run, and how to kill them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from typing import IO
 from uuid import uuid4
 
 import psutil
-from harness import clean_environment, eventually
+
+from tests.harness import clean_environment, eventually
 
 VICTIMS = ("worker", "workers", "codec", "flow", "group", "server", "scheduler")
 
-SURVIVED = {"worker", "workers", "codec", "server"}
-"""Without these a run goes on: it gets others."""
+SURVIVED = {"worker", "workers", "codec"}
+"""A run replaces these, and goes on."""
 
 OWN_SERVER = {"group", "server"}
-"""These die of a run that starts its own server."""
+"""Trials in which the run starts its own server."""
 
 MARK = "PYTHON_CHAOS_TRIAL"
-"""An environment variable by which all processes of a trial's run are known, however they were started. Codec
-processes get it for how it begins."""
+"""An environment variable that marks all processes of a trial's run. Codec processes inherit variables that begin with
+PYTHON only."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,14 @@ class Run:
 
     process: subprocess.Popen[bytes]
     mark: str
-    said: IO[bytes]
+    output: IO[bytes]
 
     def itself(self) -> list[psutil.Process]:
-        """Return its first process, if it lives."""
+        """Return its first process, if that lives."""
         return [psutil.Process(self.process.pid)] if self.process.poll() is None else []
 
     def family(self) -> list[psutil.Process]:
-        """Return its processes that live, whoever their parent is by now."""
+        """Return its living processes, also those that have another parent by now."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):  # it has just ended, or is another user's
@@ -53,7 +54,7 @@ class Run:
         return found
 
     def workers(self) -> list[psutil.Process]:
-        """Return its Dask workers: what its fork server has forked, and what looks like that."""
+        """Return its Dask workers, which its fork server has forked."""
         forked = {each.pid: each for each in self.family() if is_command(each, "multiprocessing.forkserver")}
         found = []
         for process in forked.values():
@@ -63,18 +64,18 @@ class Run:
         return found
 
     def ended(self, seconds: float) -> int | None:
-        """Wait so long for its end, and return how it ended; None if it did not."""
+        """Wait for its end, and return its exit code; None if it does not end in time."""
         with suppress(subprocess.TimeoutExpired):
             return self.process.wait(seconds)
         return None
 
-    def last_words(self) -> str:
-        """Return the end of what it has printed."""
-        self.said.seek(0)
-        return self.said.read().decode(errors="replace").strip()[-300:]
+    def output_tail(self) -> str:
+        """Return the end of its output."""
+        self.output.seek(0)
+        return self.output.read().decode(errors="replace").strip()[-300:]
 
     def survivors(self, seconds: float) -> list[psutil.Process]:
-        """Return what of it still lives after so long."""
+        """Return its processes that still live after this many seconds."""
         deadline = time.monotonic() + seconds
         while (alive := self.family()) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -83,18 +84,18 @@ class Run:
 
 @contextmanager
 def started(command: Sequence[str | Path], environment: dict[str, str]) -> Iterator[Run]:
-    """Start a command in a session of its own; what is left of it in the end is killed."""
+    """Start a command in a session of its own, and kill what is left of it at the end."""
     mark = str(uuid4())
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             list(map(str, command)),
             env=environment | {MARK: mark},
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
             cwd=environment["HOME"],
         )
-        run = Run(process, mark, said)
+        run = Run(process, mark, output)
         try:
             yield run
         finally:
@@ -110,16 +111,16 @@ def is_command(process: psutil.Process, word: str) -> bool:
 
 
 def names(processes: list[psutil.Process]) -> str:
-    """Say what processes these are."""
-    said = []
+    """Return the command lines of processes, as one text."""
+    output = []
     for process in processes:
         with suppress(psutil.Error):
-            said.append(" ".join(process.cmdline())[:80])
-    return ", ".join(said)
+            output.append(" ".join(process.cmdline())[:80])
+    return ", ".join(output)
 
 
 def kill(processes: list[psutil.Process]) -> int:
-    """Kill what of these still lives, and return how many that were."""
+    """Kill those of the processes that live, and return their number."""
     killed = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -128,34 +129,36 @@ def kill(processes: list[psutil.Process]) -> int:
     return killed
 
 
-def strike(victim: str, run: Run, scheduler: Run | None, chance: random.Random) -> int:
-    """Kill a victim of a run, if that still goes on, and return how many processes that were."""
+def kill_victim(victim: str, run: Run, scheduler: Run | None, chance: random.Random) -> int:
+    """Kill a victim of a run that has not ended, and return the number of processes that were killed."""
     if not run.itself():
         return 0
     match victim:
         case "worker":
             workers = run.workers()
-            struck = chance.sample(workers, min(1, len(workers)))
+            victims = chance.sample(workers, min(1, len(workers)))
         case "workers":
-            struck = run.workers()
+            victims = run.workers()
         case "codec":  # a process, or what they are all forked from
             codecs = [process for process in run.family() if is_command(process, "darkroom.tasks.worker.codec_server")]
-            struck = chance.sample(codecs, min(1, len(codecs)))
+            victims = chance.sample(codecs, min(1, len(codecs)))
         case "server":
-            struck = [process for process in run.family() if is_command(process, "darkroom.flows.runtime.local_server")]
+            victims = [
+                process for process in run.family() if is_command(process, "darkroom.flows.runtime.local_server")
+            ]
         case "scheduler" if scheduler:
-            struck = scheduler.itself()
+            victims = scheduler.itself()
         case "flow":
-            struck = run.itself()
+            victims = run.itself()
         case _:
-            # The flow first: it would replace what is killed before it.
-            struck = list(dict.fromkeys([*run.itself(), *run.family()]))
-    return kill(struck)
+            # The flow first: it would replace workers that are killed before it.
+            victims = list(dict.fromkeys([*run.itself(), *run.family()]))
+    return kill(victims)
 
 
 @contextmanager
 def dask_cluster(folder: Path, workers: int) -> Iterator[tuple[str, Run]]:
-    """Run a Dask scheduler and workers as somebody else would, with Dask's defaults; provide its address and itself."""
+    """Run a Dask scheduler and workers with Dask's defaults; provide its address and its process."""
     file = folder / "scheduler.json"
     file.unlink(missing_ok=True)
     common = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file)]

@@ -1,4 +1,4 @@
-"""What a destination holds, but for what differs between any two runs, and what of that is not as it should be."""
+"""The state of a destination, without what differs between any two runs, and how two states differ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-from harness import journalled, lasting
+
+from tests.harness import journalled, lasting
 
 RUN_FILE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.parquet")
 
@@ -31,13 +32,13 @@ class State:
     """Files of the working state."""
 
     folders: frozenset[str]
-    """None of them is called after a run: such are only there while one has not ended."""
+    """Those named after a run exist only while it has not ended."""
 
     runs: frozenset[str]
     """Files below runs/."""
 
     attempted: Counter[str]
-    """How often runs/ tells of each image."""
+    """Number of rows in runs/ by image."""
 
     @classmethod
     def of(cls, destination: Path) -> State:
@@ -66,16 +67,16 @@ class State:
 
 
 def difference(found: State, expected: State) -> list[str]:
-    """Say what of a destination isn't as an undisturbed run leaves it."""
+    """Return how a destination differs from that of an undisturbed run."""
     problems = []
     for what in ("outputs", "rows", "attempted"):
         one, other = getattr(found, what), getattr(expected, what)
         if wrong := sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name)):
-            where = "images told of in runs/" if what == "attempted" else what
+            where = "images of runs/" if what == "attempted" else what
             problems.append(f"{len(wrong)} {where} differ, such as {wrong[0]}")
     if found.paths != expected.paths:
         problems.append("rows are in another order, or doubled")
-    # Whose file below runs/ that is differs, and whether there are one or two.
+    # Names and number of files below runs/ may differ.
     strange = {f"runs/{name}" for name in found.runs if not RUN_FILE.fullmatch(name)}
     if wrong := sorted(strange | (found.working ^ expected.working) | (found.folders ^ expected.folders)):
         problems.append(f"left over or missing: {', '.join(wrong)}")
@@ -84,28 +85,28 @@ def difference(found: State, expected: State) -> list[str]:
 
 @dataclass(frozen=True)
 class Written:
-    """An output as it lies there: one that is made again differs, whatever its bytes."""
+    """What identifies one writing of an output: if it is written again, this differs."""
 
     inode: int
     mtime_ns: int
 
     def age(self, now: float) -> float:
-        """Return how many seconds before a time (since the epoch) it was written."""
+        """Return its age in seconds at a time since the epoch."""
         return now - self.mtime_ns / 1e9
 
 
 def outputs_of(destination: Path) -> dict[str, Written]:
-    """Return the outputs that are there, by name."""
+    """Return the existing outputs, by name."""
     written = {}
     for path in (destination / "images").rglob("*.jpg"):
-        with suppress(FileNotFoundError):  # a run that goes on may be replacing it
+        with suppress(FileNotFoundError):  # it is being replaced
             status = path.stat()
             written[str(path.relative_to(destination))] = Written(status.st_ino, status.st_mtime_ns)
     return written
 
 
 def outputs_journalled(destination: Path) -> frozenset[str]:
-    """Return the names of the outputs that journals of runs that have not ended tell of."""
+    """Return the names of the outputs in the journals of runs that have not ended."""
     names: set[str] = set()
     for part in journalled(destination):
         with suppress(FileNotFoundError):  # the run has just published it

@@ -1,19 +1,20 @@
-"""A short part of `make chaos`: kill something, run again, and find what an undisturbed run makes."""
+"""A short part of `make chaos`: kill something, run again, and compare with an undisturbed run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from chaos import Chaos, chaos
-from harness import Api
-from moments import Moment
 
-STRUCK_ONCE_JOURNALLED = {"flow"}
-"""In the middle of a shard, of which a part is in the journal; the others at a random moment."""
+from tests.chaos.chaos import Chaos, chaos
+from tests.chaos.moments import Moment
+from tests.harness import Api
+
+KILLED_ONCE_JOURNALLED = {"flow"}
+"""Killed in the middle of a shard, of which a part is in the journal; the others at a random moment."""
 
 KILLED = ["flow", "server", "scheduler"]
-"""Workers are lost in `test_lifetime.py`, `test_window.py` and `test_poison.py`; and a flow takes its group with it."""
+"""Other tests kill workers: `test_lifetime.py`, `test_window.py`, `test_poison.py`."""
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +25,10 @@ def trials(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos
 
 @pytest.mark.parametrize("victim", KILLED)
 def test_after_a_kill_the_next_run_ends_as_an_undisturbed_one(trials: Chaos, victim: str):
-    once_journalled = victim in STRUCK_ONCE_JOURNALLED
+    once_journalled = victim in KILLED_ONCE_JOURNALLED
 
     outcome = trials.trial(victim, Moment("journal") if once_journalled else None)
 
     assert outcome.problems == []
-    assert outcome.run.struck
+    assert outcome.run.killed
     assert outcome.run.journalled or not once_journalled

@@ -1,0 +1,62 @@
+"""Guards: stop a run that would destroy more than it should, or in which everything fails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from darkroom.flows.runtime.progress import Progress
+from darkroom.tasks.discover import Listing
+from darkroom.tasks.errors import GuardError
+from darkroom.tasks.plan import Plan
+from darkroom.tasks.reporting.text import sufficient_limit
+from darkroom.tasks.settings import Job, Rules
+
+EARLY_STOP_IMAGES = 200
+"""When this many images have failed and none has come out, the cause is not the images."""
+
+
+class EarlyStopError(GuardError):
+    """Every image fails."""
+
+
+def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
+    """Stop a run that would delete more than it should.
+
+    Raises:
+        GuardError: no image was found, or too many of the known ones are gone.
+    """
+    if not listing.images:
+        skipped = (f"{count:,} {why.replace('_', ' ')}" for why, count in sorted(listing.skipped.counts.items()))
+        known = f", while the manifest has {plan.known:,}" if plan.known else ""
+        override = (
+            " An empty source is never taken for the deletion of everything, whatever max_delete_ratio is: if that is "
+            f"what you want, remove {job.destination} by hand."
+        )
+        raise GuardError(
+            f"The source holds no images{known}. Nothing was deleted. Is {job.source} mounted, and the right folder? "
+            f"Skipped in it: {', '.join(skipped) or 'nothing'}.{override if known else ''}"
+        )
+    if plan.known and plan.gone / plan.known > job.rules.max_delete_ratio:
+        raise GuardError(
+            f"{plan.gone:,} of {plan.known:,} known images are gone from the source, which is more than "
+            f"max_delete_ratio = {job.rules.max_delete_ratio:g} allows. Nothing was deleted. If {job.source} is "
+            f"complete and they may be deleted, run once with a max_delete_ratio of "
+            f"{sufficient_limit(plan.gone / plan.known)}."
+        )
+
+
+def early_stop(progress: Progress[Any], rules: Rules, retried: int) -> Callable[[], None]:
+    """Return a check that raises `EarlyStopError` when everything fails, more than failed before and is retried."""
+    limit = EARLY_STOP_IMAGES + retried if rules.max_failure_ratio < 1 else math.inf
+
+    def check() -> None:
+        if progress.done >= limit and progress.failed == progress.done:
+            raise EarlyStopError(
+                f"Stopped early: the first {progress.done:,} of {progress.images:,} images all failed. A run stops "
+                f"once {EARLY_STOP_IMAGES} have failed and none has come out, unless max_failure_ratio is 1. Nothing "
+                "was deleted, and what was there before is kept; the next run goes on with the rest."
+            )
+
+    return check

@@ -1,0 +1,48 @@
+"""What the reports of all flows have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+PROBLEMS_IN_MESSAGE = 5
+"""A failed run's state message lists this many problems; its summary lists more."""
+
+
+class Report(BaseModel):
+    """What a flow run did, built once at its end."""
+
+    model_config = ConfigDict(frozen=True)
+
+    destination: str
+    run_id: str
+    seconds: float = 0.0
+    work_seconds: float = 0.0
+    """Of them, those in which shards ran."""
+
+    problems: tuple[str, ...] = ()
+    """Why the run counts as failed."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the run completed and nothing is wrong."""
+        return not self.problems
+
+    @abstractmethod
+    def headline(self) -> str:
+        """Return one line about what the run did."""
+
+    def failure(self) -> str:
+        """Return why the run failed, one reason a line."""
+        return "\n".join(first_problems(self.problems))
+
+
+def first_problems(problems: Sequence[str]) -> list[str]:
+    """Return the problems that fit in a state's message, and a line about the number of further ones."""
+    more = len(problems) - PROBLEMS_IN_MESSAGE
+    return [
+        *problems[:PROBLEMS_IN_MESSAGE],
+        *([f"And {more:,} more problems, which the summary lists."] if more > 0 else []),
+    ]

@@ -1,0 +1,71 @@
+"""Kill parts of runs at random moments, and compare what the next run makes with an undisturbed one: `make chaos`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from darkroom.flows.runtime.local_server import LocalServer
+from darkroom.tasks.dataset.journal import FLUSH_SECONDS
+from tests.chaos.chaos import Chaos, Outcome, chaos
+from tests.chaos.victims import VICTIMS
+from tests.harness import CHECKOUT, Api, clean_environment
+
+
+def main() -> None:
+    """Run trials of every victim, and print what came of them."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--images", type=int, default=3_000, help="images of the source (default: 3,000)")
+    parser.add_argument("--slow", type=int, default=240, help="of which so many are slow to decode (default: 240)")
+    parser.add_argument("--trials", type=int, default=10, help="trials of each victim (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="decides the moments (default: 0)")
+    parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="what is killed (default: all)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos-", dir=CHECKOUT / "data") as name:
+        folder = Path(name)
+        os.environ.update(clean_environment(folder))
+        server = LocalServer()
+        server.wait_until_healthy()
+        try:
+            with chaos(folder, options.images, options.slow, options.seed, Api(server.api_url, folder)) as trials:
+                wrong = _print_trials(trials, options.victims, options.trials)
+        finally:
+            server.stop()
+    raise SystemExit(1 if wrong else 0)
+
+
+def _print_trials(trials: Chaos, victims: list[str], count: int) -> int:
+    pace = trials.pace
+    print(
+        f"{len(trials.expected.rows):,} images; undisturbed: {pace.start:.1f} s until work begins, {pace.work:.1f} s "
+        f"of work, {pace.end:.1f} s until the end; a part of the journal every {FLUSH_SECONDS:g} s"
+    )
+    print(
+        f"{'victim':10}{'killed':>7}{'in':>9}{'after':>8}{'journalled':>12}{'exit':>6}{'ended in':>10}{'repeated':>10}"
+        f"{'oldest':>8}  after the rerun",
+        flush=True,
+    )
+    wrong = 0
+    for _ in range(count):
+        for victim in victims:
+            outcome = trials.trial(victim)
+            wrong += bool(outcome.problems)
+            print(_line(outcome), flush=True)
+    print(f"{count * len(victims)} trials, {wrong} of them wrong")
+    return wrong
+
+
+def _line(outcome: Outcome) -> str:
+    run = outcome.run
+    code = "–" if run.code is None else run.code
+    return (
+        f"{outcome.victim:10}{run.killed:7}{run.moment.phase:>9}{run.after:7.1f}s{len(run.journalled):12,}{code:>6}"
+        f"{run.seconds:9.1f}s{outcome.repeated:10,}{outcome.oldest:7.1f}s  "
+        f"{'; '.join(outcome.problems) or 'as undisturbed'}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Options have the names, types and limits of the settings."""
+
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from darkroom.flows.cli.options import parse, with_settings
+from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.settings import Compute, Rules
+
+app = Typer()
+
+
+@app.command()
+@with_settings(Rules, Compute)
+def command(**settings):
+    print(parse(Rules, settings).model_dump_json(), parse(Compute, settings).model_dump_json())
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, arguments)
+
+
+def test_defaults_are_those_of_the_settings():
+    assert run().output.strip() == f"{Rules().model_dump_json()} {Compute().model_dump_json()}"
+
+
+def test_each_setting_is_an_option_of_its_type():
+    output = run("--force", "--no-sync-outputs", "--limit", "7", "--cluster-kwargs", '{"n_workers": 3}').output
+    assert '"force":true' in output
+    assert '"sync_outputs":false' in output
+    assert '"limit":7' in output
+    assert '"cluster_kwargs":{"n_workers":3}' in output
+    assert run("--no-force").exit_code == 2, "a flag that is off by default has no opposite"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-pixels", "0"], r"--max-pixels: Input should be greater .* \(it is 0\)\. See the command's --help\."),
+        (["--cluster-kwargs", "{"], "--cluster-kwargs: '{' is not JSON"),
+        (["--scheduler", "tcp://h:1", "--workers", "2"], "leave out workers"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_option(arguments, message):
+    with pytest.raises(SettingsError, match=message):
+        raise run(*arguments).exception

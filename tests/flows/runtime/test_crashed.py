@@ -1,0 +1,57 @@
+"""Runs whose processes died are Crashed in Prefect."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+from harness import Api
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from darkroom.flows.runtime import crashed
+from darkroom.flows.runtime.crashed import mark_crashed, mark_dead_runs
+from darkroom.tasks.dataset.lease import hold_lease
+from tests.places import OnDisk
+from tests.tasks.helpers import make_job, open_workspace
+
+
+def flow_run(api: Api, name: str, state: str) -> str:
+    flow = api.post("flows/", {"name": "crashing"})
+    return api.post("flow_runs/", {"flow_id": flow["id"], "name": name, "state": {"type": state}})["id"]
+
+
+@pytest.mark.parametrize(("state", "after"), [("RUNNING", "CRASHED"), ("FAILED", "FAILED")])
+def test_a_run_that_died_and_all_its_task_runs_are_marked(
+    api: Api, place: OnDisk, state: str, after: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(crashed, "PAGE", 2)
+    dead, alive = flow_run(api, "dead", state), flow_run(api, "alive", "RUNNING")
+    for number in range(3):
+        task_run = {"task_key": "work", "dynamic_key": str(number), "state": {"type": "RUNNING"}}
+        api.post("task_runs/", task_run | {"flow_run_id": dead})
+    open_workspace(place, make_job(place, run_id=dead))
+    with temporary_settings({PREFECT_API_URL: api.url}), hold_lease(place, alive) as lease:
+        mark_dead_runs(place, lease)
+    assert api.flow_run(dead)["state_type"] == after
+    assert api.flow_run(alive)["state_type"] == "RUNNING"
+    left = {"flow_runs": {"id": {"any_": [dead]}}, "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+    assert api.post("task_runs/filter", left) == []
+    message = api.task_runs(dead)[0]["state"]["message"]
+    assert message == f"Its process died. What it left was taken over by flow run {alive}."
+
+
+def test_a_task_run_that_the_server_does_not_know_yet_is_marked_later(api: Api):
+    early, known = uuid4(), uuid4()
+    task_run = {"task_key": "work", "dynamic_key": "0", "state": {"type": "RUNNING"}}
+    api.post("task_runs/", task_run | {"id": str(known)})
+    lost = [(early, "its worker was lost"), (known, "so was its")]
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert mark_crashed(lost) == lost
+    with temporary_settings({PREFECT_API_URL: api.url}):
+        assert mark_crashed(lost) == lost[:1]
+        api.post("task_runs/", task_run | {"id": str(early), "dynamic_key": "1"})
+        assert mark_crashed(lost[:1]) == []
+    runs = api.post("task_runs/filter", {"task_runs": {"id": {"any_": [str(early), str(known)]}}})
+    assert {run["id"]: (run["state_type"], run["state"]["message"]) for run in runs} == {
+        str(task_run_id): ("CRASHED", message) for task_run_id, message in lost
+    }

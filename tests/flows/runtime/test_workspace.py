@@ -1,0 +1,42 @@
+"""What a run leaves of its workspace, and a preview of its temporary destination."""
+
+from pathlib import Path
+
+import pytest
+
+from darkroom.flows.runtime.workspace import open_workspace, preview_destination
+from tests.places import destination_at
+from tests.tasks.helpers import make_job, publish_rows, row, write_journal
+
+
+def leave(workspace, job, *, journalled, fails):
+    with open_workspace(workspace, job):
+        if journalled:
+            write_journal(workspace, [row("a.jpg")])
+        if fails:
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("journalled", [False, True])
+def test_only_a_journal_that_is_not_published_is_left(place, journalled):
+    job = make_job(place)
+    leave(place.workspace("run"), job, journalled=journalled, fails=False)
+    assert place.workspaces() == []
+    with pytest.raises(ZeroDivisionError):
+        leave(place.workspace("run"), job, journalled=journalled, fails=True)
+    assert len(place.unfinished()) == journalled
+
+
+def test_nothing_is_left_of_a_verification(place):
+    with pytest.raises(ZeroDivisionError), open_workspace(place.workspace("run", "verify")):
+        raise ZeroDivisionError
+    assert place.workspaces("verify") == []
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_preview_stays_if_it_was_published(published, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with preview_destination() as folder:
+        if published:
+            publish_rows(destination_at(folder), [row("a.jpg")])
+    assert Path(folder).exists() is published

@@ -1,0 +1,31 @@
+import pytest
+
+from darkroom.tasks.reporting.text import duration, first_sentence, sufficient_limit
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.04, "0.0 s"), (59.94, "59.9 s"), (59.96, "1:00"), (90, "1:30"), (3599.9, "1:00:00")]
+)
+def test_durations(seconds, shown):
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("ratio", "shown"),
+    [(20 / 26, "0.77 or more"), (0.29, "0.29 or more"), (0.2001, "0.21 or more"), (0.999, "1"), (1, "1")],
+)
+def test_a_limit_that_would_have_been_sufficient(ratio, shown):
+    assert sufficient_limit(ratio) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ("One. Two. Three.", ("One.", "Two. Three.")),
+        ("one 0.5, v. small and a.b.C.", ("one 0.5, v. small and a.b.C.", "")),
+        ("Is it?\nYes", ("Is it?", "Yes")),
+        ("", ("", "")),
+    ],
+)
+def test_the_first_sentence(text, split):
+    assert first_sentence(text) == split
