@@ -44,6 +44,7 @@ def prepared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
         label = "cats" if number % 2 == 0 else "dogs"
         save(source / label / f"{number // 2:03d}.jpg", photo(160, 120, seed=number), quality=90)
     save(source / "cats/c.png", photo(100, 50, seed=99))
+    shutil.copy(source / "dogs/000.jpg", source / "dogs/again.jpg")
     (source / "cats/cut short.jpg").write_bytes((source / "cats/000.jpg").read_bytes()[:1500])
     (source / "dogs/page.jpg").write_text("<html>not found</html>")
     (source / "dogs/nowhere.jpg").symlink_to("gone.jpg")
@@ -70,11 +71,11 @@ def reader(prepared: Path, sample: Path, tmp_path: Path) -> Callable[[str], Path
         (checkout / "data").mkdir(parents=True)
         (checkout / ".venv").symlink_to(sys.prefix)
         shutil.copytree(sample, checkout / "data/sample", symlinks=True)
-        shutil.copytree(prepared / "photos", tmp_path / "photos", symlinks=True)
-        (checkout / "photos").symlink_to(tmp_path / "photos")
+        shutil.copytree(prepared / "photos", checkout / "photos", symlinks=True)
         if page != "README.md":  # by which a dataset is made first
-            shutil.copytree(prepared / "dataset", tmp_path / "dataset")
-        (checkout / "dataset").symlink_to(tmp_path / "dataset")
+            shutil.copytree(prepared / "dataset", checkout / "dataset")
+        for name in ("photos", "dataset"):
+            (tmp_path / name).symlink_to(checkout / name)
         return checkout
 
     return begin

@@ -14,12 +14,11 @@ _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced code block. `output` is the block of text that follows it at once, if one does."""
+    """A fenced code block, by the number of the line where it begins."""
 
     language: str
     code: str
     line: int
-    output: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,8 @@ class Page:
 
     @cached_property
     def blocks(self) -> list[Block]:
-        found = list(_BLOCK.finditer(self.text))
-        blocks = []
-        for match, following in zip(found, [*found[1:], None], strict=True):
-            follows = following and following[1] == "text" and not self.text[match.end() : following.start()].strip()
-            output = following[2] if following and follows else None
-            blocks.append(Block(match[1], match[2], self.text.count("\n", 0, match.start()) + 1, output))
-        return blocks
+        found = _BLOCK.finditer(self.text)
+        return [Block(each[1], each[2], self.text.count("\n", 0, each.start()) + 1) for each in found]
 
     @cached_property
     def anchors(self) -> set[str]:

@@ -25,7 +25,7 @@ README_LINES = 150
 PAGE = {page.name.removeprefix("docs/").removesuffix(".md"): page for page in PAGES if page.name != "docs/README.md"}
 INDEX = Page("docs/README.md")
 
-OTHER_OPTIONS = {"--config", "--name-only", "--upgrade", "--watch", "--limit"}
+OTHER_OPTIONS = {"--help", "--limit", "--pool", "--rows"}
 """Options in the prose that are not of the `darkroom` command that is installed."""
 
 
