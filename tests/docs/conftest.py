@@ -70,6 +70,8 @@ def reader(prepared: Path, sample: Path, tmp_path: Path) -> Callable[[str], Path
         checkout = tmp_path / "darkroom"
         (checkout / "data").mkdir(parents=True)
         (checkout / ".venv").symlink_to(sys.prefix)
+        for name in ("deployments", "flows", "tasks"):
+            (checkout / name).symlink_to(CHECKOUT / name)
         shutil.copytree(sample, checkout / "data/sample", symlinks=True)
         shutil.copytree(prepared / "photos", checkout / "photos", symlinks=True)
         if page != "README.md":  # by which a dataset is made first

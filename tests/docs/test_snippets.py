@@ -27,23 +27,23 @@ ELSEWHERE = {
     ),
     "make deploy": ("tests/deployments/test_nightly.py", "darkroom.deployments.deploy"),
     "make worker": ("tests/deployments/test_nightly.py", "darkroom.deployments.flow_worker"),
-    "export PREFECT_API_URL=": ("tests/deployments/test_nightly.py", '"PREFECT_API_URL"'),
+    "export PREFECT_API_URL=http://127.0.0.1:4200/api": ("tests/deployments/test_nightly.py", '"PREFECT_API_URL"'),
     "prefect deployment run preprocess/nightly --watch": (
         "tests/deployments/test_nightly.py",
         '"deployment", "run", "preprocess/nightly", "--watch"',
     ),
-    "prefect flow-run retry ": ("tests/deployments/test_nightly.py", '"flow-run", "retry"'),
+    "prefect flow-run retry": ("tests/deployments/test_nightly.py", '"flow-run", "retry"'),
     "python -m darkroom.deployments.prefect_server": (
         "tests/deployments/test_stack.py",
         "darkroom.deployments.prefect_server",
     ),
-    "systemctl enable --now ": ("tests/deployments/test_installations.py", "systemd-analyze"),
-    "docker compose ": ("tests/deployments/test_installations.py", "docker-compose"),
+    "systemctl enable": ("tests/deployments/test_installations.py", "systemd-analyze"),
+    "docker compose": ("tests/deployments/test_installations.py", "docker-compose"),
 }
 """Commands, by how they begin, that keep running or need a whole machine; which test runs them instead, and by what
 one recognises it there."""
 
-BY_HAND = ("make bench ", "python -m benchmarks.")
+BY_HAND = ("make bench", "python -m benchmarks.")
 """Measurements, which take minutes: of these, only that the command line is right is tested."""
 
 SECONDS = 120
@@ -53,10 +53,23 @@ EVERYTHING = "…"
 
 
 def test_every_table_entry_is_used_and_its_test_is_there():
-    lines = [line for page in PAGES for block in page.blocks if block.language == "sh" for line in commands(block)]
+    lines = shell_lines()
     for beginning, (path, words) in ELSEWHERE.items():
-        assert any(line.startswith(beginning) for line in lines), f"no page has {beginning!r} any more"
+        assert any(begins(line, beginning) for line in lines), f"no page has {beginning!r} any more"
         assert words in (CHECKOUT / path).read_text(), f"{path} no longer runs {beginning!r}"
+
+
+def test_measurements_have_the_options_that_are_given():
+    lines = [line for line in shell_lines() if any(begins(line, words) for words in BY_HAND)]
+    for line in lines:
+        module = line.split()[2] if line.startswith("python") else "benchmarks"
+        command = [sys.executable, "-m", module, "--help"]
+        stated = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+        assert set(re.findall(r"--[a-z-]+", line)) <= set(re.findall(r"--[a-z-]+", stated)), line
+
+
+def shell_lines() -> list[str]:
+    return [line for page in PAGES for block in page.blocks if block.language == "sh" for line in commands(block)]
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.blocks], ids=lambda page: page.name)
@@ -87,9 +100,14 @@ def is_covered_elsewhere(block: Block, where: str) -> bool:
     """Whether other tests run what a block has. A block is run here as a whole, or not at all."""
     if block.language != "sh":
         return False
-    covered = [line.startswith((*ELSEWHERE, *BY_HAND, "prefect ")) for line in commands(block)]
+    covered = [any(begins(line, words) for words in (*ELSEWHERE, *BY_HAND)) for line in commands(block)]
     assert all(covered) or not any(covered), f"{where}: only a part of this block is run by other tests"
     return all(covered)
+
+
+def begins(line: str, words: str) -> bool:
+    """Whether a command begins with some words, or is them."""
+    return line == words or line.startswith(words if words.endswith(".") else f"{words} ")
 
 
 def missing_packages(code: str) -> set[str]:
