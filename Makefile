@@ -81,10 +81,10 @@ chaos: .venv/.installed .venv/.dev-locked ## kill workers, flows, servers at ran
 fuzz: .venv/.installed .venv/.dev-locked ## damaged and hostile files, for five minutes (ARGS="--seconds 3600 --seed 1")
 	@$(VENV_PYTHON) -m tests.fuzz $(ARGS)
 
-screenshots: .venv/.installed .venv/.dev-locked ## the README's pictures, by the browser test (needs Debian's chromium)
+screenshots: .venv/.installed .venv/.dev-locked ## the pictures of README and docs, by the browser test (needs Debian's chromium)
 	SCREENSHOTS=docs $(VENV_PYTHON) -m pytest tests/flows/test_ui.py
 
-bench: .venv/.installed ## measure what the README quotes
+bench: .venv/.installed ## measure what docs/benchmarks.md quotes
 	$(VENV_PYTHON) -m benchmarks $(ARGS)
 
 lock: .venv/.dev-locked ## renew both lock files after a change to pyproject.toml (ARGS=--upgrade: newest versions)

@@ -1,1 +1,1 @@
-"""The measurements that the README quotes, each one command."""
+"""The measurements that docs/benchmarks.md quotes, each one command."""

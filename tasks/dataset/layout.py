@@ -39,7 +39,7 @@ WorkKind: TypeAlias = Literal["runs", "verify"]
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A destination; see the README for what it holds."""
+    """A destination; docs/README.md lists what it holds."""
 
     store: Store
 

@@ -1,6 +1,6 @@
 """What people see in the Prefect UI, looked at in a real browser.
 
-`make screenshots` runs the same, on the sample dataset, and keeps the pictures for the README.
+`make screenshots` runs the same, on the sample dataset, and keeps the pictures for README and docs.
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+"""Fixtures of the tests of the documentation."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import CHECKOUT, clean_environment, darkroom, save
+from PIL import Image
+
+from benchmarks.server import prefect_server
+from data.generate import photo, write_sample
+
+MAKE = """#!/bin/sh
+# The checkout's Makefile in another folder, where .venv and data/sample are there already.
+exec {make} --makefile {makefile} --assume-old .venv/.installed --assume-old .venv/.locked "$@"
+"""
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a user who has activated .venv and has one Prefect server running."""
+    home = tmp_path_factory.mktemp("home")
+    kept = {name: value for name, value in clean_environment(home).items() if name != "PYTHONPATH"}
+    programs = home / "bin"
+    programs.mkdir()
+    make = programs / "make"
+    make.write_text(MAKE.format(make=shutil.which("make"), makefile=CHECKOUT / "Makefile"))
+    make.chmod(0o755)
+    kept |= {"PATH": f"{programs}:{Path(sys.executable).parent}:{kept['PATH']}", "HF_HUB_OFFLINE": "1"}
+    with prefect_server(kept | {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}, home / "server.log") as server:
+        yield kept | {"PREFECT_API_URL": server.api_url}
+
+
+@pytest.fixture(scope="session")
+def prepared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a source, `photos`, and what Darkroom makes of it by default, `dataset`."""
+    folder = tmp_path_factory.mktemp("prepared")
+    source = folder / "photos"
+    for number in range(40):
+        label = "cats" if number % 2 == 0 else "dogs"
+        save(source / label / f"{number // 2:03d}.jpg", photo(160, 120, seed=number), quality=90)
+    save(source / "cats/c.png", photo(100, 50, seed=99))
+    shutil.copy(source / "dogs/000.jpg", source / "dogs/again.jpg")
+    (source / "cats/cut short.jpg").write_bytes((source / "cats/000.jpg").read_bytes()[:1500])
+    (source / "dogs/page.jpg").write_text("<html>not found</html>")
+    (source / "dogs/nowhere.jpg").symlink_to("gone.jpg")
+    Image.new("RGB", (8, 8)).save(source / ".hidden.png")
+    ended = darkroom("run", source, folder / "dataset", environment=environment)
+    assert ended.code == 0, ended.err
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample dataset, with fewer and smaller images."""
+    folder = tmp_path_factory.mktemp("sample") / "sample"
+    write_sample(folder, 70, scale=0.3)
+    return folder
+
+
+@pytest.fixture
+def reader(prepared: Path, sample: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Return the checkout of somebody who reads a page, in `~/darkroom`, with photos and a dataset in it and in `~`."""
+
+    def begin(page: str) -> Path:
+        checkout = tmp_path / "darkroom"
+        (checkout / "data").mkdir(parents=True)
+        (checkout / ".venv").symlink_to(sys.prefix)
+        for name in ("deployments", "flows", "tasks"):
+            (checkout / name).symlink_to(CHECKOUT / name)
+        shutil.copytree(sample, checkout / "data/sample", symlinks=True)
+        shutil.copytree(prepared / "photos", checkout / "photos", symlinks=True)
+        if page != "README.md":  # by which a dataset is made first
+            shutil.copytree(prepared / "dataset", checkout / "dataset")
+        for name in ("photos", "dataset"):
+            (tmp_path / name).symlink_to(checkout / name)
+        return checkout
+
+    return begin
