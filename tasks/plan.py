@@ -16,10 +16,10 @@ from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.integrity import damage, find_damage, sealed_writer
 from darkroom.tasks.dataset.layout import MANIFEST, Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.moved import find_moved
 from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
-from darkroom.tasks.moved import find_moved
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, Version, local_if_there
 from darkroom.tasks.storage.store_errors import NotFound, reading

@@ -14,10 +14,10 @@ from functools import cache
 
 from darkroom.tasks.dataset.layout import IMAGES, open_destination
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
+from darkroom.tasks.dataset.moved import former_output
 from darkroom.tasks.dataset.rows import FormerOutput, ManifestRow, PlannedImage
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, as_image_error
 from darkroom.tasks.imaging import SourceFacts, Transformed, TransformError
-from darkroom.tasks.moved import former_output
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.locations import open_source
 from darkroom.tasks.storage.naming import output_name
