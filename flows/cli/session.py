@@ -50,11 +50,11 @@ class Session:
         if self._server:
             self._server.wait_until_healthy()
             threading.Thread(target=_end_with, args=(self._server,), name="server", daemon=True).start()
-            self._stack.enter_context(without_heartbeats())
-        else:
-            check_api()
         if is_local(self._compute):
             self._stack.enter_context(light_tls())
+        if not self._server:
+            check_api()
+        self._stack.enter_context(without_heartbeats())
         import httpx
 
         try:

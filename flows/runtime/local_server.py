@@ -181,7 +181,7 @@ def without_password(url: str) -> str:
 
 @contextmanager
 def without_heartbeats() -> Iterator[None]:
-    """Disable the flow's heartbeats: a server that ends with the run has no use for them, and ending them takes 1 s."""
+    """Disable the flow's heartbeats: only automations of deployments use them, and ending them takes up to 1 s."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):

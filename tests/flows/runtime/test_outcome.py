@@ -6,10 +6,13 @@ import pickle
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from harness import Api, eventually
+from prefect import Flow
 from prefect.states import Completed, Failed
 
+from darkroom import Compute, Recipe, Rules, preprocess
 from darkroom.flows.runtime.outcome import RunFailedError, report_of
 from darkroom.tasks.reporting.run_report import RunReport
 
@@ -63,3 +66,15 @@ def test_the_report_of_a_run_is_in_its_state_and_survives_pickling():
     assert report_of(Failed(data=again)) == failed
     assert report_of(Completed(data=failed)) == failed
     assert report_of(Failed(data=ValueError())) is None
+
+
+def test_parameters_are_stored_as_prefect_itself_would_store_them():
+    values = {
+        "source": "photos",
+        "destination": Path("out"),
+        "recipe": Recipe(width=64),
+        "rules": Rules(limit=3),
+        "compute": Compute(cluster_kwargs={"n_workers": 2}),
+    }
+    assert preprocess.serialize_parameters(values) == Flow.serialize_parameters(preprocess, values)
+    assert preprocess.serialize_parameters({"source": object()}) == {"source": "<object>"}
