@@ -23,7 +23,7 @@ Fit = Literal["fill", "cover", "contain", "inside", "outside"]
 Filter = Literal["auto", "nearest", "area", "linear", "cubic", "lanczos"]
 Format = Literal["jpeg", "png", "webp"]
 Color = Literal["rgb", "gray"]
-Truncated = Literal["fail", "keep"]
+Damage = Literal["strict", "tolerant"]
 HexColor = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
@@ -57,11 +57,20 @@ class Recipe(Settings):
         "#ffffff", description="Colour behind transparent pixels in JPEG outputs and around contained images."
     )
     color: Color = Field("rgb", description="rgb: three channels (four with alpha in PNG and WebP). gray: one.")
-    truncated: Truncated = Field(
-        "fail",
-        description="fail: an image that ends too early is a failure. keep: what can be decoded is used, "
-        "with a warning in the manifest.",
+    damage: Damage = Field(
+        "strict",
+        description="strict: an image of which pixels are missing or damaged is a failure. tolerant: everything that "
+        "can be shown of it is used, with the warning truncated or corrupt in the manifest.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_truncated(cls, values: Any) -> Any:
+        # Manifests and jobs of earlier versions call `damage` so.
+        if isinstance(values, dict) and (old := values.get("truncated")) in ("fail", "keep"):
+            others = {name: value for name, value in values.items() if name != "truncated"}
+            return others | {"damage": "tolerant" if old == "keep" else "strict"}
+        return values
 
     @property
     def background_rgb(self) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ from darkroom.tasks.imaging.encode import encode, refuse_oversized, visible_chan
 from darkroom.tasks.imaging.exif import apply_orientation
 from darkroom.tasks.imaging.failures import translate, translate_encoding
 from darkroom.tasks.imaging.formats import DecodeOptions, EncodedImage, recognise
-from darkroom.tasks.imaging.formats.base import Decoded
+from darkroom.tasks.imaging.formats.base import DAMAGE_WARNINGS, Decoded
 from darkroom.tasks.imaging.geometry import Geometry, plan_geometry
 from darkroom.tasks.imaging.limits import refuse_too_many_pixels
 from darkroom.tasks.imaging.records import Allow, Inspected, Size, SourceFacts, Transformed, unlimited
@@ -131,19 +131,18 @@ def _decode(
         # Nearest needs the original pixels; a reduced picture has only averages.
         full = facts.width, facts.height
         min_size = full if recipe.filter == "nearest" else _stored_size(geometry, facts.orientation)
-        options = DecodeOptions(min_size, gray=recipe.color == "gray", keep_truncated=recipe.truncated == "keep")
+        options = DecodeOptions(min_size, gray=recipe.color == "gray", tolerant=recipe.damage == "tolerant")
         decoded = image.decode(options)
         _refuse_empty_remainder(decoded)
     return facts, geometry, decoded
 
 
 def _refuse_empty_remainder(decoded: Decoded) -> None:
-    # From a file that is cut before its first pixels, decoders return one colour.
+    # If no pixel of a damaged file can be read, decoders return one colour.
     pixels = decoded.pixels
-    if "truncated" in decoded.warnings and all(
-        (pixels[rows] == pixels[0, 0]).all() for rows in bands(*pixels.shape[:2])
-    ):
-        raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends before any of its pixels")
+    code = next((code for code, warning in DAMAGE_WARNINGS.items() if warning in decoded.warnings), None)
+    if code and all((pixels[rows] == pixels[0, 0]).all() for rows in bands(*pixels.shape[:2])):
+        raise ImageError(code, "none of the picture's pixels can be read")
 
 
 def _stored_size(geometry: Geometry, orientation: int) -> Size:

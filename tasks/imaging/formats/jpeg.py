@@ -172,11 +172,11 @@ class JpegImage(EncodedImage):
         """Decode to RGB or gray in sRGB, at the smallest N/8 that has `options.min_size`.
 
         Raises `decode.corrupt` if the decoder warns of the pixels, and `decode.truncated` if the end is missing, unless
-        `options.keep_truncated`. A faulty header is repaired.
+        `options.tolerant`. A faulty header is repaired.
         """
         space = self._colorspace(gray=options.gray)
         eighths, width, height = reduced_size(self._frame.width, self._frame.height, *options.min_size)
-        pixels = self._read(space, (width, height), keep_truncated=options.keep_truncated)
+        pixels = self._read(space, (width, height), tolerant=options.tolerant)
         if eighths < 8:
             pixels = self._cut_partial_edges(pixels, eighths, options.min_size)
         if space == "CMYK":
@@ -197,7 +197,7 @@ class JpegImage(EncodedImage):
             if error.code is ErrorCode.DECODE_UNSUPPORTED:
                 return  # the other decoder reads more kinds of JPEG
             raise
-        self._read(self._colorspace(gray=False), (1, 1), keep_truncated=False)
+        self._read(self._colorspace(gray=False), (1, 1), tolerant=False)
 
     def _colorspace(self, *, gray: bool) -> str:
         if self._frame.components == 4:
@@ -212,7 +212,7 @@ class JpegImage(EncodedImage):
         height = max(min_size[1], (self._frame.height * eighths + 4) // 8)
         return pixels[:height, :width]
 
-    def _read(self, space: str, min_size: Size, *, keep_truncated: bool) -> Pixels:
+    def _read(self, space: str, min_size: Size, *, tolerant: bool) -> Pixels:
         """Return (height, width, channels) samples; warn of what is forgiven.
 
         Raises `ImageError`, or the codec's `ValueError`.
@@ -239,7 +239,7 @@ class JpegImage(EncodedImage):
                 self.warnings.append("header_repaired")
                 return pixels
         if PREMATURE_END in complaint:
-            if not keep_truncated:
+            if not tolerant:
                 raise ImageError(ErrorCode.DECODE_TRUNCATED, complaint)
             self.warnings.append("truncated")
         elif self._is_padding(bytes(data), complaint):

@@ -59,7 +59,7 @@ def test_odd_files(name):
 
 @pytest.mark.parametrize("name", ["truncated-2.jpg", "truncated_image.png", "truncated_jpeg.jpg"])
 def test_truncated_files_can_be_kept(name):
-    assert "truncated" in outcome(read(name), truncated="keep")
+    assert "truncated" in outcome(read(name), damage="tolerant")
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))

@@ -117,7 +117,7 @@ def test_a_cut_file_fails_or_is_kept():
     code, error = failure(cut)
     assert code is ErrorCode.DECODE_TRUNCATED
     assert (error.facts.width, error.facts.height) == (400, 400)
-    recipe = {"width": 400, "height": 400, "truncated": "keep"}
+    recipe = {"width": 400, "height": 400, "damage": "tolerant"}
     kept = run(cut, **recipe)
     assert kept.warnings == ("truncated",) and kept.data == run(cut, **recipe).data
     assert mean_difference(pixels_of(kept)[:100], pixels_of(run(data, **recipe))[:100]) < 1
@@ -125,7 +125,7 @@ def test_a_cut_file_fails_or_is_kept():
 
 def test_nothing_is_kept_of_a_file_without_pixels():
     data = jpeg(picture(400, 400))
-    code, error = failure(data[: data.index(b"\xff\xda") + 14], truncated="keep")
+    code, error = failure(data[: data.index(b"\xff\xda") + 14], damage="tolerant")
     assert code is ErrorCode.DECODE_TRUNCATED and error.facts.width == 400
 
 
