@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Raised by hand whenever a change to `darkroom.tasks.imaging` changes the pixels or bytes of any output."""
 
 CODEC_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg")
@@ -23,6 +23,7 @@ Fit = Literal["fill", "cover", "contain", "inside", "outside"]
 Filter = Literal["auto", "nearest", "area", "linear", "cubic", "lanczos"]
 Format = Literal["jpeg", "png", "webp"]
 Color = Literal["rgb", "gray"]
+JpegDecoding = Literal["fast", "balanced", "full"]
 Damage = Literal["strict", "tolerant"]
 HexColor = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
@@ -57,6 +58,13 @@ class Recipe(Settings):
         "#ffffff", description="Colour behind transparent pixels in JPEG outputs and around contained images."
     )
     color: Color = Field("rgb", description="rgb: three channels (four with alpha in PNG and WebP). gray: one.")
+    jpeg_decoding: JpegDecoding = Field(
+        "balanced",
+        description="Scale at which large JPEGs are decoded before they are resampled; 1/2, 1/4 and 1/8 take less time "
+        "and lose detail. fast: the smallest that has the output's size. balanced: the smallest that has twice its "
+        "size. full: always the whole picture. For 117 photos to 600 pixels, SSIM to full decoding (worst, median) and "
+        "CPU time each: fast 0.944, 0.993, 26 ms; balanced 0.985, 0.9993, 36 ms; full 1, 1, 57 ms.",
+    )
     damage: Damage = Field(
         "strict",
         description="strict: an image of which pixels are missing or damaged is a failure. tolerant: everything that "

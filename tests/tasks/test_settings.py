@@ -20,6 +20,7 @@ OTHER = {
     "background": "#000000",
     "color": "gray",
     "damage": "tolerant",
+    "jpeg_decoding": "full",
 }
 
 
@@ -88,6 +89,7 @@ def test_settings_are_frozen(model):
         ("background", "#ffffff\n"),
         ("format", "gif"),
         ("damage", "maybe"),
+        ("jpeg_decoding", "half"),
     ],
 )
 def test_values_out_of_range_are_refused(name, value):

@@ -18,7 +18,7 @@ from darkroom.tasks.imaging.color import cmyk_to_rgb, scale_16_bits, to_srgb
 from darkroom.tasks.imaging.exif import read_orientation
 from darkroom.tasks.imaging.failures import code_of
 from darkroom.tasks.imaging.limits import MAX_FRAMES
-from darkroom.tasks.imaging.records import Size, SourceFacts
+from darkroom.tasks.imaging.records import Extent, Size, SourceFacts
 
 # `max_pixels` is the limit; it is checked before a reader allocates anything.
 Image.MAX_IMAGE_PIXELS = None
@@ -64,14 +64,17 @@ class Decoded:
     """Pixels in sRGB: (height, width) gray, (height, width, 3) RGB, or 4 with straight alpha; uint8.
 
     Args:
-        pixels: the picture, or a reduced one that covers the same area.
+        pixels: the picture, or a reduced one.
         orientation: what is still to be applied to `pixels`, 1..8.
         warnings: what was odd about the file.
+        extent: width and height of a reduced picture within `pixels`, whose last column and row may lie partly outside
+            it; None if it is all of them.
     """
 
     pixels: Pixels
     orientation: int
     warnings: tuple[str, ...] = ()
+    extent: Extent | None = None
 
 
 class EncodedImage(ABC):
