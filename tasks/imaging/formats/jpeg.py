@@ -120,13 +120,16 @@ class JpegImage(EncodedImage):
             raise ImageError(ErrorCode.DECODE_TRUNCATED, "JPEG ends before its first scan")
         unsupported = ""
         if frame.marker not in DECODABLE:
-            unsupported = f"of the {PROCESSES[frame.marker]} kind is"
+            unsupported = f"its coding process is {PROCESSES[frame.marker]}"
         elif frame.precision != 8:
-            unsupported = f"with {frame.precision}-bit samples is"
+            unsupported = f"its samples have {frame.precision} bits"
         elif frame.components not in MODES:
-            unsupported = f"with {frame.components} components is"
+            unsupported = f"it has {frame.components} components"
         if unsupported:
-            raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"JPEG {unsupported} not supported")
+            raise ImageError(
+                ErrorCode.DECODE_UNSUPPORTED,
+                f"this kind of JPEG is not supported: {unsupported}. Convert it to a baseline JPEG",
+            )
         if not frame.width or not frame.height:
             raise ImageError(ErrorCode.DECODE_CORRUPT, f"JPEG of {frame.width} × {frame.height} pixels")
 

@@ -168,31 +168,6 @@ def test_nothing_is_kept_of_a_file_without_pixels():
     assert code is ErrorCode.DECODE_TRUNCATED and error.facts.width == 400
 
 
-def test_junk_in_the_header_is_repaired_with_a_warning():
-    data = jpeg(picture())
-    position = data.index(b"\xff\xdb")
-    result = run(data[:position] + b"junk" + b"\xff\xe1\x00\x04ab" + data[position:])
-    assert result.warnings == ("header_repaired",)
-    assert result.data == run(data).data
-
-
-def test_undefined_scan_parameters_are_repaired():
-    data = bytearray(jpeg(picture()))
-    scan = data.index(b"\xff\xda")
-    length = int.from_bytes(data[scan + 2 : scan + 4], "big")
-    data[scan + 2 + length - 3 : scan + 2 + length] = b"\x00\x00\x00"
-    result = run(bytes(data))
-    assert result.warnings == ("header_repaired",) and result.data == run(jpeg(picture())).data
-
-
-def test_padding_before_the_end_is_forgiven_but_not_lost_pixels():
-    data = jpeg(picture())
-    padded = run(data[:-2] + b"\x00" * 9 + data[-2:])
-    assert padded.warnings == ("extraneous_data",) and padded.data == run(data).data
-    code, _ = failure(data[:-2] + data[-40:-2] + data[-2:])
-    assert code is ErrorCode.DECODE_CORRUPT
-
-
 def test_data_after_the_end_is_ignored():
     data = jpeg(picture())
     result = run(data + jpeg(picture(8, 8)))
@@ -234,3 +209,34 @@ def test_frame_headers_that_are_refused(offset, value, code):
     if code is ErrorCode.DECODE_TOO_MANY_PIXELS:
         assert failure(bytes(data))[1].facts.width == 65535
     assert failure(bytes(data))[0] is code
+
+
+@pytest.mark.parametrize(
+    ("process", "name"),
+    [(0xC5, "hierarchical sequential"), (0xCB, "arithmetic lossless"), (0xDE, "hierarchical"), (0xF7, "JPEG-LS")],
+)
+def test_processes_that_no_decoder_reads_are_named(process, name):
+    code, error = failure(build.lossless_jpeg(picture(20, 10), process=process))
+    assert code is ErrorCode.DECODE_UNSUPPORTED and f"process is {name}." in error.message
+    assert (error.facts.width, error.facts.height) == (20, 10)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_lossless_jpeg_gives_its_pixels(channels):
+    pixels = picture()[:, :, :channels]
+    data = build.lossless_jpeg(pixels)
+    out = lossless(data, width=120, height=80, color="gray" if channels == 1 else "rgb")
+    assert np.array_equal(out.reshape(pixels.shape), pixels)
+    assert lossless(data, width=12, height=8, jpeg_decoding="fast").shape == (8, 12, 3)  # never reduced
+
+
+def test_what_can_be_shown_of_damaged_pixels_is_kept_if_asked_for():
+    data = jpeg(picture(300, 200))
+    middle = len(data) * 2 // 3
+    whole = lossless(data, width=300, height=200)
+    for damage in (b"\xff\x02", data[100:400]):  # an invalid marker; bytes of something else
+        damaged = data[:middle] + damage + data[middle + 2 :]
+        assert failure(damaged)[0] is ErrorCode.DECODE_CORRUPT
+        kept = run(damaged, width=300, height=200, format="png", damage="tolerant")
+        assert kept.warnings == ("corrupt",)
+        assert np.array_equal(pixels_of(kept)[:80], whole[:80])
