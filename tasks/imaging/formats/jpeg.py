@@ -213,6 +213,11 @@ class JpegImage(EncodedImage):
             return decode(self.data)
         except ValueError as error:
             repair = Repair(bytes(self.data), self._frame, str(error), decode)
-        pixels = repair.run()
+        try:
+            pixels = repair.run()
+        except ValueError as error:
+            if code_of(error, self.is_cut) is ErrorCode.DECODE_TRUNCATED:
+                raise ImageError(ErrorCode.DECODE_TRUNCATED, "the JPEG ends before its last pixel") from error
+            raise
         self.warnings += repair.warnings
         return pixels
