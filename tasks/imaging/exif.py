@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 
 from darkroom.tasks.imaging.bands import Pixels
+from darkroom.tasks.imaging.records import Rectangle, Size
 
 ORIENTATION_TAG = 0x0112
 PREFIX = b"Exif\x00\x00"
@@ -37,6 +38,15 @@ def read_orientation(exif: bytes) -> int | None:
 def apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
     """Return stored pixels, (height, width[, channels]), turned as a viewer shows them."""
     return _TURNS[orientation](pixels) if orientation in _TURNS else pixels
+
+
+def stored_rectangle(rectangle: Rectangle, size: Size, orientation: int) -> Rectangle:
+    """Return where a rectangle of an upright picture lies in the stored one; `size` is the upright picture's."""
+    left, top, width, height = rectangle
+    right, bottom = size[0] - left - width, size[1] - top - height
+    if orientation < 5:
+        return right if orientation in {2, 3} else left, bottom if orientation in {3, 4} else top, width, height
+    return bottom if orientation in {7, 8} else top, right if orientation in {6, 7} else left, height, width
 
 
 _TURNS: dict[int, Callable[[Any], Any]] = {

@@ -13,6 +13,12 @@ from darkroom.tasks.errors import ErrorCode, ImageError
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels."""
 
+Extent: TypeAlias = tuple[float, float]
+"""Width and height in pixels, with fractions."""
+
+Rectangle: TypeAlias = tuple[int, int, int, int]
+"""Left, top, width, height in pixels."""
+
 Allow: TypeAlias = Callable[[int], None]
 """Called with the number of pixels that an image will take, as soon as its header says so and before any is decoded."""
 

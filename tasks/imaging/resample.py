@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from darkroom.tasks.imaging.bands import Pixels, Samples, bands, to_array, to_image
-from darkroom.tasks.imaging.geometry import Geometry
+from darkroom.tasks.imaging.records import Extent, Rectangle, Size
 from darkroom.tasks.settings import Filter
 
 PILLOW_FILTERS = {
@@ -18,36 +19,40 @@ PILLOW_FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 WHOLE_COVER_LIMIT = 16
-"""If `cover` would resize more than this many times the pixels that it keeps, the source is cropped first."""
+"""If a crop would enlarge the source to more than this many times the pixels that it keeps, the source is cropped
+first."""
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels."""
 
 
-def resize(pixels: Pixels, width: int, height: int, method: Filter) -> Pixels:
-    """Resize uint8 pixels, gray, RGB or RGB with straight alpha, to width × height."""
+def resize(pixels: Pixels, width: int, height: int, method: Filter, extent: Extent | None = None) -> Pixels:
+    """Resize uint8 pixels, gray, RGB or RGB with straight alpha, to width × height.
+
+    `extent` is the width and height of the picture in `pixels`, from their top left corner; None for all of them. The
+    last column and row may lie partly outside it, if both axes shrink.
+    """
     if pixels.shape[:2] == (height, width):
         return pixels
-    box = (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
-    return _keep_alpha_apart(pixels, box, (width, height), method)
+    return _keep_alpha_apart(pixels, (0, 0, *(extent or pixels.shape[1::-1])), (width, height), method)
 
 
-def resize_and_crop(pixels: Pixels, geometry: Geometry, method: Filter) -> Pixels:
-    """Resize oriented pixels as planned, and return only the part that the plan keeps."""
-    width, height = geometry.width, geometry.height
-    left, top = -geometry.left, -geometry.top
-    whole = geometry.resized_width * geometry.resized_height
-    if method not in PILLOW_FILTERS and whole <= WHOLE_COVER_LIMIT * width * height:
-        resized = resize(pixels, geometry.resized_width, geometry.resized_height, method)
-        return resized[top : top + height, left : left + width]
-    per_x = pixels.shape[1] / geometry.resized_width
-    per_y = pixels.shape[0] / geometry.resized_height
-    right = min((left + width) * per_x, pixels.shape[1])
-    bottom = min((top + height) * per_y, pixels.shape[0])
-    box = (left * per_x, top * per_y, right, bottom)
-    return _keep_alpha_apart(pixels, box, (width, height), method)
-
-
-def _keep_alpha_apart(
-    pixels: Pixels, box: tuple[float, float, float, float], size: tuple[int, int], method: Filter
+def resize_and_crop(
+    pixels: Pixels, size: Size, crop: Rectangle, method: Filter, extent: Extent | None = None
 ) -> Pixels:
+    """Resize pixels to `size`, and return only the part that `crop` keeps of them; `extent` is as for `resize`."""
+    left, top, width, height = crop
+    wide, high = extent or pixels.shape[1::-1]
+    enlarged = size[0] * size[1] > max(WHOLE_COVER_LIMIT * width * height, pixels.shape[0] * pixels.shape[1])
+    if method not in PILLOW_FILTERS and not enlarged:
+        resized = resize(pixels, *size, method, extent)
+        return resized[top : top + height, left : left + width]
+    per_x, per_y = wide / size[0], high / size[1]
+    box = (left * per_x, top * per_y, min((left + width) * per_x, wide), min((top + height) * per_y, high))
+    return _keep_alpha_apart(pixels, box, (width, height), method)
+
+
+def _keep_alpha_apart(pixels: Pixels, box: Box, size: Size, method: Filter) -> Pixels:
     if pixels.ndim == 2 or pixels.shape[2] == 3 or method == "nearest":
         return _resample(pixels, box, size, method)
     if pixels[:, :, 3].min() == 255:
@@ -58,13 +63,13 @@ def _keep_alpha_apart(
         for rows in bands(*pixels.shape[:2]):
             for channel in range(4):
                 product[rows, :, channel] = _premultiply(pixels[rows], channel)
-        product = _area_or_linear(product, *size)
+        product = _area_or_linear(product, *size, box[2:])
         return _unmultiply((product[:, :, channel] for channel in range(3)), product[:, :, 3])
 
     # Pillow resamples more than eight bits only one channel at a time, as floats.
     def resampled(channel: int) -> Samples:
         image = to_image(pixels, lambda band: _premultiply(band, channel).astype(np.float32))
-        return to_array(image.resize(size, _pillow_filter(box, size, method), box))
+        return to_array(image.resize(size, _pillow_filter(method), box))
 
     return _unmultiply((resampled(channel) for channel in range(3)), resampled(3))
 
@@ -89,23 +94,26 @@ def _unmultiply(colors: Iterable[Samples], alpha: Samples) -> Pixels:
     return straight
 
 
-def _is_whole(samples: Samples, box: tuple[float, float, float, float]) -> bool:
-    return box == (0, 0, samples.shape[1], samples.shape[0])
+def _is_whole(samples: Samples, box: Box) -> bool:
+    height, width = samples.shape[:2]
+    return box[:2] == (0, 0) and width - 1 < box[2] <= width and height - 1 < box[3] <= height
 
 
-def _resample(samples: Pixels, box: tuple[float, float, float, float], size: tuple[int, int], method: Filter) -> Pixels:
+def _resample(samples: Pixels, box: Box, size: Size, method: Filter) -> Pixels:
     whole = _is_whole(samples, box)
     if whole and method == "nearest":
         return cv2.resize(samples, size, interpolation=cv2.INTER_NEAREST_EXACT)  # type: ignore[return-value]
     if whole and method not in PILLOW_FILTERS:
-        return _area_or_linear(samples, *size)
-    return to_array(to_image(samples).resize(size, _pillow_filter(box, size, method), box))
+        return _area_or_linear(samples, *size, box[2:])
+    return to_array(to_image(samples).resize(size, _pillow_filter(method), box))
 
 
-def _area_or_linear(samples: Samples, width: int, height: int) -> Samples:
+def _area_or_linear(samples: Samples, width: int, height: int, extent: Extent) -> Samples:
     old_height, old_width = samples.shape[:2]
     if width <= old_width and height <= old_height:
-        return cv2.resize(samples, (width, height), interpolation=cv2.INTER_AREA)
+        # Without a size, OpenCV keeps the scales and rounds the size, so there may be one more column and row.
+        fx, fy = width / extent[0], height / extent[1]
+        return cv2.resize(samples, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA)[:height, :width]
     # OpenCV's area filter averages only where both axes shrink: shrink one axis, then enlarge the other.
     smaller = (min(width, old_width), min(height, old_height))
     if smaller != (old_width, old_height):
@@ -113,8 +121,6 @@ def _area_or_linear(samples: Samples, width: int, height: int) -> Samples:
     return cv2.resize(samples, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _pillow_filter(box: tuple[float, float, float, float], size: tuple[int, int], method: Filter) -> Image.Resampling:
-    if method == "nearest":
-        return Image.Resampling.NEAREST
-    shrinks = size[0] < box[2] - box[0] and size[1] < box[3] - box[1]
-    return PILLOW_FILTERS.get(method, Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+def _pillow_filter(method: Filter) -> Image.Resampling:
+    # A crop of which the whole is too large to make is enlarged, so `auto` and `area` are linear.
+    return Image.Resampling.NEAREST if method == "nearest" else PILLOW_FILTERS.get(method, Image.Resampling.BILINEAR)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings as python_warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 
 import cv2
@@ -15,18 +16,21 @@ from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, bands
 from darkroom.tasks.imaging.color import flatten, to_gray, to_rgb
 from darkroom.tasks.imaging.encode import encode, refuse_oversized, visible_channels
-from darkroom.tasks.imaging.exif import apply_orientation
+from darkroom.tasks.imaging.exif import apply_orientation, stored_rectangle
 from darkroom.tasks.imaging.failures import translate, translate_encoding
 from darkroom.tasks.imaging.formats import DecodeOptions, EncodedImage, recognise
-from darkroom.tasks.imaging.formats.base import Decoded
+from darkroom.tasks.imaging.formats.base import DAMAGE_WARNINGS, Decoded
 from darkroom.tasks.imaging.geometry import Geometry, plan_geometry
 from darkroom.tasks.imaging.limits import refuse_too_many_pixels
 from darkroom.tasks.imaging.records import Allow, Inspected, Size, SourceFacts, Transformed, unlimited
 from darkroom.tasks.imaging.resample import resize, resize_and_crop
-from darkroom.tasks.settings import Recipe
+from darkroom.tasks.settings import Filter, Recipe
 
 NO_LIMIT = 1 << 62
 """Outputs are not limited: the recipe determined their size."""
+
+OVERSAMPLING = {"fast": 1, "balanced": 2}
+"""How many times as large as the output a reduced picture is at least, by the recipe's `jpeg_decoding`."""
 
 
 def configure_codecs() -> None:
@@ -130,20 +134,21 @@ def _decode(
             allow(geometry.width * geometry.height)
         # Nearest needs the original pixels; a reduced picture has only averages.
         full = facts.width, facts.height
-        min_size = full if recipe.filter == "nearest" else _stored_size(geometry, facts.orientation)
-        options = DecodeOptions(min_size, gray=recipe.color == "gray", keep_truncated=recipe.truncated == "keep")
+        times = OVERSAMPLING.get(recipe.jpeg_decoding)
+        width, height = _stored_size(geometry, facts.orientation)
+        min_size = full if recipe.filter == "nearest" or times is None else (width * times, height * times)
+        options = DecodeOptions(min_size, gray=recipe.color == "gray", tolerant=recipe.damage == "tolerant")
         decoded = image.decode(options)
         _refuse_empty_remainder(decoded)
     return facts, geometry, decoded
 
 
 def _refuse_empty_remainder(decoded: Decoded) -> None:
-    # From a file that is cut before its first pixels, decoders return one colour.
+    # If no pixel of a damaged file can be read, decoders return one colour.
     pixels = decoded.pixels
-    if "truncated" in decoded.warnings and all(
-        (pixels[rows] == pixels[0, 0]).all() for rows in bands(*pixels.shape[:2])
-    ):
-        raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends before any of its pixels")
+    code = next((code for code, warning in DAMAGE_WARNINGS.items() if warning in decoded.warnings), None)
+    if code and all((pixels[rows] == pixels[0, 0]).all() for rows in bands(*pixels.shape[:2])):
+        raise ImageError(code, "none of the picture's pixels can be read")
 
 
 def _stored_size(geometry: Geometry, orientation: int) -> Size:
@@ -163,13 +168,21 @@ def _place(decoded: Decoded, geometry: Geometry, recipe: Recipe) -> Pixels:
     pixels, orientation = decoded.pixels, decoded.orientation
     width, height = _stored_size(geometry, orientation)
     shrinks = width <= pixels.shape[1] and height <= pixels.shape[0]
-    if shrinks and not geometry.crops and recipe.filter != "nearest":
+    if shrinks and recipe.filter != "nearest":
         # The filters are symmetric, so the picture can be turned when it is smaller.
-        return apply_orientation(resize(pixels, width, height, recipe.filter), orientation)
-    pixels = apply_orientation(pixels, orientation)
-    if geometry.crops:
-        return resize_and_crop(pixels, geometry, recipe.filter)
-    return resize(pixels, geometry.resized_width, geometry.resized_height, recipe.filter)
+        resized = _resize(decoded, geometry, recipe.filter, orientation)
+        return apply_orientation(resized, orientation)
+    return _resize(replace(decoded, pixels=apply_orientation(pixels, orientation)), geometry, recipe.filter, 1)
+
+
+def _resize(decoded: Decoded, geometry: Geometry, method: Filter, orientation: int) -> Pixels:
+    """Return the pixels resized and cropped as planned for the upright picture, which `orientation` makes of them."""
+    size = _stored_size(geometry, orientation)
+    if not geometry.crops:
+        return resize(decoded.pixels, *size, method, decoded.extent)
+    upright = (-geometry.left, -geometry.top, geometry.width, geometry.height)
+    crop = stored_rectangle(upright, (geometry.resized_width, geometry.resized_height), orientation)
+    return resize_and_crop(decoded.pixels, size, crop, method, decoded.extent)
 
 
 def _pad(pixels: Pixels, geometry: Geometry, recipe: Recipe) -> Pixels:

@@ -186,3 +186,26 @@ def webp(*chunks: bytes) -> bytes:
 
 def jpeg_segment(marker: int, content: bytes) -> bytes:
     return bytes((0xFF, marker)) + struct.pack(">H", len(content) + 2) + content
+
+
+def lossless_jpeg(samples: np.ndarray, *, process: int = 0xC3, bits: int = 8) -> bytes:
+    """Return a lossless JPEG of (height, width, channels) samples; `process` is the marker of its frame header."""
+    height, width, channels = samples.shape
+    values = samples.astype(int)
+    predicted = np.empty_like(values)
+    predicted[:, 1:], predicted[1:, 0], predicted[0, 0] = values[:, :-1], values[:-1, 0], 1 << (bits - 1)
+    codes = []
+    for difference in (values - predicted).ravel().tolist():
+        size = abs(difference).bit_length()
+        code = difference if difference > 0 else difference + (1 << size) - 1
+        codes.append(f"{size:05b}" + (f"{code:0{size}b}" if size else ""))
+    text = "".join(codes)
+    text += "1" * (-len(text) % 8)
+    scan = int(text, 2).to_bytes(len(text) // 8, "big").replace(b"\xff", b"\xff\0")
+    frame = struct.pack(">BHHB", bits, height, width, channels) + bytes(
+        byte for channel in range(channels) for byte in (channel + 1, 0x11, 0)
+    )
+    table = bytes((0, 0, 0, 0, 0, 17, *bytes(11), *range(17)))  # 17 codes of five bits
+    header = bytes((channels, *(byte for channel in range(channels) for byte in (channel + 1, 0)), 1, 0, 0))
+    parts = [jpeg_segment(process, frame), jpeg_segment(0xC4, table), jpeg_segment(0xDA, header)]
+    return b"\xff\xd8" + b"".join(parts) + scan + b"\xff\xd9"

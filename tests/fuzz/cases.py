@@ -17,10 +17,10 @@ STEPS = 20
 
 RECIPES = (
     Recipe(width=24, height=20),
-    Recipe(width=50, height=60, fit="cover", filter="lanczos", format="png", truncated="keep"),
-    Recipe(width=9, height=60, fit="contain", format="webp", color="gray", truncated="keep"),
+    Recipe(width=50, height=60, fit="cover", filter="lanczos", format="png", damage="tolerant"),
+    Recipe(width=9, height=60, fit="contain", format="webp", color="gray", damage="tolerant"),
     Recipe(width=40, height=30, fit="inside", upscale=False, filter="cubic", format="png", color="gray"),
-    Recipe(width=30, height=100, fit="outside", filter="nearest", format="png", truncated="keep"),
+    Recipe(width=30, height=100, fit="outside", filter="nearest", format="png", damage="tolerant"),
     Recipe(width=200, height=7, fit="outside", upscale=False, filter="linear", background="#102030"),
     Recipe(width=WIDTH, height=HEIGHT, format="png"),
     Recipe(width=300, height=200, filter="area", format="webp", quality=40),

@@ -8,7 +8,7 @@ from itertools import pairwise
 from random import Random
 
 from darkroom.tasks.imaging.formats.isobmff import boxes
-from darkroom.tasks.imaging.formats.jpeg import walk_segments
+from darkroom.tasks.imaging.formats.jpeg_structure import walk_segments
 from darkroom.tasks.imaging.formats.png import PngImage
 from tests.fuzz import build
 
@@ -152,7 +152,7 @@ def _parts(data: bytes) -> tuple[bytes, list[bytes]]:
     if data.startswith(build.PNG_SIGNATURE):
         start, ends = 8, [chunk.end + 4 for chunk in PngImage(data).chunks]
     elif data.startswith(b"\xff\xd8"):
-        start, ends = 2, [end for _, _, end in walk_segments(data)]
+        start, ends = 2, [end for _, _, end, _ in walk_segments(data)]
     elif data[:4] == b"RIFF":
         start, ends = 12, list(_riff_ends(data))
     elif data[4:8] in {b"ftyp", b"jP  "}:

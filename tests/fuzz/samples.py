@@ -76,6 +76,7 @@ def _jpegs() -> dict[str, bytes]:
         "gray": encoded(_gray(), "JPEG"),
         "cmyk": encoded(cmyk, "JPEG"),
         "restarts": encoded(_rgb(), "JPEG", restart_marker_rows=1),
+        "lossless": build.lossless_jpeg(_rgb()),
         "metadata": encoded(_rgb(), "JPEG", exif=exif_with(6), icc_profile=other_profile(), comment=b"hello"),
     }
 

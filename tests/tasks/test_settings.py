@@ -19,7 +19,8 @@ OTHER = {
     "quality": 91,
     "background": "#000000",
     "color": "gray",
-    "truncated": "keep",
+    "damage": "tolerant",
+    "jpeg_decoding": "full",
 }
 
 
@@ -87,12 +88,24 @@ def test_settings_are_frozen(model):
         ("background", "#fff"),
         ("background", "#ffffff\n"),
         ("format", "gif"),
-        ("truncated", "maybe"),
+        ("damage", "maybe"),
+        ("jpeg_decoding", "half"),
     ],
 )
 def test_values_out_of_range_are_refused(name, value):
     with pytest.raises(ValidationError, match=name):
         Recipe(**{name: value})
+
+
+@pytest.mark.parametrize(("old", "new"), [("fail", "strict"), ("keep", "tolerant")])
+def test_a_recipe_of_an_earlier_version_can_be_read(old, new):
+    assert Recipe.model_validate_json(f'{{"truncated": "{old}"}}') == Recipe(damage=new)
+
+
+@pytest.mark.parametrize("value", ["maybe", ["keep"], None])
+def test_the_old_name_is_no_setting_otherwise(value):
+    with pytest.raises(ValidationError, match="truncated"):
+        Recipe(truncated=value)
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3))

@@ -18,7 +18,7 @@ from darkroom.tasks.imaging.color import cmyk_to_rgb, scale_16_bits, to_srgb
 from darkroom.tasks.imaging.exif import read_orientation
 from darkroom.tasks.imaging.failures import code_of
 from darkroom.tasks.imaging.limits import MAX_FRAMES
-from darkroom.tasks.imaging.records import Size, SourceFacts
+from darkroom.tasks.imaging.records import Extent, Size, SourceFacts
 
 # `max_pixels` is the limit; it is checked before a reader allocates anything.
 Image.MAX_IMAGE_PIXELS = None
@@ -28,6 +28,9 @@ MALFORMED = (struct.error, OverflowError, IndexError)
 
 ZERO_TAIL = bytes(256)
 """An interrupted copy to a file of the right length ends like this."""
+
+DAMAGE_WARNINGS = {ErrorCode.DECODE_TRUNCATED: "truncated", ErrorCode.DECODE_CORRUPT: "corrupt"}
+"""What a damaged picture that is kept is marked with, by what it fails with otherwise."""
 
 ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
@@ -47,12 +50,13 @@ class DecodeOptions:
     Args:
         min_size: pixels as stored; a decoder that can reduce a picture on the way may do so down to this size.
         gray: whether only the luma is needed.
-        keep_truncated: whether to keep what there is of a file that ends early, with the warning `truncated`.
+        tolerant: whether to keep what can be shown of a damaged picture, with the warning `truncated` if its end is
+            missing, else `corrupt`.
     """
 
     min_size: Size
     gray: bool = False
-    keep_truncated: bool = False
+    tolerant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +64,17 @@ class Decoded:
     """Pixels in sRGB: (height, width) gray, (height, width, 3) RGB, or 4 with straight alpha; uint8.
 
     Args:
-        pixels: the picture, or a reduced one that covers the same area.
+        pixels: the picture, or a reduced one.
         orientation: what is still to be applied to `pixels`, 1..8.
         warnings: what was odd about the file.
+        extent: width and height of a reduced picture within `pixels`, whose last column and row may lie partly outside
+            it; None if it is all of them.
     """
 
     pixels: Pixels
     orientation: int
     warnings: tuple[str, ...] = ()
+    extent: Extent | None = None
 
 
 class EncodedImage(ABC):
@@ -198,11 +205,11 @@ class PillowImage(EncodedImage):
     def decode(self, options: DecodeOptions) -> Decoded:
         """Decode the first frame to gray, RGB or RGB with straight alpha in sRGB, and close the image.
 
-        Of a file that ends early, what was decoded is kept if asked for; the rest is black, or transparent.
+        Of a damaged file, what was decoded is kept if `options.tolerant`; the rest is black, or transparent.
         """
         stored = self._stored_size()
-        self.check_checksums()
-        image = self._load(keep_truncated=options.keep_truncated)
+        self._forgive_checksums() if options.tolerant else self.check_checksums()
+        image = self._load(tolerant=options.tolerant)
         is_turned = self._is_turned()
         expected = stored[::-1] if is_turned and self._orientation >= 5 else stored
         if image.size != expected:
@@ -219,7 +226,13 @@ class PillowImage(EncodedImage):
             pixels = to_srgb(pixels, profile, self.warnings)
         return Decoded(pixels, 1 if is_turned else self._orientation, tuple(self.warnings))
 
-    def _load(self, *, keep_truncated: bool) -> Image.Image:
+    def _forgive_checksums(self) -> None:
+        try:
+            self.check_checksums()
+        except ImageError:
+            self.warnings.append("corrupt")
+
+    def _load(self, *, tolerant: bool) -> Image.Image:
         image = self.image
         try:
             image.load()
@@ -227,10 +240,10 @@ class PillowImage(EncodedImage):
             image.__dict__.pop("_decoder", None)
             self._check_pixels()
         except Exception as error:
-            is_truncated = code_of(error, self.is_cut) is ErrorCode.DECODE_TRUNCATED
-            if not keep_truncated or not is_truncated or image._im is None:
+            warning = DAMAGE_WARNINGS.get(code_of(error, self.is_cut))
+            if not tolerant or not warning or image._im is None:
                 raise
-            self.warnings.append("truncated")
+            self.warnings.append(warning)
             # Without its list of tiles, Pillow treats the image as loaded as far as it got.
             image.tile = []
             return image.copy()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import struct
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import simplejpeg
@@ -14,80 +13,44 @@ from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels
 from darkroom.tasks.imaging.color import cmyk_to_rgb, to_srgb
 from darkroom.tasks.imaging.exif import PREFIX, read_orientation
-from darkroom.tasks.imaging.formats.base import Decoded, DecodeOptions, EncodedImage
+from darkroom.tasks.imaging.failures import code_of
+from darkroom.tasks.imaging.formats.base import DAMAGE_WARNINGS, Decoded, DecodeOptions, EncodedImage
+from darkroom.tasks.imaging.formats.jpeg_repair import Repair, cut_at_marker, has_junk, rebuild_header
+from darkroom.tasks.imaging.formats.jpeg_structure import (
+    APP1,
+    APP2,
+    END_OF_IMAGE,
+    EOI,
+    LOSSLESS,
+    PROCESSES,
+    SOI,
+    SOS,
+    Frame,
+    Segment,
+    lacks_scans,
+    walk_segments,
+)
 from darkroom.tasks.imaging.records import Size, SourceFacts
 
-SOI, EOI, SOS, APP0, APP1, APP2, APP14, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
-FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-SEQUENTIAL = frozenset({0xC0, 0xC1})
-DECODABLE_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
-"""Baseline, extended, progressive; Huffman or arithmetic. The others are lossless or hierarchical."""
+DECODABLE = frozenset({0xC0, 0xC1, 0xC2, LOSSLESS, 0xC9, 0xCA})
+"""Frame headers of the coding processes that the decoder reads."""
 
-STANDALONE = frozenset({0x01, SOI, *range(0xD0, 0xD8)})
-"""Markers without a segment."""
+SCALES = (1, 2, 4)
+"""Eighths of the size for which the decoder is fast; others are slower than the full size and look worse."""
 
-FILLERS = re.compile(rb"\xff+")
-END = b"\xff\xd9"
 ICC_PREFIX = b"ICC_PROFILE\x00"
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
-JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
-
-PREMATURE_END = "Premature end of JPEG file"
-EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
-HEADER_COMPLAINT = re.compile(
-    r"bad ICC marker|JFIF revision|Adobe color transform|Invalid SOS parameters|"
-    r"extraneous bytes before marker 0x(e|db|fe)"
-)
-"""Warnings of the decoder that say nothing about the pixels."""
 
 
-Segment = tuple[int, int, int]
-"""A marker, and where its payload starts and ends, without the two length bytes."""
+def choose_scale(size: Size, min_size: Size) -> int:
+    """Return N of the smallest scale N/8 at which a picture of `size` has at least `min_size`; 8 for the full size."""
+    return next((eighths for eighths in SCALES if all(map(partial(_suffices, eighths), size, min_size))), 8)
 
 
-class Frame(NamedTuple):
-    """A frame header: its marker, bits per sample, size in pixels, and number of components."""
-
-    marker: int = 0
-    precision: int = 0
-    height: int = 0
-    width: int = 0
-    components: int = 0
-
-
-def walk_segments(data: bytes | memoryview) -> Iterator[Segment]:
-    """Yield the segments up to and with the first scan's header; junk in between is skipped."""
-    position, size = 2, len(data)
-    while True:
-        fillers = FILLERS.search(data, position)
-        if fillers is None or fillers.end() >= size:
-            return
-        position = fillers.end()
-        marker = data[position]
-        position += 1
-        if marker == 0 or marker in STANDALONE:
-            continue
-        if marker == EOI:
-            return
-        length = int.from_bytes(data[position : position + 2], "big")
-        if length < 2 or position + length > size:
-            return
-        yield marker, position + 2, position + length
-        if marker == SOS:
-            return
-        position += length
-
-
-def reduced_size(width: int, height: int, min_width: int, min_height: int) -> tuple[int, int, int]:
-    """Return (N, width, height) of the smallest N/8 reduction that has at least the given size.
-
-    N is 8 if even the full size is too small.
-    """
-    for eighths in range(1, 8):
-        reduced_width, reduced_height = -(-width * eighths // 8), -(-height * eighths // 8)
-        if reduced_width >= min_width and reduced_height >= min_height:
-            return eighths, reduced_width, reduced_height
-    return 8, width, height
+def _suffices(eighths: int, length: int, needed: int) -> bool:
+    whole, rest = divmod(length * eighths, 8)
+    # OpenCV copies, rather than resamples, what is less than a pixel too large.
+    return length >= 8 and whole >= needed + bool(rest)
 
 
 class JpegImage(EncodedImage):
@@ -102,8 +65,6 @@ class JpegImage(EncodedImage):
         self._frame = Frame()
         self._orientation = 1
         self._profile: bytes | None = None
-        self._scan = 0
-        """Where the first scan's header segment begins; 0 where no scan follows."""
 
     def _header_size(self) -> Size:
         """Return the size that the frame header states; raises `ImageError`."""
@@ -111,7 +72,9 @@ class JpegImage(EncodedImage):
         return facts.width, facts.height
 
     def _lacks_data(self) -> bool:
-        return bytes(self.data).find(END, self._scan) < 0
+        start = self._segments[-1].end if self._segments else 2
+        end = END_OF_IMAGE.search(self.data, start)
+        return end is None or self.data[end.start() + 1] == SOI
 
     def open(self, admit: Callable[[SourceFacts], None]) -> SourceFacts:
         """Read the header and return what it says.
@@ -122,16 +85,14 @@ class JpegImage(EncodedImage):
         self._segments = list(walk_segments(self.data))
         exif: bytes | None = None
         icc_chunks: list[bytes] = []
-        for marker, start, end in self._segments:
+        for marker, start, end, _ in self._segments:
             payload = self.data[start:end]
-            if marker in FRAME_HEADERS and not self._frame.components and len(payload) >= 6:
-                self._frame = Frame(marker, *struct.unpack_from(">BHHB", payload))
+            if marker in PROCESSES and not self._frame.components and len(payload) >= 6:
+                self._frame = Frame.read(marker, bytes(payload))
             elif marker == APP1 and exif is None and payload[: len(PREFIX)] == PREFIX:
                 exif = bytes(payload)
             elif marker == APP2 and payload[: len(ICC_PREFIX)] == ICC_PREFIX:
                 icc_chunks.append(bytes(payload[len(ICC_PREFIX) :]))
-            elif marker == SOS and end < len(self.data):
-                self._scan = start - 4
         if exif is not None:
             self._orientation = self._valid_orientation(read_orientation(exif))
         if icc_chunks:
@@ -154,17 +115,21 @@ class JpegImage(EncodedImage):
 
     def _refuse_undecodable(self) -> None:
         frame = self._frame
-        if not frame.components or not self._scan:
+        scan = self._segments[-1] if self._segments else Segment(EOI, 0, 0)
+        if not frame.components or scan.marker != SOS or scan.end >= len(self.data):
             raise ImageError(ErrorCode.DECODE_TRUNCATED, "JPEG ends before its first scan")
         unsupported = ""
-        if frame.marker not in DECODABLE_FRAMES:
-            unsupported = f"process SOF{frame.marker - 0xC0} is"
+        if frame.marker not in DECODABLE:
+            unsupported = f"its coding process is {PROCESSES[frame.marker]}"
         elif frame.precision != 8:
-            unsupported = f"with {frame.precision}-bit samples is"
+            unsupported = f"its samples have {frame.precision} bits"
         elif frame.components not in MODES:
-            unsupported = f"with {frame.components} components is"
+            unsupported = f"it has {frame.components} components"
         if unsupported:
-            raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"JPEG {unsupported} not supported")
+            raise ImageError(
+                ErrorCode.DECODE_UNSUPPORTED,
+                f"this kind of JPEG is not supported: {unsupported}. Convert it to a baseline JPEG",
+            )
         if not frame.width or not frame.height:
             raise ImageError(ErrorCode.DECODE_CORRUPT, f"JPEG of {frame.width} × {frame.height} pixels")
 
@@ -172,19 +137,19 @@ class JpegImage(EncodedImage):
         """Decode to RGB or gray in sRGB, at the smallest N/8 that has `options.min_size`.
 
         Raises `decode.corrupt` if the decoder warns of the pixels, and `decode.truncated` if the end is missing, unless
-        `options.keep_truncated`. A faulty header is repaired.
+        `options.tolerant`. A faulty header is repaired.
         """
         space = self._colorspace(gray=options.gray)
-        eighths, width, height = reduced_size(self._frame.width, self._frame.height, *options.min_size)
-        pixels = self._read(space, (width, height), keep_truncated=options.keep_truncated)
-        if eighths < 8:
-            pixels = self._cut_partial_edges(pixels, eighths, options.min_size)
+        width, height = self._frame.width, self._frame.height
+        eighths = self._choose_scale(options.min_size)
+        pixels = self._read(space, eighths, tolerant=options.tolerant)
         if space == "CMYK":
             # All writers of CMYK JPEGs store the inverted values, as Adobe does.
             pixels = cmyk_to_rgb(np.subtract(255, pixels, dtype=np.uint8), self._profile, self.warnings)
         else:
             pixels = to_srgb(pixels[:, :, 0] if space == "GRAY" else pixels, self._profile, self.warnings)
-        return Decoded(pixels, self._orientation, tuple(self.warnings))
+        extent = (width * eighths / 8, height * eighths / 8) if eighths < 8 else None
+        return Decoded(pixels, self._orientation, tuple(self.warnings), extent)
 
     def check_undamaged(self, admit: Callable[[SourceFacts], None]) -> None:
         """Raise `ImageError` if `admit` does, or if the decoder complains of the pixels.
@@ -197,7 +162,11 @@ class JpegImage(EncodedImage):
             if error.code is ErrorCode.DECODE_UNSUPPORTED:
                 return  # the other decoder reads more kinds of JPEG
             raise
-        self._read(self._colorspace(gray=False), (1, 1), keep_truncated=False)
+        self._read(self._colorspace(gray=False), self._choose_scale((1, 1)), tolerant=False)
+
+    def _choose_scale(self, min_size: Size) -> int:
+        # The decoder crashes when it is to reduce a lossless JPEG.
+        return 8 if self._frame.marker == LOSSLESS else choose_scale((self._frame.width, self._frame.height), min_size)
 
     def _colorspace(self, *, gray: bool) -> str:
         if self._frame.components == 4:
@@ -205,79 +174,50 @@ class JpegImage(EncodedImage):
         # The file stores luma, which is gray unless a profile redefines the colours.
         return "GRAY" if self._frame.components == 1 or (gray and self._profile is None) else "RGB"
 
-    def _cut_partial_edges(self, pixels: Pixels, eighths: int, min_size: Size) -> Pixels:
-        # Reduced sizes are rounded up. Dropping a last row or column that covers less than half a pixel of the
-        # source shifts the picture less than keeping it.
-        width = max(min_size[0], (self._frame.width * eighths + 4) // 8)
-        height = max(min_size[1], (self._frame.height * eighths + 4) // 8)
-        return pixels[:height, :width]
-
-    def _read(self, space: str, min_size: Size, *, keep_truncated: bool) -> Pixels:
-        """Return (height, width, channels) samples; warn of what is forgiven.
+    def _read(self, space: str, eighths: int, *, tolerant: bool) -> Pixels:
+        """Return (height, width, channels) samples at a scale of `eighths`; warn of what is forgiven.
 
         Raises `ImageError`, or the codec's `ValueError`.
         """
+        least = (
+            (0, 0) if eighths == 8 else (-(-self._frame.width * eighths // 8), -(-self._frame.height * eighths // 8))
+        )
 
         def decode(data: bytes | memoryview, *, strict: bool = True) -> Pixels:
-            pixels: Pixels = simplejpeg.decode_jpeg(
-                data, space, min_width=min_size[0], min_height=min_size[1], strict=strict
-            )
+            pixels: Pixels = simplejpeg.decode_jpeg(data, space, min_width=least[0], min_height=least[1], strict=strict)
             return pixels
 
-        data = self.data
         try:
-            return decode(data)
-        except ValueError as error:
-            complaint = str(error)
-        if HEADER_COMPLAINT.search(complaint):
-            data = self._rebuild()
-            try:
-                pixels = decode(data)
-            except ValueError as error:
-                complaint = str(error)
-            else:
-                self.warnings.append("header_repaired")
-                return pixels
-        if PREMATURE_END in complaint:
-            if not keep_truncated:
-                raise ImageError(ErrorCode.DECODE_TRUNCATED, complaint)
-            self.warnings.append("truncated")
-        elif self._is_padding(bytes(data), complaint):
-            self.warnings.append("extraneous_data")
-        else:
-            raise ValueError(complaint)
-        return decode(data, strict=False)
-
-    def _is_padding(self, data: bytes, complaint: str) -> bool:
-        """Return whether the bytes after the last pixel are one byte repeated, as some cameras write.
-
-        Anything else there is pixel data that the decoder could not follow.
-        """
-        match = EXTRANEOUS.search(complaint)
-        if match is None or int(match[2], 16) != EOI:
-            return False
-        end = data.find(END, self._scan)
-        return len(set(data[max(end - int(match[1]), 0) : end])) == 1
-
-    def _rebuild(self) -> bytes:
-        """Return the file with only those header segments that decoding needs, so that decoders accept it.
-
-        Junk between segments, profiles, EXIF and comments are left out; a JFIF segment is written anew; the scan
-        parameters of a sequential JPEG, which some cameras leave undefined, are set to the only valid ones.
-        """
+            return self._read_undamaged(decode)
+        except (ImageError, ValueError) as error:
+            warning = DAMAGE_WARNINGS.get(code_of(error, self.is_cut))
+            if not tolerant or warning is None:
+                raise
+            self.warnings.append(warning)
         data = bytes(self.data)
-        parts = [data[:2]]
-        for marker, start, end in self._segments:
-            if marker == APP0 and data.startswith(b"JFIF\x00", start, end):
-                parts.append(JFIF)
-            elif marker == SOS and self._frame.marker in SEQUENTIAL:
-                parts += [data[start - 4 : end - 3], b"\x00\x3f\x00", data[end:]]
-            elif marker == SOS:
-                parts.append(data[start - 4 :])
-            elif marker == APP14:
-                # Without an Adobe segment the decoder chooses a colour transform; an undefined one is dropped.
-                if data.startswith(b"Adobe", start, end) and data[end - 1] <= 2:
-                    parts.append(data[start - 4 : end])
-            elif marker != COM and not APP0 <= marker < APP0 + 16:
-                parts.append(data[start - 4 : end])
-        return b"".join(parts)
+        if has_junk(self._segments):
+            data = rebuild_header(data, self._segments, self._frame)
+        try:
+            return decode(data, strict=False)
+        except ValueError:
+            *_, scan = walk_segments(data)
+            return decode(cut_at_marker(data, scan), strict=False)
+
+    def _read_undamaged(self, decode: Callable[[bytes | memoryview], Pixels]) -> Pixels:
+        """Return the samples of a file that the decoder does not complain of, if need be after a repair."""
+        if lacks_scans(self.data, self._frame, self._segments[-1]):
+            raise ImageError(
+                ErrorCode.DECODE_TRUNCATED, "scans of the JPEG are missing, and a part of its detail with them"
+            )
+        try:
+            return decode(self.data)
+        except ValueError as error:
+            repair = Repair(bytes(self.data), self._frame, str(error), decode)
+        try:
+            pixels = repair.run()
+        except ValueError as error:
+            if code_of(error, self.is_cut) is ErrorCode.DECODE_TRUNCATED:
+                raise ImageError(ErrorCode.DECODE_TRUNCATED, "the JPEG ends before its last pixel") from error
+            raise
+        self.warnings += repair.warnings
+        return pixels

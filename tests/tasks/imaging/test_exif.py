@@ -1,8 +1,9 @@
 import struct
 
+import numpy as np
 import pytest
 
-from darkroom.tasks.imaging.exif import read_orientation
+from darkroom.tasks.imaging.exif import apply_orientation, read_orientation, stored_rectangle
 from tests.tasks.imaging.reference import (
     SIZE,
     encoded,
@@ -57,3 +58,12 @@ def test_orientation_with_other_filters_and_enlargement(method, box):
         data = encoded(stored(upright, orientation), "PNG", exif=exif_with(orientation))
         recipe = {"width": box[0], "height": box[1], "filter": method}
         assert mean_difference(lossless(data, **recipe), lossless(encoded(upright, "PNG"), **recipe)) < 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_rectangle_is_found_in_the_stored_picture(orientation):
+    upright = picture(30, 20)
+    kept = upright[3:10, 4:19]
+    as_stored = np.array(stored(upright, orientation))
+    left, top, width, height = stored_rectangle((4, 3, 15, 7), (30, 20), orientation)
+    assert np.array_equal(apply_orientation(as_stored[top : top + height, left : left + width], orientation), kept)

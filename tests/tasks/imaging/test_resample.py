@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darkroom.tasks.imaging.resample import resize
+from darkroom.tasks.imaging.resample import resize, resize_and_crop
 from tests.tasks.imaging.reference import encoded, lossless, picture, pixels_of, run
 
 
@@ -57,3 +57,21 @@ def test_long_strips_are_resampled_like_short_ones(length, method):
         out = resize(pixels, *size, method).reshape(256, 3)[:, 0].astype(int)
         inner = np.arange(256) % 16
         assert (np.abs(out - expected)[(inner > 3) & (inner < 12)] <= 1).all()
+
+
+@pytest.mark.parametrize(("extent", "width"), [(1200.5, 600), (300.25, 123), (801.875, 37), (150.125, 1)])
+def test_the_area_filter_averages_a_picture_that_ends_within_a_pixel(extent, width):
+    pixels = np.random.default_rng(0).integers(0, 256, (1, int(extent) + 1), np.uint8).repeat(4, axis=0)
+    eighths = np.repeat(pixels[0].astype(float), 8)[: int(extent * 8)]
+    sums = np.append(0, np.cumsum(eighths))
+    edges = np.linspace(0, len(eighths), width + 1)
+    expected = np.diff(np.interp(edges, np.arange(len(sums)), sums)) * width / len(eighths)
+    out = resize(pixels, width, 2, "area", (extent, 4.0))[0]
+    assert out.shape == (width,) and np.abs(out - expected).max() < 0.6
+
+
+@pytest.mark.parametrize("method", ["auto", "area"])
+def test_a_crop_of_a_long_strip_is_the_middle_of_the_whole(method):
+    strip = np.random.default_rng(0).integers(0, 256, (60, 4000, 3), np.uint8)
+    whole = resize(strip, 3400, 51, method)
+    assert np.array_equal(resize_and_crop(strip, (3400, 51), (1674, 0, 51, 51), method), whole[:, 1674:1725])

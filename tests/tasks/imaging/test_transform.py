@@ -28,7 +28,7 @@ def test_every_cut_is_truncated(name):
     for end in range(start, len(data) - 40, max(len(data) // 25, 1)):
         assert failure(data[:end], width=16, height=16)[0] is ErrorCode.DECODE_TRUNCATED, end
         try:
-            kept = run(data[:end], width=16, height=16, format="png", truncated="keep")
+            kept = run(data[:end], width=16, height=16, format="png", damage="tolerant")
         except ImageError as error:
             assert error.code is ErrorCode.DECODE_TRUNCATED
         else:
@@ -40,7 +40,7 @@ def test_the_upper_part_of_a_cut_file_can_be_kept(name):
     data = samples()[name]
     recipe = {"width": 61, "height": 43, "filter": "nearest", "color": "gray"}
     cut = data[: int(len(data) * 0.8)]
-    kept, whole = lossless(cut, **recipe, truncated="keep"), lossless(data, **recipe)
+    kept, whole = lossless(cut, **recipe, damage="tolerant"), lossless(data, **recipe)
     same = (kept == whole).all(axis=1) if name != "bmp/rgb" else (kept == whole).all(axis=1)[::-1]
     assert same[:8].all() and not same.all()
 

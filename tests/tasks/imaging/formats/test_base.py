@@ -1,5 +1,6 @@
 """What is the same for all formats that Pillow decodes."""
 
+import io
 import struct
 
 import numpy as np
@@ -12,7 +13,7 @@ from darkroom.tasks.errors import ErrorCode
 from darkroom.tasks.imaging import SourceFacts
 from tests.fuzz import build
 from tests.fuzz.samples import samples
-from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, run
+from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, pixels_of, run
 
 LOSSLESS = [
     ("PNG", {}, "png"),
@@ -73,3 +74,31 @@ def test_cmyk_is_converted():
     image = Image.fromarray(picture()).convert("CMYK")
     out = lossless(encoded(image, "TIFF"), **SIZE)
     assert np.array_equal(out, np.array(image.convert("RGB")))
+
+
+def test_everything_that_can_be_shown_of_a_damaged_picture_is_kept_if_asked_for():
+    pixels = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    data = bytearray(encoded(pixels, "TIFF", compression="tiff_adobe_deflate"))
+    middle = len(data) // 2
+    data[middle : middle + 300] = bytes(300)
+    assert failure(bytes(data))[0] is ErrorCode.DECODE_CORRUPT
+    result = run(bytes(data), width=300, height=200, format="png", damage="tolerant")
+    assert result.warnings == ("corrupt",)
+    assert np.array_equal(pixels_of(result)[:50], pixels[:50]) and not np.array_equal(pixels_of(result), pixels)
+
+
+def test_a_wrong_checksum_is_forgiven_if_asked_for():
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
+    data = bytearray(encoded(pixels, "PNG"))
+    data[data.index(b"IEND") - 6] ^= 1  # in the checksum of the pixels
+    assert failure(bytes(data))[0] is ErrorCode.DECODE_CORRUPT
+    result = run(bytes(data), **SIZE, format="png", damage="tolerant")
+    assert "corrupt" in result.warnings and np.array_equal(pixels_of(result), pixels)
+
+
+def test_nothing_is_kept_of_a_damaged_picture_without_a_pixel():
+    data = bytearray(encoded(picture(), "TIFF", compression="tiff_adobe_deflate"))
+    with Image.open(io.BytesIO(data)) as image:
+        for offset in image.tag_v2[273]:
+            data[offset : offset + 8] = bytes(8)
+    assert failure(bytes(data), damage="tolerant")[0] is ErrorCode.DECODE_CORRUPT

@@ -9,7 +9,7 @@ import simplejpeg
 from PIL import Image
 
 from darkroom.tasks.errors import ErrorCode
-from darkroom.tasks.imaging.formats.jpeg import reduced_size
+from darkroom.tasks.imaging.formats.jpeg import choose_scale
 from tests.fuzz import build
 from tests.tasks.imaging.reference import (
     encoded,
@@ -26,25 +26,9 @@ from tests.tasks.imaging.reference import (
 )
 
 
-@pytest.mark.parametrize(
-    ("size", "needed", "expected"),
-    [
-        ((1800, 1200), (600, 600), (4, 900, 600)),
-        ((1800, 1200), (600, 601), (5, 1125, 750)),
-        ((1800, 1200), (1, 1), (1, 225, 150)),
-        ((1800, 1200), (1576, 1), (8, 1800, 1200)),
-        ((1800, 1200), (5000, 1), (8, 1800, 1200)),
-        ((500, 375), (60, 40), (1, 63, 47)),
-    ],
-)
-def test_the_smallest_reduction_that_is_large_enough(size, needed, expected):
-    assert reduced_size(*size, *needed) == expected
-    data = jpeg(picture(*size))
-    decoded = simplejpeg.decode_jpeg(data, "RGB", min_width=expected[1], min_height=expected[2])
-    assert decoded.shape[1::-1] == expected[1:]
-
-
-def test_reduction_respects_the_axes_of_a_turned_picture(monkeypatch):
+@pytest.fixture
+def sizes_decoded(monkeypatch):
+    """Return a list to which the height and width of every picture are added that is decoded from now on."""
     seen = []
     real = simplejpeg.decode_jpeg
 
@@ -54,9 +38,38 @@ def test_reduction_respects_the_axes_of_a_turned_picture(monkeypatch):
         return pixels
 
     monkeypatch.setattr(simplejpeg, "decode_jpeg", spy)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("size", "needed", "eighths"),
+    [
+        ((1800, 1200), (600, 600), 4),
+        ((1800, 1200), (600, 601), 8),
+        ((1800, 1200), (1, 1), 1),
+        ((1800, 1200), (5000, 1), 8),
+        ((1201, 1200), (600, 600), 8),  # 600.5 columns are too few, with less than one to spare
+        ((1201, 1200), (599, 600), 4),
+        ((7, 4000), (1, 1), 8),
+    ],
+)
+def test_the_smallest_fast_scale_that_is_large_enough(size, needed, eighths):
+    assert choose_scale(size, needed) == eighths
+    reduced = [-(-length * eighths // 8) for length in size]
+    decoded = simplejpeg.decode_jpeg(jpeg(picture(*size)), "RGB", min_width=reduced[0], min_height=reduced[1])
+    assert list(decoded.shape[1::-1]) == reduced
+
+
+@pytest.mark.parametrize(("decoding", "width"), [("fast", 300), ("balanced", 600), ("full", 1200)])
+def test_how_large_a_picture_is_decoded_is_a_choice(sizes_decoded, decoding, width):
+    run(jpeg(picture(1200, 1200)), width=220, height=200, jpeg_decoding=decoding)
+    assert sizes_decoded == [(width, width)]
+
+
+def test_reduction_respects_the_axes_of_a_turned_picture(sizes_decoded):
     upright = picture(800, 400)
-    run(jpeg(stored(upright, 6), exif=exif_with(6)), width=400, height=100, fit="fill")
-    assert seen == [(400, 200)]  # stored 400 × 800, of which 100 × 400 is needed
+    run(jpeg(stored(upright, 6), exif=exif_with(6)), width=400, height=100, jpeg_decoding="fast")
+    assert sizes_decoded == [(400, 200)]  # stored 400 × 800, of which 100 × 400 is needed
 
 
 def test_nearest_takes_pixels_of_the_full_picture():
@@ -82,6 +95,32 @@ def test_every_orientation_gives_the_upright_picture(orientation, fit):
         assert not out.getexif() and out.info.get("icc_profile") is None
 
 
+def bar_near_the_end(width, height, orientation, *, across):
+    """Return a JPEG as stored whose upright picture has a dark bar 30 to 46 pixels from the right, or the bottom."""
+    upright = np.full((height, width), 192, np.uint8)
+    upright[(slice(None), slice(-46, -30)) if across else slice(-46, -30)] = 64
+    return jpeg(stored(upright, orientation), quality=100, exif=exif_with(orientation))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("width", "height"), [(1201, 1203), (1604, 2401), (4001, 1205)])
+def test_the_mapping_of_a_reduced_picture_is_exact(width, height, orientation):
+    for across in (True, False):
+        data = bar_near_the_end(width, height, orientation, across=across)
+        length = width if across else height
+        for fit in ("fill", "cover", "contain", "inside", "outside"):
+            box = {"width": 300, "height": round(300 * height / width) - 1}
+            for decoding, method in (("balanced", "auto"), ("balanced", "lanczos"), ("fast", "lanczos")):
+                recipe = {"fit": fit, "jpeg_decoding": decoding, "filter": method, "color": "gray", "format": "png"}
+                result = run(data, **box, **recipe)
+                scale, offset = (result.scale_x, result.offset_x) if across else (result.scale_y, result.offset_y)
+                line = np.median(pixels_of(result), axis=0 if across else 1)[: int(length * scale + offset)]
+                start = len(line) - int(90 * scale)
+                ink = 192 - line[start:]
+                found = np.average(start + np.arange(len(ink)) + 0.5, weights=ink)
+                assert abs(found - ((length - 38) * scale + offset)) < 0.05, (across, recipe)
+
+
 def test_shrunk_outputs_match_those_of_a_png():
     for size in ((640, 480), (500, 333), (333, 500), (517, 391)):
         pixels = picture(*size)
@@ -94,9 +133,9 @@ def test_shrunk_outputs_match_those_of_a_png():
 
 
 def test_the_default_recipe_is_the_bare_codec_calls():
-    data = jpeg(picture(2000, 1500))
-    reduced = simplejpeg.decode_jpeg(data, "RGB", min_width=600, min_height=600)
-    assert reduced.shape == (750, 1000, 3)
+    data = jpeg(picture(3200, 2400))
+    reduced = simplejpeg.decode_jpeg(data, "RGB", min_width=1600, min_height=1200)
+    assert reduced.shape == (1200, 1600, 3)
     resized = cv2.resize(reduced, (600, 600), interpolation=cv2.INTER_AREA)
     assert run(data).data == simplejpeg.encode_jpeg(resized, 90, "RGB", "420")
 
@@ -117,7 +156,7 @@ def test_a_cut_file_fails_or_is_kept():
     code, error = failure(cut)
     assert code is ErrorCode.DECODE_TRUNCATED
     assert (error.facts.width, error.facts.height) == (400, 400)
-    recipe = {"width": 400, "height": 400, "truncated": "keep"}
+    recipe = {"width": 400, "height": 400, "damage": "tolerant"}
     kept = run(cut, **recipe)
     assert kept.warnings == ("truncated",) and kept.data == run(cut, **recipe).data
     assert mean_difference(pixels_of(kept)[:100], pixels_of(run(data, **recipe))[:100]) < 1
@@ -125,33 +164,8 @@ def test_a_cut_file_fails_or_is_kept():
 
 def test_nothing_is_kept_of_a_file_without_pixels():
     data = jpeg(picture(400, 400))
-    code, error = failure(data[: data.index(b"\xff\xda") + 14], truncated="keep")
+    code, error = failure(data[: data.index(b"\xff\xda") + 14], damage="tolerant")
     assert code is ErrorCode.DECODE_TRUNCATED and error.facts.width == 400
-
-
-def test_junk_in_the_header_is_repaired_with_a_warning():
-    data = jpeg(picture())
-    position = data.index(b"\xff\xdb")
-    result = run(data[:position] + b"junk" + b"\xff\xe1\x00\x04ab" + data[position:])
-    assert result.warnings == ("header_repaired",)
-    assert result.data == run(data).data
-
-
-def test_undefined_scan_parameters_are_repaired():
-    data = bytearray(jpeg(picture()))
-    scan = data.index(b"\xff\xda")
-    length = int.from_bytes(data[scan + 2 : scan + 4], "big")
-    data[scan + 2 + length - 3 : scan + 2 + length] = b"\x00\x00\x00"
-    result = run(bytes(data))
-    assert result.warnings == ("header_repaired",) and result.data == run(jpeg(picture())).data
-
-
-def test_padding_before_the_end_is_forgiven_but_not_lost_pixels():
-    data = jpeg(picture())
-    padded = run(data[:-2] + b"\x00" * 9 + data[-2:])
-    assert padded.warnings == ("extraneous_data",) and padded.data == run(data).data
-    code, _ = failure(data[:-2] + data[-40:-2] + data[-2:])
-    assert code is ErrorCode.DECODE_CORRUPT
 
 
 def test_data_after_the_end_is_ignored():
@@ -182,7 +196,7 @@ def test_a_profile_of_too_many_parts_is_ignored_with_a_warning():
 @pytest.mark.parametrize(
     ("offset", "value", "code"),
     [
-        (0, b"\xc3", ErrorCode.DECODE_UNSUPPORTED),  # lossless
+        (0, b"\xc5", ErrorCode.DECODE_UNSUPPORTED),  # hierarchical
         (3, b"\x0c", ErrorCode.DECODE_UNSUPPORTED),  # 12 bits
         (4, b"\x00\x00", ErrorCode.DECODE_CORRUPT),  # no height
         (4, b"\xff\xff\xff\xff", ErrorCode.DECODE_TOO_MANY_PIXELS),
@@ -195,3 +209,34 @@ def test_frame_headers_that_are_refused(offset, value, code):
     if code is ErrorCode.DECODE_TOO_MANY_PIXELS:
         assert failure(bytes(data))[1].facts.width == 65535
     assert failure(bytes(data))[0] is code
+
+
+@pytest.mark.parametrize(
+    ("process", "name"),
+    [(0xC5, "hierarchical sequential"), (0xCB, "arithmetic lossless"), (0xDE, "hierarchical"), (0xF7, "JPEG-LS")],
+)
+def test_processes_that_no_decoder_reads_are_named(process, name):
+    code, error = failure(build.lossless_jpeg(picture(20, 10), process=process))
+    assert code is ErrorCode.DECODE_UNSUPPORTED and f"process is {name}." in error.message
+    assert (error.facts.width, error.facts.height) == (20, 10)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_lossless_jpeg_gives_its_pixels(channels):
+    pixels = picture()[:, :, :channels]
+    data = build.lossless_jpeg(pixels)
+    out = lossless(data, width=120, height=80, color="gray" if channels == 1 else "rgb")
+    assert np.array_equal(out.reshape(pixels.shape), pixels)
+    assert lossless(data, width=12, height=8, jpeg_decoding="fast").shape == (8, 12, 3)  # never reduced
+
+
+def test_what_can_be_shown_of_damaged_pixels_is_kept_if_asked_for():
+    data = jpeg(picture(300, 200))
+    middle = len(data) * 2 // 3
+    whole = lossless(data, width=300, height=200)
+    for damage in (b"\xff\x02", data[100:400]):  # an invalid marker; bytes of something else
+        damaged = data[:middle] + damage + data[middle + 2 :]
+        assert failure(damaged)[0] is ErrorCode.DECODE_CORRUPT
+        kept = run(damaged, width=300, height=200, format="png", damage="tolerant")
+        assert kept.warnings == ("corrupt",)
+        assert np.array_equal(pixels_of(kept)[:80], whole[:80])
