@@ -157,7 +157,7 @@ def test_another_recipe_is_refused_with_what_is_different(place):
 def test_other_codec_libraries_are_refused_as_such(place, monkeypatch):
     publish_rows(place, [row("a.jpg")])
     monkeypatch.setattr("darkroom.tasks.settings.pixel_versions", lambda: {"pillow": "99"})
-    with pytest.raises(SettingsError, match=r"\(the codec libraries have other versions"):
+    with pytest.raises(SettingsError, match=r"\(Darkroom or its codec libraries have other versions"):
         check_recipe(place, SMALL, Rules())
 
 
