@@ -128,7 +128,9 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
         return
     old, new = other.recipe.model_dump(), recipe.model_dump()
     changes = [f"{name} {old[name]!r} → {new[name]!r}" for name in new if old[name] != new[name]]
-    difference = ", ".join(changes) or "Darkroom or its codec libraries have other versions, which may make other pixels"
+    difference = (
+        ", ".join(changes) or "Darkroom or its codec libraries have other versions, which may make other pixels"
+    )
     raise SettingsError(
         f"destination: {destination.location} belongs to another recipe ({difference}). Use another destination, or "
         "set rebuild to make all of its images again."

@@ -13,6 +13,7 @@ from darkroom.tasks.reporting.figures import SlowImage
 from darkroom.tasks.reporting.history import History
 from darkroom.tasks.reporting.run_report import RunReport
 from darkroom.tasks.reporting.summary import PROBLEMS_SHOWN, summary_markdown
+from darkroom.tasks.reporting.text import first_sentence, printable
 from darkroom.tasks.storage.naming import path_to_text
 from tests.tasks.helpers import past_run
 
@@ -147,13 +148,14 @@ def test_of_many_problems_some_are_shown():
 @example("1. a list")
 @example("a\\")
 @example("__0__")
+@example("? A")
 def test_problems_are_shown_as_they_are(text):
     problem = f"The folder /{text}/ is full"
     _, others = rendered(summary_markdown(report(problems=[problem])))
-    kind, token = others[0]
-    shown = "".join(character if character.isprintable() else "�" for character in problem.replace("\n", " "))
-    assert kind == "heading_open"
-    assert text_of(token) == f"Failed: {shown}"
+    reason, remedy = (printable(part.replace("\n", " ")) for part in first_sentence(problem))
+    assert others[0][0] == "heading_open"
+    assert text_of(others[0][1]) == f"Failed: {reason}"
+    assert not remedy or text_of(others[1][1]) == remedy
 
 
 def test_the_names_of_settings_are_written_as_they_are():
