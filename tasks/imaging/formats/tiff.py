@@ -186,7 +186,9 @@ class TiffImage(PillowImage):
     """A TIFF or BigTIFF of one or more pages, of which the first is read."""
 
     name = "tiff"
-    signature = re.compile(rb"II[*+]\0|MM\0[*+]")
+    signature = re.compile(rb"(?s)(?:II[*+]\0|MM\0[*+])(?!.{4}(?:CR|IIII|MMMM))")
+    """Canon's and Phase One's camera raw files begin like a TIFF."""
+
     reader = TiffReader
     image: TiffReader
 
