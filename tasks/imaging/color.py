@@ -9,8 +9,10 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, Samples, bands
 
 CACHED_PROFILE_BYTES = 1 << 16
@@ -141,21 +143,50 @@ def scale_16_bits(samples: Samples, white: int = 65535) -> Pixels:
     return scaled
 
 
-def round_16_bits(data: bytes, pixels: Pixels) -> Pixels:
+def round_16_bits(data: bytes, pixels: Pixels, white: int = 65535) -> Pixels:
     """Return the colours of a file whose samples have 16 bits, of which Pillow kept the upper 8, rounded.
 
-    OpenCV keeps all 16. Its pixels are used only if they are those of Pillow but for rounding.
+    OpenCV keeps all 16, and makes alpha of a transparent colour. Its pixels are used only if they are those of Pillow
+    but for rounding. `white` becomes 255; it is at most 65535. Raises `decode.unsupported` if it is less and OpenCV
+    can't read the file.
     """
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype != np.uint16 or decoded.shape != pixels.shape:
-        return pixels
-    to_rgb_order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    rounded = np.empty_like(pixels)
-    for rows in bands(*pixels.shape[:2]):
+    rounded = None if decoded is None else _verified(decoded, pixels, white)
+    if rounded is None and white != 65535:
+        raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"16-bit colours whose white is {white} can't be read here")
+    return pixels if rounded is None else rounded
+
+
+def _verified(decoded: Samples, pixels: Pixels, white: int) -> Pixels | None:
+    height, width, *others = decoded.shape
+    channels = others[0] if others else 1
+    if decoded.dtype != np.uint16 or (height, width) != pixels.shape[:2] or channels not in {3, 4}:
+        return None
+    colors = pixels.shape[2]
+    to_rgb_order = cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA
+    rounded = np.empty((height, width, channels), np.uint8)
+    for rows in bands(height, width):
         rounded[rows] = cv2.cvtColor(scale_16_bits(decoded[rows]), to_rgb_order)
-        if cv2.absdiff(rounded[rows], pixels[rows]).max() > 1:
-            return pixels
+        if channels < colors or cv2.absdiff(rounded[rows, :, :colors], pixels[rows]).max() > 1:
+            return None
+        if white != 65535:
+            rounded[rows] = cv2.cvtColor(scale_16_bits(decoded[rows], white), to_rgb_order)
     return rounded
+
+
+def with_alpha(pixels: Pixels, opaque: npt.NDArray[np.bool_]) -> Pixels:
+    """Return (height, width, 4) pixels for gray or RGB ones, with alpha 255 where `opaque` is true and else 0."""
+    return np.dstack((to_rgb(pixels), np.where(opaque, np.uint8(255), np.uint8(0))))
+
+
+LOW_RANGE = 1 << 14
+"""16-bit samples that are all below this use less than a quarter of their range."""
+
+
+def warn_of_low_range(samples: Samples, warnings: list[str]) -> None:
+    """Add `low_range` to `warnings` if 16-bit samples hardly use their range, as ones of 12 bits in 16 do."""
+    if 0 < samples.max() < LOW_RANGE:
+        warnings.append("low_range")
 
 
 def to_gray(pixels: Pixels) -> Pixels:

@@ -41,6 +41,7 @@ class IcoImage(PillowImage):
         """Raise `decode.corrupt` for wrong checksums in the PNG that is read."""
         if self._png:
             self._png.check_checksums()
+            self.warnings += self._png.warnings
 
     @cached_property
     def _png(self) -> PngImage | None:
