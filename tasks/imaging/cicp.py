@@ -37,7 +37,7 @@ CURVES = {
     14: BT709_CURVE,
     15: BT709_CURVE,
 }
-"""Parameters g, a, b, c, d of ICC's parametric curve: (a·x + b)^g from d on, else c·x. PQ and HLG are no such curves."""
+"""Parameters g, a, b, c, d of ICC's parametric curve: (a·x + b)^g from d on, else c·x. PQ and HLG are none."""
 
 D50 = np.array([0.9642, 1.0, 0.8249])
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])

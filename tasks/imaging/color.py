@@ -179,6 +179,17 @@ def with_alpha(pixels: Pixels, opaque: npt.NDArray[np.bool_]) -> Pixels:
     return np.dstack((to_rgb(pixels), np.where(opaque, np.uint8(255), np.uint8(0))))
 
 
+def without_empty_alpha(pixels: Pixels, warnings: list[str]) -> Pixels:
+    """Return pixels whose alpha is 0 everywhere without it, and add `alpha_ignored`; others come back as they are.
+
+    Programs that do not know of alpha write such files, and others show them opaque.
+    """
+    if pixels.ndim == 2 or pixels.shape[2] < 4 or pixels[:, :, 3].any():
+        return pixels
+    warnings.append("alpha_ignored")
+    return np.ascontiguousarray(pixels[:, :, :3])
+
+
 LOW_RANGE = 1 << 14
 """16-bit samples that are all below this use less than a quarter of their range."""
 

@@ -275,7 +275,11 @@ def _bmps() -> dict[str, Bomb]:
         "65500 × 65500": (bmp(SIDE, SIDE), PIXELS),
         "2 billion × 1": (bmp((1 << 31) - 1, 1), PIXELS),
         "1 × minus 2 billion": (bmp(1, -(1 << 31)), PIXELS),
-        "runs to its end": (bmp(1000, 1000, bits=8, compression=1, colors=256, body=runs), OK),
+        "runs to its end": (bmp(1000, 1000, bits=8, compression=1, colors=256, body=runs), CORRUPT),
+        "runs that skip": (
+            bmp(1000, 1000, bits=8, compression=1, colors=256, body=b"\0\2\0\1" * 1000),
+            "ok rle_gaps truncated",
+        ),
         "rows of one run": (bmp(1, 100_000, bits=8, compression=1, colors=256, body=b"\1\7\0\0" * 100_000), OK),
         "runs that are cut": (bmp(1000, 1000, bits=8, compression=1, colors=256, body=b"\xff\7" * 9), TRUNCATED),
         "a jpeg inside": (bmp(WIDTH, HEIGHT, compression=4, body=samples()["jpeg/420"]), UNSUPPORTED),
