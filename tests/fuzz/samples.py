@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def samples() -> dict[str, bytes]:
         "bmp": _bmps(),
         "ico": _icos(),
         "ppm": _netpbms(),
+        "tga": _tgas(),
     }
     return {f"{name}/{variant}": data for name, group in groups.items() for variant, data in group.items()}
 
@@ -177,6 +179,7 @@ def _bmps() -> dict[str, bytes]:
     deep = _rgb().astype(np.uint32)
     packed = (deep[:, :, 0] >> 3 << 10 | deep[:, :, 1] >> 3 << 5 | deep[:, :, 2] >> 3).astype("<u2")
     rows = b"".join(row.tobytes().ljust((WIDTH * 2 + 3) // 4 * 4, b"\0") for row in packed[::-1])
+    masks = struct.pack("<III", 0xF00, 0xF0, 0xF)
     return {
         "rgb": encoded(_rgb(), "BMP"),
         "rgba": encoded(_rgba(), "BMP"),
@@ -184,7 +187,21 @@ def _bmps() -> dict[str, bytes]:
         "palette": encoded(_palette(), "BMP"),
         "bits": encoded(_gray() > 128, "BMP"),
         "rle": build.rle_bmp(indices),
+        "dib": encoded(_rgb(), "BMP")[14:],
+        "bit fields": build.bmp_header(WIDTH, HEIGHT, bits=16, compression=3)
+        + struct.pack("<III", 0xF00, 0xF0, 0xF)
+        + rows,
         "555": build.bmp_header(WIDTH, HEIGHT, bits=16) + rows,
+    }
+
+
+def _tgas() -> dict[str, bytes]:
+    modes = {"gray": _gray(), "rgb": _rgb(), "rgba": _rgba()}
+    plain = {name: encoded(pixels, "TGA") for name, pixels in modes.items()}
+    return plain | {
+        "palette": encoded(_palette(), "TGA"),
+        "runs": encoded(_rgb(), "TGA", compression="tga_rle"),
+        "palette runs": encoded(_palette(), "TGA", compression="tga_rle"),
     }
 
 

@@ -15,6 +15,7 @@ from darkroom.tasks.imaging.formats.jpeg import JpegImage
 from darkroom.tasks.imaging.formats.jpeg2000 import Jpeg2000Image
 from darkroom.tasks.imaging.formats.netpbm import NetpbmImage
 from darkroom.tasks.imaging.formats.png import PngImage
+from darkroom.tasks.imaging.formats.tga import TgaImage
 from darkroom.tasks.imaging.formats.tiff import TiffImage
 from darkroom.tasks.imaging.formats.webp import WebpImage
 from darkroom.tasks.imaging.records import TransformError
@@ -30,8 +31,9 @@ FORMATS: tuple[type[EncodedImage], ...] = (
     BmpImage,
     IcoImage,
     NetpbmImage,
+    TgaImage,
 )
-"""The formats that are read."""
+"""The formats that are read; TGA, which has no signature, comes last."""
 
 PILLOW_NAMES = tuple(getattr(each, "reader", JpegImageFile).format for each in FORMATS)
 """Pillow's names of the formats, for `Image.open`: Pillow would pass some of the others to external programs."""
