@@ -188,9 +188,7 @@ def _bmps() -> dict[str, bytes]:
         "bits": encoded(_gray() > 128, "BMP"),
         "rle": build.rle_bmp(indices),
         "dib": encoded(_rgb(), "BMP")[14:],
-        "bit fields": build.bmp_header(WIDTH, HEIGHT, bits=16, compression=3)
-        + struct.pack("<III", 0xF00, 0xF0, 0xF)
-        + rows,
+        "bit fields": build.bmp_header(WIDTH, HEIGHT, bits=16, compression=3, colors=3) + masks + rows,
         "555": build.bmp_header(WIDTH, HEIGHT, bits=16) + rows,
     }
 
