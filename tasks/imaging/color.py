@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -143,21 +143,25 @@ def scale_16_bits(samples: Samples, white: int = 65535) -> Pixels:
     return scaled
 
 
-def round_16_bits(data: bytes, pixels: Pixels, white: int = 65535) -> Pixels:
+def round_16_bits(data: bytes, pixels: Pixels, find_white: Callable[[Samples], int] | None = None) -> Pixels:
     """Return the colours of a file whose samples have 16 bits, of which Pillow kept the upper 8, rounded.
 
     OpenCV keeps all 16, and makes alpha of a transparent colour. Its pixels are used only if they are those of Pillow
-    but for rounding. `white` becomes 255; it is at most 65535. Raises `decode.unsupported` if it is less and OpenCV
-    can't read the file.
+    but for rounding. `find_white` returns which value of the samples becomes 255; it is 65535 without. Raises
+    `decode.unsupported` if it is less and OpenCV can't read the file.
     """
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    rounded = None if decoded is None else _verified(decoded, pixels, white)
+    decoded: Samples | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    rounded = None if decoded is None else _verified(decoded, pixels)
+    samples = pixels.astype(np.uint16) * 257 if rounded is None or decoded is None else decoded
+    white = find_white(samples) if find_white else 65535
     if rounded is None and white != 65535:
         raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"16-bit colours whose white is {white} can't be read here")
-    return pixels if rounded is None else rounded
+    if rounded is None or decoded is None:
+        return pixels
+    return rounded if white == 65535 else scale_16_bits(decoded[:, :, ::-1], white)
 
 
-def _verified(decoded: Samples, pixels: Pixels, white: int) -> Pixels | None:
+def _verified(decoded: Samples, pixels: Pixels) -> Pixels | None:
     height, width, *others = decoded.shape
     channels = others[0] if others else 1
     if decoded.dtype != np.uint16 or (height, width) != pixels.shape[:2] or channels not in {3, 4}:
@@ -169,8 +173,6 @@ def _verified(decoded: Samples, pixels: Pixels, white: int) -> Pixels | None:
         rounded[rows] = cv2.cvtColor(scale_16_bits(decoded[rows]), to_rgb_order)
         if channels < colors or cv2.absdiff(rounded[rows, :, :colors], pixels[rows]).max() > 1:
             return None
-        if white != 65535:
-            rounded[rows] = cv2.cvtColor(scale_16_bits(decoded[rows], white), to_rgb_order)
     return rounded
 
 
@@ -198,6 +200,16 @@ def warn_of_low_range(samples: Samples, warnings: list[str]) -> None:
     """Add `low_range` to `warnings` if 16-bit samples hardly use their range, as ones of 12 bits in 16 do."""
     if 0 < samples.max() < LOW_RANGE:
         warnings.append("low_range")
+
+
+def lab_to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image in CIELab as one in sRGB."""
+    return _lab_conversion().apply(image)
+
+
+@cache
+def _lab_conversion() -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
 
 
 def to_gray(pixels: Pixels) -> Pixels:
