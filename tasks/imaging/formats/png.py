@@ -16,7 +16,7 @@ from itertools import takewhile
 from operator import ne
 from typing import Any
 
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin
 
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, to_array
@@ -86,6 +86,13 @@ class PngImage(PillowImage):
             if is_damaged_end:
                 parts.append(memoryview(END))
         return b"".join((*parts, view[kept:])) if kept else self.data
+
+    def _open_reader(self) -> ImageFile.ImageFile:
+        try:
+            return super()._open_reader()
+        except SyntaxError:
+            self.check_checksums()  # which names the chunk
+            raise
 
     def check_checksums(self) -> None:
         """Raise `decode.corrupt` if the checksum of a chunk that has to do with the pixels is wrong.
