@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageCms
 
+from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, Samples, bands
 
 CACHED_PROFILE_BYTES = 1 << 16
@@ -141,21 +143,73 @@ def scale_16_bits(samples: Samples, white: int = 65535) -> Pixels:
     return scaled
 
 
-def round_16_bits(data: bytes, pixels: Pixels) -> Pixels:
+def round_16_bits(data: bytes, pixels: Pixels, find_white: Callable[[Samples], int] | None = None) -> Pixels:
     """Return the colours of a file whose samples have 16 bits, of which Pillow kept the upper 8, rounded.
 
-    OpenCV keeps all 16. Its pixels are used only if they are those of Pillow but for rounding.
+    OpenCV keeps all 16, and makes alpha of a transparent colour. Its pixels are used only if they are those of Pillow
+    but for rounding. `find_white` returns which value of the samples becomes 255; it is 65535 without. Raises
+    `decode.unsupported` if it is less and OpenCV can't read the file.
     """
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None or decoded.dtype != np.uint16 or decoded.shape != pixels.shape:
+    decoded: Samples | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    rounded = None if decoded is None else _verified(decoded, pixels)
+    samples = pixels.astype(np.uint16) * 257 if rounded is None or decoded is None else decoded
+    white = find_white(samples) if find_white else 65535
+    if rounded is None and white != 65535:
+        raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"16-bit colours whose white is {white} can't be read here")
+    if rounded is None or decoded is None:
         return pixels
-    to_rgb_order = cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    rounded = np.empty_like(pixels)
-    for rows in bands(*pixels.shape[:2]):
+    return rounded if white == 65535 else scale_16_bits(decoded[:, :, ::-1], white)
+
+
+def _verified(decoded: Samples, pixels: Pixels) -> Pixels | None:
+    height, width, *others = decoded.shape
+    channels = others[0] if others else 1
+    if decoded.dtype != np.uint16 or (height, width) != pixels.shape[:2] or channels not in {3, 4}:
+        return None
+    colors = pixels.shape[2]
+    to_rgb_order = cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGBA
+    rounded = np.empty((height, width, channels), np.uint8)
+    for rows in bands(height, width):
         rounded[rows] = cv2.cvtColor(scale_16_bits(decoded[rows]), to_rgb_order)
-        if cv2.absdiff(rounded[rows], pixels[rows]).max() > 1:
-            return pixels
+        if channels < colors or cv2.absdiff(rounded[rows, :, :colors], pixels[rows]).max() > 1:
+            return None
     return rounded
+
+
+def with_alpha(pixels: Pixels, opaque: npt.NDArray[np.bool_]) -> Pixels:
+    """Return (height, width, 4) pixels for gray or RGB ones, with alpha 255 where `opaque` is true and else 0."""
+    return np.dstack((to_rgb(pixels), np.where(opaque, np.uint8(255), np.uint8(0))))
+
+
+def without_empty_alpha(pixels: Pixels, warnings: list[str]) -> Pixels:
+    """Return pixels whose alpha is 0 everywhere without it, and add `alpha_ignored`; others come back as they are.
+
+    Programs that do not know of alpha write such files, and others show them opaque.
+    """
+    if pixels.ndim == 2 or pixels.shape[2] < 4 or pixels[:, :, 3].any():
+        return pixels
+    warnings.append("alpha_ignored")
+    return np.ascontiguousarray(pixels[:, :, :3])
+
+
+LOW_RANGE = 1 << 14
+"""16-bit samples that are all below this use less than a quarter of their range."""
+
+
+def warn_of_low_range(samples: Samples, warnings: list[str]) -> None:
+    """Add `low_range` to `warnings` if 16-bit samples hardly use their range, as ones of 12 bits in 16 do."""
+    if 0 < samples.max() < LOW_RANGE:
+        warnings.append("low_range")
+
+
+def lab_to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image in CIELab as one in sRGB."""
+    return _lab_conversion().apply(image)
+
+
+@cache
+def _lab_conversion() -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
 
 
 def to_gray(pixels: Pixels) -> Pixels:

@@ -24,6 +24,11 @@ UNSUPPORTED = re.compile(
 DAMAGED = re.compile(r"unsupported marker type", re.I)
 """Matches `UNSUPPORTED` too, but is caused by damage."""
 
+READABLE = re.compile(r"^(Unsupported [A-Z]|Corrupt JPEG|Invalid JPEG|Inconsistent progression|.*\bJPEG (data|file)\b)")
+"""Messages of decoders that say something about the file."""
+
+OUT_OF_MEMORY_MESSAGE = "there was not enough memory to decode the picture"
+
 OUT_OF_MEMORY = -4
 """OpenCV's `StsNoMem`."""
 
@@ -36,9 +41,9 @@ def translate(error: Exception, facts: SourceFacts | None, is_cut: Callable[[], 
         facts: what the source's header said, if it was read.
         is_cut: returns whether the file is shorter than its own structure says, whatever the decoder called it.
     """
-    facts = facts if facts and is_recordable(facts) else None
-    message = error.message if isinstance(error, ImageError) else describe(error)
-    return TransformError(code_of(error, is_cut), message, facts)
+    code = code_of(error, is_cut)
+    message = error.message if isinstance(error, ImageError) else explain(error, code, facts.format if facts else "")
+    return TransformError(code, message, facts if facts and is_recordable(facts) else None)
 
 
 def translate_encoding(error: Exception, facts: SourceFacts) -> TransformError:
@@ -67,6 +72,25 @@ def code_of(error: Exception, is_cut: Callable[[], bool] | None = None) -> Error
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether a codec failed because memory ran out."""
     return isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == OUT_OF_MEMORY)
+
+
+def explain(error: Exception, code: ErrorCode, image_format: str) -> str:
+    """Return what is wrong with a file, for the exception of a decoder whose own words only a developer understands.
+
+    `image_format` is the `name` of the format; empty if the header could not be read.
+    """
+    name = image_format.upper() or "image"
+    if code is ErrorCode.DECODE_MEMORY:
+        return OUT_OF_MEMORY_MESSAGE
+    if code is ErrorCode.DECODE_TRUNCATED:
+        return f"the {name} ends before its picture does: copy or download it again"
+    detail = f" ({describe(error)})" if READABLE.search(str(error)) else ""
+    if code is ErrorCode.DECODE_UNSUPPORTED:
+        return f"this kind of {name} is not read here{detail}: save it as PNG, TIFF or JPEG first"
+    is_of_header = isinstance(error, SyntaxError) or not image_format
+    return (
+        f"the {name} is damaged: its {'header contradicts itself' if is_of_header else 'pixels make no sense'}{detail}"
+    )
 
 
 def describe(error: Exception) -> str:

@@ -37,6 +37,7 @@ def bombs() -> dict[str, Bomb]:
         "bmp": _bmps(),
         "ico": _icos(),
         "ppm": _netpbms(),
+        "tga": _tgas(),
         "profile": _profiles(),
     }
     return {f"{name}/{what}": bomb for name, group in groups.items() for what, bomb in group.items()}
@@ -180,7 +181,7 @@ def _tiffs() -> dict[str, Bomb]:
         ),
         "strips without rows": (strips((278, 4, [0])), CORRUPT),
         "a million bits for a sample": (strips((258, 3, [8] * 1_000_000)), OK),
-        "a billion samples": (strips((277, 4, [1 << 30])), CORRUPT),
+        "a billion samples": (strips((277, 4, [1 << 30])), UNSUPPORTED),
         "a float for a compression": (strips((259, 12, [5.0])), CORRUPT),  # type: ignore[list-item]
         "jpeg of the old kind": (strips((259, 3, [6])), UNSUPPORTED),
         "one strip for all rows": (build.tiff([[*tile, (259, 3, [8]), *offsets]], compressed), OK),
@@ -275,11 +276,23 @@ def _bmps() -> dict[str, Bomb]:
         "65500 × 65500": (bmp(SIDE, SIDE), PIXELS),
         "2 billion × 1": (bmp((1 << 31) - 1, 1), PIXELS),
         "1 × minus 2 billion": (bmp(1, -(1 << 31)), PIXELS),
-        "runs to its end": (bmp(1000, 1000, bits=8, compression=1, colors=256, body=runs), OK),
+        "runs to its end": (bmp(1000, 1000, bits=8, compression=1, colors=256, body=runs), CORRUPT),
+        "runs that skip": (bmp(1000, 1000, bits=8, compression=1, colors=256, body=b"\0\2\0\1" * 1000), "ok rle_gaps"),
         "rows of one run": (bmp(1, 100_000, bits=8, compression=1, colors=256, body=b"\1\7\0\0" * 100_000), OK),
-        "runs that are cut": (bmp(1000, 1000, bits=8, compression=1, colors=256, body=b"\xff\7" * 9), TRUNCATED),
+        "runs that are cut": (bmp(1000, 1000, bits=8, compression=1, colors=256, body=b"\xff\7" * 3), TRUNCATED),
         "a jpeg inside": (bmp(WIDTH, HEIGHT, compression=4, body=samples()["jpeg/420"]), UNSUPPORTED),
         "4 billion colors": (bmp(WIDTH, HEIGHT, bits=8)[:46] + b"\xff" * 8 + bytes(5000), UNSUPPORTED),
+    }
+
+
+def _tgas() -> dict[str, Bomb]:
+    def tga(kind: int, side: int, bits: int, body: bytes) -> bytes:
+        return struct.pack("<BBBHHBHHHHBB", 0, 0, kind, 0, 0, 0, 0, 0, side, side, bits, 0x20) + body
+
+    return {
+        "65500 × 65500": (tga(10, SIDE, 24, b"\xff\1\2\3" * 100), PIXELS),
+        "runs that are cut": (tga(10, 1000, 24, b"\xff\1\2\3" * 100), TRUNCATED),
+        "runs of all its pixels": (tga(10, 1024, 24, b"\xff\1\2\3" * 8192), OK),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def samples() -> dict[str, bytes]:
         "bmp": _bmps(),
         "ico": _icos(),
         "ppm": _netpbms(),
+        "tga": _tgas(),
     }
     return {f"{name}/{variant}": data for name, group in groups.items() for variant, data in group.items()}
 
@@ -128,6 +130,11 @@ def _tiffs() -> dict[str, bytes]:
         "strips": build.tiff_picture(_rgb(), rows=7),
         "big endian": build.tiff_picture(_rgb(), rows=10, order=">"),
         "bigtiff": build.tiff_picture(_rgb(), rows=10, big=True),
+        "big endian bigtiff": build.tiff_picture(_rgb(), rows=10, order=">", big=True),
+        "floating": build.tiff_picture(_rgb() / np.float32(255), rows=9, more=[(339, 3, [3, 3, 3])]),
+        "lab": build.tiff_picture(_rgb(), rows=9, more=[(262, 3, [8])]),
+        "12 bits": build.tiff_picture(_deep(1) >> 4, rows=9, more=[(281, 3, [4095])]),
+        "reduced first": encoded(rgb, "TIFF", save_all=True, append_images=[rgb], tiffinfo={254: 1}),
         "tiles": build.tiled_tiff(_rgb()),
         "gray": encoded(gray, "TIFF"),
         "rgba lzw": encoded(_rgba(), "TIFF", compression="tiff_lzw"),
@@ -178,6 +185,7 @@ def _bmps() -> dict[str, bytes]:
     deep = _rgb().astype(np.uint32)
     packed = (deep[:, :, 0] >> 3 << 10 | deep[:, :, 1] >> 3 << 5 | deep[:, :, 2] >> 3).astype("<u2")
     rows = b"".join(row.tobytes().ljust((WIDTH * 2 + 3) // 4 * 4, b"\0") for row in packed[::-1])
+    masks = struct.pack("<III", 0xF00, 0xF0, 0xF)
     return {
         "rgb": encoded(_rgb(), "BMP"),
         "rgba": encoded(_rgba(), "BMP"),
@@ -185,7 +193,19 @@ def _bmps() -> dict[str, bytes]:
         "palette": encoded(_palette(), "BMP"),
         "bits": encoded(_gray() > 128, "BMP"),
         "rle": build.rle_bmp(indices),
+        "dib": encoded(_rgb(), "BMP")[14:],
+        "bit fields": build.bmp_header(WIDTH, HEIGHT, bits=16, compression=3, colors=3) + masks + rows,
         "555": build.bmp_header(WIDTH, HEIGHT, bits=16) + rows,
+    }
+
+
+def _tgas() -> dict[str, bytes]:
+    modes = {"gray": _gray(), "rgb": _rgb(), "rgba": _rgba()}
+    plain = {name: encoded(pixels, "TGA") for name, pixels in modes.items()}
+    return plain | {
+        "palette": encoded(_palette(), "TGA"),
+        "runs": encoded(_rgb(), "TGA", compression="tga_rle"),
+        "palette runs": encoded(_palette(), "TGA", compression="tga_rle"),
     }
 
 

@@ -156,6 +156,10 @@ class PillowImage(EncodedImage):
         """Return the file without what its decoder does not need."""
         return self.data
 
+    def _open_reader(self) -> ImageFile.ImageFile:
+        """Return Pillow's reader of the file; raises whatever that does."""
+        return self.reader(io.BytesIO(self.decoder_input()))
+
     def _check_structure(self) -> None:
         """Raise `ImageError` for errors of the structure that the reader would not notice."""
 
@@ -194,7 +198,7 @@ class PillowImage(EncodedImage):
             self.facts = SourceFacts(self.name, "", *size)
             admit(self.facts)
         self._check_structure()
-        self.image = self.reader(io.BytesIO(self.decoder_input()))
+        self.image = self._open_reader()
         self._orientation = self._valid_orientation(self._read_orientation())
         frames = min(self._count_frames(), MAX_FRAMES)
         facts = SourceFacts(self.name, self.image.mode, *self._stored_size(), self._orientation, frames)

@@ -1,4 +1,7 @@
-"""GIF: its blocks, which say how large the first frame is, and how many frames there are."""
+"""GIF: its blocks, which say how large the first frame is, and how many frames there are.
+
+What the first frame does not cover is transparent, as browsers show it: they ignore the background colour.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import re
 import struct
 from functools import cached_property
 
-from PIL import GifImagePlugin
+import numpy as np
+from PIL import GifImagePlugin, Image
 
+from darkroom.tasks.imaging.bands import Pixels
+from darkroom.tasks.imaging.color import with_alpha
 from darkroom.tasks.imaging.formats.base import PillowImage
 from darkroom.tasks.imaging.records import Size
 
@@ -25,9 +31,24 @@ class GifImage(PillowImage):
         """Return the size that a decoder allocates: the screen, enlarged to hold the first frame."""
         width, height = struct.unpack_from("<HH", self.data, 6)
         for position in self._frames[:1]:
-            left, top, frame_width, frame_height = struct.unpack_from("<HHHH", self.data, position + 1)
-            width, height = max(width, left + frame_width), max(height, top + frame_height)
+            _, _, right, bottom = self._extent(position)
+            width, height = max(width, right), max(height, bottom)
         return width, height
+
+    def _extent(self, frame: int) -> tuple[int, int, int, int]:
+        left, top, width, height = struct.unpack_from("<HHHH", self.data, frame + 1)
+        return left, top, left + width, top + height
+
+    def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
+        """Return the pixels as `PillowImage._to_pixels` does, transparent where the first frame isn't."""
+        left, top, right, bottom = self._extent(self._frames[0])
+        pixels = super()._to_pixels(image, whole=whole)
+        is_covered = (left, top, right, bottom) == (0, 0, *image.size)
+        if is_covered or (pixels.ndim == 3 and pixels.shape[2] == 4):
+            return pixels  # where a colour is transparent, Pillow fills the rest with it
+        opaque = np.zeros(pixels.shape[:2], bool)
+        opaque[top:bottom, left:right] = True
+        return with_alpha(pixels, opaque)
 
     def _count_frames(self) -> int:
         return max(len(self._frames), 1)

@@ -7,8 +7,10 @@ import struct
 from functools import cached_property
 from math import ceil, log
 
-from PIL import IcoImagePlugin
+from PIL import IcoImagePlugin, Image
 
+from darkroom.tasks.imaging.bands import Pixels
+from darkroom.tasks.imaging.color import without_empty_alpha
 from darkroom.tasks.imaging.formats.base import PillowImage
 from darkroom.tasks.imaging.formats.png import PngImage
 from darkroom.tasks.imaging.records import Size
@@ -41,6 +43,12 @@ class IcoImage(PillowImage):
         """Raise `decode.corrupt` for wrong checksums in the PNG that is read."""
         if self._png:
             self._png.check_checksums()
+            self.warnings += self._png.warnings
+
+    def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
+        """Return the pixels as `PillowImage._to_pixels` does; a bitmap's alpha that is 0 everywhere is ignored."""
+        pixels = super()._to_pixels(image, whole=whole)
+        return pixels if self._png else without_empty_alpha(pixels, self.warnings)
 
     @cached_property
     def _png(self) -> PngImage | None:

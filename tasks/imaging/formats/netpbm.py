@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, PpmImagePlugin
 
+from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, Samples, to_array
 from darkroom.tasks.imaging.color import scale_16_bits
 from darkroom.tasks.imaging.formats.base import PillowImage
@@ -53,12 +54,16 @@ class NetpbmImage(PillowImage):
         return super()._to_pixels(image, whole=whole)
 
 
+def _corrupt(problem: str) -> ImageError:
+    return ImageError(ErrorCode.DECODE_CORRUPT, f"the PPM is damaged: {problem}")
+
+
 def _bits(data: bytes, count: int) -> bytes:
     """Return samples of eight bits; 1 is black."""
     bits = COMMENT.sub(b"", data) if b"#" in data else data
     bits = bits.translate(None, b" \t\n\r\v\f")[:count]
     if bits.translate(None, b"01"):
-        raise ValueError("a bit is neither 0 nor 1")
+        raise _corrupt("a bit is neither 0 nor 1")
     return bits.translate(bytes.maketrans(b"01", b"\xff\x00"))
 
 
@@ -69,18 +74,18 @@ def _raw(data: bytes, count: int, white: int) -> Samples:
 
 
 def _numbers(data: bytes, count: int, white: int) -> Samples:
-    """Return up to `count` samples of a text; raise `ValueError` for an invalid one."""
+    """Return up to `count` samples of a text; raise `decode.corrupt` for an invalid one."""
     text = COMMENT.sub(b"", data) if b"#" in data else data
     junk = JUNK.search(text)
     # Digits that touch the junk are no number either.
     text = (text[: junk.start()].rstrip(DIGITS) if junk else text).strip()
     if LONG_NUMBER.search(text):
-        raise ValueError("a sample is too long")
+        raise _corrupt("a sample is too long")
     numbers = np.fromstring(text, np.int64, sep=" ")[:count] if text else np.empty(0, np.int64)
     if (numbers > white).any():
-        raise ValueError(f"a sample is above the white of {white}")
+        raise _corrupt(f"a sample is above the white of {white}")
     if junk and len(numbers) < count:
-        raise ValueError("a sample is no number")
+        raise _corrupt("a sample is no number")
     return numbers
 
 

@@ -1,4 +1,10 @@
-"""PNG: its chunks, what they say, whether they are undamaged, and which of them a decoder needs."""
+"""PNG: its chunks, what they say, whether they are undamaged, and which of them a decoder needs.
+
+Colours follow the third edition of the standard: `cICP` first, then `iCCP`, else sRGB. `gAMA` and `cHRM` are not
+applied, as in nearly all software but browsers: most files that carry them are sRGB and say so only roughly. A `gAMA`
+that is far from sRGB's and alone adds the warning `gamma_ignored`. Of `cICP`, what can be written as an ICC profile is
+applied; HDR (PQ and HLG) is not, and adds `cicp_ignored`.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +13,15 @@ import struct
 import zlib
 from functools import cached_property
 from itertools import takewhile
+from operator import ne
+from typing import Any
 
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin
 
 from darkroom.tasks.errors import ErrorCode, ImageError
-from darkroom.tasks.imaging.bands import Pixels
-from darkroom.tasks.imaging.color import round_16_bits
+from darkroom.tasks.imaging.bands import Pixels, to_array
+from darkroom.tasks.imaging.cicp import profile_of
+from darkroom.tasks.imaging.color import round_16_bits, scale_16_bits, warn_of_low_range, with_alpha
 from darkroom.tasks.imaging.exif import PREFIX, read_orientation
 from darkroom.tasks.imaging.formats.base import Part, PillowImage
 from darkroom.tasks.imaging.records import Size
@@ -20,6 +29,12 @@ from darkroom.tasks.imaging.records import Size
 DECODED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 """Chunks that make the pixels of the picture, or of an animation's first frame. Decoders never see the others, such as
 texts that unpack to a thousand times their size."""
+
+OF_PIXELS = DECODED - {b"IEND"} | {b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM", b"sBIT", b"eXIf"}
+"""Chunks that say what the pixels are, how they are turned, or which colours they have."""
+
+GAMMA_TOLERANCE = 0.1
+"""How far a stated gamma may be from sRGB's, as a part of it, without a warning."""
 
 END = b"\0\0\0\0IEND\xaeB`\x82"
 RAW_PROFILES = (b"Raw profile type exif\x00", b"Raw profile type APP1\x00")
@@ -62,20 +77,49 @@ class PngImage(PillowImage):
     def decoder_input(self) -> bytes:
         """Return the file with only those chunks that make pixels; bytes before the PNG are kept."""
         view, parts, kept = memoryview(self.data), [], 0
-        for kind, start, end in self.chunks:
-            if kind not in DECODED:
-                if kept < start - 8:
-                    parts.append(view[kept : start - 8])
-                kept = end + 4
+        for chunk in self.chunks:
+            is_damaged_end = chunk.kind == b"IEND" and not self._is_sound(chunk)
+            if chunk.kind not in DECODED or is_damaged_end:
+                if kept < chunk.start - 8:
+                    parts.append(view[kept : chunk.start - 8])
+                kept = chunk.end + 4
+            if is_damaged_end:
+                parts.append(memoryview(END))
         return b"".join((*parts, view[kept:])) if kept else self.data
 
+    def _open_reader(self) -> ImageFile.ImageFile:
+        try:
+            return super()._open_reader()
+        except SyntaxError:
+            self.check_checksums()  # which names the chunk
+            raise
+
     def check_checksums(self) -> None:
-        """Raise `decode.corrupt` if a chunk's checksum is wrong. Decoders check only a few of them."""
-        view = memoryview(self.data)
-        for kind, start, end in self.chunks:
-            if zlib.crc32(view[start - 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
-                message = f"the checksum of the PNG's {kind.decode('latin-1')!a} chunk is wrong"
-                raise ImageError(ErrorCode.DECODE_CORRUPT, message)
+        """Raise `decode.corrupt` if the checksum of a chunk that has to do with the pixels is wrong.
+
+        Others add the warning `chunk_crc`. Decoders check only a few of them.
+        """
+        for chunk in self.chunks:
+            if not self._is_sound(chunk):
+                if self._says_of_pixels(chunk):
+                    message = f"the checksum of the PNG's {chunk.kind.decode('latin-1')!a} chunk is wrong"
+                    raise ImageError(ErrorCode.DECODE_CORRUPT, message)
+                self.warnings.append("chunk_crc")
+
+    def _is_sound(self, chunk: Part) -> bool:
+        _, start, end = chunk
+        stated = int.from_bytes(self.data[end : end + 4], "big")
+        return zlib.crc32(memoryview(self.data)[start - 4 : end]) == stated
+
+    def _says_of_pixels(self, chunk: Part) -> bool:
+        """Return whether a chunk with a wrong checksum may have to do with the pixels."""
+        if chunk.kind == b"IEND":
+            return False
+        is_ancillary = chunk.kind.isalpha() and chunk.kind[:1].islower()
+        if not is_ancillary or self.data.startswith(RAW_PROFILES, chunk.start):
+            return True
+        # A type that differs in one byte may be the damaged one of such a chunk.
+        return any(sum(map(ne, chunk.kind, kind)) <= 1 for kind in OF_PIXELS)
 
     def _check_pixels(self) -> None:
         """Raise `decode.truncated` if the file ends within a chunk of pixels: they may be anything then."""
@@ -92,11 +136,22 @@ class PngImage(PillowImage):
 
     def _icc_profile(self) -> bytes | None:
         """Return the ICC profile, None without one; one that can't be unpacked is empty."""
-        for kind, start, end in self._before_pixels():
-            if kind == b"iCCP":
-                # name NUL method, 0: deflated
-                _, _, content = self.data[start:end].partition(b"\0")
-                return _inflate(content[1:]) if content[:1] == b"\0" else b""
+        found = {kind: self.data[start:end] for kind, start, end in reversed(self._before_pixels())}
+        if b"cICP" in found:
+            # primaries, transfer curve, matrix (0 for RGB), whether the range is full
+            primaries, transfer, *rest = found[b"cICP"].ljust(4, b"\0")
+            profile = profile_of(primaries, transfer) if rest == [0, 1] else None
+            if profile:
+                return profile
+            self.warnings.append("cicp_ignored")
+        if b"iCCP" in found:
+            # name NUL method, 0: deflated
+            _, _, content = found[b"iCCP"].partition(b"\0")
+            return _inflate(content[1:]) if content[:1] == b"\0" else b""
+        if b"gAMA" in found and b"sRGB" not in found:
+            gamma = int.from_bytes(found[b"gAMA"][:4], "big") / 100_000
+            if abs(gamma * 2.2 - 1) > GAMMA_TOLERANCE:
+                self.warnings.append("gamma_ignored")
         return None
 
     def _read_orientation(self) -> int | None:
@@ -113,12 +168,27 @@ class PngImage(PillowImage):
         return list(takewhile(lambda chunk: chunk.kind != b"IDAT", self.chunks))
 
     def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
-        """Return the pixels as `PillowImage._to_pixels` does, but round 16-bit colours instead of cutting them."""
+        """Return the pixels as `PillowImage._to_pixels` does, but at the depth that the file has.
+
+        16-bit colours are rounded instead of cut, and the transparent colour is compared with all bits of the samples.
+        """
+        bits = self.data[self._start + 24]
+        key: Any = image.info.pop("transparency", None) if image.mode in {"I;16", "L"} or bits == 16 else None
+        if image.mode == "I;16":
+            samples = to_array(image)
+            warn_of_low_range(samples, self.warnings)
+            pixels = scale_16_bits(samples)
+            return pixels if key is None else with_alpha(pixels, samples != key)
+        if image.mode == "L" and key is not None:
+            # Pillow widens the samples to 8 bits, but not the key.
+            levels = (1 << bits) - 1
+            image.info["transparency"] = (key & levels) * 255 // levels
         pixels = super()._to_pixels(image, whole=whole)
-        is_deep = self.data[24] == 16 and image.mode in {"RGB", "RGBA", "LA"}
-        if whole and is_deep and "transparency" not in image.info:
+        if whole and bits == 16:
             image.close()
-            return round_16_bits(self.decoder_input() + END, pixels)  # OpenCV needs an IEND
+            pixels = round_16_bits(self.decoder_input() + END, pixels)  # OpenCV needs an IEND
+            if key is not None and pixels.shape[2] == 3:
+                raise ImageError(ErrorCode.DECODE_UNSUPPORTED, "this PNG's 16-bit transparent colour can't be read")
         return pixels
 
 

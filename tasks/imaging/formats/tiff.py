@@ -1,43 +1,58 @@
-"""TIFF: its first directory, and whether the parts of the picture that it names are there and undamaged."""
+"""TIFF: whether the parts of the picture that its directory names are there and undamaged.
+
+The picture is the first page that doesn't say it is a reduced copy of another one, or a mask.
+"""
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
-from typing import NamedTuple
 
-import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from darkroom.tasks.errors import ErrorCode, ImageError
-from darkroom.tasks.imaging.bands import Pixels, to_array
-from darkroom.tasks.imaging.color import round_16_bits, scale_16_bits
+from darkroom.tasks.imaging.bands import Pixels
+from darkroom.tasks.imaging.fax import has_damaged_lines
 from darkroom.tasks.imaging.formats.base import PillowImage
+from darkroom.tasks.imaging.formats.foreign import CAMERA_RAW
 from darkroom.tasks.imaging.formats.jpeg import JpegImage
+from darkroom.tasks.imaging.formats.tiff_directory import (
+    HEIGHT,
+    JPEG_TABLES,
+    ORIENTATION,
+    PLAIN,
+    PLANES,
+    SAMPLES,
+    WIDTH,
+    XMP,
+    Directory,
+    Layout,
+    camera_raw,
+    picture_directory,
+    rewritten,
+)
+from darkroom.tasks.imaging.formats.tiff_samples import TiffSamples
 from darkroom.tasks.imaging.records import Size, SourceFacts
-
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, ORIENTATION, SAMPLES = 256, 257, 258, 259, 262, 273, 274, 277
-STRIP_ROWS, STRIP_BYTES, PLANES, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 278, 279, 284, 322, 323, 324, 325
-JPEG_TABLES, XMP = 347, 700
 
 COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32771, 32773, 32946, 50000})
 """None, CCITT in four kinds, LZW, JPEG, Deflate, PackBits, Zstandard. The others are hardly written any more, and most
 of the vulnerabilities of decoders were found in them."""
 
-PLAIN, JPEG, DEFLATE = 1, 7, frozenset({8, 32946})
+NOT_READ = {6: "old-style JPEG", 34712: "JPEG 2000", 34925: "LZMA", 34661: "JBIG", 50001: "WebP", 50002: "JPEG XL"}
+"""Names of some of the others."""
+
+JPEG, DEFLATE = 7, frozenset({8, 32946})
+FAX = frozenset({2, 3, 4, 32771})
+
 END_OF_JPEG = b"\xff\xd9"
 SEPARATE = 2
 """The value of `PLANES` where each sample of the pixels has strips of its own."""
 
-WHITE_IS_ZERO = 0
-"""The value of `PHOTOMETRIC` of inverted gray."""
-
-TYPE_FORMATS = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q"}
-TYPE_SIZES = {kind: struct.calcsize(letter) for kind, letter in TYPE_FORMATS.items()} | {5: 8, 10: 8, 11: 4, 12: 8}
+UNREADABLE = re.compile(r"unknown pixel mode|unknown data organization|samples per pixel")
 
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 TURNS = {
@@ -76,124 +91,43 @@ class TiffReader(TiffImagePlugin.TiffImageFile):
         self.is_turned = True
 
 
-class Layout:
-    """The byte order and the widths of numbers, which depend on whether the file is a BigTIFF."""
-
-    def __init__(self, data: bytes) -> None:
-        self.order = "<" if data[:2] == b"II" else ">"
-        is_big = b"+" in data[2:4]
-        self.offset = struct.Struct(self.order + ("Q" if is_big else "I"))
-        self.count = struct.Struct(self.order + ("Q" if is_big else "H"))
-        self.entry = struct.Struct(self.order + ("HHQ" if is_big else "HHI"))
-        self.first_link = 8 if is_big else 4
-        """Where the offset of the first directory is."""
-
-    def directories(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """Yield where the entries of each directory start, and how many they are; each directory only once.
-
-        Raises `struct.error` where the chain leads out of the file.
-        """
-        link, seen = self.first_link, set[int]()
-        while True:
-            (position,) = self.offset.unpack_from(data, link)
-            if position in seen or (seen and position == 0):
-                return
-            seen.add(position)
-            (count,) = self.count.unpack_from(data, position)
-            start = position + self.count.size
-            yield start, count
-            link = start + count * (self.entry.size + self.offset.size)
-
-
-class Field(NamedTuple):
-    """An entry of a directory: its type, how many values it has, and where the first one is."""
-
-    kind: int
-    length: int
-    position: int
-
-
-class Directory:
-    """The first directory of a TIFF. Raises `struct.error` if the file ends within it."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        layout = Layout(data)
-        self._order = layout.order
-        self.fields: dict[int, Field] = {}
-        position, count = next(layout.directories(data))
-        self.end = position + count * (layout.entry.size + layout.offset.size)
-        for _ in range(count):
-            tag, kind, values = layout.entry.unpack_from(data, position)
-            value = position + layout.entry.size
-            position = value + layout.offset.size
-            if TYPE_SIZES.get(kind, 1) * values > layout.offset.size:
-                (value,) = layout.offset.unpack_from(data, value)
-            self.fields.setdefault(tag, Field(kind, values, value))
-
-    def values(self, tag: int) -> tuple[int, ...]:
-        """Return the whole numbers of a tag; none where it is missing or holds something else."""
-        field = self.fields.get(tag)
-        if field is None or field.kind not in TYPE_FORMATS:
-            return ()
-        return struct.unpack_from(f"{self._order}{field.length}{TYPE_FORMATS[field.kind]}", self._data, field.position)
-
-    def value(self, tag: int, default: int) -> int:
-        """Return the first whole number of a tag, or the default where the tag is missing.
-
-        Raises `decode.corrupt` if the tag holds something else.
-        """
-        if tag not in self.fields:
-            return default
-        values = self.values(tag)
-        if not values:
-            raise ImageError(ErrorCode.DECODE_CORRUPT, f"TIFF tag {tag} holds no number")
-        return values[0]
-
-    @property
-    def compression(self) -> int:
-        """The compression of the pixels."""
-        return self.value(COMPRESSION, 1)
-
-    @property
-    def is_tiled(self) -> bool:
-        """Whether the parts of the picture are tiles; else they are strips."""
-        # Pillow, which reads plain samples, looks for strips first, and libtiff, which reads the rest, for tiles.
-        return TILE_WIDTH in self.fields and (STRIPS not in self.fields or self.compression != PLAIN)
-
-    @property
-    def part_size(self) -> Size:
-        """Width and height of a part in pixels."""
-        if self.is_tiled:
-            return self.value(TILE_WIDTH, 0), self.value(TILE_HEIGHT, 0)
-        height = self.value(HEIGHT, 0)
-        return self.value(WIDTH, 0), min(self.value(STRIP_ROWS, height), height)
-
-    @property
-    def offsets_tag(self) -> int:
-        """The tag that says where the parts start."""
-        return TILES if TILES in self.fields and self.is_tiled else STRIPS
-
-    @property
-    def parts(self) -> list[tuple[int, int]]:
-        """Where each part starts and ends."""
-        lengths = self.values(TILE_BYTES if TILE_BYTES in self.fields and self.is_tiled else STRIP_BYTES)
-        starts = self.values(self.offsets_tag)
-        return [(start, start + length) for start, length in zip(starts, lengths, strict=False)]
-
-
 class TiffImage(PillowImage):
     """A TIFF or BigTIFF of one or more pages, of which the first is read."""
 
     name = "tiff"
-    signature = re.compile(rb"II[*+]\0|MM\0[*+]")
+    signature = re.compile(rb"(?s)(?:II[*+]\0|MM\0[*+])(?!.{4}(?:CR|IIII|MMMM))")
+    """Canon's and Phase One's camera raw files begin like a TIFF."""
+
     reader = TiffReader
     image: TiffReader
 
     @cached_property
     def directory(self) -> Directory:
-        """The first directory; may raise `struct.error` or `OverflowError`."""
-        return Directory(self.data)
+        """The directory of the picture; may raise `struct.error` or `OverflowError`."""
+        return picture_directory(self.data)
+
+    @cached_property
+    def _samples(self) -> TiffSamples:
+        return TiffSamples(self.data, self.directory)
+
+    def decoder_input(self) -> bytes:
+        """Return the file; one of a single directory where Pillow would read another, or can't read it."""
+        directory, layout = self.directory, Layout(self.data)
+        converted = self._samples.as_8_bits()
+        if converted:
+            return converted
+        is_first = next(layout.directories(self.data))[0] == directory.position
+        return self.data if is_first and not layout.is_big_endian_bigtiff else rewritten(self.data, directory, {})
+
+    def _open_reader(self) -> TiffReader:
+        """Return Pillow's reader; raise `decode.unsupported`, with the kind of samples, for ones that it can't read."""
+        try:
+            return TiffReader(io.BytesIO(self.decoder_input()))
+        except SyntaxError as error:
+            if not UNREADABLE.search(str(error)):
+                raise
+            message = f"a TIFF with {self._samples.kind} is not read here: save it as 8- or 16-bit gray or RGB first"
+            raise ImageError(ErrorCode.DECODE_UNSUPPORTED, message) from error
 
     def _header_size(self) -> Size | None:
         width, height = self.directory.values(WIDTH), self.directory.values(HEIGHT)
@@ -226,6 +160,10 @@ class TiffImage(PillowImage):
         `decode.truncated` where the directory is.
         """
         try:
+            raw = camera_raw(self.data)
+            if raw:
+                message = f"this is a camera raw file ({raw}), which is not read here: {CAMERA_RAW}"
+                raise ImageError(ErrorCode.DECODE_UNSUPPORTED, message)
             self._check_parts()
         except (struct.error, OverflowError) as error:
             raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends before what its directory names") from error
@@ -234,31 +172,41 @@ class TiffImage(PillowImage):
         directory = self.directory
         compression = directory.compression
         if compression not in COMPRESSIONS:
-            raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"TIFF compression {compression} is not supported")
+            name = NOT_READ.get(compression, f"number {compression}")
+            message = f"a TIFF with the compression {name} is not read here: save it with LZW or Deflate, or as PNG"
+            raise ImageError(ErrorCode.DECODE_UNSUPPORTED, message)
         width, height = directory.value(WIDTH, 0), directory.value(HEIGHT, 0)
         across, down = directory.part_size
         if min(across, down, width, height) <= 0:
-            message = f"TIFF of {width} × {height} in parts of {across} × {down} pixels"
+            message = f"the TIFF is damaged: {width} × {height} pixels in strips or tiles of {across} × {down}"
             raise ImageError(ErrorCode.DECODE_CORRUPT, message)
         planes = directory.value(SAMPLES, 1) if directory.value(PLANES, 1) == SEPARATE else 1
         needed = -(-width // across) * -(-height // down) * planes
         offsets = directory.fields.get(directory.offsets_tag)
-        count = offsets.length if offsets else needed
+        if offsets is None:
+            raise ImageError(ErrorCode.DECODE_CORRUPT, "the TIFF is damaged: it doesn't say where its pixels are")
+        count = offsets.length
         # libtiff ignores parts beyond those that are needed, but Pillow lays them over the first ones.
         if count < needed or (count > needed and compression == PLAIN):
-            raise ImageError(ErrorCode.DECODE_CORRUPT, f"the TIFF holds {count} of its {needed} parts")
+            message = f"the TIFF is damaged: it lists {count} strips or tiles where its size needs {needed}"
+            raise ImageError(ErrorCode.DECODE_CORRUPT, message)
         if compression == PLAIN and any(start == 0 for start, _ in directory.parts):
-            raise ImageError(ErrorCode.DECODE_CORRUPT, "parts of the TIFF are nowhere in the file")
+            message = "the TIFF is damaged: some of its strips or tiles are nowhere in the file"
+            raise ImageError(ErrorCode.DECODE_CORRUPT, message)
 
     def _check_pixels(self) -> None:
-        """Raise `ImageError` for damage that libtiff ignores: wrong checksums, and what JPEG decoders warn of."""
+        """Raise `ImageError` for damage that libtiff ignores: in faxes, wrong checksums, what JPEG decoders warn of."""
         directory = self.directory
+        if directory.compression in FAX and has_damaged_lines(self.decoder_input()):
+            code = ErrorCode.DECODE_TRUNCATED if self.is_cut() else ErrorCode.DECODE_CORRUPT
+            raise ImageError(code, "the fax-coded picture is damaged or ends early: lines are missing")
         if directory.compression in DEFLATE:
             for start, end in directory.parts:
                 try:
                     zlib.decompressobj().decompress(self.data[start:end])
                 except zlib.error as error:
-                    raise ImageError(ErrorCode.DECODE_CORRUPT, str(error)) from error
+                    message = "the TIFF is damaged: a strip or tile can't be unpacked"
+                    raise ImageError(ErrorCode.DECODE_CORRUPT, message) from error
         elif directory.compression == JPEG:
             tables = bytes(directory.values(JPEG_TABLES))
             for start, end in directory.parts:
@@ -274,15 +222,5 @@ class TiffImage(PillowImage):
 
     def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
         """Return the pixels as `PillowImage._to_pixels` does, but with the depth and meaning that the tags state."""
-        tags = getattr(image, "tag_v2", {})
-        bits = tags.get(BITS, (16,))
-        if image.mode.startswith("I;16"):
-            pixels = scale_16_bits(to_array(image), (1 << bits[0]) - 1)
-            if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-                return np.subtract(255, pixels, dtype=np.uint8)
-            return pixels
-        pixels = super()._to_pixels(image, whole=whole)
-        if whole and image.mode == "RGB" and bits == (16, 16, 16):
-            image.close()
-            return round_16_bits(self.data, pixels)
-        return pixels
+        pixels = self._samples.to_pixels(image, self.decoder_input if whole else None, self.warnings)
+        return super()._to_pixels(image, whole=whole) if pixels is None else pixels

@@ -1,3 +1,4 @@
+import re
 import zlib
 
 import cv2
@@ -5,9 +6,10 @@ import numpy as np
 import pytest
 
 from darkroom.tasks.errors import ErrorCode
-from darkroom.tasks.imaging import SourceFacts
+from darkroom.tasks.imaging import SourceFacts, TransformError
 from darkroom.tasks.imaging.failures import describe, translate, translate_encoding
-from tests.tasks.imaging.reference import failure, jpeg, picture
+from tests.fuzz.samples import samples
+from tests.tasks.imaging.reference import failure, jpeg, picture, run
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,44 @@ def test_running_out_of_memory_while_decoding_keeps_the_facts(monkeypatch):
 def test_a_failing_encoder_is_encode_failed(monkeypatch):
     monkeypatch.setattr("simplejpeg.encode_jpeg", lambda *_: (_ for _ in ()).throw(ValueError("no")))
     assert failure(jpeg(picture()))[0] is ErrorCode.ENCODE_FAILED
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError("decoder error -2"), "the TIFF is damaged: its pixels make no sense"),
+        (IndexError("index out of range"), "the TIFF is damaged: its pixels make no sense"),
+        (SyntaxError("not identified by this driver"), "the TIFF is damaged: its header contradicts itself"),
+        (OSError("image file is truncated (3 bytes not processed)"), "the TIFF ends before its picture does"),
+        (SyntaxError("unknown pixel mode"), "this kind of TIFF is not read here"),
+        (OSError("Unsupported BMP compression (9)"), "not read here (Unsupported BMP compression (9))"),
+        (ValueError("Corrupt JPEG data: bad Huffman code"), "make no sense (Corrupt JPEG data: bad Huffman code)"),
+        (MemoryError(), "not enough memory"),
+    ],
+)
+def test_messages_say_what_is_wrong_with_the_file(error, message):
+    assert message in translate(error, SourceFacts("tiff", "RGB", 40, 30)).message
+
+
+def test_of_a_file_that_is_cut_only_that_is_said():
+    error = translate(SyntaxError("unknown pixel mode"), None, lambda: True)
+    assert error.code is ErrorCode.DECODE_TRUNCATED and "ends before its picture does" in error.message
+    assert "pixel mode" not in error.message
+
+
+OPAQUE = re.compile(
+    r"decoder error|out of range|driver|unpack_from|buffer|NoneType|stream|object|-\d|chunk b|\bof its \d"
+)
+
+
+@pytest.mark.parametrize("name", samples())
+def test_no_message_about_a_damaged_file_is_a_riddle(name):
+    data = samples()[name]
+    for number in range(40):
+        start = 8 + number * (len(data) - 16) // 40
+        for damage in (b"", bytes(30), b"\xff" * 30):
+            damaged = data[:start] if damage == b"" else data[:start] + damage + data[start + len(damage) :]
+            try:
+                run(damaged)
+            except TransformError as error:
+                assert not OPAQUE.search(error.message), error.message

@@ -45,8 +45,8 @@ def test_one_bit_is_black_and_white(name):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_samples_without_a_known_white_are_refused(dtype):
-    code, error = failure(encoded(np.ones((80, 120), dtype), "TIFF"))
-    assert code is ErrorCode.DECODE_UNSUPPORTED and error.facts.width == 120
+    code, error = failure(encoded(np.full((80, 120), 300, dtype), "TIFF"))
+    assert code is ErrorCode.DECODE_UNSUPPORTED and error.facts.width == 120 and "32-bit" in error.message
 
 
 @pytest.mark.parametrize("name", ["GIF", "PNG", "WEBP", "TIFF"])

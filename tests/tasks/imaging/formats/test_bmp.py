@@ -6,8 +6,23 @@ import pytest
 from PIL import Image
 
 from darkroom.tasks.errors import ErrorCode
-from tests.fuzz.samples import samples
-from tests.tasks.imaging.reference import failure, lossless
+from tests.fuzz.samples import other_profile, samples
+from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, pixels_of, run
+
+FOUR_COLORS = bytes((0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0, 9, 9, 9, 0))
+"""Red, green, blue, and nearly black."""
+
+
+def bitmap(rows, bits, *, size=(4, 2), compression=3, masks=(), header=124, palette=b"", profile=b""):
+    """A bitmap whose second header has `header` bytes; masks that it has no room for follow it."""
+    fields = struct.pack("<IiiHHIIiiII", header, *size, 1, bits, compression, 0, 0, 0, len(palette) // 4, 0)
+    body = fields + struct.pack(f"<{len(masks)}I", *masks)
+    if header == 124:
+        body = body.ljust(56, b"\0") + (b"DEBM" if profile else b"BGRs") + bytes(124 - 60)
+        offset = 124 + len(palette) + len(rows)
+        body = body[:112] + struct.pack("<II", offset, len(profile)) + body[120:]
+    pixels_at = 14 + len(body) + len(palette)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, pixels_at) + body + palette + rows + profile
 
 
 def test_rle_and_packed_pixels_are_those_of_pillow():
@@ -21,3 +36,131 @@ def test_rle_and_packed_pixels_are_those_of_pillow():
 def test_a_bitmap_is_recognised_by_the_size_of_its_second_header(header):
     data = b"BM" + bytes(12) + struct.pack("<I", header)
     assert failure(data)[0] is (ErrorCode.DECODE_UNKNOWN_FORMAT if header == 41 else ErrorCode.DECODE_TRUNCATED)
+
+
+@pytest.mark.parametrize("name", ["bmp/rgb", "bmp/rgba", "bmp/palette", "bmp/bits", "bmp/rle", "bmp/555"])
+def test_a_bitmap_without_a_file_header_is_the_same(name):
+    data = samples()[name]
+    bare = data[14:]
+    assert facts_of(bare) == facts_of(data)
+    assert np.array_equal(lossless(bare, width=61, height=43), lossless(data, width=61, height=43))
+
+
+def test_a_dib_of_the_oldest_kind():
+    data = struct.pack("<IHHHH", 12, 4, 1, 1, 8) + bytes(range(256)) * 3 + bytes((0, 1, 2, 85))
+    assert lossless(data, width=4, height=1)[0, :, ::-1].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [255, 0, 1]]
+
+
+@pytest.mark.parametrize("header", [40, 124])
+def test_alpha_of_16_bits(header):
+    # alpha 1 bit, colours 5 bits each
+    masks = (0x7C00, 0x3E0, 0x1F, 0x8000)
+    rows = np.array([[0x8000, 0x7FFF, 0xFFFF, 0x7C00], [0x801F, 0x83E0, 0xFC00, 0xC210]], "<u2").tobytes()
+    out = lossless(
+        bitmap(rows, 16, masks=masks, header=header, compression=6 if header == 40 else 3), width=4, height=2
+    )
+    assert out[1].tolist() == [[0, 0, 0, 255], [255, 255, 255, 0], [255, 255, 255, 255], [255, 0, 0, 0]]
+    assert out[0].tolist() == [[0, 0, 255, 255], [0, 255, 0, 255], [255, 0, 0, 255], [132, 132, 132, 255]]
+
+
+@pytest.mark.parametrize(
+    ("bits", "masks"),
+    [
+        (16, (0xF00, 0xF0, 0xF, 0xF000)),
+        (16, (0xF00, 0xF0, 0xF, 0)),
+        (32, (0x3FF00000, 0xFFC00, 0x3FF, 0)),
+        (32, (0xFF00, 0xFF0000, 0xFF000000, 0xFF)),
+    ],
+)
+def test_bit_fields_of_any_layout(bits, masks):
+    rng = np.random.default_rng(4)
+    stored = rng.integers(0, 1 << bits, (80, 120), np.uint64).astype(f"<u{bits // 8}")
+    out = lossless(bitmap(stored[::-1].tobytes(), bits, size=(120, 80), masks=masks), **SIZE)
+    expected = [np.rint((stored.astype(np.int64) & mask) / mask * 255) for mask in masks if mask]
+    assert np.array_equal(out, np.dstack(expected))
+
+
+def test_bit_fields_with_gaps_are_refused_by_name():
+    code, error = failure(bitmap(bytes(32), 32, masks=(0xF0F, 0xF000, 0xF0000, 0)))
+    assert code is ErrorCode.DECODE_UNSUPPORTED and "bit fields f0f f000 f0000 0" in error.message
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_an_alpha_of_zero_everywhere_is_ignored(bits):
+    masks = (0xF00, 0xF0, 0xF, 0xF000) if bits == 16 else (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    colors = np.random.default_rng(4).integers(0, 1 << bits // 4 * 3, (80, 120)).astype(f"<u{bits // 8}")
+    data = bitmap(colors.tobytes(), bits, size=(120, 80), masks=masks)
+    result = run(data, **SIZE, format="png")
+    assert result.warnings == ("alpha_ignored",) and result.channels == 3
+    seen = bytearray(data)
+    seen[-1] |= 0xF0
+    assert run(bytes(seen), **SIZE, format="png").channels == 4
+
+
+def test_an_embedded_profile_is_applied():
+    rows = picture()[::-1, :, ::-1].tobytes()
+    data = bitmap(rows, 24, size=(120, 80), compression=0, profile=other_profile())
+    assert np.array_equal(
+        lossless(data, **SIZE), lossless(encoded(picture(), "PNG", icc_profile=other_profile()), **SIZE)
+    )
+    linked = data.replace(b"DEBM", b"KNIL")
+    assert run(linked).warnings == ("icc_ignored",) and np.array_equal(lossless(linked, **SIZE), picture())
+
+
+def test_two_bits():
+    rows = bytes((0b00011011, 0, 0, 0, 0b11100100, 0, 0, 0))
+    out = lossless(bitmap(rows, 2, compression=0, palette=FOUR_COLORS, header=40), width=4, height=2)
+    assert out.tolist() == [
+        [[9, 9, 9], [0, 0, 255], [0, 255, 0], [255, 0, 0]],
+        [[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]],
+    ]
+
+
+def runs(body, bits=8, **options):
+    return bitmap(body, bits, compression=1 if bits == 8 else 2, palette=FOUR_COLORS, header=40, **options)
+
+
+@pytest.mark.parametrize(
+    ("body", "alpha"),
+    [
+        (b"\2\1\0\0\4\2\0\1", [[255] * 4, [255, 255, 0, 0]]),  # a row that ends early
+        (b"\4\1\0\0\0\1", [[0] * 4, [255] * 4]),  # the picture ends early
+        (b"\1\1\0\2\2\0\1\1\0\0\4\1\0\1", [[255] * 4, [255, 0, 0, 255]]),  # a skip
+        (b"\0\0\4\1\0\1", [[255] * 4, [0] * 4]),  # an empty row
+    ],
+)
+def test_pixels_that_runs_skip_are_transparent(body, alpha):
+    result = run(runs(body), width=4, height=2, format="png")
+    assert result.warnings == ("rle_gaps",) and pixels_of(result)[:, :, 3].tolist() == alpha
+
+
+def test_runs_of_half_bytes():
+    body = b"\4\x12\0\0" + b"\0\4\x31\x02" + b"\0\1"
+    out = lossless(runs(body, bits=4), width=4, height=2)
+    assert out[1].tolist() == [[0, 255, 0], [0, 0, 255]] * 2
+    assert out[0].tolist() == [[9, 9, 9], [0, 255, 0], [255, 0, 0], [0, 0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"\5\1\0\1", ErrorCode.DECODE_CORRUPT),  # beyond the row
+        (b"\4\1\0\0\4\1\0\0\4\1\0\1", ErrorCode.DECODE_CORRUPT),  # beyond the picture
+        (b"\0\2\5\0\0\1", ErrorCode.DECODE_CORRUPT),
+        (b"\0\2\0\3\0\1", ErrorCode.DECODE_CORRUPT),
+        (b"\4\1\0\0\2\1", ErrorCode.DECODE_TRUNCATED),
+        (b"\4\1\0\0\0\4\1\1", ErrorCode.DECODE_TRUNCATED),
+    ],
+)
+def test_damaged_runs_are_refused(body, code):
+    found, error = failure(runs(body))
+    assert found is code and error.facts.width == 4
+
+
+def test_runs_without_an_end_are_fine_if_all_pixels_are_there():
+    assert run(runs(b"\4\1\0\0\4\2")).warnings == ()
+
+
+def test_what_there_is_of_cut_runs_can_be_kept():
+    result = run(runs(b"\4\1\0\0\2\1"), damage="tolerant", width=4, height=2, format="png")
+    assert "truncated" in result.warnings and pixels_of(result)[1, :, :3].tolist() == [[0, 255, 0]] * 4

@@ -1,8 +1,14 @@
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
 from darkroom.tasks.errors import ErrorCode
 from darkroom.tasks.imaging.formats.gif import GifImage
 from darkroom.tasks.imaging.transform import opened
 from tests.fuzz import build
-from tests.tasks.imaging.reference import failure
+from tests.tasks.imaging.reference import SIZE, encoded, failure, lossless, picture, pixels_of, run
 
 
 def test_frames_are_counted_by_blocks():
@@ -21,3 +27,21 @@ def test_the_limit_covers_what_the_reader_allocates_for_the_header():
         assert facts.width == side
     assert set(asked) == {side * side}
     assert failure(data, max_pixels=side * side - 1)[0] is ErrorCode.DECODE_TOO_MANY_PIXELS
+
+
+@pytest.mark.parametrize(("colors", "transparency"), [("palette", None), ("palette", 3), ("gray", None), ("gray", 100)])
+def test_what_the_first_frame_does_not_cover_is_transparent(colors, transparency):
+    image = Image.fromarray(picture()).quantize(8) if colors == "palette" else Image.fromarray(picture()[:, :, 0])
+    options = {} if transparency is None else {"transparency": transparency}
+    data = bytearray(encoded(image, "GIF", **options))
+    covering = lossless(bytes(data), **SIZE)
+    data[6:10] = struct.pack("<HH", 150, 100)
+    frame = GifImage(bytes(data))._frames[0]
+    data[frame + 1 : frame + 5] = struct.pack("<HH", 20, 10)
+    out = lossless(bytes(data), width=150, height=100)
+    alpha = np.zeros((100, 150), np.uint8)
+    alpha[10:90, 20:140] = covering[:, :, 3] if transparency else 255
+    assert np.array_equal(out[:, :, 3], alpha)
+    assert np.array_equal(out[10:90, 20:140][:, :, :3], covering[:, :, :3])
+    on_red = pixels_of(run(bytes(data), width=150, height=100, background="#ff0000", quality=100))
+    assert np.abs(on_red[2, 2].astype(int) - [255, 0, 0]).max() < 5

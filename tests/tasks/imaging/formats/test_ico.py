@@ -4,7 +4,7 @@ import numpy as np
 
 from darkroom.tasks.errors import ErrorCode
 from tests.fuzz import build
-from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, run
+from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, pixels_of, run
 
 
 def test_the_largest_picture_is_read():
@@ -22,3 +22,18 @@ def test_a_wrong_checksum_counts_only_in_the_picture_that_is_read():
     icon = b"\0\0\1\0\2\0" + table + large + broken
     assert np.array_equal(lossless(icon, width=16, height=16), picture(16, 16))
     assert failure(build.ico([broken]))[0] is ErrorCode.DECODE_CORRUPT
+
+
+def test_a_bitmap_whose_alpha_is_zero_everywhere_is_opaque():
+    pixels = picture(32, 32)
+    clear = np.dstack((pixels, np.zeros((32, 32), np.uint8)))
+    data = encoded(clear, "ICO", sizes=[(32, 32)], bitmap_format="bmp")
+    result = run(data, width=32, height=32, format="png")
+    assert result.warnings == ("alpha_ignored",) and np.array_equal(pixels_of(result), pixels)
+    as_png = encoded(clear, "ICO", sizes=[(32, 32)])
+    assert run(as_png, width=32, height=32, format="png").channels == 4, "a PNG means its alpha"
+
+
+def test_damage_that_says_nothing_of_the_pixels_of_its_png_is_a_warning():
+    png = encoded(picture(16, 16), "PNG")
+    assert run(build.ico([png[:-1] + b"\0"])).warnings == ("chunk_crc",)

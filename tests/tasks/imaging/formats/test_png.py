@@ -1,4 +1,5 @@
 import io
+import struct
 import zlib
 
 import numpy as np
@@ -76,6 +77,38 @@ def test_a_transparent_color():
     assert lossless(data, **SIZE)[0, :, 3].tolist() == [255] * 60 + [0] * 60
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_gray(bits):
+    levels = np.tile(np.arange(1 << bits, dtype=np.uint8), (9, 8))
+    key = (1 << bits) // 2
+    rows = b"".join(b"\0" + np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:]).tobytes() for row in levels)
+    chunk = build.png_chunk(b"tRNS", struct.pack(">H", key))
+    height, width = levels.shape
+    data = build.png(width, height, rows, bits=bits, color_type=0, before=chunk)
+    out = lossless(data, width=width, height=height)
+    assert np.array_equal(out[:, :, 3], np.where(levels == key, 0, 255))
+    assert np.array_equal(out[:, :, 0], levels * (255 // ((1 << bits) - 1)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_transparent_color_of_16_bits_is_compared_with_all_of_them(channels):
+    samples_ = np.random.default_rng(5).integers(40000, 65536, (80, 120, channels)).astype(np.uint16)
+    samples_[10:20, 30:50] = range(1000, 1000 + channels)
+    samples_[40:50] = range(1001, 1001 + channels)  # the same in the upper 8 bits
+    chunk = build.png_chunk(b"tRNS", struct.pack(f">{channels}H", *range(1000, 1000 + channels)))
+    data = build.png(120, 80, build.png_rows(samples_), bits=16, color_type=channels - 1, before=chunk)
+    out = lossless(data, **SIZE)
+    assert out[40:50, :, 3].all() and not out[10:20, 30:50, 3].any() and (out[:, :, 3] == 0).sum() == 200
+    assert np.array_equal(
+        out[:, :, :3][out[:, :, 3] > 0], np.broadcast_to(rounded(samples_), (80, 120, 3))[out[:, :, 3] > 0]
+    )
+
+
+def test_samples_of_12_bits_in_16_are_a_warning():
+    samples_ = np.random.default_rng(5).integers(0, 4096, (80, 120, 1)).astype(np.uint16)
+    assert run(build.png(120, 80, build.png_rows(samples_), bits=16, color_type=0)).warnings == ("low_range",)
+
+
 def test_gray_with_alpha():
     pixels = np.dstack((picture()[:, :, 0], np.full((80, 120), 77, np.uint8)))
     out = lossless(encoded(pixels, "PNG"), **SIZE)
@@ -92,14 +125,39 @@ def damaged(data, position):
     return data[:position] + bytes((data[position] ^ 0x10,)) + data[position + 1 :]
 
 
-@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"tEXt", b"IDAT", b"IEND"])
-def test_every_checksum_counts(kind):
+def with_metadata():
+    """A PNG with a chunk of every kind that the tests damage."""
     whole = encoded(PALETTE, "PNG", transparency=3, icc_profile=other_profile(), exif=exif_with(6))
-    text = build.png_chunk(b"tEXt", b"Title\0hello")
-    data = whole[:33] + text + whole[33:]
+    chunks = [(b"tEXt", b"Title\0hello"), (b"pHYs", bytes(9)), (b"tIME", bytes(7)), (b"prVt", b"private")]
+    return whole[:33] + b"".join(build.png_chunk(*chunk) for chunk in chunks) + whole[33:]
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"IDAT"])
+def test_the_checksum_of_a_chunk_that_makes_the_pixels_counts(kind):
+    data = with_metadata()
     assert run(data).warnings == ()
-    code, error = failure(damaged(data, data.index(kind) + (4 if kind == b"IEND" else 5)))
+    code, error = failure(damaged(data, data.index(kind) + 5))
     assert code is ErrorCode.DECODE_CORRUPT and kind.decode() in error.message
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"pHYs", b"tIME", b"prVt", b"IEND"])
+def test_the_checksum_of_a_chunk_that_says_nothing_of_the_pixels_is_a_warning(kind):
+    data = with_metadata()
+    result = run(damaged(data, data.index(kind) + (4 if kind == b"IEND" else 5)))
+    assert result.warnings == ("chunk_crc",) and result.data == run(data).data
+
+
+@pytest.mark.parametrize("offset", range(4))
+@pytest.mark.parametrize("kind", [b"tRNS", b"iCCP", b"eXIf"])
+def test_a_damaged_type_of_a_chunk_that_makes_the_pixels_is_no_warning(kind, offset):
+    data = with_metadata()
+    assert failure(damaged(data, data.index(kind) + offset))[0] is ErrorCode.DECODE_CORRUPT
+
+
+def test_16_bit_colors_are_rounded_although_the_end_is_damaged():
+    samples_ = np.random.default_rng(3).integers(0, 65536, (80, 120, 3)).astype(np.uint16)
+    data = build.png(120, 80, build.png_rows(samples_), bits=16)
+    assert np.array_equal(lossless(damaged(data, len(data) - 1), **SIZE), rounded(samples_))
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
@@ -129,3 +187,30 @@ def test_a_profile_larger_than_pillow_reads_is_converted():
     assert lossless(encoded(picture(), "PNG", icc_profile=padded), **SIZE).tolist() == (
         lossless(encoded(picture(), "PNG", icc_profile=profile), **SIZE).tolist()
     )
+
+
+def with_chunk(kind, content):
+    data = encoded(picture(), "PNG")
+    return data[:33] + build.png_chunk(kind, content) + data[33:]
+
+
+def test_code_points_win_over_a_profile():
+    profiled = encoded(picture(), "PNG", icc_profile=other_profile())
+    as_srgb = profiled[:33] + build.png_chunk(b"cICP", bytes((1, 13, 0, 1))) + profiled[33:]
+    assert np.array_equal(lossless(as_srgb, **SIZE), picture()) and run(as_srgb).warnings == ()
+
+
+@pytest.mark.parametrize("points", [(9, 16, 0, 1), (9, 18, 0, 1), (1, 13, 1, 1), (1, 13, 0, 0), (99, 13, 0, 1)])
+def test_code_points_that_no_profile_describes_are_a_warning(points):
+    data = with_chunk(b"cICP", bytes(points))
+    assert run(data).warnings == ("cicp_ignored",) and np.array_equal(lossless(data, **SIZE), picture())
+
+
+@pytest.mark.parametrize(
+    ("gamma", "warnings"), [(45455, ()), (47000, ()), (100000, ("gamma_ignored",)), (0, ("gamma_ignored",))]
+)
+def test_a_gamma_far_from_that_of_srgb_is_a_warning(gamma, warnings):
+    data = with_chunk(b"gAMA", struct.pack(">I", gamma))
+    assert run(data).warnings == warnings and np.array_equal(lossless(data, **SIZE), picture())
+    with_srgb = data[:33] + build.png_chunk(b"sRGB", b"\0") + data[33:]
+    assert run(with_srgb).warnings == ()

@@ -1,0 +1,117 @@
+"""TGA: its header, by which it has to be recognised because it has no signature, and what its alpha channel means."""
+
+from __future__ import annotations
+
+import struct
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, TgaImagePlugin
+
+from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.bands import Pixels
+from darkroom.tasks.imaging.color import without_empty_alpha
+from darkroom.tasks.imaging.formats.base import PillowImage
+from darkroom.tasks.imaging.records import Size
+
+HEADER = struct.Struct("<BBBHHBHHHHBB")
+PALETTE, COLOR, GRAY, RUNS = 1, 2, 3, 8
+"""Kinds of pixels; `RUNS` is added where they are run-length encoded."""
+
+KINDS = frozenset({PALETTE, COLOR, GRAY, PALETTE + RUNS, COLOR + RUNS, GRAY + RUNS})
+PALETTE_BITS = frozenset({15, 16, 24, 32})
+READ = frozenset({(PALETTE, 8), (COLOR, 16), (COLOR, 24), (COLOR, 32), (GRAY, 8), (GRAY, 16)})
+"""Kinds and bits for each pixel that Pillow reads."""
+
+FOOTER = b"TRUEVISION-XFILE.\0"
+FOOTER_BYTES = 26
+MEANINGLESS_ALPHA = frozenset({0, 1, 2})
+"""Attribute types of the extension area: no alpha, and two kinds of undefined data."""
+
+
+class Header(NamedTuple):
+    """The fields of the header."""
+
+    id_bytes: int
+    has_palette: int
+    kind: int
+    first_color: int
+    colors: int
+    color_bits: int
+    left: int
+    top: int
+    width: int
+    height: int
+    bits: int
+    descriptor: int
+
+    @property
+    def alpha_bits(self) -> int:
+        """How many bits of a pixel are said to be alpha."""
+        return self.descriptor & 15
+
+    def is_plausible(self) -> bool:
+        """Return whether the fields agree as they do in no other file."""
+        if self.kind not in KINDS or not self.width or not self.height or self.descriptor & 0xC0:
+            return False
+        if self.has_palette:
+            is_fine = self.has_palette == 1 and self.colors > 0 and self.color_bits in PALETTE_BITS
+        else:
+            is_fine = self.first_color == self.colors == 0 and self.color_bits in PALETTE_BITS | {0}
+        if self.kind & ~RUNS == PALETTE:
+            return is_fine and self.has_palette == 1 and self.bits in {8, 16}
+        depths = {8, 16} if self.kind & ~RUNS == GRAY else {15, 16, 24, 32}
+        return is_fine and self.bits in depths and self.alpha_bits in {0, 1, 8}
+
+
+class TgaImage(PillowImage):
+    """A Truevision TGA."""
+
+    name = "tga"
+    reader = TgaImagePlugin.TgaImageFile
+
+    @classmethod
+    def matches(cls, head: bytes) -> bool:
+        """Return whether a file begins with a plausible header."""
+        return len(head) >= HEADER.size and Header(*HEADER.unpack_from(head)).is_plausible()
+
+    @cached_property
+    def _header(self) -> Header:
+        return Header(*HEADER.unpack_from(self.data))
+
+    def _header_size(self) -> Size:
+        return self._header.width, self._header.height
+
+    def _lacks_data(self) -> bool:
+        """Return whether the pixels end early; for run lengths only the decoder knows."""
+        header = self._header
+        palette = header.colors * ((header.color_bits + 7) // 8) if header.has_palette else 0
+        pixels = 0 if header.kind & RUNS else header.width * header.height * ((header.bits + 7) // 8)
+        return HEADER.size + header.id_bytes + palette + pixels > len(self.data)
+
+    def _check_structure(self) -> None:
+        header = self._header
+        if (header.kind & ~RUNS, header.bits) not in READ or (header.has_palette and header.color_bits == 15):
+            message = (
+                f"a TGA of kind {header.kind} with {header.bits}-bit pixels is not read here: save it as PNG first"
+            )
+            raise ImageError(ErrorCode.DECODE_UNSUPPORTED, message)
+
+    def _attribute_type(self) -> int | None:
+        """Return what the file says of its alpha channel, None where it says nothing."""
+        footer = self.data[-FOOTER_BYTES:]
+        start = int.from_bytes(footer[:4], "little")
+        if not footer.endswith(FOOTER) or not start or start + 494 >= len(self.data):
+            return None
+        return self.data[start + 494]
+
+    def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
+        """Return the pixels as `PillowImage._to_pixels` does, without an alpha channel that means nothing."""
+        pixels = super()._to_pixels(image, whole=whole)
+        if pixels.ndim == 2 or pixels.shape[2] < 4 or self._header.kind & ~RUNS == PALETTE:
+            return pixels
+        has_no_bit = self._header.bits == 16 and self._header.kind & ~RUNS == COLOR and not self._header.alpha_bits
+        if has_no_bit or self._attribute_type() in MEANINGLESS_ALPHA:
+            return np.ascontiguousarray(pixels[:, :, :3])
+        return without_empty_alpha(pixels, self.warnings)
