@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from darkroom.tasks.dataset.layout import MANIFEST, Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.dataset.moved import find_moved
 from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
+from darkroom.tasks.dataset.unlisted import below
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
 from darkroom.tasks.settings import Job
@@ -116,8 +117,8 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
                 max_pixels=job.rules.max_pixels,
             )
         )
-        deleted_sql = _DELETED_SQL.format(unlisted=below("source_path", listing.skipped.unreadable))
-        sql.copy_sealed(db, deleted_sql, deleted_file)
+        unlisted = below(db, "source_path", listing.skipped.unreadable)
+        sql.copy_sealed(db, _DELETED_SQL.format(unlisted=unlisted), deleted_file)
         db.execute(f"CREATE VIEW deleted AS FROM {sql.parquet(deleted_file)}")
         find_moved(db, recipe_id=job.recipe_id, forced=job.rules.force)
         db.execute(_WORK_SQL)
@@ -173,17 +174,10 @@ _WORK_SQL = """
     FROM compared LEFT JOIN moved USING (source_path)
 """
 _DELETED_SQL = """
-    SELECT source_path FROM manifest ANTI JOIN listing USING (source_path)
-    WHERE NOT {unlisted}
+    SELECT source_path
+    FROM (SELECT source_path FROM manifest ANTI JOIN listing USING (source_path)) {unlisted.join}
+    WHERE NOT {unlisted.condition}
 """
-
-
-def below(column: str, folders: Sequence[str]) -> str:
-    """Return the SQL condition that a column's path lies below one of the folders."""
-    if "" in folders:
-        return "true"
-    conditions = " OR ".join(f"starts_with({column}, {sql.text(folder + '/')})" for folder in folders)
-    return f"({conditions or 'false'})"
 
 
 def cut_shards(db: sql.Connection, plan: Path, schema: pa.Schema, size: str, workers: int) -> Iterator[Shard]:
