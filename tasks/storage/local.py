@@ -104,10 +104,17 @@ class LocalFolder(Store):
         with self._translated(path):
             descriptor = self._open(path)
             try:
+                if self.links is Links.INSIDE:
+                    self._refuse_outside(descriptor, path)
                 return os.fdopen(descriptor, "rb")
-            except OSError:  # it is a folder
+            except (OSError, StorageError):  # it may be a folder
                 os.close(descriptor)
                 raise
+
+    def get_start(self, path: str, size: int) -> bytes:
+        """Return a file's first bytes; of a pipe that has taken its place, what is in it."""
+        with self._translated(path), self.open(path) as file:
+            return file.read(size) or b""
 
     def _open(self, path: str) -> int:
         # O_NONBLOCK: opening a pipe that has taken a file's place would never return.

@@ -175,9 +175,23 @@ def test_links_that_lead_outside_are_read_only_where_all_are_followed(root, tmp_
     (root / "outside.jpg").symlink_to(tmp_path / "outside.jpg")
     assert bytes(store.get("inside.jpg").data) == b"inside"
     if links is Links.INSIDE:
-        assert "outside the source" in refusal(Denied, store.get, "outside.jpg").reason
+        for read in (store.get, store.open, lambda path: store.get_start(path, 10)):
+            assert "outside the source" in refusal(Denied, read, "outside.jpg").reason
     else:
+        assert store.get_start("outside.jpg", 3) == b"out"
         assert bytes(store.get("outside.jpg").data) == b"outside"
+
+
+@pytest.mark.timeout(20)
+def test_the_first_bytes_of_a_pipe_that_has_taken_a_files_place_are_not_waited_for(store, root):
+    root.mkdir()
+    os.mkfifo(root / "pipe")
+    assert store.get_start("pipe", 10) == b""
+    writer = os.open(root / "pipe", os.O_RDWR)
+    try:
+        assert store.get_start("pipe", 10) == b""
+    finally:
+        os.close(writer)
 
 
 def test_a_folder_that_was_removed_since_it_was_last_written_to_is_made_again(store, root):
