@@ -10,6 +10,7 @@ from darkroom.flows.runtime.progress import Progress
 from darkroom.tasks.discover import Listing
 from darkroom.tasks.errors import GuardError
 from darkroom.tasks.plan import Plan
+from darkroom.tasks.reporting.skipped import describe_skipped, hints
 from darkroom.tasks.reporting.text import sufficient_limit
 from darkroom.tasks.settings import Job, Rules
 
@@ -28,7 +29,8 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
         GuardError: no image was found, or too many of the known ones are gone.
     """
     if not listing.images:
-        skipped = (f"{count:,} {why.replace('_', ' ')}" for why, count in sorted(listing.skipped.counts.items()))
+        skipped, suffixes = listing.skipped.counts, listing.not_images
+        described = describe_skipped(skipped, suffixes) or "nothing"
         known = f", while the manifest has {plan.known:,}" if plan.known else ""
         override = (
             " An empty source is never taken for the deletion of everything, whatever max_delete_ratio is: if that is "
@@ -36,13 +38,19 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
         )
         raise GuardError(
             f"The source holds no images{known}. Nothing was deleted. Is {job.source} mounted, and the right folder? "
-            f"Skipped in it: {', '.join(skipped) or 'nothing'}.{override if known else ''}"
+            f"Skipped in it: {' '.join([described + '.', *hints(skipped, suffixes)])}"
+            f"{override if known else ''}"
         )
     if plan.known and plan.gone / plan.known > job.rules.max_delete_ratio:
+        left_out = (
+            f"{plan.left_out:,} of them are left out by include, exclude, by_content or other rules of listing. "
+            if plan.left_out
+            else ""
+        )
         raise GuardError(
             f"{plan.gone:,} of {plan.known:,} known images are gone from the source, which is more than "
-            f"max_delete_ratio = {job.rules.max_delete_ratio:g} allows. Nothing was deleted. If {job.source} is "
-            f"complete and they may be deleted, run once with a max_delete_ratio of "
+            f"max_delete_ratio = {job.rules.max_delete_ratio:g} allows. Nothing was deleted. {left_out}"
+            f"If {job.source} is complete and they may be deleted, run once with a max_delete_ratio of "
             f"{sufficient_limit(plan.gone / plan.known)}."
         )
 

@@ -101,7 +101,7 @@ def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: int) -> Pl
     photos = printable(Path(job.source).name or job.source)
     name = f"list the first {limit:,} images of {photos}" if limit else f"list {photos}"
     source = open_source(job.source, follow_symlinks=run.rules.follow_symlinks, destination=job.destination)
-    run.listing = listing = run_stage(name, discover, source, workspace, limit)
+    run.listing = listing = run_stage(name, discover, source, workspace, run.rules)
 
     def plan() -> Plan:
         run.plan = plan = make_plan(workspace, job, listing, workers)

@@ -100,6 +100,7 @@ def _planned(listing: Listing | None, plan: Plan | None) -> dict[str, Any]:
         "known_failed": plan.known_failed,
         "reasons": plan.reasons,
         "skipped": dict(listing.skipped.counts),
+        "not_images": listing.not_images,
         "unreadable_folders": tuple(listing.skipped.unreadable),
     }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,9 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset.layout import IMAGES, Destination, Workspace
+from darkroom.tasks.selection import Selection, has_image_suffix
+from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.local_files import is_temporary
-from darkroom.tasks.storage.naming import is_image_name
 from darkroom.tasks.storage.store import Skipped, Store, list_schema
+from darkroom.tasks.storage.store_errors import StorageError
 
 LISTING_SCHEMA = pa.schema([field.with_name(f"source_{field.name}") for field in list_schema()])
 """What a store lists, under the names that it has in the manifest."""
@@ -23,6 +27,9 @@ OUTPUTS_SCHEMA = pa.schema(
 )
 """What isn't a regular file has a size of -1, which is no output's."""
 
+LOOKS_AT_ONCE = 8
+"""Files whose first bytes are read at the same time: on network storage, each read is mostly waited for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -31,9 +38,11 @@ class Listing:
     images: int
     bytes: int
     skipped: Skipped
+    not_images: dict[str, int] = field(default_factory=dict)
+    """Number of files that were left out for being no images, by suffix, the most frequent first."""
 
 
-def discover(source: Store, workspace: Workspace, limit: int | None = None) -> Listing:
+def discover(source: Store, workspace: Workspace, rules: Rules) -> Listing:
     """Write the listing of all images of a source to `workspace.listing`, in no particular order.
 
     An image whose status can't be read (a dangling symbolic link, a loop) is listed without size and time. Memory does
@@ -42,30 +51,47 @@ def discover(source: Store, workspace: Workspace, limit: int | None = None) -> L
     Args:
         source: where to look.
         workspace: of the run.
-        limit: list only the first so many images.
+        rules: what to list.
     """
-    skipped = Skipped()
+    skipped, selection, limit = Skipped(), Selection(rules), rules.limit
     images = total = 0
     with workspace.scratch() as scratch:
         file = scratch / "listing.parquet"
         with pq.ParquetWriter(file, LISTING_SCHEMA, compression="zstd") as writer:
-            for batch in source.list(skip=why_skipped, skipped=skipped):
-                found = batch if limit is None else batch.slice(0, limit - images)
+            for batch in source.list(skip=selection.skip, skipped=skipped):
+                found = _without_others(source, batch, selection, skipped) if rules.by_content else batch
+                found = found if limit is None else found.slice(0, limit - images)
                 writer.write_batch(pa.record_batch(found.columns, schema=LISTING_SCHEMA))
                 images += found.num_rows
                 total += pc.sum(found["size"]).as_py() or 0
                 if images == limit:
                     break
         workspace.store.put_file(workspace.listing, file)
-    return Listing(images, total, skipped)
+    return Listing(images, total, skipped, dict(selection.not_images.most_common()))
 
 
-def why_skipped(path: str) -> str | None:
-    """Return why a listing leaves out a path, or None if it doesn't; the path of a folder ends with `/`."""
-    name = path.removesuffix("/").rpartition("/")[2]
-    if name.startswith("."):
-        return "hidden"
-    return None if path.endswith("/") or is_image_name(name) else "not_image"
+def _without_others(store: Store, batch: pa.RecordBatch, selection: Selection, skipped: Skipped) -> pa.RecordBatch:
+    """Return a batch without the files that are images neither by their suffix nor by their first bytes."""
+    paths = batch["path"].to_pylist()
+    with ThreadPoolExecutor(LOOKS_AT_ONCE, "look") as pool:
+        kept = list(pool.map(partial(_may_be_image, store), paths))
+    for path, is_kept in zip(paths, kept, strict=True):
+        if not is_kept:
+            selection.count_not_image(path)
+            skipped.counts["not_image_by_content"] += 1
+    return batch.filter(pa.array(kept, pa.bool_()))
+
+
+def _may_be_image(store: Store, path: str) -> bool:
+    """Return whether a file is an image by suffix or contents, or can't be read, which its row is to say then."""
+    from darkroom.tasks.imaging.formats.sniff import SNIFFED_BYTES, is_image  # decoders are imported with it
+
+    if has_image_suffix(path):
+        return True
+    try:
+        return is_image(store.get_start(path, SNIFFED_BYTES))
+    except StorageError:
+        return True
 
 
 def list_outputs(destination: Destination, listing: Path) -> None:

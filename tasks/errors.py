@@ -28,6 +28,7 @@ class ErrorCode(StrEnum):
     ENCODE_FAILED = "encode.failed"
     WRITE_NO_SPACE = "write.no_space"
     WRITE_DENIED = "write.denied"
+    WRITE_PATH_TOO_LONG = "write.path_too_long"
     WRITE_FAILED = "write.failed"
 
     @property
@@ -52,8 +53,9 @@ RETRIED_NEXT_RUN = TRANSIENT | {
     ErrorCode.SOURCE_DENIED,
     ErrorCode.WRITE_NO_SPACE,
     ErrorCode.WRITE_DENIED,
+    ErrorCode.WRITE_PATH_TOO_LONG,
 }
-"""May pass by the next run without the image's bytes changing (permissions granted, a disk emptied)."""
+"""May pass by the next run without the image's bytes changing (permissions granted, a disk emptied, a folder moved)."""
 
 
 class ImageError(Exception):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +18,10 @@ from darkroom.tasks.dataset.layout import MANIFEST, Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.dataset.moved import find_moved
 from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
+from darkroom.tasks.dataset.unlisted import below
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
+from darkroom.tasks.selection import Selection
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, Version, local_if_there
 from darkroom.tasks.storage.store_errors import NotFound, reading
@@ -67,6 +69,9 @@ class Plan:
 
     gone: int = 0
     """Those of them that are not there under another name either."""
+
+    left_out: int = 0
+    """Those of them again that the rules leave out of the listing, whether or not they are still there."""
 
     unchanged: int = 0
     known: int = 0
@@ -116,8 +121,8 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
                 max_pixels=job.rules.max_pixels,
             )
         )
-        deleted_sql = _DELETED_SQL.format(unlisted=below("source_path", listing.skipped.unreadable))
-        sql.copy_sealed(db, deleted_sql, deleted_file)
+        unlisted = below(db, "source_path", listing.skipped.unreadable)
+        sql.copy_sealed(db, _DELETED_SQL.format(unlisted=unlisted), deleted_file)
         db.execute(f"CREATE VIEW deleted AS FROM {sql.parquet(deleted_file)}")
         find_moved(db, recipe_id=job.recipe_id, forced=job.rules.force)
         db.execute(_WORK_SQL)
@@ -126,16 +131,32 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
         [(known, known_failed)] = db.execute(
             "SELECT count(*), count(*) FILTER (status = 'failed') FROM manifest"
         ).fetchall()
-        [(deleted, gone)] = db.execute(
-            "SELECT count(*), count(*) FILTER (source_path NOT IN (SELECT moved_from FROM moved)) FROM deleted"
-        ).fetchall()
+        [(deleted,)] = db.execute("SELECT count(*) FROM deleted").fetchall()
+        gone, left_out = _count_gone(db, Selection(job.rules))
         store.put_file(workspace.deleted, deleted_file)
         if shards:
             store.put_file(workspace.plan, plan_file)
     unchanged = listing.images - sum(reasons.values())
     return Plan(
-        shards, reasons, deleted=deleted, gone=gone, unchanged=unchanged, known=known, known_failed=known_failed
+        shards,
+        reasons,
+        deleted=deleted,
+        gone=gone,
+        left_out=left_out,
+        unchanged=unchanged,
+        known=known,
+        known_failed=known_failed,
     )
+
+
+def _count_gone(db: sql.Connection, selection: Selection) -> tuple[int, int]:
+    """Return how many images are not there under any name, and how many of them the rules leave out."""
+    gone = left_out = 0
+    query = "SELECT source_path FROM deleted WHERE source_path NOT IN (SELECT moved_from FROM moved)"
+    for batch in sql.stream(db, query, 65_536):
+        gone += batch.num_rows
+        left_out += sum(map(selection.leaves_out, batch["source_path"].to_pylist()))
+    return gone, left_out
 
 
 _COMPARED_SQL = """
@@ -173,17 +194,10 @@ _WORK_SQL = """
     FROM compared LEFT JOIN moved USING (source_path)
 """
 _DELETED_SQL = """
-    SELECT source_path FROM manifest ANTI JOIN listing USING (source_path)
-    WHERE NOT {unlisted}
+    SELECT source_path
+    FROM (SELECT source_path FROM manifest ANTI JOIN listing USING (source_path)) {unlisted.join}
+    WHERE NOT {unlisted.condition}
 """
-
-
-def below(column: str, folders: Sequence[str]) -> str:
-    """Return the SQL condition that a column's path lies below one of the folders."""
-    if "" in folders:
-        return "true"
-    conditions = " OR ".join(f"starts_with({column}, {sql.text(folder + '/')})" for folder in folders)
-    return f"({conditions or 'false'})"
 
 
 def cut_shards(db: sql.Connection, plan: Path, schema: pa.Schema, size: str, workers: int) -> Iterator[Shard]:

@@ -7,17 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 KERNEL_VERSION = 2
 """Raised by hand whenever a change to `darkroom.tasks.imaging` changes the pixels or bytes of any output."""
 
 CODEC_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg")
+
+DEFAULT_EXCLUDE = (
+    *("@eaDir/", "#recycle/", "#snapshot/", "@tmp/"),  # Synology
+    *("@Recycle/", "@Recently-Snapshot/", ".@__thumb/"),  # QNAP
+    *("$RECYCLE.BIN/", "$Recycle.Bin/", "RECYCLER/", "System Volume Information/"),  # Windows
+    *("__MACOSX/", "._*", ".Trashes/", ".AppleDouble/"),  # macOS
+    *("lost+found/", ".Trash*/", ".thumbnails/", ".dtrash/", ".stversions/", ".ipynb_checkpoints/"),
+)
+"""Patterns of files and folders that are in no dataset: thumbnails, recycle bins, snapshots, metadata."""
 
 Fit = Literal["fill", "cover", "contain", "inside", "outside"]
 Filter = Literal["auto", "nearest", "area", "linear", "cubic", "lanczos"]
@@ -116,6 +129,22 @@ class Rules(Settings):
         description="Preview: process only the first so many images of the listing, on this machine and in a temporary "
         "destination, and show what comes out. Nothing is published.",
     )
+    include: list[str] = Field(
+        [],
+        description="List only images that match one of these patterns, as .gitignore has them, or lie in a folder "
+        "that does: *.png, /train/, cats/**/*.jpg.",
+    )
+    exclude: list[str] = Field(
+        [],
+        description="Leave out files and folders that match one of these patterns, as .gitignore has them. A pattern "
+        "that begins with ! takes back earlier ones, such as one of those that always come first: "
+        f"{' '.join(DEFAULT_EXCLUDE)}.",
+    )
+    by_content: bool = Field(
+        False,
+        description="Look at the first bytes of every file whose suffix is no image's, and list those that are images. "
+        "Without it, only the suffix counts.",
+    )
     sync_outputs: bool = Field(
         True,
         description="Wait until outputs are on the disk before they are noted as finished, so that a power loss "
@@ -153,6 +182,33 @@ class Rules(Settings):
         "images failed, or of the known images those that had failed before. 1 allows any number, also that the "
         "first 200 all fail, which stops a run otherwise.",
     )
+
+    @field_validator("include", "exclude")
+    @classmethod
+    def _can_match(cls, patterns: list[str]) -> list[str]:
+        compile_patterns(patterns)
+        return patterns
+
+
+def compile_patterns(patterns: Iterable[str]) -> GitIgnoreSpec:
+    """Return patterns of .gitignore, of which the last match decides; a `#` at the beginning has no special meaning.
+
+    Raises:
+        ValueError: one can't match anything.
+    """
+    from pathspec import GitIgnoreSpec  # few processes need it
+
+    escaped = [f"\\{pattern}" if pattern.startswith("#") else pattern for pattern in patterns]
+    for pattern in escaped:
+        if not {".", ".."}.isdisjoint(pattern.removeprefix("!").split("/")):
+            raise ValueError(f"pattern {pattern!r} has a . or .. in it; begin with / for a path in the source")
+        try:
+            compiled = list(GitIgnoreSpec.from_lines([pattern]).patterns)
+        except ValueError:
+            compiled = []
+        if not compiled or compiled[0].include is None:
+            raise ValueError(f"pattern {pattern!r} matches nothing; give one such as *.png or /folder/")
+    return GitIgnoreSpec.from_lines(escaped)
 
 
 class Compute(Settings):

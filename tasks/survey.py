@@ -11,9 +11,10 @@ from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import MANIFEST, Destination, Workspace
 from darkroom.tasks.dataset.manifest import ManifestInfo, read_info
 from darkroom.tasks.dataset.rows import PlannedOutput, arrow_schema
+from darkroom.tasks.dataset.unlisted import below
 from darkroom.tasks.discover import survey_outputs
 from darkroom.tasks.errors import DarkroomError
-from darkroom.tasks.plan import Shard, below, cut_shards
+from darkroom.tasks.plan import Shard, cut_shards
 from darkroom.tasks.preflight import check_manifest
 from darkroom.tasks.storage.local_files import TEMPORARY_PREFIX
 
@@ -72,7 +73,8 @@ def survey(workspace: Workspace, sample: float, workers: int) -> Survey:
         db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(store.local(MANIFEST, scratch))}")
         db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(listed)}")
         db.register("unlisted", pa.table({"folder": pa.array(unlisted, pa.string())}))
-        sql.copy(db, _COMPARED_SQL.format(faults=_FAULTS_SQL, unlisted=below("file_name", unlisted)), compared)
+        compared_sql = _COMPARED_SQL.format(faults=_FAULTS_SQL, unlisted=below(db, "file_name", unlisted))
+        sql.copy(db, compared_sql, compared)
         db.execute(f"CREATE VIEW compared AS FROM {sql.parquet(compared)}")
         sql.copy(db, _FOUND_SQL.format(temporary=sql.text(TEMPORARY_PREFIX)), found)
         store.put_file(f"{workspace.journal}/listed.parquet", found)
@@ -108,19 +110,19 @@ _COMPARED_SQL = """
         CASE
             WHEN fault IS NOT NULL THEN 'invalid_row'
             WHEN status = 'failed' THEN NULL
-            WHEN size IS NULL AND {unlisted} THEN 'unreadable'
+            WHEN size IS NULL AND {unlisted.condition} THEN 'unreadable'
             WHEN size IS NULL THEN 'missing'
             WHEN size <> output_bytes THEN 'damaged'
         END AS kind,
         CASE
             WHEN fault IS NOT NULL THEN fault
             WHEN status = 'failed' THEN NULL
-            WHEN size IS NULL AND {unlisted} THEN 'its folder could not be listed'
+            WHEN size IS NULL AND {unlisted.condition} THEN 'its folder could not be listed'
             WHEN size IS NULL THEN 'there is no such file'
             WHEN size < 0 THEN 'it is no regular file'
             WHEN size <> output_bytes THEN format('{{:,}} bytes instead of {{:,}}', size, output_bytes)
         END AS detail
-    FROM ({faults}) LEFT JOIN outputs USING (file_name)
+    FROM ({faults}) LEFT JOIN outputs USING (file_name) {unlisted.join}
 """
 _FOUND_SQL = """
     SELECT kind, file_name, source_path, detail, present FROM compared WHERE kind IS NOT NULL

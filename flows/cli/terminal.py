@@ -136,8 +136,11 @@ def print_report(report: RunReport, history: str) -> None:
     if report.error_codes:
         _line("failures", _count_codes(report.error_codes))
     if report.skipped:
-        skipped = (f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(report.skipped.items()))
-        _line("skipped", ", ".join(skipped))
+        from darkroom.tasks.reporting.skipped import describe_skipped, hints
+
+        _line("skipped", describe_skipped(report.skipped, report.not_images))
+        for hint in hints(report.skipped, report.not_images):
+            _line("hint", hint)
     _line("manifest", f"{report.destination}/manifest.parquet ({report.known:,} rows, {report.known_failed:,} failed)")
     _line("outputs", f"{report.destination}/images/")
     _line("history", history)

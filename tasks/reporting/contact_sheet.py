@@ -51,6 +51,7 @@ PREVIEWED = frozenset(
         ErrorCode.ENCODE_FAILED,
         ErrorCode.WRITE_NO_SPACE,
         ErrorCode.WRITE_DENIED,
+        ErrorCode.WRITE_PATH_TOO_LONG,
         ErrorCode.WRITE_FAILED,
     }
 )

@@ -40,6 +40,9 @@ class RunReport(Report, Figures, Counted):
     """Number of images to process, by reason."""
 
     skipped: dict[str, int] = Field({})
+    not_images: dict[str, int] = Field({})
+    """Files that were left out for being no images, by suffix, the most frequent first."""
+
     unreadable_folders: tuple[str, ...] = ()
 
     def headline(self) -> str:

@@ -10,10 +10,12 @@ from darkroom.tasks.reporting.chart import draw_chart
 from darkroom.tasks.reporting.contact_sheet import ContactSheets
 from darkroom.tasks.reporting.history import COLUMNS, History, PastRun
 from darkroom.tasks.reporting.run_report import RunReport, describe_damage
+from darkroom.tasks.reporting.skipped import describe_suffix, hints
 from darkroom.tasks.reporting.text import code, first_sentence, megabytes, plain, table
 
 PROBLEMS_SHOWN = 20
 FOLDERS_SHOWN = 20
+SUFFIXES_SHOWN = 20
 RUNS_LISTED = 10
 
 
@@ -31,6 +33,7 @@ def summary_markdown(
         *_failures(report),
         *_last_runs(history),
         *_times(report),
+        *_skipped(report),
         *_folders(report),
     ]
     return "\n\n".join(sections) + "\n"
@@ -124,6 +127,16 @@ def _times(report: RunReport) -> Iterator[str]:
         ]
         yield "## Slowest images"
         yield table(["image", "ms", "megapixels"], slow)
+
+
+def _skipped(report: RunReport) -> Iterator[str]:
+    if report.not_images:
+        shown = list(report.not_images.items())[:SUFFIXES_SHOWN]
+        rest = sum(report.not_images.values()) - sum(count for _, count in shown)
+        rows = [(f"`{code(describe_suffix(suffix))}`", f"{count:,}") for suffix, count in shown]
+        yield "## Skipped files that are no images, by suffix"
+        yield table(["suffix", "files"], [*rows, ("others", f"{rest:,}")] if rest else rows)
+    yield from map(plain, hints(report.skipped, report.not_images))
 
 
 def _folders(report: RunReport) -> Iterator[str]:

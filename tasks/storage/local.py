@@ -35,6 +35,7 @@ from darkroom.tasks.storage.store_errors import (
     NoSpace,
     NotFound,
     Obstructed,
+    PathTooLong,
     StorageError,
     TimedOut,
     TooLarge,
@@ -49,11 +50,15 @@ _ERRORS: dict[int, type[StorageError]] = {
     errno.EACCES: Denied,
     errno.EPERM: Denied,
     errno.EROFS: Denied,
+    errno.ENAMETOOLONG: PathTooLong,
     errno.ENOSPC: NoSpace,
     errno.EDQUOT: NoSpace,
     errno.EFBIG: NoSpace,
     errno.ETIMEDOUT: TimedOut,
 }
+
+MAX_PATH_BYTES = os.pathconf("/", "PC_PATH_MAX") - 1
+"""Of a whole path. Longer ones can be made folder by folder, but nothing can open or list them by their path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +109,17 @@ class LocalFolder(Store):
         with self._translated(path):
             descriptor = self._open(path)
             try:
+                if self.links is Links.INSIDE:
+                    self._refuse_outside(descriptor, path)
                 return os.fdopen(descriptor, "rb")
-            except OSError:  # it is a folder
+            except (OSError, StorageError):  # it may be a folder
                 os.close(descriptor)
                 raise
+
+    def get_start(self, path: str, size: int) -> bytes:
+        """Return a file's first bytes; of a pipe that has taken its place, what is in it."""
+        with self._translated(path), self.open(path) as file:
+            return file.read(size) or b""
 
     def _open(self, path: str) -> int:
         # O_NONBLOCK: opening a pipe that has taken a file's place would never return.
@@ -142,6 +154,9 @@ class LocalFolder(Store):
         durable: bool = False,
     ) -> Version:
         """Write a file and the folders that it needs."""
+        if (length := len(self.locate(path))) > MAX_PATH_BYTES:
+            reason = f"its path would have {length:,} of at most {MAX_PATH_BYTES:,} bytes"
+            raise PathTooLong(path, f"{reason}; use a destination with a shorter path", self.location)
         with self._folder_of(path, make=True) as (folder, name):
             if expected is None:
                 try:
@@ -233,6 +248,8 @@ class LocalFolder(Store):
         if isinstance(error, LinkedFolderError):
             return Denied(path, "a symbolic link leads the output's folder elsewhere", self.where(path))
         kind, reason = _ERRORS.get(error.errno or 0, Failed), os.strerror(error.errno or 0)
+        if kind is PathTooLong:
+            reason = "its name or path is too long for the file system"
         if error.errno == errno.EROFS:
             return Denied(path, reason, self.location)
         if kind not in {Denied, Obstructed}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -63,7 +64,8 @@ class Walk:
         """Yield what is below a prefix in batches of `list_schema`.
 
         Raises:
-            OSError: a folder can't be listed, and there is no `skipped` in which to note it.
+            OSError: a folder can't be listed, and there is no `skipped` in which to note it; but those whose paths are
+                too long are left out.
         """
         batch: list[_Found] = []
         for found in self._files(prefix):
@@ -87,8 +89,9 @@ class Walk:
                 if folder == prefix != b"" or not self._skipped:
                     continue
                 self._note_unreadable(folder)
-            except OSError:
-                if not self._skipped:
+            except OSError as error:
+                # No output that a manifest names is below a path that is too long.
+                if not self._skipped and error.errno != errno.ENAMETOOLONG:
                     raise
                 self._note_unreadable(folder)
 
@@ -141,10 +144,12 @@ class Walk:
     def _file(self, entry: os.DirEntry[bytes], text: str) -> _Found | None:
         try:
             status = entry.stat(follow_symlinks=self._links is not Links.KEPT)
-        except OSError:
-            if self._links is Links.KEPT:
-                raise
-            return _Found(text, None, None)
+        except OSError as error:
+            if self._links is not Links.KEPT:
+                return _Found(text, None, None)
+            if error.errno == errno.ENAMETOOLONG:
+                return _Found(text, -1, None)
+            raise
         if stat.S_ISREG(status.st_mode):
             return _Found(text, status.st_size, mtime_us(status))
         if self._links is Links.KEPT:

@@ -10,7 +10,10 @@ from darkroom.tasks.settings import Format
 IMAGE_SUFFIXES = frozenset(
     "avif bmp dib gif ico j2k jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tga tif tiff webp".split()  # noqa: SIM905
 )
-"""File name suffixes, lower case, without the dot, by which a listing takes a file for an image."""
+"""File name suffixes of images, lower case, without the dot, on which output names depend.
+
+Names of outputs that exist depend on this set: it never changes. What else is listed, `tasks.selection` says.
+"""
 
 OUTPUT_SUFFIXES: dict[Format, tuple[str, ...]] = {
     "jpeg": ("jpg", "jpeg", "jpe", "jfif"),
@@ -18,6 +21,10 @@ OUTPUT_SUFFIXES: dict[Format, tuple[str, ...]] = {
     "webp": ("webp",),
 }
 """Suffixes that fit each output format; the first is the one that is appended."""
+
+MARK = "~as"
+"""Comes before the output's suffix where the source's is not one of `IMAGE_SUFFIXES`: `photo` → `photo~as.jpg`, so that
+`photo.jpg` can lie beside it. It is rare in names, as those of other sources that have it are moved out of the way."""
 
 MAX_NAME_BYTES = 255
 """NAME_MAX of every common file system on Linux and macOS."""
@@ -58,7 +65,7 @@ def suffix_of(name: str) -> str:
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a listing takes a file of this name for an image."""
+    """Return whether a name has one of `IMAGE_SUFFIXES`."""
     return suffix_of(name) in IMAGE_SUFFIXES
 
 
@@ -66,7 +73,8 @@ def output_name(source_path: str, output_format: Format) -> str:
     """Return where the output of a source goes, below `images/`, for a source path `/`-separated.
 
     A name whose suffix fits the format is kept, any other gets the format's suffix appended:
-    `a/b.jpg` → `a/b.jpg`, `a/b.png` → `a/b.png.jpg`. A name that some other source's name could turn
+    `a/b.jpg` → `a/b.jpg`, `a/b.png` → `a/b.png.jpg`; without the suffix of an image, a mark comes before it:
+    `a/b` → `a/b~as.jpg`, `a/b.heic` → `a/b.heic~as.jpg`. A name that some other source's name could turn
     into by that rule is moved out of the way in the same manner, whether or not that source exists:
     `b.png.jpg` → `b.png.jpg.jpg`, and a folder `b.png.jpg/` → `b.png.jpg.d/`. So the output of an image
     depends on its own path alone, no two sources share one, and none is a folder of another's.
@@ -80,7 +88,8 @@ def _file_name(name: str, output_format: Format) -> str:
     suffixes = OUTPUT_SUFFIXES[output_format]
     if suffix_of(name) in suffixes and not _looks_appended(name, suffixes):
         return name
-    return _shortened(name, f".{suffixes[0]}")
+    mark = "" if is_image_name(name) else MARK
+    return _shortened(name, f"{mark}.{suffixes[0]}")
 
 
 def _folder_name(folder: str, output_format: Format) -> str:
@@ -100,7 +109,9 @@ def _looks_appended(name: str, suffixes: tuple[str, ...]) -> bool:
         return False
     while name.endswith(appended):
         name = name.removesuffix(appended)
-    return bool(_CUT.search(name)) or (is_image_name(name) and suffix_of(name) not in suffixes)
+    if name.endswith(MARK) or _CUT.search(name):
+        return True
+    return is_image_name(name) and suffix_of(name) not in suffixes
 
 
 def _shortened(name: str, appended: str) -> str:

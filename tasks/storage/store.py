@@ -120,6 +120,11 @@ class Store(Protocol):
     def open(self, path: str) -> BinaryIO:
         """Return an object as a file for reading any part of it."""
 
+    def get_start(self, path: str, size: int) -> bytes:
+        """Return an object's first bytes, at most so many."""
+        with self.open(path) as file:
+            return file.read(size)
+
     def local(self, path: str, scratch: Path) -> Path:
         """Return a local file with an object's bytes, which is not to be changed.
 

@@ -52,6 +52,10 @@ class TooLarge(StorageError):  # noqa: N818
     """The object is larger than the caller allows."""
 
 
+class PathTooLong(StorageError):  # noqa: N818
+    """The store holds no object of such a long name or path."""
+
+
 class NoSpace(StorageError):  # noqa: N818
     """The store is full."""
 

@@ -27,6 +27,7 @@ from darkroom.tasks.storage.store_errors import (
     Denied,
     NoSpace,
     NotFound,
+    PathTooLong,
     StorageError,
     Throttled,
     TimedOut,
@@ -45,6 +46,7 @@ _READ_CODES: dict[type[StorageError], ErrorCode] = {
 _WRITE_CODES: dict[type[StorageError], ErrorCode] = {
     NoSpace: ErrorCode.WRITE_NO_SPACE,
     Denied: ErrorCode.WRITE_DENIED,
+    PathTooLong: ErrorCode.WRITE_PATH_TOO_LONG,
 }
 
 

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from darkroom.tasks import discover as discover_module
 from darkroom.tasks.discover import LISTING_SCHEMA, OUTPUTS_SCHEMA, list_outputs, survey_outputs
+from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage import local_listing
 from darkroom.tasks.storage.local_files import version_of
 from darkroom.tasks.storage.locations import open_source
 from darkroom.tasks.storage.naming import path_to_text
 from darkroom.tasks.storage.store_errors import Denied
 from tests.places import destination_at, disk
-from tests.tasks.helpers import unprivileged
+from tests.tasks.helpers import unprivileged, write_image
 
 WEIRD = [
     b"new\nline.jpg",
@@ -41,10 +42,10 @@ def listing(tmp_path):
     return tmp_path / "listing.parquet"
 
 
-def discover(source, listing, **options):
+def discover(source, listing, rules=Rules(), **options):  # noqa: B008 - frozen
     """List a source as a run does, and put the listing where the test wants it."""
     workspace = destination_at(listing.parent / "lister").workspace("run")
-    found = discover_module.discover(open_source(str(source), **options), workspace)
+    found = discover_module.discover(open_source(str(source), **options), workspace, rules)
     disk(workspace, "listing").rename(listing)
     return found
 
@@ -129,6 +130,7 @@ def test_what_is_not_listed_is_counted_by_reason(source, listing):
     result = discover(source, listing)
     assert set(listed(listing)) == {"folder.jpg/inner.jpg", "empty.jpg"}
     assert result.skipped.counts == {"hidden": 2, "not_image": 4, "special": 2}
+    assert result.not_images == {"": 2, "txt": 1, "db": 1}
     assert listed(listing)["empty.jpg"]["source_size"] == 0
 
 
@@ -224,6 +226,86 @@ def test_files_in_a_folder_that_may_be_listed_but_not_entered_have_no_size(open_
     assert listed(listing)["half/a.jpg"]["source_size"] is None
 
 
+def test_thumbnails_and_recycle_bins_are_excluded_and_not_entered(open_path):
+    source, listing = open_path / "source", open_path / "listing.parquet"
+    touch(source / "album/a.jpg")
+    for path in (
+        "album/@eaDir/a.jpg/SYNOPHOTO_THUMB_XL.jpg",
+        "#recycle/deleted.jpg",
+        "$RECYCLE.BIN/S-1-5/$R1.jpg",
+        "lost+found/1.jpg",
+        "__MACOSX/._a.jpg",
+        ".thumbnails/1.jpg",
+        ".Trash-1000/files/b.jpg",
+        "new\nline/._a.jpg",
+    ):
+        touch(source / path)
+    (source / "lost+found").chmod(0)
+    with unprivileged():
+        result = discover(source, listing)
+    assert set(listed(listing)) == {"album/a.jpg"}
+    assert (result.skipped.counts, result.skipped.unreadable) == ({"excluded": 8}, [])
+
+
+def test_images_of_formats_that_are_not_read_are_listed(source, listing):
+    for name in ("IMG_1.HEIC", "a.heif", "b.jxl", "c.CR2", "d.dng", "e.psd", "f.svg"):
+        touch(source / name)
+    result = discover(source, listing)
+    assert result.images == 7
+    assert not result.skipped.counts
+
+
+@pytest.fixture
+def odd_names(source):
+    for name in ("photo", "pic.jpg_large", "x.jpg.1", "photo.jpg?w=600", "folder/last.jpg~"):
+        write_image(source / name)
+    touch(source / "new.heic-1", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    touch(source / "notes.txt", b"only text")
+    touch(source / "empty", b"")
+    touch(source / "broken.jpg", b"no image, and yet its name says so")
+    os.mkfifo(source / "pipe")
+    return source
+
+
+def test_images_are_found_by_their_first_bytes_whatever_their_names_are(odd_names, listing):
+    (odd_names / "dangling").symlink_to("gone")
+    result = discover(odd_names, listing, Rules(by_content=True))
+    images = {"photo", "pic.jpg_large", "x.jpg.1", "photo.jpg?w=600", "folder/last.jpg~", "new.heic-1", "broken.jpg"}
+    assert set(listed(listing)) == {*images, "dangling"}
+    assert result.images == 8
+    assert result.skipped.counts == {"not_image_by_content": 2, "special": 1}
+    assert result.not_images == {"txt": 1, "": 1}
+
+
+def test_without_that_setting_only_suffixes_count(odd_names, listing):
+    result = discover(odd_names, listing)
+    assert set(listed(listing)) == {"broken.jpg"}
+    assert result.skipped.counts == {"not_image": 9}
+    assert result.not_images == {"": 3, "jpg_large": 1, "1": 1, "jpg?w=600": 1, "jpg~": 1, "heic-1": 1, "txt": 1}
+
+
+def test_a_file_that_can_not_be_looked_at_is_listed_so_that_its_row_says_why(open_path):
+    source, listing = open_path / "source", open_path / "listing.parquet"
+    write_image(source / "photo")
+    (source / "photo").chmod(0)
+    with unprivileged():
+        result = discover(source, listing, Rules(by_content=True))
+    assert set(listed(listing)) == {"photo"}
+    assert not result.skipped.counts
+
+
+def test_a_preview_counts_images_after_the_others_are_left_out(odd_names, listing):
+    assert discover(odd_names, listing, Rules(by_content=True, limit=3)).images == 3
+
+
+def test_patterns_choose_what_is_listed(source, listing):
+    for name in ("train/a.jpg", "train/raw/b.jpg", "train/new\nline.jpg", "test/c.jpg", "d.png", "@eaDir/e.jpg"):
+        touch(source / name)
+    result = discover(source, listing, Rules(include=["/train/", "*.png"], exclude=["raw/", "!@eaDir/"]))
+    assert set(listed(listing)) == {"train/a.jpg", "train/new\nline.jpg", "d.png"}
+    assert result.skipped.counts == {"excluded": 1, "not_included": 2}
+
+
 @given(st.sets(st.lists(st.sampled_from(["a", "b", "c.d", "É"]), max_size=3).map(tuple), max_size=8))
 def test_a_listing_is_exactly_the_set_of_images(folders):
     with tempfile.TemporaryDirectory() as temporary:
@@ -273,6 +355,16 @@ def test_a_destination_without_outputs_has_an_empty_list_of_them(place, listing)
     for survey in (list_outputs, survey_outputs):
         assert not survey(place, listing)
         assert pq.read_metadata(listing).num_rows == 0
+
+
+def test_thousands_of_folders_that_cannot_be_listed_cost_little(open_path):
+    source, listing = open_path / "source", open_path / "listing.parquet"
+    for number in range(2_000):
+        (source / f"closed-{number}").mkdir(parents=True, mode=0)
+    with unprivileged():
+        result = discover(source, listing)
+    assert len(result.skipped.unreadable) == 2_000
+    assert result.skipped.counts == {"unreadable_folder": 2_000}
 
 
 def test_links_into_the_destination_are_never_followed(tmp_path):

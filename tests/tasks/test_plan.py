@@ -103,6 +103,22 @@ def test_outputs_with_odd_names_are_recognised(place):
     assert plan.nothing_to_do
 
 
+def test_images_that_the_rules_leave_out_are_gone_and_counted(place):
+    names = ["a.jpg", "raw/b.jpg", "raw/c/d.jpg", "@eaDir/e.jpg", "f.jpg"]
+    publish_rows(place, [row(name) for name in names])
+    plan, _, deleted = plan_for(place, {"a.jpg": SAME}, exclude=["raw/"])
+    assert sorted(deleted) == sorted(names[1:])
+    assert (plan.deleted, plan.gone, plan.left_out) == (4, 4, 3)
+
+
+def test_images_below_thousands_of_folders_that_can_not_be_listed_are_not_deleted(place):
+    names = [f"closed-{number}/a.jpg" for number in range(3_000)]
+    publish_rows(place, [row(name) for name in [*names, "closed-1.jpg", "closed/a.jpg"]])
+    plan, _, deleted = plan_for(place, {}, unreadable=[name.removesuffix("/a.jpg") for name in names])
+    assert sorted(deleted) == ["closed-1.jpg", "closed/a.jpg"]
+    assert plan.unchanged == 0
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_what_has_an_output_is_known(place, force):
     names = ("changed", "failed", "missing", "damaged")

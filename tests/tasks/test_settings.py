@@ -108,6 +108,13 @@ def test_the_old_name_is_no_setting_otherwise(value):
         Recipe(truncated=value)
 
 
+@pytest.mark.parametrize("name", ["include", "exclude"])
+@pytest.mark.parametrize("pattern", ["", "  ", "/", "!", "./a", "a/../b", "[", "\\"])
+def test_patterns_that_match_nothing_are_refused(name, pattern):
+    with pytest.raises(ValidationError, match=f"(?s){name}.*pattern '.*'"):
+        Rules(**{name: ["*.jpg", pattern]})
+
+
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_the_background_as_numbers(rgb):
     assert Recipe(background="#{:02x}{:02X}{:02x}".format(*rgb)).background_rgb == rgb
@@ -150,7 +157,7 @@ def test_a_job_survives_its_file():
         destination="/d",
         recipe=Recipe(fit="cover"),
         recipe_id="x",
-        rules=Rules(force=True),
+        rules=Rules(force=True, exclude=["#a é/", "!b"]),
         run_file="r.parquet",
     )
     assert Job.model_validate_json(job.model_dump_json()) == job

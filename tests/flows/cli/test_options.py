@@ -34,9 +34,14 @@ def test_each_setting_is_an_option_of_its_type():
     assert run("--no-force").exit_code == 2, "a flag that is off by default has no opposite"
 
 
+def test_a_setting_with_several_values_is_an_option_that_is_given_several_times():
+    assert '"exclude":["raw/","*.png"]' in run("--exclude", "raw/", "--exclude", "*.png").output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--exclude", "./a"], "--exclude: .*pattern './a' has a"),
         (["--max-pixels", "0"], r"--max-pixels: Input should be greater .* \(it is 0\)\. See the command's --help\."),
         (["--cluster-kwargs", "{"], "--cluster-kwargs: '{' is not JSON"),
         (["--scheduler", "tcp://h:1", "--workers", "2"], "leave out workers"),

@@ -59,3 +59,13 @@ def test_a_preview_lists_failures_and_pictures_and_says_that_nothing_was_publish
         "outputs   /dest/images/",
         "Nothing was published; run without --limit.",
     ]
+
+
+def test_what_was_skipped_is_printed_by_suffix_with_the_options_that_would_list_it(capsys):
+    report = RunReport(
+        source="/s", destination="/d", run_id="r", skipped={"not_image": 3, "outside": 1}, not_images={"": 2, "txt": 1}
+    )
+    print_report(report, "page")
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert ["skipped", "3 not image (2 without suffix, 1 .txt), 1 outside"] in lines
+    assert [text.split()[0] for label, text in lines if label == "hint"] == ["--follow-symlinks", "--by-content"]

@@ -86,6 +86,16 @@ def test_odd_places_and_folders_stay_in_their_paragraphs():
     assert others[-1][1].content.endswith("`.`, `xˋ�y`, `z`")
 
 
+def test_skipped_files_are_counted_by_suffix_and_what_would_list_them_is_named():
+    suffixes = {"txt": 1_000, "": 3, "a|b": 2, **{f"x{number}": 1 for number in range(30)}}
+    text = summary_markdown(report(skipped={"not_image": 1_035, "outside": 2}, not_images=suffixes, planned=True))
+    for line in ("| `.txt` | 1,000 |", "| `without suffix` | 3 |", "| `.a¦b` | 2 |", "| others | 13 |"):
+        assert line in text
+    assert "--follow-symlinks" in text
+    assert "by-content" in text
+    assert "no images, by suffix" not in summary_markdown(report(skipped={"hidden": 1}, planned=True))
+
+
 def test_the_summary_tells_what_happened():
     full = report(
         ok=1200, failed=3, touched=2, unchanged=5, deleted=1, known=1210, source_bytes=5_000_000, seconds=20.0,

@@ -43,6 +43,14 @@ class StoreTests:
             file.seek(size // 2)
             assert file.read() == data[size // 2 :]
 
+    def test_the_first_bytes_of_an_object(self, store):
+        self.plant(store, "a/b", b"12345")
+        assert [store.get_start("a/b", size) for size in (3, 5, 4096)] == [b"123", b"12345", b"12345"]
+        self.plant(store, "empty", b"")
+        assert store.get_start("empty", 10) == b""
+        with pytest.raises(NotFound):
+            store.get_start("gone", 10)
+
     def test_an_object_is_read_into_the_memory_that_it_is_given(self, store):
         self.plant(store, "a", b"data")
         memory = bytearray(100)

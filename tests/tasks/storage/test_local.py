@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.tasks.storage import local as storage
-from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.local import MAX_PATH_BYTES, LocalFolder
 from darkroom.tasks.storage.local_files import version_of
 from darkroom.tasks.storage.local_listing import Links
 from darkroom.tasks.storage.naming import path_to_text, text_to_path
@@ -21,6 +21,7 @@ from darkroom.tasks.storage.store_errors import (
     NoSpace,
     NotFound,
     Obstructed,
+    PathTooLong,
     StorageError,
     TimedOut,
 )
@@ -66,7 +67,7 @@ def test_what_cannot_be_read_says_why(store, root):
     for path, obstacle in (("folder.jpg", "folder.jpg"), ("file.jpg/a.jpg", "file.jpg")):
         error = refusal(Obstructed, store.get, path)
         assert (error.at, error.wrong.startswith("a folder")) == (f"{root}/{obstacle}", path == "folder.jpg")
-    assert refusal(Failed, store.get, "x" * 256).reason == "File name too long"
+    assert refusal(PathTooLong, store.get, "x" * 256).reason == "its name or path is too long for the file system"
 
 
 def test_what_may_not_be_read_or_written_is_denied_where_that_is(open_path):
@@ -175,9 +176,38 @@ def test_links_that_lead_outside_are_read_only_where_all_are_followed(root, tmp_
     (root / "outside.jpg").symlink_to(tmp_path / "outside.jpg")
     assert bytes(store.get("inside.jpg").data) == b"inside"
     if links is Links.INSIDE:
-        assert "outside the source" in refusal(Denied, store.get, "outside.jpg").reason
+        for read in (store.get, store.open, lambda path: store.get_start(path, 10)):
+            assert "outside the source" in refusal(Denied, read, "outside.jpg").reason
     else:
+        assert store.get_start("outside.jpg", 3) == b"out"
         assert bytes(store.get("outside.jpg").data) == b"outside"
+
+
+def test_a_path_that_is_too_long_is_refused_before_any_folder_is_made(store, root):
+    left = MAX_PATH_BYTES - len(os.fsencode(root)) - 1
+    folders = "".join(["x" * 199 + "/"] * ((left - 1) // 200))
+    fitting = folders + "a" * (left - len(folders))
+    store.put(fitting, b"fits")
+    assert bytes(store.get(fitting).data) == b"fits"
+    refused = refusal(PathTooLong, store.put, f"y/{fitting}", b"too long")
+    assert refused.reason.startswith(f"its path would have {MAX_PATH_BYTES + 2:,} of at most {MAX_PATH_BYTES:,} bytes")
+    assert not refused.transient
+    assert not (root / "y").exists()
+    assert not refusal(PathTooLong, store.put, "a" * 256, b"").transient
+    store.delete([fitting])
+    assert not list(root.iterdir())
+
+
+@pytest.mark.timeout(20)
+def test_the_first_bytes_of_a_pipe_that_has_taken_a_files_place_are_not_waited_for(store, root):
+    root.mkdir()
+    os.mkfifo(root / "pipe")
+    assert store.get_start("pipe", 10) == b""
+    writer = os.open(root / "pipe", os.O_RDWR)
+    try:
+        assert store.get_start("pipe", 10) == b""
+    finally:
+        os.close(writer)
 
 
 def test_a_folder_that_was_removed_since_it_was_last_written_to_is_made_again(store, root):

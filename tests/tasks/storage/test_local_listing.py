@@ -1,9 +1,10 @@
 import os
+from contextlib import contextmanager
 
 import pytest
 
 from darkroom.tasks.storage import local_listing
-from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.local import MAX_PATH_BYTES, LocalFolder
 from darkroom.tasks.storage.local_listing import Links
 from darkroom.tasks.storage.store import Skipped
 from darkroom.tasks.storage.store_errors import Denied, Obstructed
@@ -43,6 +44,45 @@ def test_folders_that_cannot_be_listed_are_noted_or_end_the_listing(open_path):
     assert listing(open_path, "images/a.jpg")[1].unreadable == ["images/a.jpg"]
     with pytest.raises(Obstructed):
         list(LocalFolder(os.fsencode(open_path)).list("images/a.jpg"))
+
+
+@contextmanager
+def deep_folder(root, length):
+    """Provide a descriptor of a folder whose path has so many bytes, and its path below the root."""
+    os.makedirs(root, exist_ok=True)
+    folder, left, names = os.open(root, os.O_RDONLY), length - len(os.fsencode(root)), []
+    while left:
+        size = left if left <= 200 else min(200, left - 2)
+        names.append("x" * (size - 1))
+        os.mkdir(names[-1], dir_fd=folder)
+        above, folder = folder, os.open(names[-1], os.O_RDONLY, dir_fd=folder)
+        os.close(above)
+        left -= size
+    try:
+        yield folder, "/".join(names)
+    finally:
+        os.close(folder)
+
+
+@pytest.mark.parametrize("length", [MAX_PATH_BYTES - 10, MAX_PATH_BYTES, MAX_PATH_BYTES + 200])
+def test_paths_that_are_too_long_never_end_a_listing(tmp_path, length):
+    root = tmp_path / "store"
+    with deep_folder(root, length) as (folder, path):
+        for name in ("a.jpg", "b" * 20 + ".jpg"):
+            os.close(os.open(name, os.O_CREAT, dir_fd=folder))
+        (root / "c.jpg").touch()
+        is_listed = length <= MAX_PATH_BYTES
+        deep = (
+            {f"{path}/a.jpg": 0 if length < MAX_PATH_BYTES else None, f"{path}/{'b' * 20}.jpg": None}
+            if is_listed
+            else {}
+        )
+        found, skipped = listing(root, links=Links.INSIDE)
+        assert found == {"c.jpg": 0, **deep}
+        assert len(skipped.unreadable) == (not is_listed)
+        outputs = [row["path"] for batch in LocalFolder(os.fsencode(root)).list() for row in batch.to_pylist()]
+        assert sorted(outputs) == sorted(found)
+    LocalFolder(os.fsencode(root)).delete_below("")
 
 
 def test_a_store_that_does_not_exist_is_not_taken_for_an_empty_one(tmp_path):

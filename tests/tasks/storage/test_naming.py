@@ -27,8 +27,12 @@ raw_paths = st.lists(
     max_size=4,
 ).map(b"/".join)
 
-stems = st.sampled_from(["a", "b", "A", "é", "~0123456789abcdef", "x" * 240, "x" * 251, "é" * 125, "\uef80\uefff" * 40])
-endings = st.lists(st.sampled_from(["jpg", "JPG", "jpeg", "png", "PNG", "webp", "gif", "d", "txt"]), max_size=4)
+stems = st.sampled_from(
+    ["a", "b", "A", "é", "~as", "a~as", "~0123456789abcdef", "x" * 240, "x" * 251, "é" * 125, "\uef80\uefff" * 40]
+)
+endings = st.lists(
+    st.sampled_from(["jpg", "JPG", "jpeg", "png", "PNG", "webp", "gif", "d", "txt", "heic", "jpg~as"]), max_size=4
+)
 names = st.builds(lambda stem, ending: ".".join([stem, *ending]), stems, endings).filter(
     lambda name: len(text_to_path(name)) <= MAX_NAME_BYTES
 )
@@ -47,8 +51,7 @@ def sources(draw):
         some += [output_name(name, output_format) for name in some]
         some += [folder_output(name, output_format) for name in some]
     name = st.sampled_from(some)
-    image_name = name.filter(is_image_name) if any(map(is_image_name, some)) else st.just("a.png")
-    path = st.builds(lambda folders, last: "/".join([*folders, last]), st.lists(name, max_size=2), image_name)
+    path = st.builds(lambda folders, last: "/".join([*folders, last]), st.lists(name, max_size=2), name)
     paths = draw(st.sets(path, min_size=1, max_size=12))
     folders = {folder for each in paths for folder in folders_of(each)}
     return output_format, paths - folders
@@ -118,6 +121,13 @@ def test_other_names(name):
         ("a.jpeg.jpg", "a.jpeg.jpg"),
         ("x.y.jpg", "x.y.jpg"),
         ("v1.2/a.jpg", "v1.2/a.jpg"),
+        ("photo", "photo~as.jpg"),
+        ("photo~as.jpg", "photo~as.jpg.jpg"),
+        ("photo~as.jpg/a.jpg", "photo~as.jpg.d/a.jpg"),
+        ("IMG_1.HEIC", "IMG_1.HEIC~as.jpg"),
+        ("IMG_1.heic.jpg", "IMG_1.heic.jpg"),
+        ("pic.jpg_large", "pic.jpg_large~as.jpg"),
+        ("x.jpg.1", "x.jpg.1~as.jpg"),
         ("a.jpg/b.jpg", "a.jpg/b.jpg"),
         ("a.png/b.jpg", "a.png/b.jpg"),
     ],
@@ -135,6 +145,10 @@ def test_a_suffix_that_does_not_fit_gets_the_formats_own(output_format, suffix):
 @given(sources())
 @example(("jpeg", {"b.png", "b.png.jpg", "b.png.jpg.jpg"}))
 @example(("jpeg", {"b.png", "b.png.jpg/a.jpg", "b.png.jpg.d/a.jpg"}))
+@example(
+    ("jpeg", {"a", "a.jpg", "a~as.jpg", "a~as", "a~as.jpg.jpg", "a~as.jpeg", "a.heic", "a.heic.jpg", "a.heic~as.jpg"})
+)
+@example(("jpeg", {"x" * 255, "x" * 254, "x" * 251 + ".jpg", "x" * 248 + "~as.jpg"}))
 @example(("png", {"a.jpg", "a.jpg.png", "a.jpeg.png/a.jpg", "a.jpeg"}))
 def test_sources_that_lie_together_never_get_in_each_others_way(given_sources):
     output_format, paths = given_sources

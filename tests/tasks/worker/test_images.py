@@ -12,11 +12,21 @@ from PIL import Image
 from darkroom.tasks.resize import work_shard
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.storage import local as storage
+from darkroom.tasks.storage.local import MAX_PATH_BYTES
 from darkroom.tasks.worker.retries import TRIES
-from tests.places import disk
+from tests.places import destination_at, disk
 from tests.poisoned import poison
-from tests.tasks.helpers import destination_in, journal_rows, plan_rows, prepare, unprivileged, write_image
-from tests.tasks.shards import shard_of, work
+from tests.tasks.helpers import (
+    destination_in,
+    journal_rows,
+    manifest_rows,
+    plan_rows,
+    prepare,
+    unprivileged,
+    write_image,
+)
+from tests.tasks.shards import run, shard_of, work
+from tests.tasks.verifying import verify
 
 
 def test_hashes_are_those_of_the_files(source, place):
@@ -156,6 +166,23 @@ def test_a_link_that_replaced_an_image_since_the_listing_is_not_followed(source,
     work_shard(shard_of(place, plan))
     rows = {row["source_path"]: row["error_code"] for row in journal_rows(place.workspace("run"))}
     assert rows == {"a.jpg": "source.denied", "sub/a.jpg": "source.denied", "real.jpg": None, "inside.jpg": None}
+
+
+def test_a_path_that_fits_only_in_the_source_costs_one_image_and_no_run_after_it(source, tmp_path, delays):
+    place = destination_at(tmp_path / ("d" * 200))
+    depth = (MAX_PATH_BYTES - len(os.fsencode(source)) - 7) // 201
+    long = "/".join(["x" * 200] * depth) + "/a.jpg"
+    write_image(source / long)
+    write_image(source / "b.jpg")
+    run(source, place)
+    rows = manifest_rows(place)
+    assert (rows["b.jpg"]["status"], rows[long]["error_code"]) == ("ok", "write.path_too_long")
+    assert "of at most 4,095 bytes; use a destination with a shorter path" in rows[long]["error_message"]
+    report, found = verify(place)
+    assert (report.counts, found) == ({}, {})
+    _, _, plan = prepare(source, place, run_id="again")
+    assert (plan.reasons, plan.unchanged) == ({"retry": 1}, 1)
+    assert delays == []
 
 
 def test_outputs_stay_inside_the_destination(source, place, tmp_path):

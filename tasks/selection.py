@@ -1,0 +1,84 @@
+"""Which files of a source are listed as images."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from darkroom.tasks.settings import DEFAULT_EXCLUDE, Rules, compile_patterns
+from darkroom.tasks.storage.naming import IMAGE_SUFFIXES, suffix_of
+
+HEIF = ("heic", "heics", "heif", "heifs", "hif")
+DOCUMENTS = ("psd", "psb", "svg", "svgz")
+CAMERA_RAW = (
+    *("3fr", "arw", "bay", "cr2", "cr3", "crw", "dcr", "dng", "erf", "fff", "gpr", "iiq", "kdc", "mef", "mos", "mrw"),
+    *("nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "rwz", "sr2", "srf", "srw", "x3f"),
+)
+UNREAD_SUFFIXES = frozenset({*HEIF, *DOCUMENTS, *CAMERA_RAW, "jxl", "jxr", "wdp", "exr", "qoi"})
+"""Suffixes of images that are listed although no decoder here reads them, so that a row says so of each."""
+
+LISTED_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES
+"""Suffixes, lower case, without the dot, by which a listing takes a file for an image."""
+
+MAX_SUFFIXES = 200
+"""Suffixes that are counted each for itself: names may end in anything, such as a number."""
+
+MAX_SUFFIX_LENGTH = 16
+OTHER_SUFFIXES = "…"
+
+
+class Selection:
+    """Chooses what is listed, by the rules; counts the suffixes of files that are no images."""
+
+    def __init__(self, rules: Rules) -> None:
+        excluded = [*DEFAULT_EXCLUDE, *rules.exclude]
+        self._excluded_folders = compile_patterns(excluded)
+        # The folders above a file are looked at before it: patterns of folders are left out, for speed.
+        self._excluded_files = compile_patterns(pattern for pattern in excluded if not pattern.endswith("/"))
+        self._included = compile_patterns(rules.include) if rules.include else None
+        self._by_content = rules.by_content
+        self.not_images: Counter[str] = Counter()
+        """Number of files that were left out for being no images, by suffix; `OTHER_SUFFIXES` is for all further."""
+
+    def skip(self, path: str) -> str | None:
+        """Return what `why_skipped` does, and count a file that is no image."""
+        reason = self.why_skipped(path)
+        if reason == "not_image":
+            self.count_not_image(path)
+        return reason
+
+    def why_skipped(self, path: str) -> str | None:
+        """Return why a listing leaves out a path whose folders it doesn't leave out; None if it lists it.
+
+        The path of a folder ends with `/`. `excluded`: a pattern of `exclude` matches, or one of those that always
+        come first. `hidden`: the name begins with a dot. `not_included`: there are patterns of `include`, and none
+        matches. `not_image`: the suffix is no image's, and counts.
+        """
+        line = path.replace("\n", " ")  # in a pattern's regular expression, a dot matches no line feed
+        excluded = self._excluded_folders if path.endswith("/") else self._excluded_files
+        if excluded.match_file(line):
+            return "excluded"
+        name = path.removesuffix("/").rpartition("/")[2]
+        if name.startswith("."):
+            return "hidden"
+        if path.endswith("/"):
+            return None
+        if self._included and not self._included.match_file(line):
+            return "not_included"
+        return None if self._by_content or has_image_suffix(name) else "not_image"
+
+    def leaves_out(self, path: str) -> bool:
+        """Return whether a listing leaves out a file or one of the folders above it."""
+        folders = path.split("/")[:-1]
+        above = ("/".join(folders[:depth]) + "/" for depth in range(1, len(folders) + 1))
+        return any(map(self.why_skipped, [*above, path]))
+
+    def count_not_image(self, path: str) -> None:
+        """Count a file that is no image by its suffix."""
+        suffix = suffix_of(path.rpartition("/")[2])
+        is_known = suffix in self.not_images or len(self.not_images) < MAX_SUFFIXES
+        self.not_images[suffix if is_known and len(suffix) <= MAX_SUFFIX_LENGTH else OTHER_SUFFIXES] += 1
+
+
+def has_image_suffix(name: str) -> bool:
+    """Return whether a listing takes a file for an image by the suffix of its name or path."""
+    return suffix_of(name) in LISTED_SUFFIXES

@@ -1,0 +1,35 @@
+import pytest
+
+from darkroom.tasks.reporting.skipped import describe_skipped, hints
+
+
+def test_what_is_no_image_is_described_by_suffix():
+    counts = {"not_image": 12, "excluded": 2, "outside": 1_000}
+    suffixes = {"txt": 5, "": 3, "db": 1, "a": 1, "b": 1, "c": 1}
+    assert describe_skipped(counts, suffixes) == (
+        "2 excluded, 12 not image (5 .txt, 3 without suffix, 1 .db, 1 .a, 1 .b, 1 more suffixes), 1,000 outside"
+    )
+    assert describe_skipped({"hidden": 1}, {}) == "1 hidden"
+    assert describe_skipped({"not_image": 1}, {"\x1b[31m": 1}) == "1 not image (1 .�[31m)"
+    assert describe_skipped({"not_image_by_content": 1}, {"txt": 1}) == "1 not image by content (1 .txt)"
+
+
+@pytest.mark.parametrize("reason", ["outside", "linked_folder"])
+def test_links_that_are_not_followed_name_the_option(reason):
+    [hint] = hints({reason: 1}, {})
+    assert hint.startswith("--follow-symlinks ")
+
+
+@pytest.mark.parametrize("suffix", ["", "1", "jpg_large", "jpg?w=600", "jpg~", "…"])
+def test_names_that_may_be_those_of_images_name_the_option(suffix):
+    [hint] = hints({"not_image": 2}, {"txt": 1, suffix: 1})
+    assert hint.startswith("--by-content ")
+
+
+@pytest.mark.parametrize("counts", [{"not_image": 1}, {"hidden": 3, "special": 1}, {}])
+def test_nothing_else_is_advertised(counts):
+    assert not list(hints(counts, {"txt": 1}))
+
+
+def test_by_content_is_not_offered_when_it_is_on():
+    assert not list(hints({"not_image_by_content": 1}, {"": 1}))
