@@ -188,7 +188,7 @@ def _workspace(place: Destination, job: Job) -> Iterator[Workspace]:
         yield workspace
         published = True
     finally:
-        if published or not workspace.journal_parts():
+        if published or not workspace.begun_shards():
             close_workspace(workspace)
 
 

@@ -134,7 +134,7 @@ _COMPARED_SQL = """
     CREATE TEMP TABLE compared AS
     FROM (
         SELECT
-            l.*, m.attempts AS tried, m.source_sha256, m.status,
+            l.*, m.attempts AS tried, m.source_sha256, m.output_sha256, m.status,
             CASE
                 WHEN m.source_path IS NULL THEN 'new'
                 WHEN m.recipe_id <> {recipe_id} THEN 'rebuild'
@@ -159,7 +159,7 @@ _WORK_SQL = """
         source_path, source_size, source_mtime, source_etag,
         CASE WHEN reason = 'retry' THEN tried ELSE 0 END::INTEGER AS attempts,
         CASE WHEN reason = 'changed' THEN source_sha256 END AS known_sha256,
-        coalesce(reason IN ('changed', 'forced') AND status = 'ok', false) AS has_output,
+        CASE WHEN reason IN ('changed', 'forced') AND status = 'ok' THEN output_sha256 END AS known_output,
         former,
         CASE WHEN former IS NULL THEN reason ELSE 'moved' END AS reason
     FROM compared LEFT JOIN moved USING (source_path)

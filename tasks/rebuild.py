@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -15,11 +14,12 @@ from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, WORK, Destination
 from darkroom.tasks.dataset.lease import hold_lease
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT, ROW_GROUP_ROWS, footer_of, read_record, read_whole, write_table
+from darkroom.tasks.dataset.outputs import has_bytes
 from darkroom.tasks.dataset.ranges import path_ranges
 from darkroom.tasks.dataset.runs import sort_runs
-from darkroom.tasks.errors import DamagedError, DarkroomError, SettingsError
+from darkroom.tasks.errors import DamagedError, DarkroomError
 from darkroom.tasks.storage.store import Store, exists
-from darkroom.tasks.storage.store_errors import Denied, StorageError, writing
+from darkroom.tasks.storage.store_errors import writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +147,7 @@ def _is_sound(store: Store, file_name: str | None, sha256: str | None) -> bool:
     """
     if file_name is None:
         return True
-    try:
-        data = store.get(file_name).data
-    except Denied as error:
-        raise SettingsError(f"{error.at} can't be read. Grant this user permission to read all outputs.") from error
-    except StorageError:
-        return False
-    return hashlib.sha256(data).hexdigest() == sha256
+    return has_bytes(store, file_name, sha256)
 
 
 def _set_aside(store: Store) -> str | None:

@@ -117,8 +117,8 @@ class PlannedImage:
     known_sha256: str | None = None
     """The image need not be processed if its bytes still have this hash."""
 
-    has_output: bool = False
-    """Whether there is an output that the same recipe made of earlier bytes."""
+    known_output: str | None = None
+    """Hash of the output that the same recipe made of earlier bytes, if there is one."""
 
     former: FormerOutput | None = None
     """What was made of an image that is gone and that this one may be under a new name."""

@@ -26,7 +26,15 @@ from tests.tasks.helpers import (
     prepare,
     write_image,
 )
-from tests.tasks.shards import run, shard_of, work
+from tests.tasks.shards import (
+    die_before_the_journal_has_anything,
+    run,
+    shard_of,
+    work,
+    write_bmp,
+    write_flat,
+    wrong_outputs,
+)
 
 
 def many_shards(monkeypatch):
@@ -167,6 +175,58 @@ def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
     assert (again.resumed, again.ok) == (6, 0)
     assert journal_rows(workspace) == rows
     assert len(numbers) == 4 + 6 - finished
+
+
+@pytest.mark.parametrize("time", [10**18, 2 * 10**18])
+def test_the_old_bytes_return_after_another_attempt_has_written_outputs(source, place, monkeypatch, time):
+    for name in "abc":
+        write_flat(source / f"{name}.bmp", 10)
+    run(source, place)
+    for name in "abc":
+        write_bmp(source / f"{name}.bmp", 200)
+    _, job, plan = die_before_the_journal_has_anything(monkeypatch, source, place, run_id="next")
+    assert len(wrong_outputs(place)) == 3
+    for name in "abc":
+        write_flat(source / f"{name}.bmp", 10)
+        os.utime(source / f"{name}.bmp", ns=(0, time))
+    workspace = place.workspace("next")
+    work_shard(shard_of(place, plan, run_id="next", attempt=2))
+    publish(workspace, job, ended=True)
+    close_workspace(workspace)
+    assert wrong_outputs(place) == set()
+    assert len(files(place.images)) == 3
+
+
+def test_an_attempt_that_follows_another_keeps_outputs_that_are_still_right(source, place, monkeypatch, submitted):
+    for name in "abc":
+        write_flat(source / f"{name}.bmp", 10)
+    run(source, place)
+    written = {path: path.stat().st_mtime_ns for path in place.images.iterdir()}
+    for name in "abc":
+        os.utime(source / f"{name}.bmp", ns=(0, 2 * 10**18))
+    _, _, plan = die_before_the_journal_has_anything(monkeypatch, source, place, run_id="next")
+    submitted.clear()
+    result = work_shard(shard_of(place, plan, run_id="next", attempt=2))
+    assert (result.unchanged, submitted) == (3, [])
+    assert {path: path.stat().st_mtime_ns for path in place.images.iterdir()} == written
+
+
+def test_an_attempt_that_fails_removes_what_another_has_written(source, place, monkeypatch):
+    write_flat(source / "a.bmp", 10)
+    write_flat(source / "new.bmp", 10)
+    run(source, place)
+    for name in ("a.bmp", "b.bmp"):
+        write_bmp(source / name, 200)
+    workspace, job, plan = die_before_the_journal_has_anything(monkeypatch, source, place, run_id="next")
+    assert wrong_outputs(place) == {"images/a.bmp.jpg", "images/b.bmp.jpg"}
+    (source / "a.bmp").unlink()
+    (source / "b.bmp").write_bytes(b"no image")
+    work_shard(shard_of(place, plan, run_id="next", attempt=2))
+    publish(workspace, job, ended=True)
+    close_workspace(workspace)
+    rows = manifest_rows(place)
+    assert (rows["a.bmp"]["error_code"], rows["b.bmp"]["error_code"]) == ("source.not_found", "decode.unknown_format")
+    assert set(files(place.images)) == {"new.bmp.jpg"}
 
 
 @pytest.mark.usefixtures("log")
