@@ -112,8 +112,9 @@ def _sorted_journal(db: sql.Connection, workspace: Workspace, scratch: Path, rep
     """Yield the rows of all journal parts, the last of each image, sorted by source path."""
     for parts in _part_groups(workspace.store, workspace.journal_parts()):
         files = [workspace.store.local(part, scratch) for part in parts]
+        sql.view(db, "parts", files, SCHEMA)
         query = (
-            f"SELECT * {replaced} FROM {sql.parquet(*files)} "
+            f"SELECT * {replaced} FROM parts "
             "QUALIFY row_number() OVER (PARTITION BY source_path ORDER BY processed_at DESC, attempts DESC) = 1 "
             "ORDER BY source_path"
         )
@@ -153,7 +154,8 @@ _MERGED_SQL = f"""
         FROM old ANTI JOIN new USING (source_path)
         UNION ALL BY NAME
         SELECT old.* REPLACE (
-            new.source_size AS source_size, new.source_mtime AS source_mtime, new.source_etag AS source_etag
+            new.source_size AS source_size, new.source_mtime AS source_mtime,
+            new.source_ctime AS source_ctime, new.source_etag AS source_etag
         )
         FROM old JOIN new USING (source_path) WHERE new.status = 'unchanged'
     ) ANTI JOIN deleted USING (source_path)

@@ -23,6 +23,7 @@ Fit = Literal["fill", "cover", "contain", "inside", "outside"]
 Filter = Literal["auto", "nearest", "area", "linear", "cubic", "lanczos"]
 Format = Literal["jpeg", "png", "webp"]
 Color = Literal["rgb", "gray"]
+DetectChanges = Literal["mtime", "ctime", "content"]
 Truncated = Literal["fail", "keep"]
 HexColor = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
@@ -86,6 +87,12 @@ class Rules(Settings):
     """What a run works on, and when it had better stop."""
 
     force: bool = Field(False, description="Process every image again, changed or not.")
+    detect_changes: DetectChanges = Field(
+        "ctime",
+        description="What makes an image be read again. mtime: another size or modification time. ctime: also another "
+        "change time, which no program can set back; renames, links and permissions change it too. content: every "
+        "image is read. If its bytes are the same, nothing is made again.",
+    )
     retry_failed: bool = Field(
         False, description="Try every image again that failed before, also where its bytes have not changed."
     )

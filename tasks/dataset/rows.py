@@ -42,6 +42,7 @@ class ManifestRow:
     source_path: str
     source_size: Int64 | None = None
     source_mtime: datetime | None = None
+    source_ctime: datetime | None = None
     source_etag: str | None = None
     source_sha256: str | None = None
     source_format: str | None = None
@@ -110,6 +111,7 @@ class PlannedImage:
     source_path: str
     source_size: Int64 | None
     source_mtime: datetime | None
+    source_ctime: datetime | None
     source_etag: str | None
     attempts: Int32 = 0
     """How often it was tried before."""

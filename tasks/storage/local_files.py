@@ -55,12 +55,22 @@ def temporary_name() -> bytes:
 
 def mtime_us(status: os.stat_result) -> int:
     """Return a file's modification time in whole µs since the epoch, within the years that dates can have."""
-    return min(max(status.st_mtime_ns // 1000, _FIRST_US), _LAST_US)
+    return _whole_us(status.st_mtime_ns)
+
+
+def ctime_us(status: os.stat_result) -> int:
+    """Return the time at which a file's status last changed, as `mtime_us` does."""
+    return _whole_us(status.st_ctime_ns)
+
+
+def _whole_us(time_ns: int) -> int:
+    return min(max(time_ns // 1000, _FIRST_US), _LAST_US)
 
 
 def version_of(status: os.stat_result) -> Version:
-    """Return the version of a local file: its size in bytes and modification time in whole µs, UTC."""
-    return Version(status.st_size, _EPOCH + timedelta(microseconds=mtime_us(status)))
+    """Return the version of a local file: its size in bytes and its times in whole µs, UTC."""
+    mtime, ctime = (_EPOCH + timedelta(microseconds=time) for time in (mtime_us(status), ctime_us(status)))
+    return Version(status.st_size, mtime, ctime=ctime)
 
 
 @contextmanager

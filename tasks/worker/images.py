@@ -103,7 +103,8 @@ class Images:
             found = self._get(planned.source_path, batch)
             data, version = found.data, found.version
             image.source = batch.keep(len(data))
-            row.source_size, row.source_mtime, row.source_etag = version.size, version.mtime, version.etag
+            row.source_size, row.source_mtime, row.source_ctime = version.size, version.mtime, version.ctime
+            row.source_etag = version.etag
             row.source_sha256 = hashlib.sha256(data).hexdigest()
             if planned.former:
                 image.answer = self._former(planned.former, row.source_sha256, batch)
@@ -146,6 +147,7 @@ class Images:
             source_path=planned.source_path,
             source_size=planned.source_size,
             source_mtime=planned.source_mtime,
+            source_ctime=planned.source_ctime,
             source_etag=planned.source_etag,
             status="unchanged",
             attempts=planned.attempts + 1,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from darkroom.tasks.dataset.integrity import sealed_writer
+from darkroom.tasks.dataset.integrity import SEAL, sealed_writer
 from darkroom.tasks.dataset.journal import Journal
 from darkroom.tasks.dataset.manifest import run_file
 from darkroom.tasks.dataset.rows import ManifestRow
@@ -142,17 +142,29 @@ def write_deleted(workspace, paths):
         workspace.store.put_file(workspace.deleted, scratch / "deleted.parquet")
 
 
-def write_listing(workspace, entries, unreadable=()):
-    """A listing of `{path: (size, mtime)}`."""
+def write_listing(workspace, entries, unreadable=(), ctime=None):
+    """A listing of `{path: (size, mtime)}`, all of one ctime."""
     columns = {
         "source_path": list(entries),
         "source_size": [size for size, _ in entries.values()],
         "source_mtime": [mtime for _, mtime in entries.values()],
+        "source_ctime": [ctime] * len(entries),
         "source_etag": [None] * len(entries),
     }
     pq.write_table(pa.table(columns, schema=LISTING_SCHEMA), disk(workspace, "listing"))
     total = sum(size or 0 for size, _ in entries.values())
     return Listing(len(entries), total, Skipped(unreadable=list(unreadable)))
+
+
+def make_old(file):
+    """Make a manifest, run file or journal part what schema version 1 was: without `source_ctime`."""
+    table = pq.read_table(file)
+    metadata = {name: value for name, value in (table.schema.metadata or {}).items() if name != SEAL.encode()}
+    table = table.drop_columns("source_ctime")
+    with sealed_writer(file, table.schema.with_metadata(metadata | {b"schema_version": b"1"})) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({name.decode(): value.decode() for name, value in metadata.items()})
+        writer.add_key_value_metadata({"schema_version": "1"})
 
 
 def write_output(place, file_name, data=b"0123456789"):
