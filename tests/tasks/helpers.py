@@ -128,6 +128,10 @@ def open_workspace(place, job):
 
 
 def write_journal(workspace, rows, *, shard=0, attempt="001-1-1"):
+    """Journal rows, and write an output of the right size for each that names one."""
+    for each in rows:
+        if each["status"] == "ok" and each["file_name"]:
+            write_output(workspace, each["file_name"], (b"0123456789" * each["output_bytes"])[: each["output_bytes"]])
     journal = Journal(workspace, shard, attempt)
     for each in rows:
         journal.add(ManifestRow(**each))
@@ -185,15 +189,12 @@ def paths_of(file):
 
 
 def publish_rows(place, rows, *, run_id="run", recipe=SMALL):
-    """Publish rows as a run of their own, with an output of ten bytes for each that has one."""
+    """Publish rows as a run of their own, with an output for each that has one."""
     job = make_job(place, run_id=run_id, recipe=recipe)
     workspace = open_workspace(place, job)
     write_journal(workspace, [each | {"run_id": run_id} for each in rows])
     publish(workspace, job, ended=False)
     close_workspace(workspace)
-    for each in rows:
-        if each["file_name"]:
-            write_output(place, each["file_name"])
     return job
 
 

@@ -78,7 +78,7 @@ def test_deleted_images_lose_row_and_output(place):
     assert list(manifest_rows(place)) == ["a.jpg", "d.jpg"]
     assert obsolete(workspace) == {"images/b.png.jpg"}
     close_workspace(workspace)
-    assert set(files(place.images)) == {"a.jpg"}
+    assert set(files(place.images)) == {"a.jpg", "d.jpg"}
     assert not disk(workspace, "path").exists()
 
 
@@ -210,7 +210,7 @@ def test_the_name_of_a_destination_means_nothing(tmp_path, name):
     assert list(manifest_rows(place)) == ["b.jpg", "c.jpg"]
     assert pq.read_schema(place.manifest).names == SCHEMA.names
     close_workspace(workspace)
-    assert set(files(place.images)) == {"b.jpg"}
+    assert set(files(place.images)) == {"b.jpg", "c.jpg"}
 
 
 def test_a_manifest_is_the_same_bytes_for_the_same_rows(place, tmp_path):
