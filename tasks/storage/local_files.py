@@ -171,8 +171,10 @@ def move_file(file: bytes, folder: int, name: bytes) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        with open(file, "rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            replace_file(folder, name, memoryview(data), durable=True)
+        with open(file, "rb") as source:
+            # It is not closed here: after an error, the traceback still has views of it, which closing refuses.
+            data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+        replace_file(folder, name, memoryview(data), durable=True)
     else:
         sync_file(b".", folder)
 
