@@ -107,7 +107,9 @@ def _finished(planned: pa.Table, run: Job, shard: int, output_bytes: int) -> pa.
     rng = np.random.default_rng(shard)
     paths = planned["source_path"].to_pylist()
     times = rng.uniform(0.1, 9, (5, count)).astype(np.float32)
-    columns = {name: planned[name] for name in ("source_path", "source_size", "source_mtime", "source_etag")}
+    columns = {
+        name: planned[name] for name in ("source_path", "source_size", "source_mtime", "source_ctime", "source_etag")
+    }
     columns |= {
         "source_sha256": _hashes(rng, count),
         "output_sha256": _hashes(rng, count),

@@ -99,7 +99,7 @@ def list_outputs(destination: Destination, listing: Path) -> None:
 
     What interrupted writes have left is deleted. Only the holder of the destination's lease may call this.
     """
-    _write_outputs(_without_temporary(destination.store), listing)
+    write_outputs(_without_temporary(destination.store), listing)
 
 
 def survey_outputs(destination: Destination, listing: Path) -> list[str]:
@@ -109,7 +109,7 @@ def survey_outputs(destination: Destination, listing: Path) -> list[str]:
         The folders, relative to the manifest, that could not be listed: what is below them is unknown, not gone.
     """
     skipped = Skipped()
-    _write_outputs(destination.store.list(IMAGES, skipped=skipped), listing)
+    write_outputs(destination.store.list(IMAGES, skipped=skipped), listing)
     return skipped.unreadable
 
 
@@ -126,7 +126,8 @@ def _without_temporary(store: Store) -> Iterator[pa.RecordBatch]:
     store.delete(left_over)
 
 
-def _write_outputs(batches: Iterator[pa.RecordBatch], listing: Path) -> None:
+def write_outputs(batches: Iterator[pa.RecordBatch], listing: Path) -> None:
+    """Write a store's listing to a local file of `OUTPUTS_SCHEMA`."""
     with pq.ParquetWriter(listing, OUTPUTS_SCHEMA, compression="zstd") as writer:
         for batch in batches:
             writer.write_batch(pa.record_batch([batch["path"], batch["size"]], schema=OUTPUTS_SCHEMA))

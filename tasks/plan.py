@@ -62,8 +62,8 @@ class Plan:
 
     shards: tuple[Shard, ...]
     reasons: dict[str, int] = field(default_factory=dict)
-    """Number of images to process by reason: `new`, `moved`, `changed`, `retry`, `missing`, `damaged`,
-    `forced`, `rebuild`."""
+    """Number of images to process by reason: `new`, `moved`, `changed`, `checked`, `retry`, `missing`,
+    `damaged`, `forced`, `rebuild`."""
     deleted: int = 0
     """Images of the manifest that the source no longer has under that name."""
 
@@ -114,6 +114,8 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) ->
         db.execute(
             _COMPARED_SQL.format(
                 forced=job.rules.force,
+                by_ctime=job.rules.detect_changes != "mtime",
+                by_content=job.rules.detect_changes == "content",
                 recipe_id=sql.text(job.recipe_id),
                 retry_failed=job.rules.retry_failed,
                 retried=", ".join(sql.text(code) for code in sorted(RETRIED_NEXT_RUN)),
@@ -163,7 +165,7 @@ _COMPARED_SQL = """
     CREATE TEMP TABLE compared AS
     FROM (
         SELECT
-            l.*, m.attempts AS tried, m.source_sha256, m.status,
+            l.*, m.attempts AS tried, m.source_sha256, m.output_sha256, m.status,
             CASE
                 WHEN m.source_path IS NULL THEN 'new'
                 WHEN m.recipe_id <> {recipe_id} THEN 'rebuild'
@@ -175,6 +177,9 @@ _COMPARED_SQL = """
                     AND m.source_width::BIGINT * m.source_height <= {max_pixels} THEN 'retry'
                 WHEN (l.source_size, l.source_mtime, l.source_etag)
                     IS DISTINCT FROM (m.source_size, m.source_mtime, m.source_etag) THEN 'changed'
+                -- Manifests of schema version 1 have no ctime, and object stores none either.
+                WHEN {by_ctime} AND l.source_ctime <> m.source_ctime THEN 'changed'
+                WHEN {by_content} THEN 'checked'
             END AS reason
         FROM listing AS l
         LEFT JOIN manifest AS m USING (source_path)
@@ -185,10 +190,10 @@ _COMPARED_SQL = """
 _WORK_SQL = """
     CREATE TEMP VIEW work AS
     SELECT
-        source_path, source_size, source_mtime, source_etag,
+        source_path, source_size, source_mtime, source_ctime, source_etag,
         CASE WHEN reason = 'retry' THEN tried ELSE 0 END::INTEGER AS attempts,
-        CASE WHEN reason = 'changed' THEN source_sha256 END AS known_sha256,
-        coalesce(reason IN ('changed', 'forced') AND status = 'ok', false) AS has_output,
+        CASE WHEN reason IN ('changed', 'checked') THEN source_sha256 END AS known_sha256,
+        CASE WHEN reason IN ('changed', 'checked', 'forced') AND status = 'ok' THEN output_sha256 END AS known_output,
         former,
         CASE WHEN former IS NULL THEN reason ELSE 'moved' END AS reason
     FROM compared LEFT JOIN moved USING (source_path)

@@ -35,6 +35,7 @@ from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, exists, local_if_there
 from darkroom.tasks.storage.store_errors import NotFound
+from darkroom.tasks.vanished import as_failed, find_vanished
 
 _DELETED_SCHEMA = pa.schema([pa.field("source_path", pa.string())])
 _OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])
@@ -43,7 +44,7 @@ _OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])
 def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float | None = None) -> None:
     """Make what a run's journal holds part of the manifest, and note which outputs that makes obsolete.
 
-    Can be repeated after an interruption anywhere, with the same end.
+    Images whose outputs are gone by now have failed. Can be repeated after an interruption anywhere, with the same end.
 
     Args:
         workspace: the run's workspace; it is not removed.
@@ -67,8 +68,13 @@ def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float 
         run_file, manifest, obsolete = (scratch / f"{name}.parquet" for name in ("run", "manifest", "obsolete"))
         sql.view_if_there(db, "base", local_if_there(store, MANIFEST, scratch), SCHEMA)
         rows = _sorted_journal(db, workspace, scratch, _KEEPING_SQL if stopped else "")
-        write_table(run_file, rows, footer(job) | {"run": record.model_dump_json()})
+        metadata = footer(job) | {"run": record.model_dump_json()}
+        write_table(run_file, rows, metadata)
         db.execute(f"CREATE VIEW journal AS FROM {sql.parquet(run_file)}")
+        if find_vanished(db, store, scratch):
+            run_file = scratch / "run-2.parquet"
+            write_table(run_file, as_failed(db, 2 * ROW_GROUP_ROWS), metadata)
+            db.execute(f"CREATE OR REPLACE VIEW journal AS FROM {sql.parquet(run_file)}")
         sql.view_if_there(db, "deleted", deleted, _DELETED_SCHEMA)
         write_table(manifest, _merged(db), footer(job))
         db.execute(f"CREATE VIEW published AS FROM {sql.parquet(manifest)}")
@@ -112,8 +118,9 @@ def _sorted_journal(db: sql.Connection, workspace: Workspace, scratch: Path, rep
     """Yield the rows of all journal parts, the last of each image, sorted by source path."""
     for parts in _part_groups(workspace.store, workspace.journal_parts()):
         files = [workspace.store.local(part, scratch) for part in parts]
+        sql.view(db, "parts", files, SCHEMA)
         query = (
-            f"SELECT * {replaced} FROM {sql.parquet(*files)} "
+            f"SELECT * {replaced} FROM parts "
             "QUALIFY row_number() OVER (PARTITION BY source_path ORDER BY processed_at DESC, attempts DESC) = 1 "
             "ORDER BY source_path"
         )
@@ -153,7 +160,8 @@ _MERGED_SQL = f"""
         FROM old ANTI JOIN new USING (source_path)
         UNION ALL BY NAME
         SELECT old.* REPLACE (
-            new.source_size AS source_size, new.source_mtime AS source_mtime, new.source_etag AS source_etag
+            new.source_size AS source_size, new.source_mtime AS source_mtime,
+            new.source_ctime AS source_ctime, new.source_etag AS source_etag
         )
         FROM old JOIN new USING (source_path) WHERE new.status = 'unchanged'
     ) ANTI JOIN deleted USING (source_path)
@@ -176,7 +184,7 @@ def _note_obsolete(db: sql.Connection, workspace: Workspace, scratch: Path, obso
     sql.view_if_there(db, "noted", noted, _OBSOLETE_SCHEMA)
     sql.copy_sealed(
         db,
-        "SELECT file_name FROM (SELECT file_name FROM base UNION ALL FROM noted) ANTI JOIN published USING (file_name) "
-        "WHERE file_name IS NOT NULL",
+        "FROM (SELECT file_name FROM base UNION ALL SELECT file_name FROM vanished UNION ALL FROM noted) "
+        "ANTI JOIN published USING (file_name) WHERE file_name IS NOT NULL",
         obsolete,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator
@@ -14,12 +13,21 @@ import pyarrow as pa
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, WORK, Destination
 from darkroom.tasks.dataset.lease import hold_lease
-from darkroom.tasks.dataset.manifest import OUTPUT_KEPT, ROW_GROUP_ROWS, footer_of, read_record, read_whole, write_table
+from darkroom.tasks.dataset.manifest import (
+    OUTPUT_KEPT,
+    ROW_GROUP_ROWS,
+    SCHEMA,
+    footer_of,
+    read_record,
+    read_whole,
+    write_table,
+)
+from darkroom.tasks.dataset.outputs import has_bytes
 from darkroom.tasks.dataset.ranges import path_ranges
 from darkroom.tasks.dataset.runs import sort_runs
-from darkroom.tasks.errors import DamagedError, DarkroomError, SettingsError
+from darkroom.tasks.errors import DamagedError, DarkroomError
 from darkroom.tasks.storage.store import Store, exists
-from darkroom.tasks.storage.store_errors import Denied, StorageError, writing
+from darkroom.tasks.storage.store_errors import writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ def rebuild_manifest(destination: Destination, run_id: str) -> Rebuilt | None:
         whole, damaged = _sift(destination)
         counts: Counter[str] = Counter()
         with store.scratch(WORK) as scratch, sql.connect(scratch) as db:
-            db.execute(f"CREATE VIEW attempts AS FROM {sql.parquet(*(store.local(path, scratch) for path in whole))}")
+            sql.view(db, "attempts", [store.local(path, scratch) for path in whole], SCHEMA)
             values = footer_of(store, next(path for path in sort_runs(destination).newest_first if path in whole))
             manifest = scratch / MANIFEST
             write_table(manifest, _sound_rows(db, store, values["recipe_id"], counts), values)
@@ -115,6 +123,7 @@ _LAST_SQL = """
     SELECT made.* REPLACE (
         if(later, touched.source_size, made.source_size) AS source_size,
         if(later, touched.source_mtime, made.source_mtime) AS source_mtime,
+        if(later, touched.source_ctime, made.source_ctime) AS source_ctime,
         if(later, touched.source_etag, made.source_etag) AS source_etag
     )
     FROM (
@@ -147,13 +156,7 @@ def _is_sound(store: Store, file_name: str | None, sha256: str | None) -> bool:
     """
     if file_name is None:
         return True
-    try:
-        data = store.get(file_name).data
-    except Denied as error:
-        raise SettingsError(f"{error.at} can't be read. Grant this user permission to read all outputs.") from error
-    except StorageError:
-        return False
-    return hashlib.sha256(data).hexdigest() == sha256
+    return has_bytes(store, file_name, sha256)
 
 
 def _set_aside(store: Store) -> str | None:

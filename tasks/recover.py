@@ -21,6 +21,7 @@ from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.local_files import is_mine, is_temporary
 from darkroom.tasks.storage.store import local_if_there
 from darkroom.tasks.storage.store_errors import NotFound, reading
+from darkroom.tasks.unjournalled import remove_unjournalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +117,21 @@ def read_job(workspace: Workspace) -> Job:
         job, folder = workspace.store.where(workspace.job), workspace.store.where(workspace.path)
         raise DarkroomError(
             f"{job} is damaged, so that the work of an interrupted run can't be adopted. Remove the folder {folder} to "
-            "go on without it: its images are then made again."
+            "go on without it: its images are then made again. 'darkroom verify' finds outputs that it left behind."
         ) from error
 
 
 def close_workspace(workspace: Workspace) -> None:
-    """Remove the outputs that a published run made obsolete, and then its workspace."""
+    """Remove the outputs that a run did not journal, or that it made obsolete, and then its workspace.
+
+    What it has journalled must be published.
+
+    Raises:
+        SettingsError: this user may not read an output.
+        DarkroomError: outputs may be there that are not journalled, and the job that would name them is damaged.
+    """
+    if workspace.begun_shards() and workspace.is_open():  # otherwise its removal has begun
+        remove_unjournalled(workspace, read_job(workspace))
     # If the list is damaged, what it names is foreign, which verifications find.
     with suppress(NotFound):
         if not find_damage(workspace.store, workspace.obsolete):

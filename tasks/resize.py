@@ -88,10 +88,12 @@ def work_shard(shard: ShardRef) -> ShardResult:
         )
     done = finished_paths(workspace.store, whole_parts(workspace.store, workspace.journal_parts(shard.number)))
     planned = read_shard(workspace, shard.number, PlannedImage)
+    with writing(workspace.store.location):
+        resumed = with_retries(workspace.begin_shard, shard.number)
     left = [image for image in planned if image.source_path not in done]
     journal = Journal(workspace, shard.number, shard.new_attempt(), sync=job.rules.sync_outputs)
     tally = _Tally(shard, len(planned) - len(left))
-    images = Images(job, shard.number, _memory_share(), workspace.is_open)
+    images = Images(job, shard.number, _memory_share(), workspace.is_open, resumed=resumed)
     pipeline = Pipeline(images, codec, tally.report_progress)
     try:
         for row in pipeline.run(left):

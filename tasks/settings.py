@@ -38,6 +38,7 @@ Format = Literal["jpeg", "png", "webp"]
 Color = Literal["rgb", "gray"]
 JpegDecoding = Literal["fast", "balanced", "full"]
 Damage = Literal["strict", "tolerant"]
+DetectChanges = Literal["mtime", "ctime", "content"]
 HexColor = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 
 
@@ -116,6 +117,12 @@ class Rules(Settings):
     """What a run works on, and when it had better stop."""
 
     force: bool = Field(False, description="Process every image again, changed or not.")
+    detect_changes: DetectChanges = Field(
+        "ctime",
+        description="What makes an image be read again. mtime: another size or modification time. ctime: also another "
+        "change time, which no program can set back; renames, links and permissions change it too. content: every "
+        "image is read. If its bytes are the same, nothing is made again.",
+    )
     retry_failed: bool = Field(
         False, description="Try every image again that failed before, also where its bytes have not changed."
     )

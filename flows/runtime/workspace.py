@@ -43,7 +43,7 @@ def open_workspace(workspace: Workspace, job: Job | None = None) -> Iterator[Wor
         yield workspace
         ended = True
     finally:
-        if ended or not job or not workspace.journal_parts():
+        if ended or not job or not workspace.begun_shards():
             close_workspace(workspace)
 
 

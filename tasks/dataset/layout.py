@@ -151,6 +151,11 @@ class Workspace:
         """What is finished so far, in parts."""
         return f"{self.path}/journal"
 
+    @property
+    def begun(self) -> str:
+        """One empty object for each shard that was begun."""
+        return f"{self.path}/begun"
+
     def journal_parts(self, shard: int | None = None) -> list[str]:
         """Return the paths of the journal's parts, of one shard or of all, sorted.
 
@@ -161,6 +166,23 @@ class Workspace:
         with reading():
             names = [name for name in self.store.children(self.journal) if name.endswith(".parquet")]
         return sorted(f"{self.journal}/{name}" for name in names if name.startswith(prefix))
+
+    def begin_shard(self, number: int) -> bool:
+        """Note durably that outputs of a shard are about to be written; return whether another attempt did before."""
+        try:
+            self.store.put(f"{self.begun}/{number:06d}", b"", expected=ABSENT, durable=True)
+        except Conflict:
+            return True
+        return False
+
+    def begun_shards(self) -> list[int]:
+        """Return the numbers of the shards of which outputs may have been written, sorted.
+
+        Raises:
+            SettingsError: this user may not list them.
+        """
+        with reading():
+            return sorted(int(name) for name in self.store.children(self.begun) if name.isdigit())
 
     def begin(self, job: Job | None = None) -> None:
         """Create the workspace of a run, or, without a job, of a verification."""

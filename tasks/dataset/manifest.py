@@ -20,7 +20,10 @@ from darkroom.tasks.settings import Job, Recipe
 from darkroom.tasks.storage.store import Store, unused_name
 from darkroom.tasks.storage.store_errors import NotFound, reading
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = {"1", str(SCHEMA_VERSION)}
+"""Version 1 has no `source_ctime`."""
+
 ROW_GROUP_ROWS = 122_880
 
 OUTPUT_KEPT = "output_kept"
@@ -161,10 +164,10 @@ def _read_footer(store: Store, path: str, remedy: str) -> tuple[int, dict[str, s
         return None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedError(store.where(path), str(error), remedy) from error
-    if values.get("schema_version") != str(SCHEMA_VERSION):
+    if values.get("schema_version") not in READABLE_VERSIONS:
         raise DarkroomError(
             f"{store.where(path)} has schema version {values.get('schema_version', 'unknown')}, this is Darkroom for "
-            f"version {SCHEMA_VERSION}. Use the version of Darkroom that wrote it, or another destination."
+            f"versions up to {SCHEMA_VERSION}. Use the version of Darkroom that wrote it, or another destination."
         )
     return metadata.num_rows, values
 
@@ -191,7 +194,7 @@ def footer(job: Job) -> dict[str, str]:
 
 
 def footer_of(store: Store, path: str) -> dict[str, str]:
-    """Return the part of the footer of a run's file that manifests have, too.
+    """Return the part of the footer of a run's file that a manifest that is written now has, too.
 
     Raises:
         DamagedError: its footer is damaged.
@@ -199,7 +202,7 @@ def footer_of(store: Store, path: str) -> dict[str, str]:
     """
     _read_info(store, path, WITHOUT_A_RUN_FILE)
     _, values = _read_footer(store, path, WITHOUT_A_RUN_FILE) or (None, {})
-    return {name: values[name] for name in _FOOTER_NAMES if name in values}
+    return {name: values[name] for name in _FOOTER_NAMES if name in values} | {"schema_version": str(SCHEMA_VERSION)}
 
 
 def write_table(file: Path, batches: Iterator[pa.RecordBatch], metadata: dict[str, str]) -> None:

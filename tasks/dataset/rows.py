@@ -42,6 +42,7 @@ class ManifestRow:
     source_path: str
     source_size: Int64 | None = None
     source_mtime: datetime | None = None
+    source_ctime: datetime | None = None
     source_etag: str | None = None
     source_sha256: str | None = None
     source_format: str | None = None
@@ -110,6 +111,7 @@ class PlannedImage:
     source_path: str
     source_size: Int64 | None
     source_mtime: datetime | None
+    source_ctime: datetime | None
     source_etag: str | None
     attempts: Int32 = 0
     """How often it was tried before."""
@@ -117,8 +119,8 @@ class PlannedImage:
     known_sha256: str | None = None
     """The image need not be processed if its bytes still have this hash."""
 
-    has_output: bool = False
-    """Whether there is an output that the same recipe made of earlier bytes."""
+    known_output: str | None = None
+    """Hash of the output that the same recipe made of earlier bytes, if there is one."""
 
     former: FormerOutput | None = None
     """What was made of an image that is gone and that this one may be under a new name."""

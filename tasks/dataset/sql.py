@@ -6,7 +6,7 @@ It is imported when it is first used: workers never do.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -59,22 +59,36 @@ def text(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
-def parquet(*files: Path, numbered: bool = False) -> str:
-    """Return the SQL table of the rows of Parquet files of one schema.
+def parquet(*files: Path, numbered: bool = False, by_name: bool = False) -> str:
+    """Return the SQL table of the rows of Parquet files, of one schema unless columns are to be matched by name.
 
     A `*` in a path is only a `*`, and a folder named `status=ok` makes no column. If they are to be numbered,
     `file_row_number` is a column, from 0 in each file.
     """
     names = ", ".join(text(_GLOB.sub(r"[\g<0>]", str(file))) for file in files)
-    return f"read_parquet([{names}], hive_partitioning = false, file_row_number = {'true' if numbered else 'false'})"
+    options = {"hive_partitioning": False, "file_row_number": numbered, "union_by_name": by_name}
+    return f"read_parquet([{names}], {', '.join(f'{name} = {value}' for name, value in options.items())})"
+
+
+def view(connection: Connection, name: str, files: Sequence[Path], schema: pa.Schema) -> None:
+    """Name the rows of Parquet files, again if the name is taken; without a file, they are an empty table.
+
+    Columns of the schema that files of earlier versions lack are null.
+    """
+    import pyarrow.parquet as pq
+
+    columns = set(schema.names)
+    if files and all(columns <= set(pq.read_schema(file).names) for file in files):
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS FROM {parquet(*files)}")
+        return
+    connection.register(f"no_{name}", schema.empty_table())
+    rows = f"UNION ALL BY NAME FROM {parquet(*files, by_name=True)}" if files else ""
+    connection.execute(f"CREATE OR REPLACE VIEW {name} AS FROM no_{name} {rows}")
 
 
 def view_if_there(connection: Connection, name: str, file: Path | None, schema: pa.Schema) -> None:
-    """Name the rows of a Parquet file; without a file, they are an empty table."""
-    if file:
-        connection.execute(f"CREATE VIEW {name} AS FROM {parquet(file)}")
-    else:
-        connection.register(name, schema.empty_table())
+    """Name the rows of a Parquet file as `view` does."""
+    view(connection, name, [file] if file else [], schema)
 
 
 def stream(connection: Connection, query: str, rows: int) -> Iterator[pa.RecordBatch]:

@@ -100,9 +100,10 @@ class LocalFolder(Store):
                 after = version_of(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
-        if version_of(status) != after or size != after.size:
+        before = version_of(status)
+        if before != after or size != after.size:
             raise Conflict(path, "the file was written to while it was read", self.where(path))
-        return Object(view[:size], after)
+        return Object(view[:size], before)  # with that ctime: what changes meanwhile is to be seen later
 
     def open(self, path: str) -> BinaryIO:
         """Return a file, open for reading."""

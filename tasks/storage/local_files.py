@@ -55,12 +55,22 @@ def temporary_name() -> bytes:
 
 def mtime_us(status: os.stat_result) -> int:
     """Return a file's modification time in whole µs since the epoch, within the years that dates can have."""
-    return min(max(status.st_mtime_ns // 1000, _FIRST_US), _LAST_US)
+    return _whole_us(status.st_mtime_ns)
+
+
+def ctime_us(status: os.stat_result) -> int:
+    """Return the time at which a file's status last changed, as `mtime_us` does."""
+    return _whole_us(status.st_ctime_ns)
+
+
+def _whole_us(time_ns: int) -> int:
+    return min(max(time_ns // 1000, _FIRST_US), _LAST_US)
 
 
 def version_of(status: os.stat_result) -> Version:
-    """Return the version of a local file: its size in bytes and modification time in whole µs, UTC."""
-    return Version(status.st_size, _EPOCH + timedelta(microseconds=mtime_us(status)))
+    """Return the version of a local file: its size in bytes and its times in whole µs, UTC."""
+    mtime, ctime = (_EPOCH + timedelta(microseconds=time) for time in (mtime_us(status), ctime_us(status)))
+    return Version(status.st_size, mtime, ctime=ctime)
 
 
 @contextmanager
@@ -161,8 +171,10 @@ def move_file(file: bytes, folder: int, name: bytes) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        with open(file, "rb") as source, mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            replace_file(folder, name, memoryview(data), durable=True)
+        with open(file, "rb") as source:
+            # It is not closed here: after an error, the traceback still has views of it, which closing refuses.
+            data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
+        replace_file(folder, name, memoryview(data), durable=True)
     else:
         sync_file(b".", folder)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from darkroom.tasks.storage.local_files import mtime_us
+from darkroom.tasks.storage.local_files import ctime_us, mtime_us
 from darkroom.tasks.storage.naming import path_to_text
 from darkroom.tasks.storage.store import BATCH_ROWS, Skip, Skipped, list_schema
 
@@ -34,6 +34,7 @@ class _Found(NamedTuple):  # made for every file: a frozen dataclass takes four 
     path: str
     size: int | None
     mtime_us: int | None
+    ctime_us: int | None
 
 
 class Walk:
@@ -146,14 +147,14 @@ class Walk:
             status = entry.stat(follow_symlinks=self._links is not Links.KEPT)
         except OSError as error:
             if self._links is not Links.KEPT:
-                return _Found(text, None, None)
+                return _Found(text, None, None, None)
             if error.errno == errno.ENAMETOOLONG:
-                return _Found(text, -1, None)
+                return _Found(text, -1, None, None)
             raise
         if stat.S_ISREG(status.st_mode):
-            return _Found(text, status.st_size, mtime_us(status))
+            return _Found(text, status.st_size, mtime_us(status), ctime_us(status))
         if self._links is Links.KEPT:
-            return _Found(text, -1, None)
+            return _Found(text, -1, None, None)
         self._leave_out("special")
         return None
 
@@ -176,7 +177,10 @@ def _record_batch(batch: list[_Found]) -> pa.RecordBatch:
         [
             pa.array([found.path for found in batch], pa.string()),
             pa.array([found.size for found in batch], pa.int64()),
-            pa.array([found.mtime_us for found in batch], pa.int64()).cast(pa.timestamp("us", tz="UTC")),
+            *(
+                pa.array(times, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+                for times in ([found.mtime_us for found in batch], [found.ctime_us for found in batch])
+            ),
             pa.nulls(len(batch), pa.string()),
         ],
         schema=list_schema(),

@@ -33,7 +33,7 @@ BATCH_ROWS = 65_536
 def list_schema() -> pa.Schema:
     """Return the schema of listings.
 
-    Size and time are null for what can't be examined; size is -1 for what is no regular file.
+    Size and times are null for what can't be examined; size is -1 for what is no regular file.
     """
     import pyarrow as pa  # which takes a tenth of a second, and few commands need it
 
@@ -42,6 +42,7 @@ def list_schema() -> pa.Schema:
             pa.field("path", pa.string(), nullable=False),
             pa.field("size", pa.int64()),
             pa.field("mtime", pa.timestamp("us", tz="UTC")),
+            pa.field("ctime", pa.timestamp("us", tz="UTC")),
             pa.field("etag", pa.string()),
         ]
     )
@@ -59,11 +60,14 @@ ABSENT: Final = Absent.ABSENT
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """What distinguishes versions of an object without reading it; a local file has no etag."""
+    """What distinguishes versions of an object without reading it; only local files have a ctime, and they no etag."""
 
     size: int | None
     mtime: datetime | None
     etag: str | None = None
+    ctime: datetime | None = field(default=None, compare=False)
+    """When the file's status last changed. A program can't set it, as it can the mtime, but a rename or another link
+    changes it, too: two versions of different ctime may be the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,17 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 
 from darkroom.tasks.dataset.layout import IMAGES, open_destination
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
 from darkroom.tasks.dataset.moved import former_output
+from darkroom.tasks.dataset.outputs import has_bytes
 from darkroom.tasks.dataset.rows import FormerOutput, ManifestRow, PlannedImage
-from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, as_image_error
+from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, SettingsError, as_image_error
 from darkroom.tasks.imaging import SourceFacts, Transformed, TransformError
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.locations import open_source
@@ -77,9 +78,12 @@ class Images:
         memory: upper limit in bytes on the codec process's memory for an image; None: only its size limits it.
         wanted: returns whether the run still goes on; called before outputs are written, because once it has ended
             another run may write outputs of the same names.
+        resumed: whether another attempt at the shard may have written outputs of the same images.
     """
 
-    def __init__(self, job: Job, shard: int, memory: int | None, wanted: Callable[[], bool]) -> None:
+    def __init__(
+        self, job: Job, shard: int, memory: int | None, wanted: Callable[[], bool], *, resumed: bool = False
+    ) -> None:
         rules = job.rules
         limits = {"max_pixels": rules.max_pixels, "max_image_seconds": rules.max_image_seconds, "memory": memory}
         self.orders = Orders(recipe=job.recipe, **limits)
@@ -91,16 +95,18 @@ class Images:
         # Estimated: a lossy output takes far less than one byte per pixel, a PNG may take all four.
         self.output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)
         self._shard = shard
+        self._resumed = resumed
 
     def read(self, planned: PlannedImage, batch: SharedBatch) -> Image:
         """Read and hash an image; it need not be transformed if there is an output of the same bytes already."""
-        image = self._new(planned)
-        row, started = image.row, time.perf_counter()
+        image = self._new(self._without_suspects(planned))
+        planned, row, started = image.planned, image.row, time.perf_counter()
         with _as_answer(image, ErrorCode.SOURCE_FAILED):
             found = self._get(planned.source_path, batch)
             data, version = found.data, found.version
             image.source = batch.keep(len(data))
-            row.source_size, row.source_mtime, row.source_etag = version.size, version.mtime, version.etag
+            row.source_size, row.source_mtime, row.source_ctime = version.size, version.mtime, version.ctime
+            row.source_etag = version.etag
             row.source_sha256 = hashlib.sha256(data).hexdigest()
             if planned.former:
                 image.answer = self._former(planned.former, row.source_sha256, batch)
@@ -108,6 +114,15 @@ class Images:
                 image.operation = Operation.TRANSFORM
         row.read_ms = _ms_since(started)
         return image
+
+    def _without_suspects(self, planned: PlannedImage) -> PlannedImage:
+        """Return an image without its output of earlier bytes, if another attempt may have replaced that."""
+        if not self._resumed or not (planned.known_output or planned.known_sha256):
+            return planned
+        with suppress(SettingsError):  # it can't be read
+            if planned.known_output and has_bytes(self._destination, self._name(planned), planned.known_output):
+                return planned
+        return replace(planned, known_sha256=None, known_output=None)
 
     def _get(self, source_path: str, batch: SharedBatch) -> Object:
         limit = self._job.rules.max_source_bytes
@@ -134,6 +149,7 @@ class Images:
             source_path=planned.source_path,
             source_size=planned.source_size,
             source_mtime=planned.source_mtime,
+            source_ctime=planned.source_ctime,
             source_etag=planned.source_etag,
             status="unchanged",
             attempts=planned.attempts + 1,
@@ -167,15 +183,22 @@ class Images:
         if isinstance(made, Transformed):
             _add_facts(row, made.facts)
             with _as_answer(image, ErrorCode.WRITE_FAILED):
-                self._write(row, made)
+                self._write(image, made)
         if isinstance(image.answer, ImageError):
             self._add_error(row, image.answer, image.planned)
+            if self._resumed and not image.planned.known_output:
+                with suppress(StorageError):  # another attempt may have written one
+                    self._destination.delete([self._name(image.planned)])
         row.processed_at = datetime.now(UTC)
         return row
 
-    def _write(self, row: ManifestRow, made: Transformed) -> None:
+    def _name(self, planned: PlannedImage) -> str:
+        return f"{IMAGES}/{output_name(planned.source_path, self._job.recipe.format)}"
+
+    def _write(self, image: Image, made: Transformed) -> None:
         """Write an output and fill its image's row."""
-        file_name = f"{IMAGES}/{output_name(row.source_path, self._job.recipe.format)}"
+        row = image.row
+        file_name = self._name(image.planned)
         started = time.perf_counter()
         try:
             with_retries(self._destination.put, file_name, made.data)
@@ -200,7 +223,7 @@ class Images:
         row.error_stage = error.code.stage
         row.error_message = error.message
         # The output of earlier bytes stays until the present ones could be processed.
-        row.warnings = [OUTPUT_KEPT] if error.code in RETRIED_NEXT_RUN and planned.has_output else []
+        row.warnings = [OUTPUT_KEPT] if error.code in RETRIED_NEXT_RUN and planned.known_output else []
 
 
 def _code_of(error: StorageError, codes: dict[type[StorageError], ErrorCode], other: ErrorCode) -> ErrorCode:

@@ -152,7 +152,8 @@ def test_a_rerun_does_only_what_is_left(api: Api, folder: Path, tmp_path: Path):
     assert sorted(second) == sorted({*first, "new.png", "moved.jpg"} - {"many/000.jpg", "many/003.jpg"})
     redone = {name for name in second if second[name]["run_id"] == run_id_of(out)}
     assert redone == {"new.png", "c.png", "many/001.jpg", "many/002.jpg", "moved.jpg"}
-    assert second["a.jpg"] == first["a.jpg"] | {"source_mtime": second["a.jpg"]["source_mtime"]}
+    times = {name: second["a.jpg"][name] for name in ("source_mtime", "source_ctime")}
+    assert second["a.jpg"] == first["a.jpg"] | times
     assert second["a.jpg"]["source_mtime"] > first["a.jpg"]["source_mtime"]
     for gone in ("many/000.jpg", "many/003.jpg"):
         assert not (out / first[gone]["file_name"]).exists()

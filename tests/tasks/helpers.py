@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from darkroom.tasks.dataset.integrity import sealed_writer
+from darkroom.tasks.dataset.integrity import SEAL, sealed_writer
 from darkroom.tasks.dataset.journal import Journal
 from darkroom.tasks.dataset.manifest import run_file
 from darkroom.tasks.dataset.rows import ManifestRow
@@ -128,6 +128,10 @@ def open_workspace(place, job):
 
 
 def write_journal(workspace, rows, *, shard=0, attempt="001-1-1"):
+    """Journal rows, and write an output of the right size for each that names one."""
+    for each in rows:
+        if each["status"] == "ok" and each["file_name"]:
+            write_output(workspace, each["file_name"], (b"0123456789" * each["output_bytes"])[: each["output_bytes"]])
     journal = Journal(workspace, shard, attempt)
     for each in rows:
         journal.add(ManifestRow(**each))
@@ -142,17 +146,29 @@ def write_deleted(workspace, paths):
         workspace.store.put_file(workspace.deleted, scratch / "deleted.parquet")
 
 
-def write_listing(workspace, entries, unreadable=()):
-    """A listing of `{path: (size, mtime)}`."""
+def write_listing(workspace, entries, unreadable=(), ctime=None):
+    """A listing of `{path: (size, mtime)}`, all of one ctime."""
     columns = {
         "source_path": list(entries),
         "source_size": [size for size, _ in entries.values()],
         "source_mtime": [mtime for _, mtime in entries.values()],
+        "source_ctime": [ctime] * len(entries),
         "source_etag": [None] * len(entries),
     }
     pq.write_table(pa.table(columns, schema=LISTING_SCHEMA), disk(workspace, "listing"))
     total = sum(size or 0 for size, _ in entries.values())
     return Listing(len(entries), total, Skipped(unreadable=list(unreadable)))
+
+
+def make_old(file):
+    """Make a manifest, run file or journal part what schema version 1 was: without `source_ctime`."""
+    table = pq.read_table(file)
+    metadata = {name: value for name, value in (table.schema.metadata or {}).items() if name != SEAL.encode()}
+    table = table.drop_columns("source_ctime")
+    with sealed_writer(file, table.schema.with_metadata(metadata | {b"schema_version": b"1"})) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({name.decode(): value.decode() for name, value in metadata.items()})
+        writer.add_key_value_metadata({"schema_version": "1"})
 
 
 def write_output(place, file_name, data=b"0123456789"):
@@ -173,15 +189,12 @@ def paths_of(file):
 
 
 def publish_rows(place, rows, *, run_id="run", recipe=SMALL):
-    """Publish rows as a run of their own, with an output of ten bytes for each that has one."""
+    """Publish rows as a run of their own, with an output for each that has one."""
     job = make_job(place, run_id=run_id, recipe=recipe)
     workspace = open_workspace(place, job)
     write_journal(workspace, [each | {"run_id": run_id} for each in rows])
     publish(workspace, job, ended=False)
     close_workspace(workspace)
-    for each in rows:
-        if each["file_name"]:
-            write_output(place, each["file_name"])
     return job
 
 

@@ -1,10 +1,17 @@
 """What the tests of whole shards share; apart from `helpers`, because it imports Prefect."""
 
+import hashlib
+import os
+
+import pytest
+from PIL import Image
+
+from darkroom.tasks.dataset.journal import Journal
 from darkroom.tasks.dataset.shard import ShardRef
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.resize import work_shard
-from tests.tasks.helpers import journal_rows, prepare
+from tests.tasks.helpers import files, journal_rows, manifest_rows, prepare
 
 
 def shard_of(place, plan, number=0, *, run_id="run", attempt=1):
@@ -32,3 +39,39 @@ def run(source, place, **options):
         work_shard(shard_of(place, plan, shard.number, run_id=workspace.run_id))
     publish(workspace, job, ended=True)
     close_workspace(workspace)
+
+
+class DiedError(BaseException):
+    """What no image can raise."""
+
+
+def _die(*_):
+    raise DiedError
+
+
+def die_before_the_journal_has_anything(monkeypatch, source, place, **options):
+    """Work the first shard until its outputs are written, and no further."""
+    workspace, job, plan = prepare(source, place, **options)
+    with monkeypatch.context() as patch, pytest.raises(DiedError):
+        patch.setattr(Journal, "add", _die)
+        work_shard(shard_of(place, plan, run_id=workspace.run_id))
+    assert journal_rows(workspace) == []
+    return workspace, job, plan
+
+
+def write_flat(path, shade):
+    """An image whose output has the same size whatever its shade is."""
+    write_bmp(path, shade)
+    os.utime(path, ns=(0, 10**18))
+
+
+def write_bmp(path, shade):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (16, 12), (shade, shade, shade)).save(path, "BMP")
+
+
+def wrong_outputs(place):
+    """Outputs that aren't what the manifest says, and outputs that it doesn't know."""
+    named = {row["file_name"]: row["output_sha256"] for row in manifest_rows(place).values() if row["file_name"]}
+    found = {f"images/{name}": hashlib.sha256(data).hexdigest() for name, data in files(place.images).items()}
+    return {name for name in named.keys() | found.keys() if named.get(name) != found.get(name)}

@@ -17,6 +17,7 @@ from tests.tasks.helpers import (
     after,
     failed_row,
     make_job,
+    make_old,
     open_workspace,
     plan_rows,
     prepare,
@@ -31,10 +32,10 @@ SAME = (1000, NOON)
 """Size and time of an image as `row` has them."""
 
 
-def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, run_id="next", **rules):
+def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, run_id="next", ctime=None, **rules):
     job = make_job(place, run_id=run_id, recipe=recipe, rules=Rules(**rules))
     workspace = open_workspace(place, job)
-    plan = make_plan(workspace, job, write_listing(workspace, entries, unreadable), workers)
+    plan = make_plan(workspace, job, write_listing(workspace, entries, unreadable, ctime), workers)
     return plan, plan_rows(workspace), pq.read_table(disk(workspace, "deleted"))["source_path"].to_pylist()
 
 
@@ -45,10 +46,11 @@ def test_in_an_empty_destination_everything_is_new(place):
         "source_path": "b.jpg",
         "source_size": 5,
         "source_mtime": after(1),
+        "source_ctime": None,
         "source_etag": None,
         "attempts": 0,
         "known_sha256": None,
-        "has_output": False,
+        "known_output": None,
         "former": None,
         "reason": "new",
     }
@@ -78,6 +80,47 @@ def test_another_size_or_time_is_a_change_that_the_hash_may_deny(place, version)
     assert plan.reasons == {"changed": 1}
     assert (rows["a.jpg"]["known_sha256"], rows["a.jpg"]["attempts"]) == ("5a" * 32, 0)
     assert plan.unchanged == 1
+
+
+@pytest.mark.parametrize(
+    ("known", "ctime", "reasons"),
+    [
+        (NOON, NOON, {}),
+        (NOON, after(1), {"changed": 1}),
+        (NOON, after(-1), {"changed": 1}),
+        (None, NOON, {}),  # as in manifests of schema version 1
+        (NOON, None, {}),
+        (None, None, {}),  # as in object stores
+    ],
+)
+def test_another_change_time_is_a_change_that_the_hash_may_deny(place, known, ctime, reasons):
+    publish_rows(place, [row("a.jpg", source_ctime=known)])
+    plan, rows, _ = plan_for(place, {"a.jpg": SAME}, ctime=ctime)
+    assert plan.reasons == reasons
+    assert [(each["source_ctime"], each["known_sha256"]) for each in rows.values()] == [(ctime, "5a" * 32)] * len(rows)
+
+
+def test_change_times_can_be_left_alone(place):
+    publish_rows(place, [row("a.jpg", source_ctime=NOON), row("b.jpg")])
+    entries = {"a.jpg": SAME, "b.jpg": (1000, after(1))}
+    assert plan_for(place, entries, ctime=after(1), detect_changes="mtime")[0].reasons == {"changed": 1}
+
+
+def test_everything_can_be_read_again(place):
+    publish_rows(place, [row("a.jpg"), row("b.jpg"), failed_row("c.jpg", "decode.corrupt"), row("d.jpg")])
+    (place.images / "b.jpg").unlink()
+    entries = {**dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), SAME), "d.jpg": (1, NOON), "e.jpg": SAME}
+    plan, rows, _ = plan_for(place, entries, detect_changes="content")
+    assert plan.reasons == {"changed": 1, "checked": 2, "missing": 1, "new": 1}
+    assert {name for name, each in rows.items() if each["known_sha256"]} == {"a.jpg", "c.jpg", "d.jpg"}
+    assert {name for name, each in rows.items() if each["known_output"]} == {"a.jpg", "d.jpg"}
+
+
+def test_the_manifest_of_schema_version_1_is_compared(place):
+    publish_rows(place, [row("a.jpg"), row("b.jpg")])
+    make_old(place.manifest)
+    plan, _, _ = plan_for(place, {"a.jpg": SAME, "b.jpg": (1, NOON)}, ctime=NOON)
+    assert plan.reasons == {"changed": 1}
 
 
 def test_a_missing_output_is_made_again_even_if_the_source_changed(place):
@@ -128,9 +171,8 @@ def test_what_has_an_output_is_known(place, force):
     (place.images / "missing.jpg").unlink()
     write_output(place, "images/damaged.jpg", b"short")
     _, rows, _ = plan_for(place, {f"{name}.jpg": (5, NOON) for name in (*names, "new")}, force=force)
-    assert {name: each["has_output"] for name, each in rows.items()} == {
-        "changed.jpg": True, "damaged.jpg": False, "failed.jpg": False, "missing.jpg": False, "new.jpg": False
-    }  # fmt: skip
+    assert {name for name, each in rows.items() if each["known_output"]} == {"changed.jpg"}
+    assert rows["changed.jpg"]["known_output"] == "0f" * 32
 
 
 def test_every_failure_is_tried_again_with_retry_failed(place):

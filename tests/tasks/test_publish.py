@@ -1,4 +1,7 @@
+import errno
+import itertools
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +16,8 @@ from darkroom.tasks.settings import Recipe
 from darkroom.tasks.storage.store_errors import NoSpace
 from tests.places import destination_at, disk
 from tests.tasks.helpers import (
+    Killed,
+    Killer,
     after,
     failed_row,
     files,
@@ -23,6 +28,7 @@ from tests.tasks.helpers import (
     publish_rows,
     publish_run,
     row,
+    write_deleted,
     write_journal,
 )
 
@@ -78,7 +84,7 @@ def test_deleted_images_lose_row_and_output(place):
     assert list(manifest_rows(place)) == ["a.jpg", "d.jpg"]
     assert obsolete(workspace) == {"images/b.png.jpg"}
     close_workspace(workspace)
-    assert set(files(place.images)) == {"a.jpg"}
+    assert set(files(place.images)) == {"a.jpg", "d.jpg"}
     assert not disk(workspace, "path").exists()
 
 
@@ -210,7 +216,7 @@ def test_the_name_of_a_destination_means_nothing(tmp_path, name):
     assert list(manifest_rows(place)) == ["b.jpg", "c.jpg"]
     assert pq.read_schema(place.manifest).names == SCHEMA.names
     close_workspace(workspace)
-    assert set(files(place.images)) == {"b.jpg"}
+    assert set(files(place.images)) == {"b.jpg", "c.jpg"}
 
 
 def test_a_manifest_is_the_same_bytes_for_the_same_rows(place, tmp_path):
@@ -228,3 +234,34 @@ def test_a_manifest_is_the_same_bytes_for_the_same_rows(place, tmp_path):
 def test_nothing_but_published_files_is_left_beside_the_manifest(place):
     publish_rows(place, [row("a.jpg")])
     assert sorted(path.name for path in place.root.iterdir()) == [".darkroom", "images", "manifest.parquet", "runs"]
+
+
+@pytest.mark.parametrize("one_file_system", [True, False])
+def test_wherever_a_publication_is_cancelled_it_leaves_nothing_beside_what_it_publishes(
+    place, monkeypatch, one_file_system
+):
+    if not one_file_system:
+        replace = os.replace
+
+        def across(source, target, **options):
+            if "src_dir_fd" not in options:  # from the scratch folder
+                raise OSError(errno.EXDEV, "")
+            replace(source, target, **options)
+
+        monkeypatch.setattr(os, "replace", across)
+    publish_rows(place, [row("a.jpg")], run_id="first")
+    job = make_job(place, run_id="second")
+    workspace = open_workspace(place, job)
+    write_journal(workspace, [row("b.jpg")])
+    write_deleted(workspace, ["a.jpg"])
+    known = {path for path in place.root.rglob("*") if path.is_file()}
+    published = {place.manifest, place.runs / job.run_file, disk(workspace, "obsolete")}
+    for cancelled in itertools.count(1):
+        with pytest.MonkeyPatch.context() as patch:
+            Killer(patch, cancelled, "replace", "fsync", "write")
+            with suppress(Killed):
+                publish(workspace, job, ended=True)
+                break
+        assert {path for path in place.root.rglob("*") if path.is_file()} <= known | published
+    assert cancelled > 6
+    assert list(manifest_rows(place)) == ["b.jpg"]

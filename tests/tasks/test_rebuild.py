@@ -23,6 +23,7 @@ from tests.tasks.helpers import (
     destination_in,
     files,
     make_job,
+    make_old,
     manifest_rows,
     open_workspace,
     row,
@@ -99,6 +100,24 @@ def test_a_rebuilt_manifest_is_the_one_that_was(two_nights, harm):
         }
     )
     check_manifest(place)
+
+
+@pytest.mark.parametrize("old", [["night-1"], ["night-1", "night-2"]])
+def test_the_files_of_runs_of_schema_version_1_are_used(two_nights, old):
+    before = manifest_rows(two_nights)
+    for run_id in old:
+        make_old(two_nights.runs / f"{run_id}.parquet")
+    two_nights.manifest.unlink()
+    rebuild_manifest(two_nights, "rescue")
+    rows = manifest_rows(two_nights)
+    assert {path for path, each in rows.items() if each["source_ctime"] is None} == {
+        path
+        for path, each in before.items()
+        if len(old) == 2 or (each["run_id"] == "night-1" and path != "touched.jpg")
+    }
+    assert {path: each | {"source_ctime": before[path]["source_ctime"]} for path, each in rows.items()} == before
+    assert pq.read_metadata(two_nights.manifest).metadata[b"schema_version"] == b"2"
+    check_manifest(two_nights)
 
 
 def test_outputs_that_are_not_what_was_written_down_are_left_out(two_nights):

@@ -23,6 +23,7 @@ from tests.tasks.helpers import (
     failed_row,
     files,
     make_job,
+    make_old,
     manifest_rows,
     open_workspace,
     parts_of,
@@ -261,6 +262,17 @@ def test_an_output_that_the_manifest_names_is_never_removed(place):
     write_output(place, "images/c.jpg")
     close_workspace(workspace)
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}
+
+
+@pytest.mark.parametrize("also_manifest", [False, True])
+def test_what_an_earlier_version_has_left_is_adopted(place, undisturbed, also_manifest):
+    workspace, _ = begin(place)
+    for part in [*parts_of(workspace), *([place.manifest] if also_manifest else [])]:
+        make_old(part)
+    assert recover(place) == Recovered(runs=1, images=4)
+    next_run(place)
+    assert state(place) == undisturbed
+    assert pq.read_metadata(place.manifest).metadata[b"schema_version"] == b"2"
 
 
 def test_a_damaged_journal_part_costs_only_its_own_images(place):

@@ -1,3 +1,4 @@
+import hashlib
 import itertools
 import os
 
@@ -12,6 +13,7 @@ from darkroom.tasks.rebuild import rebuild_manifest
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.resize import ShardResult, work_shard
 from darkroom.tasks.settings import Rules
+from darkroom.tasks.storage import local as storage
 from darkroom.tasks.worker import codec_handle, pipeline
 from darkroom.tasks.worker.codec import Codec
 from tests.places import disk
@@ -26,7 +28,15 @@ from tests.tasks.helpers import (
     prepare,
     write_image,
 )
-from tests.tasks.shards import run, shard_of, work
+from tests.tasks.shards import (
+    die_before_the_journal_has_anything,
+    run,
+    shard_of,
+    work,
+    write_bmp,
+    write_flat,
+    wrong_outputs,
+)
 
 
 def many_shards(monkeypatch):
@@ -127,6 +137,85 @@ def test_a_touched_file_is_read_but_not_made_again(source, place):
     assert prepare(source, place, run_id="third")[2].nothing_to_do
 
 
+def renumber(source):
+    """Delete the second of some frames, and give the others the names that are free."""
+    frames = sorted(source.iterdir())
+    frames[1].unlink()
+    for old, new in itertools.pairwise(frames[1:]):
+        new.rename(old)
+
+
+def test_frames_that_were_renumbered_are_made_again(source, place, submitted):
+    for number in range(1, 7):
+        write_flat(source / f"f{number:03d}.bmp", 40 * number)
+    run(source, place)
+    shown = files(place.images)
+    renumber(source)
+    submitted.clear()
+    run(source, place, run_id="next", rules=Rules(max_delete_ratio=1))
+    assert len(submitted) == 4
+    assert len(set(shown.values())) == 6
+    assert files(place.images) == {
+        "f001.bmp.jpg": shown["f001.bmp.jpg"],
+        **{f"f{number:03d}.bmp.jpg": shown[f"f{number + 1:03d}.bmp.jpg"] for number in range(2, 6)},
+    }
+    for path, row in manifest_rows(place).items():
+        assert row["source_sha256"] == hashlib.sha256((source / path).read_bytes()).hexdigest()
+    assert prepare(source, place, run_id="third")[2].nothing_to_do
+
+
+def test_a_file_whose_status_alone_changed_is_hashed_once(source, place, submitted):
+    write_flat(source / "a.bmp", 10)
+    write_flat(source / "b.bmp", 10)
+    run(source, place)
+    before, output = manifest_rows(place), (place.images / "a.bmp.jpg").stat()
+    (source / "a.bmp").chmod(0o600)
+    submitted.clear()
+    workspace, job, plan = prepare(source, place, run_id="next")
+    assert plan.reasons == {"changed": 1}
+    assert work_shard(shard_of(place, plan, run_id="next")).unchanged == 1
+    publish(workspace, job, ended=True)
+    close_workspace(workspace)
+    assert submitted == []
+    assert (place.images / "a.bmp.jpg").stat() == output
+    rows = manifest_rows(place)
+    assert rows["a.bmp"] == before["a.bmp"] | {"source_ctime": rows["a.bmp"]["source_ctime"]}
+    assert rows["a.bmp"]["source_ctime"] > before["a.bmp"]["source_ctime"]
+    assert rows["b.bmp"] == before["b.bmp"]
+    assert prepare(source, place, run_id="third")[2].nothing_to_do
+    place.manifest.unlink()
+    rebuild_manifest(place, "rebuild")
+    assert manifest_rows(place) == rows
+
+
+def test_everything_is_read_if_content_is_what_counts(source, place, submitted):
+    for name in "abc":
+        write_flat(source / f"{name}.bmp", 10)
+    run(source, place)
+    made = files(place.images)
+    submitted.clear()
+    _, [result] = work(source, place, run_id="next", rules=Rules(detect_changes="content"))
+    assert (result.unchanged, submitted, files(place.images)) == (3, [], made)
+
+
+def test_what_changes_while_it_is_read_is_looked_at_again(source, place, monkeypatch):
+    write_flat(source / "a.bmp", 10)
+    read = storage._read_to_end
+
+    def read_and_replace(descriptor, view):
+        size = read(descriptor, view)
+        with (source / "a.bmp").open("r+b") as file:
+            file.seek(100)
+            file.write(b"other")
+        os.utime(source / "a.bmp", ns=(0, 10**18))
+        return size
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "_read_to_end", read_and_replace)
+        run(source, place)
+    assert prepare(source, place, run_id="next")[2].reasons == {"changed": 1}
+
+
 class KilledError(BaseException):
     """What no image can raise."""
 
@@ -167,6 +256,58 @@ def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
     assert (again.resumed, again.ok) == (6, 0)
     assert journal_rows(workspace) == rows
     assert len(numbers) == 4 + 6 - finished
+
+
+@pytest.mark.parametrize("time", [10**18, 2 * 10**18])
+def test_the_old_bytes_return_after_another_attempt_has_written_outputs(source, place, monkeypatch, time):
+    for name in "abc":
+        write_flat(source / f"{name}.bmp", 10)
+    run(source, place)
+    for name in "abc":
+        write_bmp(source / f"{name}.bmp", 200)
+    _, job, plan = die_before_the_journal_has_anything(monkeypatch, source, place, run_id="next")
+    assert len(wrong_outputs(place)) == 3
+    for name in "abc":
+        write_flat(source / f"{name}.bmp", 10)
+        os.utime(source / f"{name}.bmp", ns=(0, time))
+    workspace = place.workspace("next")
+    work_shard(shard_of(place, plan, run_id="next", attempt=2))
+    publish(workspace, job, ended=True)
+    close_workspace(workspace)
+    assert wrong_outputs(place) == set()
+    assert len(files(place.images)) == 3
+
+
+def test_an_attempt_that_follows_another_keeps_outputs_that_are_still_right(source, place, monkeypatch, submitted):
+    for name in "abc":
+        write_flat(source / f"{name}.bmp", 10)
+    run(source, place)
+    written = {path: path.stat().st_mtime_ns for path in place.images.iterdir()}
+    for name in "abc":
+        os.utime(source / f"{name}.bmp", ns=(0, 2 * 10**18))
+    _, _, plan = die_before_the_journal_has_anything(monkeypatch, source, place, run_id="next")
+    submitted.clear()
+    result = work_shard(shard_of(place, plan, run_id="next", attempt=2))
+    assert (result.unchanged, submitted) == (3, [])
+    assert {path: path.stat().st_mtime_ns for path in place.images.iterdir()} == written
+
+
+def test_an_attempt_that_fails_removes_what_another_has_written(source, place, monkeypatch):
+    write_flat(source / "a.bmp", 10)
+    write_flat(source / "new.bmp", 10)
+    run(source, place)
+    for name in ("a.bmp", "b.bmp"):
+        write_bmp(source / name, 200)
+    workspace, job, plan = die_before_the_journal_has_anything(monkeypatch, source, place, run_id="next")
+    assert wrong_outputs(place) == {"images/a.bmp.jpg", "images/b.bmp.jpg"}
+    (source / "a.bmp").unlink()
+    (source / "b.bmp").write_bytes(b"no image")
+    work_shard(shard_of(place, plan, run_id="next", attempt=2))
+    publish(workspace, job, ended=True)
+    close_workspace(workspace)
+    rows = manifest_rows(place)
+    assert (rows["a.bmp"]["error_code"], rows["b.bmp"]["error_code"]) == ("source.not_found", "decode.unknown_format")
+    assert set(files(place.images)) == {"new.bmp.jpg"}
 
 
 @pytest.mark.usefixtures("log")

@@ -24,8 +24,8 @@ from tests.tasks.helpers import (
 )
 
 COLUMNS = [
-    *("source_path", "source_size", "source_mtime", "source_etag", "source_sha256", "source_format", "source_mode"),
-    *("source_width", "source_height", "orientation", "frames"),
+    *("source_path", "source_size", "source_mtime", "source_ctime", "source_etag", "source_sha256"),
+    *("source_format", "source_mode", "source_width", "source_height", "orientation", "frames"),
     *("file_name", "format", "width", "height", "channels", "output_bytes", "output_sha256"),
     *("scale_x", "scale_y", "offset_x", "offset_y"),
     *("status", "error_code", "error_stage", "error_message", "warnings", "attempts"),
@@ -137,7 +137,7 @@ def test_a_damaged_manifest_is_refused_and_left(place, damage):
     assert place.manifest.read_bytes() == damaged
 
 
-@pytest.mark.parametrize(("version", "shown"), [("2", "version 2"), (None, "version unknown")])
+@pytest.mark.parametrize(("version", "shown"), [("3", "version 3"), (None, "version unknown")])
 def test_the_manifest_of_another_version_is_refused(place, version, shown):
     place.root.mkdir()
     write_table(place.manifest, iter([]), {"schema_version": version} if version else {})

@@ -18,9 +18,10 @@ from darkroom.tasks.reporting.findings import Finding
 from tests.tasks.helpers import NOON, failed_row, row
 
 MANIFEST = """
-    source_path: string not null; source_size: int64; source_mtime: timestamp[us, tz=UTC]; source_etag: string;
-    source_sha256: string; source_format: string; source_mode: string; source_width: int32; source_height: int32;
-    orientation: int8; frames: int32; file_name: string; format: string; width: int32; height: int32; channels: int8;
+    source_path: string not null; source_size: int64; source_mtime: timestamp[us, tz=UTC];
+    source_ctime: timestamp[us, tz=UTC]; source_etag: string; source_sha256: string; source_format: string;
+    source_mode: string; source_width: int32; source_height: int32; orientation: int8; frames: int32;
+    file_name: string; format: string; width: int32; height: int32; channels: int8;
     output_bytes: int64; output_sha256: string; scale_x: double; scale_y: double; offset_x: double; offset_y: double;
     status: string not null; error_code: string; error_stage: string; error_message: string;
     warnings: list<item: string>; attempts: int32 not null; read_ms: float; decode_ms: float; resize_ms: float;
@@ -36,7 +37,7 @@ def described(schema):
     return [f"{field.name}: {field.type}{'' if field.nullable else ' not null'}" for field in schema]
 
 
-def test_the_manifest_has_the_columns_of_schema_version_1():
+def test_the_manifest_has_the_columns_of_schema_version_2():
     assert described(arrow_schema(ManifestRow)) == " ".join(MANIFEST.split()).split("; ")
 
 
@@ -47,7 +48,10 @@ def test_the_manifest_has_the_columns_of_schema_version_1():
             ManifestRow,
             [ManifestRow(**row("é.jpg", warnings=["a", "b"])), ManifestRow(**failed_row("b", "decode.crash"))],
         ),
-        (PlannedImage, [PlannedImage("a", 1, NOON, "etag", former=FORMER), PlannedImage("b", None, None, None)]),
+        (
+            PlannedImage,
+            [PlannedImage("a", 1, NOON, NOON, "etag", former=FORMER), PlannedImage("b", None, None, None, None)],
+        ),
         (PlannedOutput, [PlannedOutput("a", "images/a", "png", 1, 2, 3, 4, "0f")]),
         (Finding, [Finding("missing", "images/a", None, "gone", present=False)]),
         (ManifestRow, []),

@@ -34,6 +34,25 @@ def test_paths_are_taken_literally(tmp_path, name):
     assert sorted(path.name for path in (tmp_path / name).iterdir()) == ["copy.parquet", "t.parquet"]
 
 
+def test_columns_that_older_files_lack_are_null(tmp_path):
+    schema = pa.schema([("path", pa.string()), ("seen", pa.timestamp("us", tz="UTC")), ("size", pa.int64())])
+    old, new = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    pq.write_table(pa.table({"path": ["a"], "size": [1]}), old)
+    pq.write_table(pa.table({"path": ["b"], "seen": [0], "size": [2]}, schema=schema), new)
+    expected = {
+        (): [],
+        (old,): [("a", None, 1)],
+        (new,): [("b", "1970", 2)],
+        (new, old): [("a", None, 1), ("b", "1970", 2)],
+        (old, new): [("a", None, 1), ("b", "1970", 2)],
+    }
+    with sql.connect(tmp_path) as db:
+        for files, rows in expected.items():
+            sql.view(db, "found", files, schema)
+            assert db.execute("DESCRIBE found").fetchall()[1][:2] == ("seen", "TIMESTAMP WITH TIME ZONE")
+            assert db.execute("SELECT path, strftime(seen, '%Y'), size FROM found ORDER BY path").fetchall() == rows
+
+
 def test_a_stream_comes_in_batches_of_at_most_so_many_rows(tmp_path):
     with sql.connect(tmp_path) as db:
         batches = list(sql.stream(db, "SELECT i FROM range(10000) AS t(i) ORDER BY i", 4096))

@@ -187,6 +187,7 @@ class StoreTests:
         for path, row in found.items():
             version = store.head(path)
             assert (row["size"], row["mtime"], row["etag"]) == (version.size, version.mtime, version.etag)
+            assert row["ctime"] == version.ctime
         assert self.listed(store, "a").keys() == {"a/1", "a/b/22"}
         assert self.listed(store, "gone") == {}
 

@@ -139,7 +139,7 @@ class MemoryStore(Store):
                 skipped.counts.update(reasons)
         for first in range(0, len(found), BATCH_ROWS):
             rows = [
-                {"path": path, "size": version.size, "mtime": version.mtime, "etag": version.etag}
+                {"path": path, "size": version.size, "mtime": version.mtime, "ctime": None, "etag": version.etag}
                 for path, version in found[first : first + BATCH_ROWS]
             ]
             yield pa.RecordBatch.from_pylist(rows, list_schema())

@@ -21,14 +21,14 @@ from darkroom.tasks.storage.local_files import (
 @given(st.integers(-(2**33), 2**33), st.integers(0, 999_999_999))
 def test_versions_are_exact_to_the_microsecond(seconds, nanoseconds):
     time = seconds * 1_000_000_000 + nanoseconds
-    status = os.stat_result((0,) * 10, {"st_mtime_ns": time})
+    status = os.stat_result((0,) * 10, {"st_mtime_ns": time, "st_ctime_ns": time})
     expected = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds, microseconds=nanoseconds // 1000)
     assert version_of(status).mtime == expected
 
 
 @pytest.mark.parametrize(("seconds", "year"), [(3 * 10**11, 9999), (-3 * 10**11, 1), (0, 1970)])
 def test_a_time_that_no_calendar_has_is_the_nearest_that_one_has(seconds, year):
-    status = SimpleNamespace(st_size=1, st_mtime_ns=seconds * 10**9)
+    status = SimpleNamespace(st_size=1, st_mtime_ns=seconds * 10**9, st_ctime_ns=seconds * 10**9)
     assert version_of(status).mtime.year == year
 
 

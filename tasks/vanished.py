@@ -1,0 +1,100 @@
+"""Outputs that a run has made and that are gone before the manifest names them: their images have failed.
+
+Something else may empty a destination while a run goes on. The run looks once more at what it made: at each output if
+those are few, else at a listing of the folders that it wrote to. A listing of 100,000 outputs takes about a second on a
+local disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.layout import IMAGES
+from darkroom.tasks.discover import OUTPUTS_SCHEMA, write_outputs
+from darkroom.tasks.errors import ErrorCode
+from darkroom.tasks.storage.store import Skip, Store
+from darkroom.tasks.storage.store_errors import NotFound
+
+FEW_OUTPUTS = 1_000
+"""So many are looked at one by one: the folders that they are in may hold millions."""
+
+FEW_FOLDERS = 10_000
+"""Of more folders, the names are not held in memory, and everything below `images/` is listed."""
+
+_MESSAGE = "the output was written, and then removed or changed by something else before the run ended"
+
+_VANISHED_SQL = """
+    CREATE TEMP TABLE vanished AS
+    SELECT source_path, file_name FROM journal LEFT JOIN listed USING (file_name)
+    WHERE status = 'ok' AND size IS DISTINCT FROM output_bytes
+"""
+_FAILED_SQL = f"""
+    SELECT * EXCLUDE gone REPLACE (
+        {{without}},
+        if(gone, 'failed', status) AS status,
+        if(gone, {sql.text(ErrorCode.WRITE_FAILED)}, error_code) AS error_code,
+        if(gone, {sql.text(ErrorCode.WRITE_FAILED.stage)}, error_stage) AS error_stage,
+        if(gone, {sql.text(_MESSAGE)}, error_message) AS error_message,
+        if(gone, [], warnings) AS warnings
+    )
+    FROM (SELECT *, source_path IN (SELECT source_path FROM vanished) AS gone FROM journal)
+    ORDER BY source_path
+"""
+_OF_OUTPUTS = (
+    *("file_name", "format", "width", "height", "channels", "output_bytes", "output_sha256"),
+    *("scale_x", "scale_y", "offset_x", "offset_y"),
+)
+
+
+def find_vanished(db: sql.Connection, store: Store, scratch: Path) -> int:
+    """Return how many outputs of `journal` are gone; make the table `vanished` (source_path, file_name) of them."""
+    made = "FROM journal WHERE status = 'ok'"
+    [(count,)] = db.execute(f"SELECT count(*) {made}").fetchall()
+    listed = scratch / "made.parquet"
+    if count <= FEW_OUTPUTS:
+        pq.write_table(_look_at(store, [name for (name,) in db.execute(f"SELECT file_name {made}").fetchall()]), listed)
+    else:
+        write_outputs(store.list(IMAGES, skip=_other_folders(db, made)), listed)
+    db.execute(f"CREATE VIEW listed AS FROM {sql.parquet(listed)}")
+    db.execute(_VANISHED_SQL)
+    [(vanished,)] = db.execute("SELECT count(*) FROM vanished").fetchall()
+    return int(vanished)
+
+
+def as_failed(db: sql.Connection, rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of `journal`, those of `vanished` as failures that the next run tries again."""
+    without = ", ".join(f"if(gone, NULL, {name}) AS {name}" for name in _OF_OUTPUTS)
+    yield from sql.stream(db, _FAILED_SQL.format(without=without), rows)
+
+
+def _look_at(store: Store, names: list[str]) -> pa.Table:
+    with ThreadPoolExecutor() as pool:
+        sizes = list(pool.map(lambda name: _size(store, name), names))
+    found = {name: size for name, size in zip(names, sizes, strict=True) if size is not None}
+    return pa.table([list(found), list(found.values())], schema=OUTPUTS_SCHEMA)
+
+
+def _size(store: Store, name: str) -> int | None:
+    try:
+        return store.head(name).size
+    except NotFound:
+        return None
+
+
+def _other_folders(db: sql.Connection, made: str) -> Skip | None:
+    """Return what leaves out folders without outputs of the run; None if those with such are too many."""
+    folder = "array_to_string(string_split(file_name, '/')[:-2], '/')"
+    found = db.execute(f"SELECT DISTINCT {folder} {made} LIMIT {FEW_FOLDERS + 1}").fetchall()
+    if len(found) > FEW_FOLDERS:
+        return None
+    wanted = {f"{IMAGES}/"}
+    for (path,) in found:
+        folders = path.split("/")
+        wanted.update("/".join(folders[:depth]) + "/" for depth in range(1, len(folders) + 1))
+    return lambda path: "other" if path.endswith("/") and path not in wanted else None

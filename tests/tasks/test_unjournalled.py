@@ -1,0 +1,161 @@
+"""What a run has written and not journalled."""
+
+import os
+
+import pytest
+
+from darkroom.tasks import plan as plan_module
+from darkroom.tasks.errors import DarkroomError, SettingsError
+from darkroom.tasks.recover import recover
+from darkroom.tasks.resize import work_shard
+from darkroom.tasks.settings import Recipe, Rules
+from darkroom.tasks.unjournalled import remove_unjournalled
+from tests.places import disk
+from tests.tasks.helpers import (
+    destination_in,
+    files,
+    make_job,
+    manifest_rows,
+    open_workspace,
+    plan_rows,
+    prepare,
+    publish_rows,
+    row,
+    unprivileged,
+    write_journal,
+    write_listing,
+    write_output,
+)
+from tests.tasks.shards import (
+    die_before_the_journal_has_anything,
+    run,
+    shard_of,
+    write_bmp,
+    write_flat,
+    wrong_outputs,
+)
+
+
+@pytest.mark.parametrize("time", [10**18, 2 * 10**18])
+def test_the_old_bytes_return_after_a_kill(source, place, monkeypatch, time):
+    names = [f"{number}.bmp" for number in range(6)]
+    for name in names:
+        write_flat(source / name, 10)
+    run(source, place)
+    for name in names:
+        write_bmp(source / name, 200)
+    die_before_the_journal_has_anything(monkeypatch, source, place, run_id="killed")
+    assert len(wrong_outputs(place)) == 6
+    for name in names:
+        write_flat(source / name, 10)
+        os.utime(source / name, ns=(0, time))
+    recover(place)
+    assert files(place.images) == {}
+    run(source, place, run_id="next")
+    assert wrong_outputs(place) == set()
+    assert len(files(place.images)) == 6
+
+
+def test_a_folder_is_renamed_again_after_a_kill(source, place, monkeypatch):
+    for number in range(6):
+        write_flat(source / f"a/{number}.bmp", 10)
+    run(source, place)
+    (source / "a").rename(source / "b")
+    die_before_the_journal_has_anything(monkeypatch, source, place, run_id="killed")
+    assert len(wrong_outputs(place)) == 6
+    (source / "b").rename(source / "a")
+    recover(place)
+    assert wrong_outputs(place) == set()
+    run(source, place, run_id="next")
+    assert set(files(place.images)) == {f"a/{number}.bmp.jpg" for number in range(6)}
+
+
+def test_a_recipe_of_another_format_leaves_nothing_after_a_kill(source, place, monkeypatch):
+    write_bmp(source / "a.bmp", 10)
+    run(source, place)
+    made = files(place.images)
+    recipe = Recipe(width=8, height=6, format="png")
+    options = {"recipe": recipe, "rules": Rules(rebuild=True)}
+    die_before_the_journal_has_anything(monkeypatch, source, place, run_id="killed", **options)
+    assert set(files(place.images)) == {"a.bmp.jpg", "a.bmp.png"}
+    recover(place)
+    assert files(place.images) == made
+
+
+def two_shards(place, monkeypatch):
+    """A destination of one row, and a plan of two shards."""
+    monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
+    publish_rows(
+        place, [row("a.jpg", output_sha256="84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882")]
+    )
+    job = make_job(place, run_id="killed", rules=Rules(force=True))
+    workspace = open_workspace(place, job)
+    entries = {f"{letter}.jpg": (1, None) for letter in "abcd"}
+    plan = plan_module.make_plan(workspace, job, write_listing(workspace, entries), 4)
+    assert [shard.images for shard in plan.shards] == [1, 1, 1, 1]
+    for name in "bcd":
+        write_output(place, f"images/{name}.jpg", b"made")
+    return workspace, job
+
+
+def test_only_shards_that_were_begun_are_suspect(place, monkeypatch):
+    workspace, job = two_shards(place, monkeypatch)
+    remove_unjournalled(workspace, job)
+    assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
+    assert [workspace.begin_shard(number) for number in (3, 0, 3, 1)] == [False, False, True, False]
+    assert workspace.begun_shards() == [0, 1, 3]
+    write_journal(workspace, [row("b.jpg")], shard=1)
+    remove_unjournalled(workspace, job)
+    assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}, "a.jpg is what the manifest says"
+
+
+def test_what_lies_in_the_way_of_a_suspect_stays(place, monkeypatch):
+    workspace, job = two_shards(place, monkeypatch)
+    (place.images / "d.jpg").unlink()
+    write_output(place, "images/d.jpg/e.jpg")
+    for number in range(4):
+        workspace.begin_shard(number)
+    remove_unjournalled(workspace, job)
+    assert set(files(place.images)) == {"a.jpg", "d.jpg/e.jpg"}
+
+
+@pytest.mark.parametrize("harm", [lambda plan: plan.unlink(), lambda plan: plan.write_bytes(b"no plan")])
+def test_without_a_plan_every_output_of_the_manifest_is_suspect(place, monkeypatch, harm):
+    workspace, job = two_shards(place, monkeypatch)
+    publish_rows(place, [row("b.jpg")], run_id="other")
+    workspace.begin_shard(0)
+    harm(disk(workspace, "plan"))
+    remove_unjournalled(workspace, job)
+    assert set(files(place.images)) == {"a.jpg", "c.jpg", "d.jpg"}
+
+
+def test_after_a_kill_in_which_the_job_was_lost_the_remedy_is_named(place, monkeypatch):
+    workspace, _ = two_shards(place, monkeypatch)
+    workspace.begin_shard(0)
+    disk(workspace, "job").write_text("{half a jo")
+    with pytest.raises(DarkroomError, match=r"is damaged.*'darkroom verify' finds"):
+        recover(place)
+    assert workspace.begun_shards() == [0]
+
+
+def test_an_output_that_may_not_be_read_is_not_removed(open_path, monkeypatch):
+    place = destination_in(open_path)
+    workspace, job = two_shards(place, monkeypatch)
+    workspace.begin_shard(0)
+    disk(workspace, "path").chmod(0o777)
+    (place.images / "a.jpg").chmod(0)
+    with unprivileged(), pytest.raises(SettingsError, match=r"a\.jpg can't be read\. Grant"):
+        remove_unjournalled(workspace, job)
+    assert "a.jpg" in files(place.images)
+
+
+def test_a_shard_that_ends_leaves_nothing_suspect(source, place):
+    write_flat(source / "a.bmp", 10)
+    workspace, job, plan = prepare(source, place)
+    work_shard(shard_of(place, plan))
+    assert list(plan_rows(workspace)) == ["a.bmp"]
+    remove_unjournalled(workspace, job)
+    assert set(files(place.images)) == {"a.bmp.jpg"}
+    assert not place.manifest.exists()
+    recover(place)
+    assert list(manifest_rows(place)) == ["a.bmp"]
