@@ -292,7 +292,8 @@ def _tgas() -> dict[str, Bomb]:
     return {
         "65500 × 65500": (tga(10, SIDE, 24, b"\xff\1\2\3" * 100), PIXELS),
         "runs that are cut": (tga(10, 1000, 24, b"\xff\1\2\3" * 100), TRUNCATED),
-        "runs of all its pixels": (tga(10, 1024, 24, b"\xff\1\2\3" * 8192), OK),
+        "runs across rows": (tga(10, 1000, 24, b"\xff\1\2\3" * 7812 + b"\xbf\1\2\3"), OK),
+        "runs of all its pixels": (tga(10, 512, 24, b"\xff\1\2\3" * 2048), OK),
     }
 
 

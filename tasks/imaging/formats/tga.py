@@ -24,6 +24,8 @@ PALETTE_BITS = frozenset({15, 16, 24, 32})
 READ = frozenset({(PALETTE, 8), (COLOR, 16), (COLOR, 24), (COLOR, 32), (GRAY, 8), (GRAY, 16)})
 """Kinds and bits for each pixel that Pillow reads."""
 
+OVERRUN = "buffer overrun"
+
 FOOTER = b"TRUEVISION-XFILE.\0"
 FOOTER_BYTES = 26
 MEANINGLESS_ALPHA = frozenset({0, 1, 2})
@@ -76,6 +78,10 @@ class TgaImage(PillowImage):
         """Return whether a file begins with a plausible header."""
         return len(head) >= HEADER.size and Header(*HEADER.unpack_from(head)).is_plausible()
 
+    def __init__(self, data: bytes | memoryview) -> None:
+        super().__init__(data)
+        self._is_expanded = False
+
     @cached_property
     def _header(self) -> Header:
         return Header(*HEADER.unpack_from(self.data))
@@ -86,9 +92,14 @@ class TgaImage(PillowImage):
     def _lacks_data(self) -> bool:
         """Return whether the pixels end early; for run lengths only the decoder knows."""
         header = self._header
-        palette = header.colors * ((header.color_bits + 7) // 8) if header.has_palette else 0
         pixels = 0 if header.kind & RUNS else header.width * header.height * ((header.bits + 7) // 8)
-        return HEADER.size + header.id_bytes + palette + pixels > len(self.data)
+        return self._pixels_at + pixels > len(self.data)
+
+    @property
+    def _pixels_at(self) -> int:
+        header = self._header
+        palette = header.colors * ((header.color_bits + 7) // 8) if header.has_palette else 0
+        return HEADER.size + header.id_bytes + palette
 
     def _check_structure(self) -> None:
         header = self._header
@@ -97,6 +108,26 @@ class TgaImage(PillowImage):
                 f"a TGA of kind {header.kind} with {header.bits}-bit pixels is not read here: save it as PNG first"
             )
             raise ImageError(ErrorCode.DECODE_UNSUPPORTED, message)
+
+    def _load(self, *, keep_truncated: bool) -> Image.Image:
+        try:
+            return super()._load(keep_truncated=keep_truncated)
+        except OSError as error:
+            if not self._header.kind & RUNS or OVERRUN not in str(error):
+                raise
+        # Pillow does not follow runs from one row into the next.
+        self._is_expanded = True
+        self.image = self._open_reader()
+        return super()._load(keep_truncated=keep_truncated)
+
+    def decoder_input(self) -> bytes:
+        """Return the file; without run lengths if Pillow could not read those."""
+        if not self._is_expanded:
+            return self.data
+        header = self._header
+        start = self._pixels_at
+        pixels = _expand(self.data[start:], (header.bits + 7) // 8, header.width * header.height)
+        return self.data[:2] + bytes((header.kind & ~RUNS,)) + self.data[3:start] + pixels
 
     def _attribute_type(self) -> int | None:
         """Return what the file says of its alpha channel, None where it says nothing."""
@@ -115,3 +146,20 @@ class TgaImage(PillowImage):
         if has_no_bit or self._attribute_type() in MEANINGLESS_ALPHA:
             return np.ascontiguousarray(pixels[:, :, :3])
         return without_empty_alpha(pixels, self.warnings)
+
+
+def _expand(data: bytes, pixel_bytes: int, total: int) -> bytes:
+    """Return the pixels of run-length encoded data, at most `total`; raise `decode.corrupt` if there are more."""
+    pixels, position, count = list[bytes](), 0, 0
+    while count < total and position < len(data):
+        packet = data[position]
+        length = (packet & 127) + 1
+        is_run = packet >= 128
+        start, position = position + 1, position + 1 + pixel_bytes * (1 if is_run else length)
+        pixels.append(data[start:position] * (length if is_run else 1))
+        count += length
+    if count > total:
+        raise ImageError(
+            ErrorCode.DECODE_CORRUPT, "the TGA is damaged: its run lengths hold more pixels than the picture"
+        )
+    return b"".join(pixels)

@@ -60,6 +60,27 @@ def test_a_cut_file_is_truncated(compression):
     assert failure(data[: len(data) // 2])[0] is ErrorCode.DECODE_TRUNCATED
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"\x87\x09", [[9] * 4, [9] * 4]),
+        (b"\x85\x09\x01\x07\x06", [[9] * 4, [9, 9, 7, 6]]),
+        (b"\x80\x09\x06\1\2\3\4\5\6\7", [[9, 1, 2, 3], [4, 5, 6, 7]]),
+    ],
+)
+def test_runs_may_go_on_in_the_next_row(body, expected):
+    out = lossless(tga(body, 8, kind=11, size=(4, 2)), width=4, height=2, color="gray")
+    assert out.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "code"), [(b"\x85\x09\x83\x07", ErrorCode.DECODE_CORRUPT), (b"\x85\x09\x01", ErrorCode.DECODE_TRUNCATED)]
+)
+def test_runs_that_do_not_fit_the_picture_are_refused(body, code):
+    found, error = failure(tga(body, 8, kind=11, size=(4, 2)))
+    assert found is code and error.facts.width == 4
+
+
 @pytest.mark.parametrize("bits", [15, 16])
 def test_pixels_that_are_not_read_are_named(bits):
     palette = struct.pack("<BBBHHBHHHHBB", 0, 1, 1, 0, 2, 24, 0, 0, 4, 1, 16, 0) + bytes(14)
