@@ -7,22 +7,8 @@ from PIL import Image
 
 from darkroom.tasks.errors import ErrorCode
 from tests.fuzz.samples import other_profile, samples
-from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, pixels_of, run
-
-FOUR_COLORS = bytes((0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0, 9, 9, 9, 0))
-"""Red, green, blue, and nearly black."""
-
-
-def bitmap(rows, bits, *, size=(4, 2), compression=3, masks=(), header=124, palette=b"", profile=b""):
-    """A bitmap whose second header has `header` bytes; masks that it has no room for follow it."""
-    fields = struct.pack("<IiiHHIIiiII", header, *size, 1, bits, compression, 0, 0, 0, len(palette) // 4, 0)
-    body = fields + struct.pack(f"<{len(masks)}I", *masks)
-    if header == 124:
-        body = body.ljust(56, b"\0") + (b"DEBM" if profile else b"BGRs") + bytes(124 - 60)
-        offset = 124 + len(palette) + len(rows)
-        body = body[:112] + struct.pack("<II", offset, len(profile)) + body[120:]
-    pixels_at = 14 + len(body) + len(palette)
-    return b"BM" + struct.pack("<IHHI", 0, 0, 0, pixels_at) + body + palette + rows + profile
+from tests.tasks.imaging.formats.bitmaps import FOUR_COLORS, bitmap
+from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, run
 
 
 def test_rle_and_packed_pixels_are_those_of_pillow():
@@ -114,53 +100,3 @@ def test_two_bits():
         [[9, 9, 9], [0, 0, 255], [0, 255, 0], [255, 0, 0]],
         [[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]],
     ]
-
-
-def runs(body, bits=8, **options):
-    return bitmap(body, bits, compression=1 if bits == 8 else 2, palette=FOUR_COLORS, header=40, **options)
-
-
-@pytest.mark.parametrize(
-    ("body", "alpha"),
-    [
-        (b"\2\1\0\0\4\2\0\1", [[255] * 4, [255, 255, 0, 0]]),  # a row that ends early
-        (b"\4\1\0\0\0\1", [[0] * 4, [255] * 4]),  # the picture ends early
-        (b"\1\1\0\2\2\0\1\1\0\0\4\1\0\1", [[255] * 4, [255, 0, 0, 255]]),  # a skip
-        (b"\0\0\4\1\0\1", [[255] * 4, [0] * 4]),  # an empty row
-    ],
-)
-def test_pixels_that_runs_skip_are_transparent(body, alpha):
-    result = run(runs(body), width=4, height=2, format="png")
-    assert result.warnings == ("rle_gaps",) and pixels_of(result)[:, :, 3].tolist() == alpha
-
-
-def test_runs_of_half_bytes():
-    body = b"\4\x12\0\0" + b"\0\4\x31\x02" + b"\0\1"
-    out = lossless(runs(body, bits=4), width=4, height=2)
-    assert out[1].tolist() == [[0, 255, 0], [0, 0, 255]] * 2
-    assert out[0].tolist() == [[9, 9, 9], [0, 255, 0], [255, 0, 0], [0, 0, 255]]
-
-
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        (b"\5\1\0\1", ErrorCode.DECODE_CORRUPT),  # beyond the row
-        (b"\4\1\0\0\4\1\0\0\4\1\0\1", ErrorCode.DECODE_CORRUPT),  # beyond the picture
-        (b"\0\2\5\0\0\1", ErrorCode.DECODE_CORRUPT),
-        (b"\0\2\0\3\0\1", ErrorCode.DECODE_CORRUPT),
-        (b"\4\1\0\0\2\1", ErrorCode.DECODE_TRUNCATED),
-        (b"\4\1\0\0\0\4\1\1", ErrorCode.DECODE_TRUNCATED),
-    ],
-)
-def test_damaged_runs_are_refused(body, code):
-    found, error = failure(runs(body))
-    assert found is code and error.facts.width == 4
-
-
-def test_runs_without_an_end_are_fine_if_all_pixels_are_there():
-    assert run(runs(b"\4\1\0\0\4\2")).warnings == ()
-
-
-def test_what_there_is_of_cut_runs_can_be_kept():
-    result = run(runs(b"\4\1\0\0\2\1"), damage="tolerant", width=4, height=2, format="png")
-    assert "truncated" in result.warnings and pixels_of(result)[1, :, :3].tolist() == [[0, 255, 0]] * 4

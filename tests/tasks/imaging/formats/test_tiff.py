@@ -80,116 +80,6 @@ def test_orientation_in_the_xmp_only(orientation):
     assert result.facts.orientation == orientation and np.array_equal(pixels_of(result), upright)
 
 
-def pages(*pictures):
-    """A TIFF of these pictures, each an array and further tags; and those beside the first one."""
-    body, directories = b"", []
-    for pixels, more in pictures:
-        entries = {256: [pixels.shape[1]], 257: [pixels.shape[0]], 258: [8] * 3, 259: [1], 262: [2], 277: [3]}
-        entries |= {273: [8 + len(body)], 278: [pixels.shape[0]], 279: [pixels.size]} | more
-        directories.append([(tag, 4, values) for tag, values in entries.items()])
-        body += pixels.tobytes() + b"\0" * (pixels.size % 2)
-    return build.tiff(directories, body)
-
-
-@pytest.mark.parametrize("says", [{254: [1]}, {254: [5]}, {254: [4]}, {255: [2]}])
-def test_a_first_page_that_is_a_reduced_copy_is_not_the_picture(says):
-    small, large = picture(20, 14, seed=1), picture()
-    result = run(pages((small, says), (large, {254: [0], 274: [1]})), **SIZE, format="png")
-    assert np.array_equal(pixels_of(result), large) and result.facts.frames == 2 and result.warnings == ()
-    assert (result.facts.width, result.facts.height) == (120, 80)
-
-
-def test_the_first_page_is_the_picture_if_all_are_reduced_or_it_says_nothing():
-    small, large = picture(20, 14, seed=1), picture()
-    for says in ({254: [1]}, {}, {254: [2]}):
-        out = lossless(pages((small, says), (large, {254: [1]})), width=20, height=14)
-        assert np.array_equal(out, small)
-
-
-def test_the_picture_may_be_beside_the_first_page():
-    small, large = picture(20, 14, seed=1), picture()
-    data = pages((small, {254: [1], 330: [0]}), (large, {254: [0]}))
-    first = struct.unpack_from("<I", data, 4)[0]
-    count = struct.unpack_from("<H", data, first)[0]
-    link = first + 2 + 12 * count
-    position = data.index(struct.pack("<HHI", 330, 4, 1))
-    data = data[: position + 8] + data[link : link + 4] + data[position + 12 : link] + bytes(4) + data[link + 4 :]
-    assert np.array_equal(lossless(data, **SIZE), large)
-
-
-def deep(channels, white, **options):
-    samples = np.random.default_rng(1).integers(0, white + 1, (80, 120, channels)).astype(np.uint16)
-    samples[0, 0] = white
-    return samples, build.tiff_picture(samples, **options)
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("tag", [281, 341])
-@pytest.mark.parametrize("white", [1023, 4095, 16383, 50021])
-def test_samples_are_scaled_by_the_white_that_the_file_states(channels, tag, white):
-    samples, data = deep(channels, white, more=[(tag, 3, [white] * channels)])
-    expected = np.broadcast_to(rounded(samples, white), (80, 120, 3))
-    assert np.array_equal(lossless(data, **SIZE), expected) and run(data).warnings == ()
-
-
-def test_a_stated_white_below_a_sample_is_not_believed():
-    samples, data = deep(1, 65535, more=[(281, 3, [4095])])
-    assert np.array_equal(lossless(data, **SIZE, color="gray"), rounded(samples[:, :, 0]))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_samples_of_12_bits_in_16_of_which_the_file_says_nothing_are_a_warning(channels):
-    samples, data = deep(channels, 4095)
-    result = run(data, **SIZE, format="png", color="gray" if channels == 1 else "rgb")
-    assert result.warnings == ("low_range",)
-    assert np.array_equal(pixels_of(result), rounded(samples).squeeze())
-
-
-@pytest.mark.parametrize("rows", [80, 11])
-@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
-def test_a_big_endian_bigtiff(kind, rows):
-    samples = picture().astype(kind) * (1 if kind is np.uint8 else 257)
-    data = build.tiff_picture(samples, rows=rows, order=">", big=True, more=[(274, 3, [3])])
-    assert np.array_equal(lossless(data, **SIZE)[::-1, ::-1], picture())
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize(("kind", "channels"), [("f4", 1), ("f8", 1), ("f4", 3), ("f8", 3)])
-def test_floating_point_samples_from_0_to_1(kind, channels, order):
-    samples = np.random.default_rng(2).random((80, 120, channels)).astype(kind)
-    data = build.tiff_picture(samples, rows=9, order=order, more=[(339, 3, [3] * channels), (274, 3, [2])])
-    expected = np.broadcast_to(np.rint(samples * 255), (80, 120, 3))
-    assert np.array_equal(lossless(data, **SIZE)[:, ::-1], expected)
-
-
-@pytest.mark.parametrize(
-    ("samples", "words"),
-    [
-        (np.full((80, 120, 1), 300, "f4"), "32-bit floating-point samples"),
-        (np.full((80, 120, 3), -1, "f8"), "64-bit floating-point samples"),
-        (np.full((80, 120, 3), np.nan, "f4"), "32-bit floating-point samples"),
-        (np.full((80, 120, 1), 0.5, "f2"), "16-bit floating-point samples"),
-        (np.full((80, 120, 1), 5, "i4"), "32-bit signed samples"),
-        (np.full((80, 120, 1), 5, "i2"), "16-bit signed samples"),
-        (np.full((80, 120, 3), 5, "u4"), "32-bit unsigned samples, 3 for each pixel (RGB)"),
-        (np.full((80, 120, 3), 5, "i2"), "16-bit signed samples"),
-    ],
-)
-def test_samples_that_are_not_read_are_named(samples, words):
-    kinds = {"f": 3, "i": 2, "u": 1}
-    formats = [kinds[samples.dtype.kind]] * samples.shape[2]
-    code, error = failure(build.tiff_picture(samples, more=[(339, 3, formats)]))
-    assert code is ErrorCode.DECODE_UNSUPPORTED and words in error.message and error.facts.width == 120
-
-
-def test_lab_becomes_srgb():
-    # From the definition of L*a*b* for D50 and the matrix from that to sRGB.
-    lab = np.array([[(255, 0, 0), (0, 0, 0), (150, 20, 30), (200, 5, -20)]], np.int16)
-    expected = [[255, 255, 255], [0, 0, 0], [186, 128, 90], [189, 192, 231]]
-    data = build.tiff_picture(lab.astype(np.int8).view(np.uint8), more=[(262, 3, [8])])
-    assert np.abs(lossless(data, width=4, height=1)[0].astype(int) - expected).max() <= 2
-
-
 BITS = np.kron(np.random.default_rng(7).integers(0, 2, (40, 60)), np.ones((5, 6), np.uint8)).astype(bool)
 """A page in black and white, (200, 360)."""
 
@@ -226,21 +116,6 @@ def test_a_fax_of_many_strips_in_either_order_of_bits():
         tags |= {273: offsets, 279: [len(part) for part in body]}
         data = build.tiff([[(tag, 4, values) for tag, values in tags.items()]], b"".join(body))
         assert np.array_equal(lossless(data, width=360, height=200, color="gray"), np.where(BITS, 0, 255))
-
-
-@pytest.mark.parametrize(
-    ("maker", "tags", "name"),
-    [
-        (b"NIKON CORPORATION\0", {262: [32803]}, "NEF"),
-        (b"SONY\0", {262: [32803]}, "ARW"),
-        (b"Unknown\0", {262: [34892]}, "unknown"),
-        (b"Canon\0", {50706: [0x04010000]}, "DNG"),
-    ],
-)
-def test_camera_raw_files_are_named(maker, tags, name):
-    more = [(271, 2, maker), *((tag, 4, values) for tag, values in tags.items())]
-    code, error = failure(build.tiff_picture(picture(), more=more))
-    assert code is ErrorCode.DECODE_UNSUPPORTED and name in error.message and "raw converter" in error.message
 
 
 @pytest.mark.parametrize(
