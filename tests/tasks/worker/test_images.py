@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from darkroom.tasks.resize import work_shard
-from darkroom.tasks.settings import Recipe
+from darkroom.tasks.settings import Recipe, Rules
 from darkroom.tasks.storage import local as storage
 from darkroom.tasks.storage.local import MAX_PATH_BYTES
 from darkroom.tasks.worker.retries import TRIES
@@ -183,6 +183,21 @@ def test_a_path_that_fits_only_in_the_source_costs_one_image_and_no_run_after_it
     _, _, plan = prepare(source, place, run_id="again")
     assert (plan.reasons, plan.unchanged) == ({"retry": 1}, 1)
     assert delays == []
+
+
+def test_images_that_are_found_by_content_have_outputs_beside_those_of_other_names(source, place):
+    for number, name in enumerate(("photo", "photo.jpg", "photo.heic", "photo.jpg.1")):
+        write_image(source / name, 20 + number, 20)
+    write_image(source / ".hidden")
+    (source / "photo.txt").write_text("no picture")
+    rows, _ = work(source, place, rules=Rules(by_content=True))
+    assert {path: (row["file_name"], row["source_width"]) for path, row in rows.items()} == {
+        "photo": ("images/photo~as.jpg", 20),
+        "photo.jpg": ("images/photo.jpg", 21),
+        "photo.heic": ("images/photo.heic~as.jpg", 22),
+        "photo.jpg.1": ("images/photo.jpg.1~as.jpg", 23),
+    }
+    assert {row["status"] for row in rows.values()} == {"ok"}
 
 
 def test_outputs_stay_inside_the_destination(source, place, tmp_path):
