@@ -12,7 +12,8 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from darkroom.flows.runtime.local_server import environment, light_tls
+from darkroom.flows.runtime.environment import environment
+from darkroom.flows.runtime.local_server import light_tls
 from darkroom.flows.runtime.signals import deferred, ignored_by_children
 from darkroom.tasks.errors import ClusterError
 from darkroom.tasks.settings import Compute

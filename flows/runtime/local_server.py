@@ -17,12 +17,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 
+from darkroom.flows.runtime.environment import environment
+from darkroom.flows.runtime.proxies import loopback_direct
 from darkroom.flows.runtime.signals import sigterm_exits
 from darkroom.tasks.errors import DarkroomError, SettingsError
 
@@ -101,21 +103,6 @@ class LocalServer:
 
 
 @contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, for child processes, and restore them at the end."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
 def local_server() -> Iterator[LocalServer]:
     """Run a local server for Prefect in this process and its children; it may not be ready yet."""
     with sigterm_exits():
@@ -133,11 +120,17 @@ def api() -> Iterator[None]:
     """Provide a Prefect API: the configured one, or else a local server that ends with the block."""
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
-    if get_current_settings().api.url:
-        with sigterm_exits():
+    api_url = get_current_settings().api.url
+    if api_url:
+        with sigterm_exits(), loopback_direct(str(api_url)):
             yield
         return
-    with local_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}), without_heartbeats():
+    with (
+        loopback_direct(None),
+        local_server() as server,
+        temporary_settings({PREFECT_API_URL: server.api_url}),
+        without_heartbeats(),
+    ):
         server.wait_until_healthy()
         yield
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import psutil
 import pytest
 from harness import clean_environment
 
-from darkroom.flows.runtime.local_server import LocalServer, environment, without_password
+from darkroom.flows.runtime.local_server import LocalServer, without_password
 from darkroom.tasks.errors import DarkroomError
 
 
@@ -40,14 +39,6 @@ def test_a_server_is_lost_only_if_it_was_not_stopped(killed: bool):
     server.stop()
     assert killed or not server.is_lost()
     assert not process.is_running()
-
-
-def test_environment_variables_are_restored():
-    os.environ["DARKROOM_TEST"] = "before"
-    with environment({"DARKROOM_TEST": "within", "DARKROOM_NEW": "1"}):
-        assert (os.environ["DARKROOM_TEST"], os.environ["DARKROOM_NEW"]) == ("within", "1")
-    assert os.environ.pop("DARKROOM_TEST") == "before"
-    assert "DARKROOM_NEW" not in os.environ
 
 
 @pytest.mark.parametrize(
