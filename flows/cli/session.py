@@ -20,6 +20,7 @@ from darkroom.flows.runtime.local_server import (
     without_heartbeats,
     without_password,
 )
+from darkroom.flows.runtime.machine import check_machine
 from darkroom.flows.runtime.proxies import loopback_direct
 from darkroom.flows.runtime.signals import exit_at_once, interruptible, sigterm_exits
 from darkroom.tasks.errors import DarkroomError
@@ -97,6 +98,7 @@ def _end_with(server: LocalServer) -> None:
 @contextmanager
 def session(compute: Compute) -> Iterator[Session]:
     """Start what takes long: server and workers do their imports while this process does its own."""
+    check_machine()
     api_url = _configured_api()
     with sigterm_exits(), loopback_direct(api_url), _server_if_needed(api_url) as server, ExitStack() as stack:
         if is_local(compute):

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO
 
 from darkroom.flows.runtime.environment import environment
+from darkroom.flows.runtime.machine import check_prefect_home
 from darkroom.flows.runtime.proxies import loopback_direct
 from darkroom.flows.runtime.signals import sigterm_exits
 from darkroom.tasks.errors import DarkroomError, SettingsError
@@ -105,6 +106,7 @@ class LocalServer:
 @contextmanager
 def local_server() -> Iterator[LocalServer]:
     """Run a local server for Prefect in this process and its children; it may not be ready yet."""
+    check_prefect_home()
     with sigterm_exits():
         server = LocalServer()
         with environment({"PREFECT_API_URL": server.api_url, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}):
@@ -219,7 +221,8 @@ def _serve(descriptor: int) -> None:
 
 
 def _end_with_owner() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not by a buffered reader, whose lock would crash the interpreter at its end
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
