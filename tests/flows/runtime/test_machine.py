@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from harness import DARKROOM, clean_environment, darkroom
-from needs import needs
 
 from darkroom.flows.runtime import machine
 from darkroom.tasks.errors import SettingsError
+from tests.needs import needs
 
 
 def as_root_elsewhere(script: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
