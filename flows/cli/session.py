@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darkroom.flows.cli import terminal
+from darkroom.flows.cli.waiting import named
 from darkroom.flows.runtime.cluster import early_cluster, is_local, warm_up
+from darkroom.flows.runtime.database import prefect_home
 from darkroom.flows.runtime.local_server import (
     LocalServer,
     check_api,
@@ -50,12 +52,11 @@ class Session:
             interrupted: message to print if it is interrupted.
         """
         if self._server:
-            self._server.wait_until_healthy()
+            with named(self._server.waits_for):
+                self._server.wait_until_healthy()
             threading.Thread(target=_end_with, args=(self._server,), name="server", daemon=True).start()
-        if is_local(self._compute):
-            self._stack.enter_context(light_tls())
-        if not self._server:
-            check_api()
+            if is_local(self._compute):
+                self._stack.enter_context(light_tls())
         self._stack.enter_context(without_heartbeats())
         import httpx
 
@@ -103,6 +104,11 @@ def session(compute: Compute) -> Iterator[Session]:
     with sigterm_exits(), loopback_direct(api_url), _server_if_needed(api_url) as server, ExitStack() as stack:
         if is_local(compute):
             warm_up()
+        if api_url:
+            if is_local(compute):
+                stack.enter_context(light_tls())
+            with named(lambda: f"the Prefect server at {without_password(api_url)} to answer"):
+                check_api()
         yield Session(compute, server, stack)
 
 
@@ -119,7 +125,7 @@ def _configured_api() -> str | None:
     """Return the configured Prefect API's address, if any; import Prefect, which takes long, only at a hint of one."""
     if url := os.environ.get("PREFECT_API_URL"):
         return url
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    home = prefect_home()
     hints = {
         Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")): "PREFECT_API_URL",
         Path(".env"): "PREFECT_API_URL",

@@ -8,6 +8,7 @@ It ends with the run, however that ends.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -23,6 +24,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 
+from darkroom.flows.runtime.database import locked_database, prefect_home
 from darkroom.flows.runtime.environment import environment
 from darkroom.flows.runtime.machine import check_prefect_home
 from darkroom.flows.runtime.proxies import loopback_direct
@@ -31,7 +33,7 @@ from darkroom.tasks.errors import DarkroomError, SettingsError
 
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 8.0
 
 ONE_CERTIFICATE = Path(__file__).with_name("nobody.pem")
 
@@ -39,6 +41,8 @@ _SERVER_ENVIRONMENT = {
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+    # Standard error is read if the server does not start.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
 }
 
 
@@ -63,6 +67,17 @@ class LocalServer:
                 # Ctrl-C on the terminal is for the owner, which needs the server until its end.
                 start_new_session=True,
             )
+        # Found before the server, which imports for seconds, locks it itself.
+        self._locked_at_start = locked_database()
+
+    def waits_for(self) -> str:
+        """Return what `wait_until_healthy` waits for."""
+        if self._is_locked():
+            return f"Prefect's database {self._locked_at_start}, which another process has locked"
+        return "the local Prefect server to start"
+
+    def _is_locked(self) -> bool:
+        return bool(self._locked_at_start and locked_database())
 
     def wait_until_healthy(self) -> None:
         """Wait until the server answers.
@@ -77,11 +92,22 @@ class LocalServer:
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.02)
+        raise self._failure()
+
+    def _failure(self) -> DarkroomError:
+        if self._is_locked():
+            return DarkroomError(
+                f"Prefect's database {self._locked_at_start} is locked by another process, which 'fuser' shows. End "
+                "that one, or set PREFECT_HOME to another folder."
+            )
         self._errors.seek(0)
-        last_line = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-        raise DarkroomError(
-            f"The local Prefect server did not start: {last_line or 'it printed no error'}. Start one yourself with "
-            "'prefect server start' and set PREFECT_API_URL to its address."
+        cause = _cause(self._errors.read().decode(errors="replace"))
+        remedy = (
+            f"See that {prefect_home()} is this user's, has room, and is not damaged. " if "database" in cause else ""
+        )
+        return DarkroomError(
+            f"The local Prefect server did not start: {cause}. {remedy}Start one yourself with 'prefect server start' "
+            "and set PREFECT_API_URL to its address."
         )
 
     def is_lost(self) -> bool:
@@ -149,11 +175,14 @@ def check_api(remedy: str = "Start it, mend the setting, or unset it to have a l
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
-    from prefect.settings import get_current_settings
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
     url = without_password(str(get_current_settings().api.url))
     try:
-        with get_client({"timeout": CONNECT_SECONDS}, sync_client=True) as client:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client({"timeout": CONNECT_SECONDS}, sync_client=True) as client,
+        ):
             client.api_version()
     except PrefectHTTPStatusError as error:
         if error.response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
@@ -163,7 +192,11 @@ def check_api(remedy: str = "Start it, mend the setting, or unset it to have a l
             ) from error
         answer = f"{error.response.status_code} {error.response.reason_phrase}"
         raise SettingsError(f"PREFECT_API_URL: {url} is not the address of a Prefect API ({answer}).") from error
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+    except httpx.TimeoutException as error:
+        raise SettingsError(
+            f"PREFECT_API_URL: {url} did not answer within {CONNECT_SECONDS:.0f} s. {remedy}"
+        ) from error
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as error:
         raise SettingsError(f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). {remedy}") from error
 
 
@@ -208,6 +241,13 @@ def _flush_logs_and_events() -> None:
 
         for service in (APILogWorker, EventsWorker):
             service.drain_all(timeout=5)
+
+
+def _cause(errors: str) -> str:
+    """Return what went wrong last, from what a server printed on standard error."""
+    raised = re.findall(r"^(?:\w+\.)*\w+(?:Error|Exception): (?:\(\S+\) )?(.+)$", errors, re.MULTILINE)
+    lines = errors.strip().splitlines()
+    return str(next(reversed(raised or lines), "it printed no error")).rstrip(".")
 
 
 def _serve(descriptor: int) -> None:

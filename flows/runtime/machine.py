@@ -7,8 +7,8 @@ import multiprocessing.util
 import os
 import resource
 import tempfile
-from pathlib import Path
 
+from darkroom.flows.runtime.database import prefect_home
 from darkroom.tasks.errors import SettingsError
 
 FILE_BYTES = 256 << 20
@@ -119,7 +119,7 @@ def check_prefect_home() -> None:
     Raises:
         SettingsError: `PREFECT_HOME` can't be made or written to, or is full.
     """
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    home = prefect_home()
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home) as probe:
