@@ -109,16 +109,16 @@ class TgaImage(PillowImage):
             )
             raise ImageError(ErrorCode.DECODE_UNSUPPORTED, message)
 
-    def _load(self, *, keep_truncated: bool) -> Image.Image:
+    def _load(self, *, tolerant: bool) -> Image.Image:
         try:
-            return super()._load(keep_truncated=keep_truncated)
+            return super()._load(tolerant=tolerant)
         except OSError as error:
             if not self._header.kind & RUNS or OVERRUN not in str(error):
                 raise
         # Pillow does not follow runs from one row into the next.
         self._is_expanded = True
         self.image = self._open_reader()
-        return super()._load(keep_truncated=keep_truncated)
+        return super()._load(tolerant=tolerant)
 
     def decoder_input(self) -> bytes:
         """Return the file; without run lengths if Pillow could not read those."""
