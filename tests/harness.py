@@ -70,8 +70,12 @@ class Api:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """Return the environment of somebody who has just installed Darkroom and has no server."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "DASK", "DARKROOM"))}
+    """Return the environment of a user who has just installed Darkroom and has no server."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT", "DASK", "DARKROOM", "MAKE"))
+    }
     return kept | {"HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "PYTHONPATH": str(CHECKOUT)}
 
 

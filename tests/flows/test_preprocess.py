@@ -22,7 +22,7 @@ import pytest
 from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, save, tree
 from PIL import Image, ImageOps
 
-from darkroom.flows.preprocess import _workspace
+from darkroom.flows.runtime.workspace import open_workspace
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Job, Recipe, Rules
 from data.generate import photo
@@ -579,7 +579,7 @@ def test_a_run_that_ends_early_is_left_for_the_next_once_it_may_have_written_out
         rules=Rules(),
         run_file="run.parquet",
     )
-    with pytest.raises(KeyboardInterrupt), _workspace(place, job) as workspace:
+    with pytest.raises(KeyboardInterrupt), open_workspace(place.workspace("run"), job) as workspace:
         if begun:
             workspace.begin_shard(0)
         raise KeyboardInterrupt
