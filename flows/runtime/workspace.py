@@ -31,11 +31,11 @@ def hold_destination(destination: Destination, run_id: str) -> Iterator[HeldLeas
 
 @contextmanager
 def open_workspace(workspace: Workspace, job: Job | None = None) -> Iterator[Workspace]:
-    """Create a working folder, and remove it at the end, unless that is an error and leaves a journal to adopt.
+    """Create a working folder, and remove it at the end, unless that is an error and a shard was begun.
 
     Args:
         workspace: the folder.
-        job: of a run whose journal is worth adopting; the findings of a verification are not.
+        job: of a run whose work is worth adopting; the findings of a verification are not.
     """
     workspace.begin(job)
     ended = False

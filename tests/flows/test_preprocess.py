@@ -22,9 +22,8 @@ import pytest
 from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, save, tree
 from PIL import Image, ImageOps
 
-from darkroom.flows.runtime.workspace import open_workspace
 from darkroom.tasks.imaging.transform import transform
-from darkroom.tasks.settings import Job, Recipe, Rules
+from darkroom.tasks.settings import Recipe
 from data.generate import photo
 from data.photos import write_corpus
 from tests.places import destination_at
@@ -565,22 +564,3 @@ def test_wrong_usage_of_run_is_reported_before_anything_starts(
     assert "Traceback" not in ended.err
     assert not out.exists()
     assert not (tmp_path / ".prefect").exists(), "no server may have been started"
-
-
-@pytest.mark.parametrize("begun", [False, True])
-def test_a_run_that_ends_early_is_left_for_the_next_once_it_may_have_written_outputs(tmp_path: Path, begun: bool):
-    place = destination_at(tmp_path / "out")
-    job = Job(
-        run_id="run",
-        source=str(tmp_path),
-        destination=place.location,
-        recipe=Recipe(),
-        recipe_id=Recipe().recipe_id,
-        rules=Rules(),
-        run_file="run.parquet",
-    )
-    with pytest.raises(KeyboardInterrupt), open_workspace(place.workspace("run"), job) as workspace:
-        if begun:
-            workspace.begin_shard(0)
-        raise KeyboardInterrupt
-    assert [each.run_id for each in place.unfinished()] == (["run"] if begun else [])

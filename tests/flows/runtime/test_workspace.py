@@ -6,25 +6,25 @@ import pytest
 
 from darkroom.flows.runtime.workspace import open_workspace, preview_destination
 from tests.places import destination_at
-from tests.tasks.helpers import make_job, publish_rows, row, write_journal
+from tests.tasks.helpers import make_job, publish_rows, row
 
 
-def leave(workspace, job, *, journalled, fails):
+def leave(workspace, job, *, begun, fails):
     with open_workspace(workspace, job):
-        if journalled:
-            write_journal(workspace, [row("a.jpg")])
+        if begun:
+            workspace.begin_shard(0)
         if fails:
             raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("journalled", [False, True])
-def test_only_a_journal_that_is_not_published_is_left(place, journalled):
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_workspace_is_left_only_once_outputs_may_have_been_written(place, begun):
     job = make_job(place)
-    leave(place.workspace("run"), job, journalled=journalled, fails=False)
+    leave(place.workspace("run"), job, begun=begun, fails=False)
     assert place.workspaces() == []
     with pytest.raises(ZeroDivisionError):
-        leave(place.workspace("run"), job, journalled=journalled, fails=True)
-    assert len(place.unfinished()) == journalled
+        leave(place.workspace("run"), job, begun=begun, fails=True)
+    assert len(place.unfinished()) == begun
 
 
 def test_nothing_is_left_of_a_verification(place):
