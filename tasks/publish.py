@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import check_whole, find_damage
+from darkroom.tasks.dataset.integrity import check_whole, is_whole
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace
 from darkroom.tasks.dataset.manifest import (
     OUTPUT_KEPT,
@@ -34,7 +34,6 @@ from darkroom.tasks.dataset.ranges import path_ranges
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, exists, local_if_there
-from darkroom.tasks.storage.store_errors import NotFound
 from darkroom.tasks.vanished import as_failed, find_vanished
 
 _DELETED_SCHEMA = pa.schema([pa.field("source_path", pa.string())])
@@ -177,10 +176,8 @@ def _merged(db: sql.Connection) -> Iterator[pa.RecordBatch]:
 
 def _note_obsolete(db: sql.Connection, workspace: Workspace, scratch: Path, obsolete: Path) -> None:
     """Write which outputs the new manifest no longer names, and those that an interrupted try had noted."""
-    noted = None
-    with suppress(NotFound):
-        if not find_damage(workspace.store, workspace.obsolete):
-            noted = workspace.store.local(workspace.obsolete, scratch)
+    is_noted = is_whole(workspace.store, workspace.obsolete)
+    noted = workspace.store.local(workspace.obsolete, scratch) if is_noted else None
     sql.view_if_there(db, "noted", noted, _OBSOLETE_SCHEMA)
     sql.copy_sealed(
         db,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import find_damage
+from darkroom.tasks.dataset.integrity import is_whole
 from darkroom.tasks.dataset.journal import whole_parts
 from darkroom.tasks.dataset.layout import FINDINGS, MANIFEST, RUNS, WORK, Destination, Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA, read_info
@@ -20,7 +20,7 @@ from darkroom.tasks.publish import publish
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.local_files import is_mine, is_temporary
 from darkroom.tasks.storage.store import local_if_there
-from darkroom.tasks.storage.store_errors import NotFound, reading
+from darkroom.tasks.storage.store_errors import reading
 from darkroom.tasks.unjournalled import remove_unjournalled
 
 
@@ -133,10 +133,9 @@ def close_workspace(workspace: Workspace) -> None:
     if workspace.begun_shards() and workspace.is_open():  # otherwise its removal has begun
         remove_unjournalled(workspace, read_job(workspace))
     # If the list is damaged, what it names is foreign, which verifications find.
-    with suppress(NotFound):
-        if not find_damage(workspace.store, workspace.obsolete):
-            for batch in _obsolete(workspace):
-                workspace.store.delete(batch.column(0).to_pylist())
+    if is_whole(workspace.store, workspace.obsolete):
+        for batch in _obsolete(workspace):
+            workspace.store.delete(batch.column(0).to_pylist())
     workspace.remove()
 
 

@@ -6,23 +6,19 @@ gets its former bytes back, or another name, no later comparison of listing and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import find_damage
-from darkroom.tasks.dataset.layout import IMAGES, MANIFEST, Workspace
+from darkroom.tasks.dataset.integrity import is_whole
+from darkroom.tasks.dataset.layout import MANIFEST, Workspace, output_path
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.dataset.outputs import has_bytes
 from darkroom.tasks.settings import Job
-from darkroom.tasks.storage.naming import output_name
 from darkroom.tasks.storage.store import Store, local_if_there
-from darkroom.tasks.storage.store_errors import NotFound
 
 _PATHS = pa.schema([pa.field("source_path", pa.string())])
 _NAMES = pa.schema([pa.field("file_name", pa.string())])
@@ -47,7 +43,7 @@ def remove_unjournalled(workspace: Workspace, job: Job) -> None:
     store = workspace.store
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
         sql.view_if_there(db, "manifest", local_if_there(store, MANIFEST, scratch), SCHEMA)
-        if _is_whole(store, workspace.plan):
+        if is_whole(store, workspace.plan):
             suspects = f"FROM {sql.parquet(_write_suspects(db, workspace, begun, job, scratch))}"
         else:
             suspects = "SELECT file_name FROM manifest WHERE file_name IS NOT NULL"
@@ -57,12 +53,6 @@ def remove_unjournalled(workspace: Workspace, job: Job) -> None:
                 names, hashes = (batch.column(number).to_pylist() for number in range(2))
                 for _ in pool.map(_remove_unless_known, [store] * len(names), names, hashes):
                     pass
-
-
-def _is_whole(store: Store, plan: str) -> bool:
-    with suppress(NotFound):
-        return not find_damage(store, plan)
-    return False
 
 
 def _write_suspects(db: sql.Connection, workspace: Workspace, begun: list[int], job: Job, scratch: Path) -> Path:
@@ -76,16 +66,11 @@ def _write_suspects(db: sql.Connection, workspace: Workspace, begun: list[int], 
     journalled = f"ANTI JOIN {sql.parquet(*parts)} AS journal USING (source_path)" if parts else ""
     with pq.ParquetWriter(suspects, _NAMES) as writer:
         for batch in sql.stream(db, f"SELECT source_path FROM {sql.parquet(paths)} {journalled}", _BATCH_ROWS):
-            writer.write_batch(pa.record_batch([list(_output_names(batch, job))], schema=_NAMES))
+            names = [output_path(path, job.recipe.format) for path in batch.column(0).to_pylist()]
+            writer.write_batch(pa.record_batch([names], schema=_NAMES))
     return suspects
-
-
-def _output_names(batch: pa.RecordBatch, job: Job) -> Iterator[str]:
-    for path in batch.column(0).to_pylist():
-        yield f"{IMAGES}/{output_name(path, job.recipe.format)}"
 
 
 def _remove_unless_known(store: Store, file_name: str, sha256: str | None) -> None:
     if sha256 is None or not has_bytes(store, file_name, sha256):
-        with suppress(NotFound):
-            store.delete([file_name])
+        store.delete([file_name])

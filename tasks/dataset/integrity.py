@@ -87,6 +87,18 @@ def find_damage(store: Store, path: str, *, footer_only: bool = False) -> str | 
         return str(error)
 
 
+def is_whole(store: Store, path: str) -> bool:
+    """Return whether a file of `sealed_writer` is there and is what was written.
+
+    Raises:
+        SettingsError: this user may not read it.
+        DarkroomError: the store does not answer.
+    """
+    with suppress(NotFound):
+        return not find_damage(store, path)
+    return False
+
+
 def check_whole(store: Store, path: str, remedy: str) -> None:
     """Make sure that a file of `sealed_writer` is what was written; it need not exist.
 

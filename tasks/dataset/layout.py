@@ -10,8 +10,9 @@ from typing import Literal, TypeAlias
 
 from pydantic import ValidationError
 
-from darkroom.tasks.settings import Job
+from darkroom.tasks.settings import Format, Job
 from darkroom.tasks.storage.locations import open_store
+from darkroom.tasks.storage.naming import output_name
 from darkroom.tasks.storage.store import ABSENT, Store, exists
 from darkroom.tasks.storage.store_errors import Conflict, NotFound, reading
 
@@ -35,6 +36,11 @@ QUARANTINE = f"{WORK}/quarantine"
 
 WorkKind: TypeAlias = Literal["runs", "verify"]
 """What a workspace is for: a run's is adopted by the next run, a verification's is only removed."""
+
+
+def output_path(source_path: str, output_format: Format) -> str:
+    """Return where the output of a source image is."""
+    return f"{IMAGES}/{output_name(source_path, output_format)}"
 
 
 @dataclass(frozen=True, slots=True)

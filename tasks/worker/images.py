@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 
-from darkroom.tasks.dataset.layout import IMAGES, open_destination
+from darkroom.tasks.dataset.layout import open_destination, output_path
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
 from darkroom.tasks.dataset.moved import former_output
 from darkroom.tasks.dataset.outputs import has_bytes
@@ -21,7 +21,6 @@ from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, Im
 from darkroom.tasks.imaging import SourceFacts, Transformed, TransformError
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.locations import open_source
-from darkroom.tasks.storage.naming import output_name
 from darkroom.tasks.storage.store import Object
 from darkroom.tasks.storage.store_errors import (
     Conflict,
@@ -193,7 +192,7 @@ class Images:
         return row
 
     def _name(self, planned: PlannedImage) -> str:
-        return f"{IMAGES}/{output_name(planned.source_path, self._job.recipe.format)}"
+        return output_path(planned.source_path, self._job.recipe.format)
 
     def _write(self, image: Image, made: Transformed) -> None:
         """Write an output and fill its image's row."""

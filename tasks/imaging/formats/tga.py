@@ -49,6 +49,16 @@ class Header(NamedTuple):
     descriptor: int
 
     @property
+    def base_kind(self) -> int:
+        """What the pixels are, whether they are run-length encoded or not."""
+        return self.kind & ~RUNS
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes for each pixel."""
+        return (self.bits + 7) // 8
+
+    @property
     def alpha_bits(self) -> int:
         """How many bits of a pixel are said to be alpha."""
         return self.descriptor & 15
@@ -61,9 +71,9 @@ class Header(NamedTuple):
             is_fine = self.has_palette == 1 and self.colors > 0 and self.color_bits in PALETTE_BITS
         else:
             is_fine = self.first_color == self.colors == 0 and self.color_bits in PALETTE_BITS | {0}
-        if self.kind & ~RUNS == PALETTE:
+        if self.base_kind == PALETTE:
             return is_fine and self.has_palette == 1 and self.bits in {8, 16}
-        depths = {8, 16} if self.kind & ~RUNS == GRAY else {15, 16, 24, 32}
+        depths = {8, 16} if self.base_kind == GRAY else {15, 16, 24, 32}
         return is_fine and self.bits in depths and self.alpha_bits in {0, 1, 8}
 
 
@@ -92,7 +102,7 @@ class TgaImage(PillowImage):
     def _lacks_data(self) -> bool:
         """Return whether the pixels end early; for run lengths only the decoder knows."""
         header = self._header
-        pixels = 0 if header.kind & RUNS else header.width * header.height * ((header.bits + 7) // 8)
+        pixels = 0 if header.kind & RUNS else header.width * header.height * header.pixel_bytes
         return self._pixels_at + pixels > len(self.data)
 
     @property
@@ -103,7 +113,7 @@ class TgaImage(PillowImage):
 
     def _check_structure(self) -> None:
         header = self._header
-        if (header.kind & ~RUNS, header.bits) not in READ or (header.has_palette and header.color_bits == 15):
+        if (header.base_kind, header.bits) not in READ or (header.has_palette and header.color_bits == 15):
             message = (
                 f"a TGA of kind {header.kind} with {header.bits}-bit pixels is not read here: save it as PNG first"
             )
@@ -126,8 +136,8 @@ class TgaImage(PillowImage):
             return self.data
         header = self._header
         start = self._pixels_at
-        pixels = _expand(self.data[start:], (header.bits + 7) // 8, header.width * header.height)
-        return self.data[:2] + bytes((header.kind & ~RUNS,)) + self.data[3:start] + pixels
+        pixels = _expand(self.data[start:], header.pixel_bytes, header.width * header.height)
+        return self.data[:2] + bytes((header.base_kind,)) + self.data[3:start] + pixels
 
     def _attribute_type(self) -> int | None:
         """Return what the file says of its alpha channel, None where it says nothing."""
@@ -140,9 +150,9 @@ class TgaImage(PillowImage):
     def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
         """Return the pixels as `PillowImage._to_pixels` does, without an alpha channel that means nothing."""
         pixels = super()._to_pixels(image, whole=whole)
-        if pixels.ndim == 2 or pixels.shape[2] < 4 or self._header.kind & ~RUNS == PALETTE:
+        if pixels.ndim == 2 or pixels.shape[2] < 4 or self._header.base_kind == PALETTE:
             return pixels
-        has_no_bit = self._header.bits == 16 and self._header.kind & ~RUNS == COLOR and not self._header.alpha_bits
+        has_no_bit = self._header.bits == 16 and self._header.base_kind == COLOR and not self._header.alpha_bits
         if has_no_bit or self._attribute_type() in MEANINGLESS_ALPHA:
             return np.ascontiguousarray(pixels[:, :, :3])
         return without_empty_alpha(pixels, self.warnings)
