@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,8 @@ import typer
 from darkroom.flows.cli import terminal
 from darkroom.flows.cli.options import parse, with_settings
 from darkroom.flows.cli.session import Session, session
+from darkroom.flows.cli.streams import OutputError, flush_output, open_streams
+from darkroom.flows.runtime.machine import check_working_folder
 from darkroom.flows.runtime.signals import ENDING, Ending, deferred
 from darkroom.tasks.dataset.layout import MANIFEST, Destination, open_destination
 from darkroom.tasks.preflight import (
@@ -50,6 +53,7 @@ LEAVE_SECONDS = 20.0
 
 def main() -> None:
     """Run the command line."""
+    open_streams()
     leave = _Leave()
     # Registered first, it runs last: after the exit handlers of libraries.
     atexit.register(leave)
@@ -71,7 +75,8 @@ class _Leave:
     code = terminal.EXIT_FAILED
 
     def __call__(self) -> None:
-        sys.stdout.flush()
+        with suppress(OSError, OutputError):  # it was reported
+            sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.code)
 
@@ -85,12 +90,21 @@ def _exit_at_once() -> None:
 def _exit_code() -> int:
     try:
         with terminal.exit_on_error():
-            app()
+            check_working_folder()
+            _run_app()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0
+
+
+def _run_app() -> None:
+    try:
+        app()
+    except SystemExit:  # which it always ends with
+        flush_output()
+        raise
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darkroom.flows.cli import terminal
+from darkroom.flows.cli.waiting import named
 from darkroom.flows.runtime.cluster import early_cluster, is_local, warm_up
+from darkroom.flows.runtime.database import prefect_home
 from darkroom.flows.runtime.local_server import (
     LocalServer,
     check_api,
@@ -20,6 +22,8 @@ from darkroom.flows.runtime.local_server import (
     without_heartbeats,
     without_password,
 )
+from darkroom.flows.runtime.machine import check_machine
+from darkroom.flows.runtime.proxies import loopback_direct
 from darkroom.flows.runtime.signals import exit_at_once, interruptible, sigterm_exits
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Compute
@@ -48,12 +52,11 @@ class Session:
             interrupted: message to print if it is interrupted.
         """
         if self._server:
-            self._server.wait_until_healthy()
+            with named(self._server.waits_for):
+                self._server.wait_until_healthy()
             threading.Thread(target=_end_with, args=(self._server,), name="server", daemon=True).start()
-        if is_local(self._compute):
-            self._stack.enter_context(light_tls())
-        if not self._server:
-            check_api()
+            if is_local(self._compute):
+                self._stack.enter_context(light_tls())
         self._stack.enter_context(without_heartbeats())
         import httpx
 
@@ -96,26 +99,33 @@ def _end_with(server: LocalServer) -> None:
 @contextmanager
 def session(compute: Compute) -> Iterator[Session]:
     """Start what takes long: server and workers do their imports while this process does its own."""
-    with sigterm_exits(), _server_if_needed() as server, ExitStack() as stack:
+    check_machine()
+    api_url = _configured_api()
+    with sigterm_exits(), loopback_direct(api_url), _server_if_needed(api_url) as server, ExitStack() as stack:
         if is_local(compute):
             warm_up()
+        if api_url:
+            if is_local(compute):
+                stack.enter_context(light_tls())
+            with named(lambda: f"the Prefect server at {without_password(api_url)} to answer"):
+                check_api()
         yield Session(compute, server, stack)
 
 
 @contextmanager
-def _server_if_needed() -> Iterator[LocalServer | None]:
-    if _api_is_configured():
+def _server_if_needed(api_url: str | None) -> Iterator[LocalServer | None]:
+    if api_url:
         yield None
     else:
         with local_server() as server:
             yield server
 
 
-def _api_is_configured() -> bool:
-    """Return whether a Prefect API is configured; import Prefect, which takes long, only if there is a hint of one."""
-    if os.environ.get("PREFECT_API_URL"):
-        return True
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+def _configured_api() -> str | None:
+    """Return the configured Prefect API's address, if any; import Prefect, which takes long, only at a hint of one."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    home = prefect_home()
     hints = {
         Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")): "PREFECT_API_URL",
         Path(".env"): "PREFECT_API_URL",
@@ -123,7 +133,7 @@ def _api_is_configured() -> bool:
         Path("pyproject.toml"): "tool.prefect",
     }
     if not any(path.is_file() and hint in path.read_text(errors="replace") for path, hint in hints.items()):
-        return False
+        return None
     from prefect.settings import get_current_settings
 
-    return bool(get_current_settings().api.url)
+    return get_current_settings().api.url

@@ -12,7 +12,9 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from darkroom.flows.runtime.local_server import environment, light_tls
+from darkroom.flows.runtime.environment import environment
+from darkroom.flows.runtime.local_server import light_tls
+from darkroom.flows.runtime.machine import shorten_socket_paths
 from darkroom.flows.runtime.signals import deferred, ignored_by_children
 from darkroom.tasks.errors import ClusterError
 from darkroom.tasks.settings import Compute
@@ -105,6 +107,7 @@ def warm_up() -> None:
 
         # After a second Ctrl-C it removes leaked semaphores; its warning about them would only confuse.
         ignored = filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"))
+        shorten_socket_paths()
         with environment({"PYTHONWARNINGS": ",".join(ignored)}), ignored_by_children():
             multiprocessing.resource_tracker.ensure_running()
         # PYTHONSAFEPATH: a package in the user's working directory must not shadow this one.

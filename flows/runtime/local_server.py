@@ -8,6 +8,7 @@ It ends with the run, however that ends.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,18 +18,22 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 
+from darkroom.flows.runtime.database import locked_database, prefect_home
+from darkroom.flows.runtime.environment import environment
+from darkroom.flows.runtime.machine import check_prefect_home
+from darkroom.flows.runtime.proxies import loopback_direct
 from darkroom.flows.runtime.signals import sigterm_exits
 from darkroom.tasks.errors import DarkroomError, SettingsError
 
 START_SECONDS = 120.0
 STOP_SECONDS = 10.0
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 8.0
 
 ONE_CERTIFICATE = Path(__file__).with_name("nobody.pem")
 
@@ -36,6 +41,8 @@ _SERVER_ENVIRONMENT = {
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+    # Standard error is read if the server does not start.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
 }
 
 
@@ -60,6 +67,17 @@ class LocalServer:
                 # Ctrl-C on the terminal is for the owner, which needs the server until its end.
                 start_new_session=True,
             )
+        # Found before the server, which imports for seconds, locks it itself.
+        self._locked_at_start = locked_database()
+
+    def waits_for(self) -> str:
+        """Return what `wait_until_healthy` waits for."""
+        if self._is_locked():
+            return f"Prefect's database {self._locked_at_start}, which another process has locked"
+        return "the local Prefect server to start"
+
+    def _is_locked(self) -> bool:
+        return bool(self._locked_at_start and locked_database())
 
     def wait_until_healthy(self) -> None:
         """Wait until the server answers.
@@ -74,11 +92,22 @@ class LocalServer:
                     return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.02)
+        raise self._failure()
+
+    def _failure(self) -> DarkroomError:
+        if self._is_locked():
+            return DarkroomError(
+                f"Prefect's database {self._locked_at_start} is locked by another process, which 'fuser' shows. End "
+                "that one, or set PREFECT_HOME to another folder."
+            )
         self._errors.seek(0)
-        last_line = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-        raise DarkroomError(
-            f"The local Prefect server did not start: {last_line or 'it printed no error'}. Start one yourself with "
-            "'prefect server start' and set PREFECT_API_URL to its address."
+        cause = _cause(self._errors.read().decode(errors="replace"))
+        remedy = (
+            f"See that {prefect_home()} is this user's, has room, and is not damaged. " if "database" in cause else ""
+        )
+        return DarkroomError(
+            f"The local Prefect server did not start: {cause}. {remedy}Start one yourself with 'prefect server start' "
+            "and set PREFECT_API_URL to its address."
         )
 
     def is_lost(self) -> bool:
@@ -101,23 +130,9 @@ class LocalServer:
 
 
 @contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, for child processes, and restore them at the end."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
 def local_server() -> Iterator[LocalServer]:
     """Run a local server for Prefect in this process and its children; it may not be ready yet."""
+    check_prefect_home()
     with sigterm_exits():
         server = LocalServer()
         with environment({"PREFECT_API_URL": server.api_url, "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false"}):
@@ -133,11 +148,17 @@ def api() -> Iterator[None]:
     """Provide a Prefect API: the configured one, or else a local server that ends with the block."""
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
-    if get_current_settings().api.url:
-        with sigterm_exits():
+    api_url = get_current_settings().api.url
+    if api_url:
+        with sigterm_exits(), loopback_direct(str(api_url)):
             yield
         return
-    with local_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}), without_heartbeats():
+    with (
+        loopback_direct(None),
+        local_server() as server,
+        temporary_settings({PREFECT_API_URL: server.api_url}),
+        without_heartbeats(),
+    ):
         server.wait_until_healthy()
         yield
 
@@ -154,11 +175,14 @@ def check_api(remedy: str = "Start it, mend the setting, or unset it to have a l
     import httpx
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
-    from prefect.settings import get_current_settings
+    from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 
     url = without_password(str(get_current_settings().api.url))
     try:
-        with get_client({"timeout": CONNECT_SECONDS}, sync_client=True) as client:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client({"timeout": CONNECT_SECONDS}, sync_client=True) as client,
+        ):
             client.api_version()
     except PrefectHTTPStatusError as error:
         if error.response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
@@ -168,7 +192,11 @@ def check_api(remedy: str = "Start it, mend the setting, or unset it to have a l
             ) from error
         answer = f"{error.response.status_code} {error.response.reason_phrase}"
         raise SettingsError(f"PREFECT_API_URL: {url} is not the address of a Prefect API ({answer}).") from error
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+    except httpx.TimeoutException as error:
+        raise SettingsError(
+            f"PREFECT_API_URL: {url} did not answer within {CONNECT_SECONDS:.0f} s. {remedy}"
+        ) from error
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, OSError, ValueError) as error:
         raise SettingsError(f"PREFECT_API_URL: no Prefect server answers at {url} ({error}). {remedy}") from error
 
 
@@ -215,6 +243,13 @@ def _flush_logs_and_events() -> None:
             service.drain_all(timeout=5)
 
 
+def _cause(errors: str) -> str:
+    """Return what went wrong last, from what a server printed on standard error."""
+    raised = re.findall(r"^(?:\w+\.)*\w+(?:Error|Exception): (?:\(\S+\) )?(.+)$", errors, re.MULTILINE)
+    lines = errors.strip().splitlines()
+    return str(next(reversed(raised or lines), "it printed no error")).rstrip(".")
+
+
 def _serve(descriptor: int) -> None:
     """Serve the API on a listening socket until SIGTERM, or until the owner's end of stdin closes."""
     threading.Thread(target=_end_with_owner, daemon=True).start()
@@ -226,7 +261,8 @@ def _serve(descriptor: int) -> None:
 
 
 def _end_with_owner() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not by a buffered reader, whose lock would crash the interpreter at its end
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -51,7 +51,7 @@ class Lease:
     def is_live(self) -> bool:
         """Return whether the holder is still at work, as far as one look shows.
 
-        Of a process on this machine that is certain. Of any other it is not: its machine's clock may be wrong, or
+        Of a process that is near, that is certain. Of any other it is not: its machine's clock may be wrong, or
         this one's.
         """
         if self.is_near():
@@ -59,8 +59,8 @@ class Lease:
         return 0 <= time.time() - self.heartbeat < STALE_SECONDS
 
     def is_near(self) -> bool:
-        """Return whether the holder is, or was, a process on this machine."""
-        return _machine(self.process) == _machine(_process_identity(os.getpid()))
+        """Return whether the holder is, or was, a process on this machine that the system shows to this user."""
+        return _machine(self.process) == _machine(_process_identity(os.getpid())) and not _is_hidden(self.pid)
 
     def describe(self) -> str:
         """Return a few words about the holder."""
@@ -247,6 +247,20 @@ def _process_identity(pid: int) -> str | None:
     # field 3, the start time field 22.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] == "Z" else f"{boot}|{namespace}|{fields[19]}"
+
+
+def _is_hidden(pid: int) -> bool:
+    """Return whether there is a process that /proc does not show to this user, as when mounted with `hidepid`."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/stat").read_bytes()
+        return False
+    try:
+        os.kill(pid, 0)  # sends nothing
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _machine(process: str | None) -> str | None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import socket
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 from harness import clean_environment
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from darkroom.flows.runtime.local_server import LocalServer, environment, without_password
-from darkroom.tasks.errors import DarkroomError
+from darkroom.flows.runtime import local_server
+from darkroom.flows.runtime.local_server import LocalServer, check_api, without_password
+from darkroom.tasks.errors import DarkroomError, SettingsError
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +25,59 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_server_that_can_not_start_has_a_remedy(home: Path):
+def test_a_server_that_can_not_start_has_a_cause_and_a_remedy(home: Path):
     (home / ".prefect").write_text("no folder")
     server = LocalServer()
-    with pytest.raises(DarkroomError, match=r"did not start: .+\. Start one yourself with 'prefect server start'"):
+    message = (
+        rf"did not start: unable to open database file\. See that {home}/\.prefect is this user's.+\. "
+        "Start one yourself with 'prefect server start'"
+    )
+    with pytest.raises(DarkroomError, match=message):
         server.wait_until_healthy()
     assert server.is_lost()
     server.stop()
+
+
+def test_a_locked_database_is_what_is_waited_for_and_what_is_wrong(home: Path, monkeypatch: pytest.MonkeyPatch):
+    (home / ".prefect").mkdir()
+    monkeypatch.setattr(local_server, "START_SECONDS", 0.5)
+    database = home / ".prefect/prefect.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        server = LocalServer()
+        assert server.waits_for() == f"Prefect's database {database}, which another process has locked"
+        with pytest.raises(DarkroomError, match=rf"{database} is locked by another process, which 'fuser' shows"):
+            server.wait_until_healthy()
+        connection.rollback()
+        assert server.waits_for() == "the local Prefect server to start"
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("errors", "cause"),
+    [
+        ("", "it printed no error"),
+        ("a\nValueError: bad.\n", "bad"),
+        (
+            "KeyError: 1\nsqlalchemy.exc.OperationalError: (sqlite3.OperationalError) disk full\n(Background)",
+            "disk full",
+        ),
+        ("sqlite3.OperationalError: no room\nFatal Python error: x\n  <no Python frame>\n\n", "no room"),
+        ("python: No module named x\n", "python: No module named x"),
+    ],
+)
+def test_the_cause_is_the_last_exception(errors: str, cause: str):
+    assert local_server._cause(errors) == cause
+
+
+def test_an_api_that_never_answers_is_not_tried_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(local_server, "CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        started = time.monotonic()
+        with temporary_settings({PREFECT_API_URL: url}), pytest.raises(SettingsError, match="did not answer within"):
+            check_api()
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -40,14 +91,6 @@ def test_a_server_is_lost_only_if_it_was_not_stopped(killed: bool):
     server.stop()
     assert killed or not server.is_lost()
     assert not process.is_running()
-
-
-def test_environment_variables_are_restored():
-    os.environ["DARKROOM_TEST"] = "before"
-    with environment({"DARKROOM_TEST": "within", "DARKROOM_NEW": "1"}):
-        assert (os.environ["DARKROOM_TEST"], os.environ["DARKROOM_NEW"]) == ("within", "1")
-    assert os.environ.pop("DARKROOM_TEST") == "before"
-    assert "DARKROOM_NEW" not in os.environ
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from darkroom.tasks.dataset import lease as lease_module
 from darkroom.tasks.dataset.lease import STALE_SECONDS, Lease, hold_lease, read_lease
 from darkroom.tasks.errors import LeaseError, SettingsError
 from darkroom.tasks.storage.store_errors import Failed
+from tests.needs import needs
 from tests.places import destination_at
 from tests.tasks.helpers import unprivileged
 
@@ -326,3 +327,55 @@ def test_what_is_in_the_place_of_a_lease_is_named(place):
     for look in (read_lease, try_to_hold):
         with pytest.raises(SettingsError, match=r"\.darkroom is a file where Darkroom has a folder\. Move it away"):
             look(place)
+
+
+LOOK = """
+import sys
+from darkroom.tasks.dataset.layout import open_destination
+from darkroom.tasks.dataset.lease import read_lease
+lease = read_lease(open_destination(sys.argv[1]))
+print(lease.is_near(), lease.is_live())
+"""
+
+
+@pytest.mark.parametrize("hidepid", [1, 2])
+def test_a_holder_that_proc_does_not_show_is_judged_by_its_heartbeat(place, hidepid):
+    if os.geteuid():
+        pytest.skip("only root can mount, and be another user")
+    unshare = [needs("unshare", "util-linux"), "--mount", "sh", "-ec"]
+    script = f'mount -t proc -o hidepid={hidepid} none /proc; exec "$@"'
+    powerless = [
+        needs("setpriv", "util-linux"),
+        "--bounding-set=-all",
+        "--inh-caps=-all",
+        "--regid=65534",
+        "--clear-groups",
+    ]
+    command = [*unshare, script, "", *powerless, sys.executable, "-c", LOOK, str(place.root)]
+
+    def look():
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+
+    with subprocess.Popen(["sleep", "600"], user=65534) as process:
+        try:
+            identity = lease_module._process_identity(process.pid)
+            lease = replace(elsewhere(), pid=process.pid, process=identity)
+            put(place, lease)
+            assert look() == ["False", "True"]
+            put(place, replace(lease, heartbeat=time.time() - 2 * STALE_SECONDS))
+            assert look() == ["False", "False"]
+        finally:
+            process.kill()
+    put(place, lease)
+    assert look() == ["True", "False"], "that it has ended is certain"
+
+
+def test_a_hidden_holder_is_not_taken_over_while_its_heart_beats(place, monkeypatch):
+    with other_holder(place):
+        hidden = replace(read_lease(place), heartbeat=time.time() - 2 * STALE_SECONDS)
+        monkeypatch.setattr(lease_module, "_is_hidden", lambda pid: pid == hidden.pid)
+        monkeypatch.setattr(lease_module, "STALE_SECONDS", 20.0)
+        monkeypatch.setattr(lease_module.time, "sleep", lambda _: put(place, replace(hidden, heartbeat=time.time())))
+        put(place, hidden)
+        with pytest.raises(LeaseError, match="is in use by run theirs"):
+            try_to_hold(place)

@@ -1,0 +1,28 @@
+"""Name on the command line what a command waits for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from darkroom.flows.cli import terminal
+
+NAME_SECONDS = 4.0
+"""How long something may take before it is named."""
+
+
+@contextmanager
+def named(describe: Callable[[], str]) -> Iterator[None]:
+    """Print what is waited for, once, if the block takes longer than `NAME_SECONDS`.
+
+    Args:
+        describe: returns it, as what follows "Waiting for".
+    """
+    timer = threading.Timer(NAME_SECONDS, lambda: terminal.print_at_once(f"darkroom: Waiting for {describe()}."))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

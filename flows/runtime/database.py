@@ -1,0 +1,41 @@
+"""The SQLite database of a local Prefect server."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+URL_VARIABLES = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+SQLITE = "sqlite+aiosqlite:///"
+
+
+def prefect_home() -> Path:
+    """Return the folder in which Prefect keeps its files."""
+    return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+
+
+def locked_database() -> Path | None:
+    """Return the path of Prefect's database if another connection has locked it for writing."""
+    path = _path()
+    if path is None:
+        return None
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=0)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+    except sqlite3.Error as error:
+        # What else is wrong with it, the server finds; the code's low byte is the kind.
+        return path if getattr(error, "sqlite_errorcode", 0) & 0xFF in LOCKED else None
+    return None
+
+
+def _path() -> Path | None:
+    """Return the path of Prefect's database; None if it isn't SQLite's."""
+    url = next((os.environ[name] for name in URL_VARIABLES if os.environ.get(name)), None)
+    if url is None:
+        return prefect_home() / "prefect.db"
+    return Path(url.removeprefix(SQLITE).partition("?")[0]) if url.startswith(SQLITE) else None
