@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-KERNEL_VERSION = 2
+KERNEL_VERSION = 3
 """Raised by hand whenever a change to `darkroom.tasks.imaging` changes the pixels or bytes of any output."""
 
 CODEC_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg")
