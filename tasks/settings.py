@@ -233,13 +233,18 @@ class Compute(Settings):
         None, description="Any other Dask cluster class, such as dask_kubernetes.operator.KubeCluster."
     )
     cluster_kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the cluster class.")
+    dashboard: bool = Field(
+        False,
+        description="Serve Dask's dashboard of the local cluster on this machine; the run's log has its address. It "
+        "takes a second more to start.",
+    )
 
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:
-        if self.scheduler and (self.cluster_class or self.cluster_kwargs or self.workers):
+        if self.scheduler and (self.cluster_class or self.cluster_kwargs or self.workers or self.dashboard):
             raise ValueError(
-                "scheduler names a cluster that exists already: leave out workers, cluster_class and "
-                "cluster_kwargs, or leave out scheduler"
+                "scheduler names a cluster that exists already: leave out workers, cluster_class, cluster_kwargs and "
+                "dashboard, or leave out scheduler"
             )
         return self
 

@@ -15,9 +15,8 @@ from darkroom.flows.runtime.cluster import early_cluster, is_local, warm_up
 from darkroom.flows.runtime.local_server import (
     LocalServer,
     check_api,
-    light_tls,
+    lean_client,
     local_server,
-    without_heartbeats,
     without_password,
 )
 from darkroom.flows.runtime.signals import exit_at_once, interruptible, sigterm_exits
@@ -50,11 +49,9 @@ class Session:
         if self._server:
             self._server.wait_until_healthy()
             threading.Thread(target=_end_with, args=(self._server,), name="server", daemon=True).start()
-        if is_local(self._compute):
-            self._stack.enter_context(light_tls())
+        self._stack.enter_context(lean_client(own_process=True, local_workers=is_local(self._compute)))
         if not self._server:
             check_api()
-        self._stack.enter_context(without_heartbeats())
         import httpx
 
         try:
