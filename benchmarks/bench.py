@@ -22,6 +22,10 @@ IMPORT = "import"
 LOOP = "loop"
 POOL = "pool"
 SANE = "sane"
+INDEPENDENT = "independent"
+THIN = "thin"
+HELP = "help"
+STATUS = "status"
 FIRST = "first"
 COLD = "cold"
 SERVED = "served"
@@ -31,13 +35,19 @@ SERVED_NOOP = "served no-op"
 LABELS = {
     LOOP: "article's loop, nothing written",
     POOL: "article's pool, nothing written",
-    SANE: "sane pool, same kernel",
+    SANE: "careful pool, Darkroom's resizing",
+    INDEPENDENT: "plain pool, no code of Darkroom's",
+    THIN: "thinnest Prefect + Dask flow, server running",
     COLD: "darkroom run, no server",
     SERVED: "darkroom run, server running",
-    COLD_NOOP: "rerun, no server",
-    SERVED_NOOP: "rerun, server running",
+    COLD_NOOP: "rerun with nothing to do, no server",
+    SERVED_NOOP: "rerun with nothing to do, server running",
     FIRST: "very first darkroom run",
+    HELP: "darkroom --help",
+    STATUS: "darkroom status",
 }
+
+WITH_SERVER = {THIN, SERVED, SERVED_NOOP}
 
 SERVER_HOME = "home"
 """Folder, below the scratch folder, of the server that is already running."""
@@ -119,10 +129,15 @@ class Bench:
             self._add(self._article(LOOP, "loop", trial))
             self._add(self._article(POOL, "pool", trial))
             self._add(self._sane_pool(trial))
+            self._add(self._rival(INDEPENDENT, trial))
+            self._add(self._rival(THIN, trial))
+            self._add(self._command(HELP, trial, ["--help"]))
             for run, rerun in ((COLD, COLD_NOOP), (SERVED, SERVED_NOOP)):
                 destination = self._destination(run)
                 self._add(self._darkroom(run, trial, destination))
                 self._add(self._darkroom(rerun, trial, destination))
+                if run == SERVED:
+                    self._add(self._command(STATUS, trial, ["status", str(destination)]))
                 self._remove(destination)
 
     def _import(self, number: int) -> Sample:
@@ -135,6 +150,21 @@ class Bench:
         measured = self._measure(command, self._environment(contender), trial)
         _check(contender, "images", int(measured.output), trial.images)
         return trial.sample(contender, measured)
+
+    def _rival(self, contender: str, trial: Trial) -> Sample:
+        """Measure a way to resize JPEGs that shares no code with Darkroom, and check that it made an output of each."""
+        destination = self._destination(contender)
+        command = [sys.executable, "-m", f"benchmarks.{contender}", str(trial.source), str(destination)]
+        server_before = self.server.cpu_seconds()
+        measured = self._measure(command, self._environment(contender), trial)
+        server_cpu = self.server.cpu_seconds() - server_before if contender in WITH_SERVER else 0
+        _check(contender, "outputs", sum(1 for _ in _files(destination)), trial.images)
+        self._remove(destination)
+        sample = trial.sample(contender, measured)
+        return replace(sample, cpu_s=sample.cpu_s + server_cpu)
+
+    def _command(self, contender: str, trial: Trial, arguments: list[str]) -> Sample:
+        return trial.sample(contender, self._measure([*DARKROOM, *arguments], self._environment(contender), trial))
 
     def _sane_pool(self, trial: Trial) -> Sample:
         """Measure the sane pool; its outputs are what Darkroom's are compared with."""
@@ -160,7 +190,7 @@ class Bench:
         _check(contender, "rows", pq.read_metadata(manifest).num_rows, trial.images)
         _check(contender, "nothing to do", "Nothing to do" in measured.output, idle)
         sample = trial.sample(contender, measured)
-        if contender in {SERVED, SERVED_NOOP}:
+        if contender in WITH_SERVER:
             sample = replace(sample, cpu_s=sample.cpu_s + server_cpu)
         if not idle:
             work_s = _work_seconds(measured.output, trial.images)
@@ -176,7 +206,7 @@ class Bench:
         if contender in {FIRST, COLD, COLD_NOOP}:
             return prefect_environment(self.scratch / "cold-home")
         env = prefect_environment(self.scratch / SERVER_HOME)
-        return {**env, "PREFECT_API_URL": self.server.api_url} if contender in {SERVED, SERVED_NOOP} else env
+        return {**env, "PREFECT_API_URL": self.server.api_url} if contender in WITH_SERVER else env
 
     def _destination(self, contender: str) -> Path:
         return self.scratch / "out" / contender.replace(" ", "-")

@@ -39,16 +39,17 @@ class Corpus:
         folder = CACHE / f"{self.name}-{self.version}" / str(images)
         if not folder.exists():
             with all_or_nothing(folder) as unfinished:
-                _multiply(self._different(), unfinished, images)
+                _multiply(sorted(self.different().rglob("*.*")), unfinished, images)
         for path in folder.rglob("*.*"):
             path.read_bytes()
         return folder
 
-    def _different(self) -> list[Path]:
+    def different(self) -> Path:
+        """Return the folder of the different images, made if it is not there."""
         folder = CACHE / f"{self.name}-{self.version}" / "different"
         if not folder.exists():
             self.write(folder)
-        return sorted(path for path in folder.rglob("*") if path.is_file())
+        return folder
 
 
 def corpora(*, quick: bool) -> list[Corpus]:
@@ -60,7 +61,7 @@ def corpora(*, quick: bool) -> list[Corpus]:
             "small",
             f"{small:,} generated JPEGs of 500×375",
             lambda folder: write_corpus(folder, small, (500, 375)),
-            (1000 // few, 4000 // few),
+            (1000 // few, 8000 // few),
             f"{small}",
         ),
         Corpus(

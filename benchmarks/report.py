@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -10,7 +10,9 @@ from benchmarks.bench import (
     COLD,
     COLD_NOOP,
     FIRST,
+    HELP,
     IMPORT,
+    INDEPENDENT,
     LABELS,
     LOOP,
     MEMORY_ROUND,
@@ -18,11 +20,15 @@ from benchmarks.bench import (
     SANE,
     SERVED,
     SERVED_NOOP,
+    STATUS,
+    THIN,
     Sample,
 )
 from benchmarks.corpora import Corpus
 
-ORDER = (LOOP, POOL, SANE, COLD, SERVED, COLD_NOOP, SERVED_NOOP)
+ORDER = (LOOP, POOL, INDEPENDENT, SANE, THIN, COLD, SERVED, COLD_NOOP, SERVED_NOOP, HELP, STATUS)
+WITHOUT_WORK = {COLD_NOOP, SERVED_NOOP, HELP, STATUS}
+SMALL = {"small", "shared-imagenet"}
 LEAST_GROWTH_SECONDS = 1.0
 """If more images don't take longer by at least so much, the difference is noise."""
 
@@ -80,6 +86,14 @@ class Results:
     def wall(self, contender: str, corpus: Corpus) -> Spread:
         """Return the wall seconds for the smaller number of images."""
         return Spread.of(self._values(contender, corpus.name, corpus.sizes[0], lambda sample: sample.wall_s))
+
+    def beyond(self, contender: str, other: str, corpus: Corpus) -> float:
+        """Return by how many seconds a contender takes longer than another, in the median of the rounds."""
+        ours, theirs = (
+            self._values(each, corpus.name, corpus.sizes[0], lambda sample: sample.wall_s)
+            for each in (contender, other)
+        )
+        return median(our - their for our, their in zip(ours, theirs, strict=True))
 
     def median_of(self, contender: str, corpus: Corpus, figure: Callable[[Sample], float | None]) -> float | None:
         """Return the median of a figure for the smaller number of images; None if it was never taken."""
@@ -169,7 +183,7 @@ def _corpus_table(results: Results, corpus: Corpus) -> str:
 def _row(results: Results, contender: str, corpus: Corpus) -> list[str]:
     wall = results.wall(contender, corpus)
     steady = results.steady(contender, corpus)
-    works = contender not in {COLD_NOOP, SERVED_NOOP}  # a rerun works on no image
+    works = contender not in WITHOUT_WORK
     return [
         LABELS[contender],
         f"{wall.middle:.2f}",
@@ -202,27 +216,45 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _targets(results: Results, corpora: Sequence[Corpus]) -> str:
-    """Return which targets are met: those in T on a thousand small images, throughput on every corpus."""
-    lines = [f"  {corpus.name}: steady flow ≥ 0.9 × sane pool: {_throughput(results, corpus)}" for corpus in corpora]
+    """Return which targets are met: rates on every corpus, start-up and memory on small images."""
+    lines = []
     for corpus in corpora:
-        if corpus.name in {"small", "shared-imagenet"}:
-            for contender, most in ((COLD, 5), (SERVED, 3), (SERVED_NOOP, 2)):
-                times = results.wall(contender, corpus).middle / results.import_s.middle
-                lines.append(
-                    f"  {corpus.name} × {corpus.sizes[0]:,}: {LABELS[contender]} ≤ {most} T: "
-                    f"{times:.2f} T {_verdict(times <= most)}"
-                )
+        lines.append(
+            f"  {corpus.name}: steady flow ≥ {_least_share(corpus)} × plain pool: {_throughput(results, corpus)}"
+        )
+        if corpus.name in SMALL:
+            lines += [f"  {corpus.name} × {corpus.sizes[0]:,}: {line}" for line in _fixed_costs(results, corpus)]
     return "\n".join(["Targets", *lines])
 
 
+def _least_share(corpus: Corpus) -> float:
+    return 0.9 if corpus.name in SMALL else 0.95
+
+
+def _fixed_costs(results: Results, corpus: Corpus) -> Iterator[str]:
+    t = results.import_s.middle
+    for contender, most in ((SERVED, 1.8), (COLD, 3.2)):
+        beyond = results.beyond(contender, INDEPENDENT, corpus) / t
+        yield f"{LABELS[contender]} - plain pool ≤ {most} T: {beyond:.2f} T {_verdict(beyond <= most)}"
+    idle = results.wall(SERVED_NOOP, corpus).middle / t
+    yield f"{LABELS[SERVED_NOOP]} ≤ 1.2 T: {idle:.2f} T {_verdict(idle <= 1.2)}"
+    for contender, most in ((HELP, 0.3), (STATUS, 0.6)):
+        seconds = results.wall(contender, corpus).middle
+        yield f"{LABELS[contender]} ≤ {most} s: {seconds:.2f} s {_verdict(seconds <= most)}"
+    for contender in (SERVED, COLD):
+        peak = results.peak_mb(contender, corpus)
+        if peak:
+            yield f"{LABELS[contender]}: peak ≤ 600 MB: {peak:,.0f} MB {_verdict(peak <= 600)}"
+
+
 def _throughput(results: Results, corpus: Corpus) -> str:
-    share = results.share(SERVED, SANE, corpus)
-    span = results.span_share(SERVED, SANE, corpus)
-    if not share or not span or results.growth_s(SANE, corpus) < LEAST_GROWTH_SECONDS:
+    share = results.share(SERVED, INDEPENDENT, corpus)
+    span = results.span_share(SERVED, INDEPENDENT, corpus)
+    if not share or not span or results.growth_s(INDEPENDENT, corpus) < LEAST_GROWTH_SECONDS:
         return "not measurable with so few images"
     return (
         f"{share.middle:.2f} ({share.low:.2f}–{share.high:.2f}; from the first finished image to the last "
-        f"{span:.2f}) {_verdict(share.middle >= 0.9)}"
+        f"{span:.2f}) {_verdict(share.middle >= _least_share(corpus))}"
     )
 
 

@@ -70,7 +70,7 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     plan.list_outputs = partial(_take_outputs, destination)  # type: ignore[attr-defined]
     shutil.copyfile(destination / f"{run_id}.parquet", workspace.store.where(workspace.listing))
     with step.timed("plan"):
-        planned = plan.make_plan(workspace, job, Listing(rows, 0, Skipped()), WORKERS)
+        planned = plan.make_plan(workspace, job, Listing(rows, 0, Skipped()), lambda: WORKERS)
     if not planned.nothing_to_do:
         _run("journal", destination, run_id)
         with step.timed("publish"):
@@ -118,7 +118,7 @@ def rerun(source: Path, destination: Path) -> dict[str, Any]:
     with step.timed("discover"):
         listing = discover(open_source(str(source)), workspace, job.rules)
     with step.timed("plan, outputs listed"):
-        planned = make_plan(workspace, job, listing, WORKERS)
+        planned = make_plan(workspace, job, listing, lambda: WORKERS)
     _expect("nothing to do", planned.nothing_to_do, True)
     with step.timed("close"):
         close_workspace(workspace)

@@ -171,7 +171,7 @@ def write_prepared(source: Path, destination: Path) -> None:
     run = job("first", destination)
     workspace.begin(run)
     listing = discover(open_source(str(source)), workspace, Rules())
-    make_plan(workspace, run, listing, 2)
+    make_plan(workspace, run, listing, lambda: 2)
     write_journal(workspace, output_bytes=listing.bytes // listing.images)
     publish(workspace, run, ended=True)
     close_workspace(workspace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from prefect.states import State
 
 from darkroom.flows.guards import EarlyStopError, check_guards, early_stop
 from darkroom.flows.run import Run, absolute, report_run
-from darkroom.flows.runtime.cluster import count_workers
+from darkroom.flows.runtime.cluster import worker_counter
 from darkroom.flows.runtime.outcome import flow_with_api, run_name, run_reported, run_stage
 from darkroom.flows.runtime.progress import Progress
 from darkroom.flows.runtime.watchdog import Watchdog, stall_seconds
@@ -65,7 +66,7 @@ def preprocess(
 def _run_stages(run: Run, watchdog: Watchdog) -> None:
     source, place = check_locations(run.source, run.destination)
     check_compute(run.compute)
-    workers = count_workers(run.compute)
+    workers = worker_counter(run.compute)
     with hold_destination(place, run.run_id) as lease:
         check_manifest(place)
         run.recovered = recover(place)
@@ -96,7 +97,7 @@ def _run_stages(run: Run, watchdog: Watchdog) -> None:
             run.problems += failure_problems(failures, known, run.rules.max_failure_ratio)
 
 
-def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: int) -> Plan:
+def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: Callable[[], int]) -> Plan:
     limit = run.rules.limit
     photos = printable(Path(job.source).name or job.source)
     name = f"list the first {limit:,} images of {photos}" if limit else f"list {photos}"

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import State
 
 from darkroom.flows.run import absolute
-from darkroom.flows.runtime.cluster import count_workers
+from darkroom.flows.runtime.cluster import worker_counter
 from darkroom.flows.runtime.outcome import RunFailedError, flow_with_api, run_name, run_reported, run_stage
 from darkroom.flows.runtime.progress import Progress
 from darkroom.flows.runtime.watchdog import STALL_SECONDS, Watchdog
@@ -109,7 +109,7 @@ def _run_stages(verification: Verification, compute: Compute, watchdog: Watchdog
     place = check_kept_destination(verification.destination)
     check_sample(verification.sample)
     check_compute(compute)
-    workers = count_workers(compute)
+    workers = worker_counter(compute)
     with hold_destination(place, verification.run_id) as lease:
         clear_verifications(place)
         info = check_settled(place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -99,7 +99,7 @@ class Plan:
         return not self.shards and not self.deleted
 
 
-def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: int) -> Plan:
+def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: Callable[[], int]) -> Plan:
     """Write what is to be done to `workspace.plan` and `workspace.deleted`, and return its figures.
 
     Images below folders that could not be listed are neither processed nor taken for deleted.
@@ -205,7 +205,9 @@ _DELETED_SQL = """
 """
 
 
-def cut_shards(db: sql.Connection, plan: Path, schema: pa.Schema, size: str, workers: int) -> Iterator[Shard]:
+def cut_shards(
+    db: sql.Connection, plan: Path, schema: pa.Schema, size: str, workers: Callable[[], int]
+) -> Iterator[Shard]:
     """Write the work as row groups of predicted work as equal as can be, in the order of paths.
 
     Args:
@@ -213,13 +215,13 @@ def cut_shards(db: sql.Connection, plan: Path, schema: pa.Schema, size: str, wor
         plan: the Parquet file to write; there is none if there is no work.
         schema: the columns to write.
         size: the column with the bytes that are to be read.
-        workers: how many shards are worked on at a time.
+        workers: returns how many shards are worked on at a time; called only if there is work.
     """
     cost = f"(coalesce({size}, 0) + {IMAGE_OVERHEAD_BYTES})"
     [(total,)] = db.execute(f"SELECT sum({cost})::DOUBLE FROM work").fetchall()
     if total is None:
         return
-    target = total / shard_count(total, workers)
+    target = total / shard_count(total, workers())
     batches = sql.stream(db, f"SELECT {', '.join(schema.names)} FROM work ORDER BY source_path", 65_536)
     tables = (pa.Table.from_batches([batch]).cast(schema) for batch in batches)
     with sealed_writer(plan, schema, compression="zstd") as writer:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
 
-KERNEL_VERSION = 2
+KERNEL_VERSION = 3
 """Raised by hand whenever a change to `darkroom.tasks.imaging` changes the pixels or bytes of any output."""
 
 CODEC_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg")
@@ -233,13 +233,18 @@ class Compute(Settings):
         None, description="Any other Dask cluster class, such as dask_kubernetes.operator.KubeCluster."
     )
     cluster_kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the cluster class.")
+    dashboard: bool = Field(
+        False,
+        description="Serve Dask's dashboard of the local cluster on this machine; the run's log has its address. It "
+        "takes a second more to start.",
+    )
 
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:
-        if self.scheduler and (self.cluster_class or self.cluster_kwargs or self.workers):
+        if self.scheduler and (self.cluster_class or self.cluster_kwargs or self.workers or self.dashboard):
             raise ValueError(
-                "scheduler names a cluster that exists already: leave out workers, cluster_class and "
-                "cluster_kwargs, or leave out scheduler"
+                "scheduler names a cluster that exists already: leave out workers, cluster_class, cluster_kwargs and "
+                "dashboard, or leave out scheduler"
             )
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -56,13 +57,13 @@ def check_settled(destination: Destination) -> ManifestInfo:
     return info
 
 
-def survey(workspace: Workspace, sample: float, workers: int) -> Survey:
+def survey(workspace: Workspace, sample: float, workers: Callable[[], int]) -> Survey:
     """Write what the list of outputs shows to the journal, and which outputs to read again to `workspace.plan`.
 
     Args:
         workspace: the verification's workspace.
         sample: the part of the outputs to read again, 0 to 1; which of them depends on the run's id.
-        workers: how many shards are worked on at a time.
+        workers: returns how many shards are worked on at a time; called only if there is work.
     """
     store = workspace.store
     with workspace.scratch() as scratch, sql.connect(scratch) as db:

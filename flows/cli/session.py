@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,8 @@ from darkroom.flows.runtime.database import prefect_home
 from darkroom.flows.runtime.local_server import (
     LocalServer,
     check_api,
-    light_tls,
+    lean_client,
     local_server,
-    without_heartbeats,
     without_password,
 )
 from darkroom.flows.runtime.machine import check_machine
@@ -55,9 +54,7 @@ class Session:
             with named(self._server.waits_for):
                 self._server.wait_until_healthy()
             threading.Thread(target=_end_with, args=(self._server,), name="server", daemon=True).start()
-            if is_local(self._compute):
-                self._stack.enter_context(light_tls())
-        self._stack.enter_context(without_heartbeats())
+            self._stack.enter_context(_lean_client(self._compute))
         import httpx
 
         try:
@@ -105,11 +102,14 @@ def session(compute: Compute) -> Iterator[Session]:
         if is_local(compute):
             warm_up()
         if api_url:
-            if is_local(compute):
-                stack.enter_context(light_tls())
+            stack.enter_context(_lean_client(compute))
             with named(lambda: f"the Prefect server at {without_password(api_url)} to answer"):
                 check_api()
         yield Session(compute, server, stack)
+
+
+def _lean_client(compute: Compute) -> AbstractContextManager[None]:
+    return lean_client(own_process=True, local_workers=is_local(compute))
 
 
 @contextmanager

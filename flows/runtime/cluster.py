@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager, suppress
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from darkroom.flows.runtime.environment import environment
-from darkroom.flows.runtime.local_server import light_tls
+from darkroom.flows.runtime.local_server import lean_client
 from darkroom.flows.runtime.machine import shorten_socket_paths
 from darkroom.flows.runtime.signals import deferred, ignored_by_children
 from darkroom.tasks.errors import ClusterError
@@ -61,17 +61,18 @@ def local_workers(compute: Compute) -> int:
     return compute.workers or int(CPU_COUNT)
 
 
-def count_workers(compute: Compute) -> int:
-    """Return how many shards the run's cluster can process at a time, as far as that is known before it starts.
+def worker_counter(compute: Compute) -> Callable[[], int]:
+    """Return what counts how many shards the run's cluster can process at a time, as far as known before it starts.
+
+    A scheduler is asked at once. Otherwise counting imports Dask, which a run with nothing to do doesn't need.
 
     Raises:
         ClusterError: the scheduler can't be reached.
     """
-    if is_local(compute):
-        return local_workers(compute)
     if not compute.scheduler:
-        workers = compute.cluster_kwargs.get("n_workers")
-        return workers if isinstance(workers, int) and workers > 0 else local_workers(compute)
+        wanted = compute.cluster_kwargs.get("n_workers")
+        given = compute.cluster_class and isinstance(wanted, int) and wanted > 0
+        return partial(int, wanted) if given else partial(local_workers, compute)
     from distributed import Client
 
     try:
@@ -79,7 +80,7 @@ def count_workers(compute: Compute) -> int:
             _only_errors("distributed"),
             Client(compute.scheduler, timeout=CONNECT_SECONDS, set_as_default=False) as client,
         ):
-            return max(1, count_threads(client))
+            return partial(max, 1, count_threads(client))
     except (OSError, TimeoutError) as error:
         raise ClusterError(
             f"scheduler: {compute.scheduler} can't be reached ({type(error).__name__}). Is the Dask scheduler running, "
@@ -154,6 +155,7 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
     """
     with deferred():
         import dask
+        from prefect import get_run_logger
         from prefect_dask import DaskTaskRunner
 
     with ExitStack() as stack:
@@ -165,15 +167,17 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
                 stack.enter_context(dask.config.set(WORKER_CONFIG))
                 runner = DaskTaskRunner(cluster_class=compute.cluster_class, cluster_kwargs=compute.cluster_kwargs)
             else:
-                stack.enter_context(light_tls())
+                stack.enter_context(lean_client())
                 early = _early_cluster.get() or _EarlyCluster(compute)
                 # The cluster must end before the run releases its destination.
                 stack.callback(early.close)
                 runner = DaskTaskRunner(early.cluster())
             stack.enter_context(runner)
-            _ = runner.client
+            client = runner.client
         except (OSError, RuntimeError, TimeoutError, TypeError, ValueError) as error:
             raise ClusterError(f"The Dask cluster could not be started or reached: {error}") from error
+        if compute.dashboard:
+            get_run_logger().info(f"Dask's dashboard is at {client.dashboard_link}")
         yield runner
 
 
@@ -215,6 +219,7 @@ def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
     import dask
     from distributed import LocalCluster
 
+    has_dashboard = compute.dashboard or "dashboard_address" in compute.cluster_kwargs
     arguments = {
         "n_workers": local_workers(compute),
         "threads_per_worker": 1,
@@ -222,7 +227,8 @@ def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
         # tcp:// has no authentication: a local cluster must not listen beyond the loopback interface.
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
-        "worker_dashboard_address": "127.0.0.1:0",
+        # Bokeh takes each process that imports it a second and 50 MB.
+        "scheduler_kwargs": {"dashboard": has_dashboard},
         # Workers log closed connections when their cluster ends; the run itself reports lost workers.
         "silence_logs": logging.CRITICAL,
     }
@@ -237,6 +243,8 @@ def _local_cluster(compute: Compute) -> Iterator[LocalCluster]:
         dask.config.set(config),
         _started(lambda: LocalCluster(**arguments | compute.cluster_kwargs)) as cluster,
     ):
+        if not has_dashboard:  # or Prefect would log the address of the scheduler's other pages as the dashboard's
+            cluster.scheduler_info["services"].pop("dashboard", None)
         yield cluster
 
 

@@ -19,10 +19,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from darkroom.flows.runtime.database import locked_database, prefect_home
 from darkroom.flows.runtime.environment import environment
@@ -157,7 +157,7 @@ def api() -> Iterator[None]:
         loopback_direct(None),
         local_server() as server,
         temporary_settings({PREFECT_API_URL: server.api_url}),
-        without_heartbeats(),
+        lean_client(own_process=True),
     ):
         server.wait_until_healthy()
         yield
@@ -208,28 +208,31 @@ def without_password(url: str) -> str:
 
 
 @contextmanager
-def without_heartbeats() -> Iterator[None]:
-    """Disable the flow's heartbeats: only automations of deployments use them, and ending them takes up to 1 s."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+def lean_client(*, own_process: bool = False, local_workers: bool = True) -> Iterator[None]:
+    """Spare Prefect's clients what takes long and a run doesn't need.
 
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield
-
-
-@contextmanager
-def light_tls() -> Iterator[None]:
-    """Let the HTTP clients of a plain-http API read one certificate instead of a complete CA bundle.
-
-    Prefect makes several clients a task run, and each reads the bundle for 25 ms, or ten times that in a worker that
-    has just been forked. With an https API nothing changes. Only for workers on this machine: task runs carry the
-    setting, and the file's path is this machine's.
+    Args:
+        own_process: the run is one of the command line: without the flow's heartbeats, which only automations of
+            deployments use, it ends up to 1 s sooner.
+        local_workers: workers are on this machine: HTTP clients of a plain-http API read one certificate instead of a
+            complete CA bundle. Prefect makes several clients a task run, and each reads the bundle for 25 ms, or ten
+            times that in a worker that has just been forked. Task runs carry the setting, and the file's path is this
+            machine's.
     """
-    from prefect.settings import PREFECT_API_SSL_CERT_FILE, get_current_settings, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_SSL_CERT_FILE,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        get_current_settings,
+        temporary_settings,
+    )
 
-    if not str(get_current_settings().api.url).startswith("http://"):
-        yield
-        return
-    with temporary_settings({PREFECT_API_SSL_CERT_FILE: str(ONE_CERTIFICATE)}):
+    api = get_current_settings().api
+    lean: dict[Any, Any] = {}
+    if own_process:
+        lean[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
+    if local_workers and str(api.url).startswith("http://") and api.ssl_cert_file != str(ONE_CERTIFICATE):
+        lean[PREFECT_API_SSL_CERT_FILE] = str(ONE_CERTIFICATE)
+    with temporary_settings(lean) if lean else nullcontext():  # each change validates all settings, for 25 ms
         yield
 
 

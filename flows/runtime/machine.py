@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.util
 import os
 import resource
 import tempfile
@@ -77,8 +75,10 @@ def _check_temporary_folder() -> None:
 
 
 def _check_semaphores() -> None:
+    import multiprocessing
+
     try:
-        multiprocessing.get_context("spawn").Lock()
+        multiprocessing.get_context("fork").Lock()  # which is unlinked at once
     except OSError as error:
         raise SettingsError(
             f"{SEMAPHORES} can't be written to: {os.strerror(error.errno or 0)}. Worker processes need it for "
@@ -94,6 +94,8 @@ def shorten_socket_paths() -> None:
     """
     if _fits(tempfile.gettempdir()):
         return
+    import multiprocessing.util  # here, as it registers an exit handler; see `cluster.warm_up`
+
     before = tempfile.tempdir
     for folder in ("/tmp", "/var/tmp", SEMAPHORES):  # noqa: S108 - only to make a folder of this user's in it
         if os.access(folder, os.W_OK | os.X_OK):

@@ -252,7 +252,7 @@ def _process_identity(pid: int) -> str | None:
 def _is_hidden(pid: int) -> bool:
     """Return whether there is a process that /proc does not show to this user, as when mounted with `hidepid`."""
     with suppress(OSError):
-        Path(f"/proc/{pid}/stat").read_bytes()
+        Path(f"/proc/{pid}/stat").read_text()
         return False
     try:
         os.kill(pid, 0)  # sends nothing

@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, Samples, bands
+from darkroom.tasks.imaging.matrix_profile import MAX_TAGS, MatrixConversion, read_matrix_conversion
 
 CACHED_PROFILE_BYTES = 1 << 16
 """Larger profiles are not cached."""
@@ -21,8 +22,13 @@ CACHED_PROFILE_BYTES = 1 << 16
 IDENTITY_TOLERANCE = 3
 """A profile that differs from sRGB by no more than this many levels of 255 is one of its many variants."""
 
-MAX_TAGS, MAX_STAGES, MAX_CURVE_BYTES = 200, 16, 4096
+MAX_STAGES, MAX_CURVE_BYTES = 16, 4096
 """Limits on a profile's tables. Real profiles have at most a few stages, and most have none."""
+
+MATRIX_TOLERANCE = 1
+"""By how many levels of 255 a conversion by matrix may differ from littleCMS's."""
+
+Conversion = ImageCms.ImageCmsTransform | MatrixConversion
 
 INPUT_SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
 
@@ -60,7 +66,7 @@ def _each_band(pixels: Pixels, convert: Callable[[Pixels], Pixels]) -> Pixels:
     return converted
 
 
-def _conversion(profile: bytes | None, mode: str, warnings: list[str]) -> ImageCms.ImageCmsTransform | None:
+def _conversion(profile: bytes | None, mode: str, warnings: list[str]) -> Conversion | None:
     if profile is None:
         return None
     build = _build_conversion if len(profile) > CACHED_PROFILE_BYTES else _cached_conversion
@@ -71,7 +77,7 @@ def _conversion(profile: bytes | None, mode: str, warnings: list[str]) -> ImageC
     return conversion
 
 
-def _build_conversion(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | None:
+def _build_conversion(profile: bytes, mode: str) -> Conversion | str | None:
     """Return the conversion from a profile to sRGB; None if it is sRGB, the warning to record if it is unusable."""
     try:
         if _is_costly(profile):
@@ -82,7 +88,22 @@ def _build_conversion(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform |
         conversion = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, struct.error):
         return "icc_invalid"
-    return None if mode != "CMYK" and _is_identity(conversion, mode) else conversion
+    if mode == "CMYK":
+        return conversion
+    probe = _gray_ramp() if mode == "L" else _color_lattice()
+    converted = _apply(conversion, probe, mode)
+    # Comparing the resulting colours recognises sRGB under any name and in any encoding.
+    if _differ(converted, probe if mode == "RGB" else probe[:, :, None]) <= IDENTITY_TOLERANCE:
+        return None
+    matrix = _matrix_conversion(profile) if mode == "RGB" else None
+    return matrix if matrix and _differ(converted, matrix.apply(probe)) <= MATRIX_TOLERANCE else conversion
+
+
+def _matrix_conversion(profile: bytes) -> MatrixConversion | None:
+    try:
+        return read_matrix_conversion(profile)
+    except (ArithmeticError, ValueError, struct.error):  # littleCMS may still make something of it
+        return None
 
 
 def _is_costly(profile: bytes) -> bool:
@@ -101,21 +122,23 @@ def _is_costly(profile: bytes) -> bool:
 _cached_conversion = lru_cache(maxsize=64)(_build_conversion)
 
 
-def _is_identity(conversion: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    # Comparing the resulting colours recognises sRGB under any name and in any encoding.
+def _differ(one: Pixels, other: Pixels) -> int:
+    """Return by how many levels two pictures differ at most."""
+    return int(np.abs(one.astype(np.int16) - other).max())
+
+
+def _color_lattice() -> Pixels:
     steps = np.linspace(0, 255, 17).astype(np.uint8)
-    lattice = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(17, -1, 3)
-    probe = _gray_ramp() if mode == "L" else lattice
-    result = _apply(conversion, probe, mode).astype(np.int16)
-    expected = probe[:, :, None] if mode == "L" else probe
-    return bool(np.abs(result - expected).max() <= IDENTITY_TOLERANCE)
+    return np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(17, -1, 3)
 
 
 def _gray_ramp() -> Pixels:
     return np.arange(256, dtype=np.uint8).reshape(1, 256)
 
 
-def _apply(conversion: ImageCms.ImageCmsTransform, pixels: Pixels, mode: str) -> Pixels:
+def _apply(conversion: Conversion, pixels: Pixels, mode: str) -> Pixels:
+    if isinstance(conversion, MatrixConversion):
+        return conversion.apply(pixels)
     return np.array(conversion.apply(_to_image(pixels, mode)))
 
 

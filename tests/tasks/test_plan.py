@@ -35,7 +35,7 @@ SAME = (1000, NOON)
 def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, run_id="next", ctime=None, **rules):
     job = make_job(place, run_id=run_id, recipe=recipe, rules=Rules(**rules))
     workspace = open_workspace(place, job)
-    plan = make_plan(workspace, job, write_listing(workspace, entries, unreadable, ctime), workers)
+    plan = make_plan(workspace, job, write_listing(workspace, entries, unreadable, ctime), lambda: workers)
     return plan, plan_rows(workspace), pq.read_table(disk(workspace, "deleted"))["source_path"].to_pylist()
 
 

@@ -91,7 +91,7 @@ def two_shards(place, monkeypatch):
     job = make_job(place, run_id="killed", rules=Rules(force=True))
     workspace = open_workspace(place, job)
     entries = {f"{letter}.jpg": (1, None) for letter in "abcd"}
-    plan = plan_module.make_plan(workspace, job, write_listing(workspace, entries), 4)
+    plan = plan_module.make_plan(workspace, job, write_listing(workspace, entries), lambda: 4)
     assert [shard.images for shard in plan.shards] == [1, 1, 1, 1]
     for name in "bcd":
         write_output(place, f"images/{name}.jpg", b"made")

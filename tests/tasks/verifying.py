@@ -43,7 +43,7 @@ def begin(place, *, sample=1.0, run_id="check", workers=1):
     """A verification that has looked at lists, and read nothing again yet."""
     workspace = place.workspace(run_id, "verify")
     workspace.begin()
-    return workspace, survey(workspace, sample, workers)
+    return workspace, survey(workspace, sample, lambda: workers)
 
 
 def read_again(workspace, found):

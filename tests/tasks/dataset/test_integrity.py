@@ -164,7 +164,7 @@ def test_a_damaged_run_file_is_named(place):
 def test_a_damaged_plan_is_never_worked(place):
     workspace = open_workspace(place, make_job(place))
     listing = write_listing(workspace, {f"{number}.jpg": (10**8, NOON) for number in range(6)})
-    plan = make_plan(workspace, make_job(place), listing, workers=2)
+    plan = make_plan(workspace, make_job(place), listing, workers=lambda: 2)
     assert len(plan.shards) > 1
     data = disk(workspace, "plan").read_bytes()
     shards = [read_shard(workspace, shard.number, PlannedImage) for shard in plan.shards]
