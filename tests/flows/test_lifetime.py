@@ -158,6 +158,7 @@ def test_a_second_interrupt_does_not_wait_and_loses_nothing(
     assert told <= {
         "darkroom: Interrupted. What is finished is kept: the same command goes on from there.",
         "darkroom: Interrupted again, and ended at once. The same command can be given again.",
+        "darkroom: Waiting for the local Prefect server to start.",  # on a busy machine
     }
     eventually(lambda: gone(processes), 30)
     assert journalled(out)
