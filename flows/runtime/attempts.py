@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from darkroom.flows.runtime import workers as cluster_workers
-from darkroom.flows.runtime.endings import TICK_SECONDS
 from darkroom.flows.runtime.workers import Workers
 from darkroom.tasks.dataset.shard import ShardRef
 
@@ -90,8 +89,7 @@ class Attempts:
     def watch(self) -> None:
         """Note where attempts are, and for how long they have made no progress; to be called every tick."""
         now = time.monotonic()
-        # Counted in ticks and not by the clock: while this process was stopped, no attempt was stalled.
-        elapsed, self._watched_at = min(now - self._watched_at, 2 * TICK_SECONDS), now
+        elapsed, self._watched_at = min(now - self._watched_at, cluster_workers.MAX_INTERVAL_SECONDS), now
         for attempt in self.running.values():
             attempt.quiet_seconds += elapsed
             attempt.place = self.workers.place_of(str(attempt.future.key)) or attempt.place

@@ -109,7 +109,8 @@ def mark_left_task_runs(pool: str) -> list[str]:
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
         )
         for run in runs:
-            _mark_left(client, run.id)
+            with suppress(ObjectNotFound):  # somebody has just deleted it
+                _mark_left(client, run.id)
         return [run.name for run in runs]
 
 
@@ -117,6 +118,8 @@ def _mark_left(client: SyncPrefectClient, ended: UUID) -> None:
     crashed: State[Any] = Crashed(message="The process of its flow run was killed.")
     subflows = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[ended]))
     for subflow in client.read_flow_runs(flow_run_filter=subflows):
+        if subflow.deployment_id:
+            continue  # it has a process of its own
         if subflow.state and not subflow.state.is_final():
             client.set_flow_run_state(subflow.id, crashed, force=True)
         _mark_left(client, subflow.id)

@@ -20,6 +20,9 @@ SILENT_SECONDS = 15.0
 """A worker without a heartbeat for so long is silent: stopped, or cut off. Heartbeats are sent every second or two."""
 
 
+MAX_INTERVAL_SECONDS = 5.0
+"""Of the time between two looks, no more is counted: this process or the scheduler was stopped, and not the workers."""
+
 NO_WORKER_SECONDS = 600
 
 
@@ -93,9 +96,8 @@ class Workers:
             worker = self.known.setdefault(address, Worker())
             worker.threads, worker.status = info["nthreads"], info["status"]
             worker.tasks = len(given.get(address, ()))
-            # Counted in polls and not by the clock, which goes on while this process or the scheduler is stopped.
             silent = worker.last_seen == info["last_seen"]
-            worker.silent_seconds = worker.silent_seconds + min(elapsed, 2 * POLL_SECONDS) if silent else 0.0
+            worker.silent_seconds = worker.silent_seconds + min(elapsed, MAX_INTERVAL_SECONDS) if silent else 0.0
             worker.last_seen = info["last_seen"]
         self._places = {key: address for address, keys in given.items() for key in keys}
         self._polled_at = time.monotonic()
