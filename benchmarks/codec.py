@@ -28,6 +28,7 @@ from PIL import Image
 
 from benchmarks.corpora import CACHE, Corpus
 from benchmarks.pool import Maker
+from darkroom.tasks.dataset.claim import claim_shard
 from darkroom.tasks.dataset.journal import Journal
 from darkroom.tasks.dataset.layout import open_destination
 from darkroom.tasks.dataset.rows import PlannedImage
@@ -115,10 +116,11 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
         run_file="run.parquet",
     )
     workspace = open_destination(str(destination)).workspace("run")
-    journal = Journal(workspace, 0, "001")
+    claim = claim_shard(workspace, 0, "001-1")
+    journal = Journal(claim)
     waits, codec = Waits(), thread_codec()
     codec.release = partial(waits.note, codec)
-    work = Pipeline(Images(job, 0, None, lambda: True), codec, lambda: None)
+    work = Pipeline(Images(job, claim, None), codec, lambda: None)
     for row in work.run([_planned(source, name) for name in names]):
         journal.add(row)
     journal.flush()

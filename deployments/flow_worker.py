@@ -1,7 +1,7 @@
-"""A Prefect worker that ends its flow runs in order when it is stopped.
+"""A Prefect worker that ends its flow runs in order when it is stopped, and cleans up after those that are killed.
 
 `prefect worker start` kills them: their leases stay, and the UI shows them as Running until the server misses their
-heartbeats.
+heartbeats. Of a flow run that is killed, it marks only the flow run as Crashed; its task runs would stay Running.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import subprocess
 import sys
 from contextlib import suppress
 
+import httpx
 import psutil
+from prefect.settings import PREFECT_API_URL
 
+from darkroom.flows.runtime.crashed import mark_left_task_runs
 from darkroom.flows.runtime.signals import ENDING, sigterm_exits
 
 POOL = "darkroom"
@@ -20,6 +23,9 @@ RUN_SECONDS = 60.0
 """Time for a flow run to close its journals and release its lease."""
 
 WORKER_SECONDS = 15.0
+
+SWEEP_SECONDS = 5.0
+"""Interval at which the task runs of killed flow runs are looked for."""
 
 
 def main() -> None:
@@ -33,11 +39,24 @@ def main() -> None:
             start_new_session=True,
         )
         try:
-            sys.exit(worker.wait())
+            sys.exit(_wait(worker))
         except KeyboardInterrupt:
             sys.exit(0)
         finally:
             _stop(worker)
+
+
+def _wait(worker: subprocess.Popen[bytes]) -> int:
+    """Wait for a worker's end, marking the task runs of killed flow runs meanwhile; return its exit code."""
+    # Without an address, Prefect's client would start a server.
+    interval = SWEEP_SECONDS if PREFECT_API_URL.value() else None
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return worker.wait(interval)
+        # If the server can't be reached, Prefect's worker says so.
+        with suppress(httpx.HTTPError):
+            for name in mark_left_task_runs(POOL):
+                print(f"Flow run {name} was killed: its task runs are marked as Crashed.", flush=True)
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:

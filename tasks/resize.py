@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Crashed
 
+from darkroom.tasks.dataset.claim import ReplacedError, claim_shard
 from darkroom.tasks.dataset.journal import Journal, finished_paths, whole_parts
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
@@ -62,7 +64,10 @@ class ShardResult:
 @task(name="resize_shard", task_run_name="resize {shard.label}", cache_policy=NO_CACHE, persist_result=False)
 def resize_shard(shard: ShardRef) -> ShardResult:
     """Process the images of one shard that no former attempt has finished; a bad image is a row, not an error."""
-    result = work_shard(shard)
+    try:
+        result = work_shard(shard)
+    except ReplacedError as reason:
+        return Crashed(message=str(reason))  # type: ignore[return-value] # Prefect makes it the task run's state
     get_run_logger().info(result.describe())
     return result
 
@@ -72,9 +77,10 @@ def work_shard(shard: ShardRef) -> ShardResult:
 
     Raises:
         DestinationError: nothing can be written to the destination any more.
-        DarkroomError: this worker's libraries would make other pixels than the run's recipe says; no codec process can
-            be started; or the run has ended, as one may whose flow was cancelled while workers of a cluster of its
-            user's were at their shards.
+        DarkroomError: this worker's libraries would make other pixels than the run's recipe says, or no codec process
+            can be started.
+        ReplacedError: another attempt has taken over the shard, or the run has ended, as one may whose flow was
+            cancelled while workers of a cluster of its user's were at their shards.
     """
     report_progress(shard)  # before anything that may hang
     codec = thread_codec()
@@ -86,14 +92,15 @@ def work_shard(shard: ShardRef) -> ShardResult:
             f"Worker {worker_name()} has other versions of the codec libraries than the flow. "
             "Install the same requirements.lock everywhere."
         )
-    done = finished_paths(workspace.store, whole_parts(workspace.store, workspace.journal_parts(shard.number)))
     planned = read_shard(workspace, shard.number, PlannedImage)
     with writing(workspace.store.location):
-        resumed = with_retries(workspace.begin_shard, shard.number)
+        claim = with_retries(claim_shard, workspace, shard.number, shard.new_attempt())
+    # After the claim, no other attempt writes to the journal.
+    done = finished_paths(workspace.store, whole_parts(workspace.store, workspace.journal_parts(shard.number)))
     left = [image for image in planned if image.source_path not in done]
-    journal = Journal(workspace, shard.number, shard.new_attempt(), sync=job.rules.sync_outputs)
+    journal = Journal(claim, sync=job.rules.sync_outputs)
     tally = _Tally(shard, len(planned) - len(left))
-    images = Images(job, shard.number, _memory_share(), workspace.is_open, resumed=resumed)
+    images = Images(job, claim, _memory_share())
     pipeline = Pipeline(images, codec, tally.report_progress)
     try:
         for row in pipeline.run(left):
@@ -102,8 +109,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
             if tally.unwritable >= UNWRITABLE_IMAGES:
                 _check_writable(workspace, row)
     finally:
-        if workspace.is_open():
-            journal.flush()
+        journal.flush()
     return tally.result()
 
 

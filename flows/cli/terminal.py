@@ -69,14 +69,20 @@ def exit_on_error() -> Iterator[None]:
 @contextmanager
 def shown_progress() -> Iterator[None]:
     """Show the progress of the run that is started in the block: as a bar on a terminal, else as lines."""
-    from darkroom.flows.runtime.progress import progress_listener
+    from darkroom.flows.runtime.progress import notice_listener, progress_listener
 
     with _bar() if sys.stderr.isatty() else nullcontext() as bar:
         token = progress_listener.set(_bar_listener(bar) if bar else _LinePrinter())
+        notices = notice_listener.set(_print_notice)
         try:
             yield
         finally:
+            notice_listener.reset(notices)
             progress_listener.reset(token)
+
+
+def _print_notice(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # above a bar: Rich redirects it
 
 
 def _bar() -> Bar:

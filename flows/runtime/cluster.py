@@ -16,6 +16,7 @@ from darkroom.flows.runtime.environment import environment
 from darkroom.flows.runtime.local_server import lean_client
 from darkroom.flows.runtime.machine import shorten_socket_paths
 from darkroom.flows.runtime.signals import deferred, ignored_by_children
+from darkroom.flows.runtime.workers import count_threads
 from darkroom.tasks.errors import ClusterError
 from darkroom.tasks.settings import Compute
 
@@ -115,12 +116,6 @@ def warm_up() -> None:
         with environment({**WORKER_ENVIRONMENT, "PYTHONSAFEPATH": "1"}), ignored_by_children():
             multiprocessing.set_forkserver_preload([WORKER_MODULE])
             multiprocessing.forkserver.ensure_running()
-
-
-def count_threads(client: distributed.Client) -> int:
-    """Return the number of worker threads of a cluster, each of which runs a task at a time."""
-    threads: dict[str, int] = client.nthreads()
-    return sum(threads.values())
 
 
 def replace_lost_workers(client: distributed.Client) -> None:

@@ -14,9 +14,14 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
     TaskRunFilter,
     TaskRunFilterState,
     TaskRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import StateType
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
@@ -27,6 +32,10 @@ from darkroom.tasks.dataset.lease import HeldLease
 
 PAGE = 200
 """Task runs per request; servers return no more."""
+
+UNENDED = TaskRunFilter(
+    state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING]))
+)
 
 logger = getLogger(__name__)
 
@@ -78,18 +87,58 @@ def _mark_dead(client: SyncPrefectClient, dead: UUID, by: UUID) -> None:
     if dead != by and run.state and run.state.is_running():  # equal if this is a retry of the same flow run
         client.set_flow_run_state(dead, crashed, force=True)
     # This run, if it is a retry, has no task run yet.
-    for task_run_id in list(_unended_task_runs(client, dead)):
+    _mark_task_runs(client, dead, crashed)
+
+
+def mark_left_task_runs(pool: str) -> list[str]:
+    """Mark the task runs as Crashed that flow runs of a work pool have left unended when their processes were killed.
+
+    Prefect's worker, which marks those flow runs, marks neither their task runs nor their subflows.
+
+    Returns:
+        The names of the flow runs.
+
+    Raises:
+        HTTPError: the server does not answer, or refuses.
+    """
+    killed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED, StateType.CANCELLED]))
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=killed),
+            task_run_filter=UNENDED,
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+        )
+        for run in runs:
+            with suppress(ObjectNotFound):  # somebody has just deleted it
+                _mark_left(client, run.id)
+        return [run.name for run in runs]
+
+
+def _mark_left(client: SyncPrefectClient, ended: UUID) -> None:
+    crashed: State[Any] = Crashed(message="The process of its flow run was killed.")
+    subflows = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[ended]))
+    for subflow in client.read_flow_runs(flow_run_filter=subflows):
+        if subflow.deployment_id:
+            continue  # it has a process of its own
+        if subflow.state and not subflow.state.is_final():
+            client.set_flow_run_state(subflow.id, crashed, force=True)
+        _mark_left(client, subflow.id)
+    _mark_task_runs(client, ended, crashed)
+
+
+def _mark_task_runs(client: SyncPrefectClient, flow_run_id: UUID, crashed: State[Any]) -> None:
+    """Mark the unended task runs of a flow run as Crashed."""
+    for task_run_id in list(_unended_task_runs(client, flow_run_id)):
         with suppress(ObjectNotFound):
             client.set_task_run_state(task_run_id, crashed, force=True)
 
 
 def _unended_task_runs(client: SyncPrefectClient, flow_run_id: UUID) -> Iterator[UUID]:
-    unended = TaskRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
     of_flow_run = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
     offset = 0
     while page := client.read_task_runs(
         flow_run_filter=of_flow_run,
-        task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=unended)),
+        task_run_filter=UNENDED,
         limit=PAGE,
         offset=offset,
     ):

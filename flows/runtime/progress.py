@@ -10,6 +10,8 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
+from prefect import get_run_logger
+
 from darkroom.tasks.reporting.artifacts import create_progress, update_progress
 from darkroom.tasks.reporting.text import clock
 
@@ -104,6 +106,17 @@ class Progress(Generic[R]):
         """Return one line about how far the run is."""
         left = f", {clock(self.seconds_left)} left" if self.seconds_left is not None else ""
         return f"{self.done:,} of {self.images:,} images, {self.rate:.1f}/s, {self.failed:,} {self.failure}{left}"
+
+
+notice_listener: ContextVar[Callable[[str], None] | None] = ContextVar("notice_listener", default=None)
+"""Called with each notice, beside Prefect; the command line sets it around its call of the flow."""
+
+
+def notice(text: str) -> None:
+    """Log what a run waits for, or does again, and show it beside its progress."""
+    get_run_logger().warning(text)
+    if listener := notice_listener.get():
+        listener(text)
 
 
 Listener: TypeAlias = Callable[[Progress[Any]], None]

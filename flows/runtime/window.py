@@ -1,4 +1,4 @@
-"""A window of shards in flight on a Dask cluster, and new attempts at those that are lost with their worker."""
+"""A window of shards in flight on a Dask cluster, and new attempts at those that are lost or make no progress."""
 
 from __future__ import annotations
 
@@ -6,39 +6,33 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prefect import get_run_logger
 
-from darkroom.flows.runtime.cluster import count_threads, dask_runner, replace_lost_workers
+from darkroom.flows.runtime.attempts import Attempt, Attempts
+from darkroom.flows.runtime.cluster import dask_runner, replace_lost_workers
 from darkroom.flows.runtime.crashed import mark_crashed
+from darkroom.flows.runtime.endings import fetch_end, wait_for_any, why_not_run
 from darkroom.flows.runtime.outcome import data_of
-from darkroom.flows.runtime.progress import Progress, Result, shown
+from darkroom.flows.runtime.progress import Progress, Result, notice, shown
 from darkroom.flows.runtime.signals import raise_lost
+from darkroom.flows.runtime.workers import Workers
 from darkroom.tasks.dataset.shard import PROGRESS_TOPIC, ShardRef
-from darkroom.tasks.errors import ClusterError, DestinationError
+from darkroom.tasks.errors import DestinationError
 from darkroom.tasks.settings import Compute
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    import distributed
     from prefect import Task
     from prefect.states import State
     from prefect_dask import DaskTaskRunner
-    from prefect_dask.task_runners import PrefectDaskFuture
 
 R = TypeVar("R")
 ShardResult = TypeVar("ShardResult", bound=Result)
 
 SHARDS_PER_THREAD_IN_FLIGHT = 2
-TICK_SECONDS = 0.5
-FETCH_SECONDS = 10
-CONNECTION_LOST = "scheduler-connection-lost"
-"""The reason with which Dask's client cancels all futures when it loses its scheduler."""
-
-NO_WORKER_SECONDS = 600
 
 MAX_FRUITLESS_ATTEMPTS = 3
 """A shard is given up after this many attempts in a row that finished no image. Images can't kill a worker, so that
@@ -100,10 +94,11 @@ def run_shards(
     """Run a task for every shard, a few per worker at a time, and yield results as shards end.
 
     A shard whose worker died, or whose task failed, gets another attempt, which goes on where the journal ends; after
-    `MAX_FRUITLESS_ATTEMPTS` it is yielded as a failure.
+    `MAX_FRUITLESS_ATTEMPTS` it is yielded as a failure. A shard that makes no progress gets another attempt as soon as
+    another worker is idle; the first that ends well is the one that counts.
 
     Raises:
-        ClusterError: the scheduler is lost, or the cluster has had no worker for `NO_WORKER_SECONDS`.
+        ClusterError: the scheduler is lost, or the cluster has had no worker that takes shards for `NO_WORKER_SECONDS`.
         DestinationError: a worker can't write to the destination any more.
 
     Args:
@@ -115,28 +110,33 @@ def run_shards(
     """
     client: Any = runner.client
     runs = {shard.run_id for shard in shards}
-
-    window = _Window(runner, task, deque(shards))
+    attempts = Attempts(Workers(client))
+    window = _Window(runner, task, deque(shards), attempts)
 
     def on_event(event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]
-        if message["run"] in runs:  # other runs of a shared cluster publish to the same topic
-            window.begun.add((message["shard"], message["attempt"]))
+        # Other runs of a shared cluster publish to the same topic.
+        if message["run"] in runs and attempts.on_message(message):
             on_message(message)
 
     client.subscribe_topic(PROGRESS_TOPIC, on_event)
     try:
-        while window.waiting or window.running:
+        while window.waiting or attempts.running:
             replace_lost_workers(client)
-            window.fill(window.count_threads())
+            attempts.workers.poll()
+            if waits := attempts.workers.check(attempts.progressed_at):
+                notice(waits)
+            attempts.watch()
+            window.fill()
+            window.begin_stalled_elsewhere()
             yield from window.collect()
             tick()
     finally:
-        client.cancel(list(window.running), force=True)
+        client.cancel(list(attempts.running), force=True)
         client.unsubscribe_topic(PROGRESS_TOPIC)
         ended = [
-            (future.task_run_id, f"{shard.label.capitalize()}: the run ended before it")
-            for shard, future in window.running.values()
+            (attempt.task_run_id, f"{attempt.shard.label.capitalize()}: the run ended before it")
+            for attempt in attempts.running.values()
         ]
         if lost := window.unmarked + ended:
             mark_crashed(lost)
@@ -149,10 +149,7 @@ class _Window(Generic[R]):
     runner: DaskTaskRunner
     task: Task[[ShardRef], R]
     waiting: deque[ShardRef]
-    running: dict[distributed.Future[Any], tuple[ShardRef, PrefectDaskFuture[R]]] = field(default_factory=dict)
-    begun: set[tuple[int, int]] = field(default_factory=set)
-    """Shard and attempt numbers of the attempts that a worker has begun."""
-
+    attempts: Attempts
     lost_unbegun: Counter[int] = field(default_factory=Counter)
     """By shard: how often it was lost in a worker's queue, before an attempt began, since any shard ended."""
 
@@ -165,133 +162,119 @@ class _Window(Generic[R]):
     unmarked: list[tuple[UUID, str]] = field(default_factory=list)
     """Lost task runs that the server did not know yet, with the message of their Crashed state."""
 
-    worker_seen: float = field(default_factory=time.monotonic)
-    """When the cluster last had a worker."""
+    @property
+    def workers(self) -> Workers:
+        """The cluster's workers."""
+        return self.attempts.workers
 
-    def count_threads(self) -> int:
-        """Return how many shards the cluster can process at a time.
+    def fill(self) -> None:
+        """Submit shards until enough are in flight for the threads of workers that take shards."""
+        room = SHARDS_PER_THREAD_IN_FLIGHT * self.workers.threads - self.attempts.count_active()
+        for _ in range(min(room, len(self.waiting))):
+            self._submit(self.waiting.popleft(), self.workers.allowed())
 
-        Raises:
-            ClusterError: it has had no worker for `NO_WORKER_SECONDS`.
-        """
-        try:
-            threads = count_threads(self.runner.client)
-        except OSError as error:
-            raise _scheduler_lost() from error
-        now = time.monotonic()
-        if threads:
-            self.worker_seen = now
-        elif now - self.worker_seen > NO_WORKER_SECONDS:
-            raise ClusterError(
-                f"The Dask cluster has had no worker for {NO_WORKER_SECONDS:g} seconds. Start workers, with a nanny to "
-                "replace those that die. What a run has finished is kept: the same command goes on from there."
-            )
-        return threads
+    def _submit(self, shard: ShardRef, places: list[str] | None) -> None:
+        """Submit an attempt at a shard, to the workers at some addresses, or to any."""
+        client: Any = self.runner.client
+        future = client.submit(self.task, parameters={"shard": shard}, return_type="state", workers=places)
+        self.attempts.add(Attempt(shard, future, future.task_run_id))
 
-    def fill(self, threads: int) -> None:
-        """Submit shards until enough are in flight for this many threads."""
-        while self.waiting and len(self.running) < SHARDS_PER_THREAD_IN_FLIGHT * max(1, threads):
-            shard = self.waiting.popleft()
-            future = self.runner.submit(self.task, {"shard": shard})
-            self.running[future.wrapped_future] = (shard, future)
+    def begin_stalled_elsewhere(self) -> None:
+        """Begin shards that make no progress on idle workers, too, and log for which of them the run waits."""
+        if self.waiting:
+            return
+        waited_for = []
+        for attempts in self.attempts.stalled():
+            last = attempts[-1]
+            if place := self.workers.take_idle([attempt.place for attempt in attempts]):
+                why = self.attempts.why(last)
+                notice(f"{last.shard.label.capitalize()} is begun on worker {place}, too: {why}.")
+                self.attempts.replaced[last.shard.number] += 1
+                self._submit(self._next_attempt(last.shard), [place])
+            elif not last.is_noted and self.attempts.is_waited_for(last):
+                last.is_noted = True
+                waited_for.append(last)
+        if waited_for:
+            last, more = waited_for[0], len(waited_for) - 1
+            others = f", and for {more:,} more shards" if more > 1 else ", and for another shard" if more else ""
+            notice(f"Waiting for {last.shard.label}{others}: {self.attempts.why(last)}.")
+
+    def _next_attempt(self, shard: ShardRef) -> ShardRef:
+        return shard.model_copy(update={"attempt": self.attempts.newest[shard.number] + 1})
 
     def collect(self) -> Iterator[R | ShardFailure]:
-        """Wait up to `TICK_SECONDS` for shards to end, and yield the results of those that have."""
-        for done in _ended(self.runner.client, list(self.running)):
-            end = _end_of(done)
-            if end is None:
+        """Wait for a tick until shards end, and yield the results of those that have."""
+        for done in wait_for_any(self.runner.client, list(self.attempts.running)):
+            attempt = self.attempts.running.get(done)
+            end = fetch_end(done) if attempt else None
+            if attempt is None or end is None:
                 continue
-            shard, future = self.running.pop(done)
-            outcome = self._outcome(shard, future.task_run_id, end)
+            self.attempts.remove(attempt)
+            outcome = self._outcome(attempt, end)
             # As long as a result is held, Dask computes it again if the worker that has it dies.
             done.release()
             if outcome is not None:
                 yield outcome
 
-    def _outcome(self, shard: ShardRef, task_run_id: UUID, end: State[R] | Exception) -> R | ShardFailure | None:
-        """Return the result of a task that has ended; None if its shard gets another attempt."""
+    def _outcome(self, attempt: Attempt, end: State[R] | Exception) -> R | ShardFailure | None:
+        """Return the result of an attempt that has ended; None if another one at its shard is under way, or follows."""
         import distributed
 
         if isinstance(end, distributed.KilledWorker):
             reason = "its workers were lost: most often it is memory that they lack"
-            return self._lost(shard, task_run_id, f"its worker {end.last_worker.address} was lost", reason)
+            return self._lost(attempt, f"its worker {end.last_worker.address} was lost", reason)
         if isinstance(end, distributed.CancelledError):
             what = f"it was cancelled on the Dask cluster ({getattr(end, 'reason', 'unknown')})"
-            return self._lost(shard, task_run_id, what, f"{what}, as if somebody kept restarting that")
+            return self._lost(attempt, what, f"{what}, as if somebody kept restarting that")
         if isinstance(end, Exception):
             # Raised around the task: what a task raises itself is in its state.
-            reason = _why_not_run(end)
-            self.unmarked += mark_crashed([(task_run_id, reason)])
-            return self._again(shard, reason)
+            reason = why_not_run(end)
+            self.unmarked += mark_crashed([(attempt.task_run_id, reason)])
+            return self._again(attempt, reason)
         self.lost_unbegun.clear()
         if end.is_completed():
+            self._end_others(attempt.shard)
             result: R = end.result(_sync=True)  # type: ignore[call-overload]
             return result
         if isinstance(problem := data_of(end), DestinationError):
             raise problem  # every other shard would fail, too
-        return self._again(shard, end.message or end.name or "")
+        return self._again(attempt, end.message or end.name or "")
 
-    def _lost(self, shard: ShardRef, task_run_id: UUID, what: str, reason: str) -> ShardFailure | None:
+    def _end_others(self, shard: ShardRef) -> None:
+        """Cancel the other attempts at a shard that is done. One that goes on later finds out before it writes."""
+        others = self.attempts.at(shard)
+        if not others:
+            return
+        client: Any = self.runner.client
+        client.cancel([other.future for other in others], force=True)
+        for other in others:
+            self.attempts.remove(other)
+        message = f"{shard.label.capitalize()} was done first."
+        self.unmarked += mark_crashed([(other.task_run_id, message) for other in others])
+
+    def _lost(self, attempt: Attempt, what: str, reason: str) -> ShardFailure | None:
+        shard = attempt.shard
         message = f"{shard.label.capitalize()}: {what}"
         get_run_logger().warning(message)
-        self.unmarked += mark_crashed([(task_run_id, message)])
-        if (shard.number, shard.attempt) not in self.begun and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
+        self.unmarked += mark_crashed([(attempt.task_run_id, message)])
+        if self.attempts.at(shard):
+            return None
+        if not attempt.begun and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
             self.lost_unbegun[shard.number] += 1
             self.waiting.appendleft(shard)
             return None
         self.lost_unbegun.clear()
-        return self._again(shard, reason)
+        return self._again(attempt, reason)
 
-    def _again(self, shard: ShardRef, reason: str) -> ShardFailure | None:
-        """Queue another attempt at a shard, unless too many in a row finished no image."""
+    def _again(self, attempt: Attempt, reason: str) -> ShardFailure | None:
+        """Queue another attempt at a shard that has none, unless too many in a row finished no image."""
+        shard = attempt.shard
+        if self.attempts.at(shard):
+            return None
         number, parts = shard.number, len(shard.workspace.journal_parts(shard.number))
         self.fruitless[number] = 0 if parts > self.parts.get(number, 0) else self.fruitless[number] + 1
         self.parts[number] = parts
         if self.fruitless[number] >= MAX_FRUITLESS_ATTEMPTS:
             return ShardFailure(shard, reason)
-        self.waiting.appendleft(shard.model_copy(update={"attempt": shard.attempt + 1}))
+        self.waiting.appendleft(self._next_attempt(shard))
         return None
-
-
-def _ended(client: distributed.Client, futures: list[distributed.Future[Any]]) -> list[distributed.Future[Any]]:
-    import distributed
-
-    with client.as_current():
-        try:
-            return list(distributed.wait(futures, timeout=TICK_SECONDS, return_when="FIRST_COMPLETED").done)
-        except TimeoutError:
-            return []
-        except distributed.client.FuturesCancelledError as error:
-            if any(group.reason == CONNECTION_LOST for group in error.error_groups):
-                raise _scheduler_lost() from error
-            return [future for future in futures if future.done()]
-
-
-def _scheduler_lost() -> ClusterError:
-    return ClusterError(
-        "The Dask scheduler was lost. What a run has finished is kept: the same command goes on from there."
-    )
-
-
-def _end_of(future: distributed.Future[Any]) -> State[Any] | Exception | None:
-    """Return the state in which a task has ended, or the exception instead of one; None if it is not available yet.
-
-    The worker that has it may have died, so that Dask runs the task again, or it does not answer.
-    """
-    try:
-        state: State[Any] = future.result(timeout=FETCH_SECONDS)
-    except OSError as error:  # includes TimeoutError
-        return error if future.status == "error" else None
-    except Exception as error:  # noqa: BLE001 - any error here concerns this shard only
-        return error
-    return state
-
-
-def _why_not_run(error: Exception) -> str:
-    what = f"({type(error).__name__}: {error})"
-    if isinstance(error, ImportError | AttributeError | UnpicklingError):
-        return (
-            f"a worker could not load the task {what}. Install the same Darkroom, from the same requirements.lock, on "
-            "the scheduler and every worker."
-        )
-    return f"a worker could not run the task {what}. See what its log says, and whether it reaches the Prefect server."

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import pyarrow.parquet as pq
 
+from darkroom.tasks.dataset.claim import Claim
 from darkroom.tasks.dataset.integrity import find_damage, sealed_writer
-from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.dataset.rows import ManifestRow, to_table
 from darkroom.tasks.storage.store import Store
@@ -27,16 +27,15 @@ class Journal:
     """The journal of one attempt at a shard. Rows must be added only once their output is written.
 
     Args:
-        workspace: the run's workspace.
-        shard: the shard's number.
-        attempt: a name that no other attempt has.
+        claim: of the attempt.
         sync: whether to wait until outputs are on the disk before they are journalled.
     """
 
-    def __init__(self, workspace: Workspace, shard: int, attempt: str, *, sync: bool = True) -> None:
-        self._store = workspace.store
+    def __init__(self, claim: Claim, *, sync: bool = True) -> None:
+        self._claim = claim
+        self._store = claim.workspace.store
         self._sync = sync
-        self._stem = f"{workspace.journal}/{shard:06d}-{attempt}"
+        self._stem = f"{claim.workspace.journal}/{claim.shard:06d}-{claim.attempt}"
         self._parts = 0
         self._rows: list[ManifestRow] = []
         self._flushed_at = time.monotonic()
@@ -52,6 +51,7 @@ class Journal:
 
         Raises:
             DestinationError: it can't be written.
+            ReplacedError: another attempt has taken over the shard, or the run has ended.
         """
         self._flushed_at = time.monotonic()
         if not self._rows:
@@ -62,6 +62,7 @@ class Journal:
         with writing(self._store.location):
             if self._sync:
                 self._store.flush()
+            self._claim.check()
             self._store.put(f"{self._stem}-{self._parts:06d}.parquet", part.getbuffer(), durable=True)
         self._parts += 1
         self._rows = []

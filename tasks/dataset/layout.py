@@ -159,8 +159,12 @@ class Workspace:
 
     @property
     def begun(self) -> str:
-        """One empty object for each shard that was begun."""
+        """One object for each shard that was begun, which names the attempt that may write."""
         return f"{self.path}/begun"
+
+    def begun_marker(self, shard: int) -> str:
+        """Return the object that exists once outputs of a shard may have been written."""
+        return f"{self.begun}/{shard:06d}"
 
     def journal_parts(self, shard: int | None = None) -> list[str]:
         """Return the paths of the journal's parts, of one shard or of all, sorted.
@@ -172,14 +176,6 @@ class Workspace:
         with reading():
             names = [name for name in self.store.children(self.journal) if name.endswith(".parquet")]
         return sorted(f"{self.journal}/{name}" for name in names if name.startswith(prefix))
-
-    def begin_shard(self, number: int) -> bool:
-        """Note durably that outputs of a shard are about to be written; return whether another attempt did before."""
-        try:
-            self.store.put(f"{self.begun}/{number:06d}", b"", expected=ABSENT, durable=True)
-        except Conflict:
-            return True
-        return False
 
     def begun_shards(self) -> list[int]:
         """Return the numbers of the shards of which outputs may have been written, sorted.
@@ -233,6 +229,7 @@ class Workspace:
         It may just be writing: what it leaves, the next run removes.
         """
         self.store.delete([self.job])
+        self.store.delete_below(self.begun)
         self.store.delete_below(self.path)
 
     def scratch(self) -> AbstractContextManager[Path]:

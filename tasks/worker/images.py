@@ -6,12 +6,13 @@ import hashlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 
+from darkroom.tasks.dataset.claim import Claim
 from darkroom.tasks.dataset.layout import open_destination, output_path
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
 from darkroom.tasks.dataset.moved import former_output
@@ -73,28 +74,22 @@ class Images:
 
     Args:
         job: the run's settings.
-        shard: the shard's number.
+        claim: on the shard; checked before outputs are written, because once it is lost another attempt or run may
+            write outputs of the same names.
         memory: upper limit in bytes on the codec process's memory for an image; None: only its size limits it.
-        wanted: returns whether the run still goes on; called before outputs are written, because once it has ended
-            another run may write outputs of the same names.
-        resumed: whether another attempt at the shard may have written outputs of the same images.
     """
 
-    def __init__(
-        self, job: Job, shard: int, memory: int | None, wanted: Callable[[], bool], *, resumed: bool = False
-    ) -> None:
+    def __init__(self, job: Job, claim: Claim, memory: int | None) -> None:
         rules = job.rules
         limits = {"max_pixels": rules.max_pixels, "max_image_seconds": rules.max_image_seconds, "memory": memory}
         self.orders = Orders(recipe=job.recipe, **limits)
         self.max_read_seconds = rules.max_read_seconds
         self._job = job
-        self._wanted = wanted
+        self._claim = claim
         self._source = open_source(job.source, follow_symlinks=rules.follow_symlinks)
         self._destination = open_destination(job.destination).store
         # Estimated: a lossy output takes far less than one byte per pixel, a PNG may take all four.
         self.output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)
-        self._shard = shard
-        self._resumed = resumed
 
     def read(self, planned: PlannedImage, batch: SharedBatch) -> Image:
         """Read and hash an image; it need not be transformed if there is an output of the same bytes already."""
@@ -116,7 +111,7 @@ class Images:
 
     def _without_suspects(self, planned: PlannedImage) -> PlannedImage:
         """Return an image without its output of earlier bytes, if another attempt may have replaced that."""
-        if not self._resumed or not (planned.known_output or planned.known_sha256):
+        if not self._claim.resumed or not (planned.known_output or planned.known_sha256):
             return planned
         with suppress(SettingsError):  # it can't be read
             if planned.known_output and has_bytes(self._destination, self._name(planned), planned.known_output):
@@ -154,7 +149,7 @@ class Images:
             attempts=planned.attempts + 1,
             read_ms=0.0,
             run_id=self._job.run_id,
-            shard=self._shard,
+            shard=self._claim.shard,
             worker=worker_name(),
             recipe_id=self._job.recipe_id,
             processed_at=datetime.now(UTC),
@@ -171,10 +166,9 @@ class Images:
         """Write the outputs and return the rows of images that have an answer or need none.
 
         Raises:
-            DarkroomError: the run has ended.
+            ReplacedError: another attempt has taken over the shard, or the run has ended.
         """
-        if not self._wanted():
-            raise DarkroomError(f"Run {self._job.run_id} has ended; what it had finished, another has adopted.")
+        self._claim.check()
         return [self._finish(image) for image in images]
 
     def _finish(self, image: Image) -> ManifestRow:
@@ -185,7 +179,7 @@ class Images:
                 self._write(image, made)
         if isinstance(image.answer, ImageError):
             self._add_error(row, image.answer, image.planned)
-            if self._resumed and not image.planned.known_output:
+            if self._claim.resumed and not image.planned.known_output:
                 with suppress(StorageError):  # another attempt may have written one
                     self._destination.delete([self._name(image.planned)])
         row.processed_at = datetime.now(UTC)

@@ -73,7 +73,7 @@ class Pipeline:
     Args:
         images: reads and writes them.
         codec: this thread's.
-        on_progress: called whenever the codec process has answered for an image.
+        on_progress: called several times a second while the codec process is at work, also at one slow image.
     """
 
     def __init__(self, images: Images, codec: Codec, on_progress: Callable[[], None]) -> None:
@@ -177,8 +177,7 @@ class Pipeline:
         if batch.is_submitted:
             answers, finished = self._codec.collect()
             batch.answer(answers)
-            if answers:
-                self._on_progress()
+            self._on_progress()
         end = len(batch.images) if finished else batch.answered
         if finished or (end > batch.written and time.monotonic() - batch.written_at >= BATCH_SECONDS):
             rows = writers.submit(self._images.finish, batch.images[batch.written : end])

@@ -19,10 +19,10 @@ import psutil
 
 from tests.harness import clean_environment, eventually
 
-VICTIMS = ("worker", "workers", "codec", "flow", "group", "server", "scheduler")
+VICTIMS = ("worker", "workers", "stopped", "codec", "flow", "group", "server", "scheduler")
 
-SURVIVED = {"worker", "workers", "codec"}
-"""A run replaces these, and goes on."""
+SURVIVED = {"worker", "workers", "stopped", "codec"}
+"""A run replaces these, or does without them, and goes on."""
 
 OWN_SERVER = {"group", "server"}
 """Trials in which the run starts its own server."""
@@ -129,8 +129,15 @@ def kill(processes: list[psutil.Process]) -> int:
     return killed
 
 
+def stop(processes: list[psutil.Process]) -> int:
+    """Stop processes, as a machine that hangs would, and return their number."""
+    for process in processes:
+        process.suspend()
+    return len(processes)
+
+
 def kill_victim(victim: str, run: Run, scheduler: Run | None, chance: random.Random) -> int:
-    """Kill a victim of a run that has not ended, and return the number of processes that were killed."""
+    """Kill, or stop, a victim of a run that has not ended, and return the number of processes that were."""
     if not run.itself():
         return 0
     match victim:
@@ -139,6 +146,8 @@ def kill_victim(victim: str, run: Run, scheduler: Run | None, chance: random.Ran
             victims = chance.sample(workers, min(1, len(workers)))
         case "workers":
             victims = run.workers()
+        case "stopped":
+            return stop(chance.sample(workers := run.workers(), min(1, len(workers))))
         case "codec":  # a process, or what they are all forked from
             codecs = [process for process in run.family() if is_command(process, "darkroom.tasks.worker.codec_server")]
             victims = chance.sample(codecs, min(1, len(codecs)))

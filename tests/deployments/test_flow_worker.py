@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import eventually, journalled, manifest_rows
@@ -48,6 +49,29 @@ def test_it_runs_a_flow_beside_folders_that_have_the_same_names_as_darkrooms(
         mine.ended(mine.run("mine/nightly", source=few, destination=tmp_path), "COMPLETED")
 
     assert {row["width"] for row in manifest_rows(tmp_path).values()} == {32}
+
+
+def test_nothing_of_a_flow_run_that_is_killed_outright_stays_running(mine: Installation, many: Path, tmp_path: Path):
+    def task_runs(**state: object) -> list[dict[str, Any]]:
+        """Return the task runs of a flow run's subflow, which are in some state."""
+        of_subflow = {"flow_runs": {"parent_flow_run_id": {"any_": [run_id]}}}
+        return mine.api.post("task_runs/filter", of_subflow | {"task_runs": {"state": state}})
+
+    running = {"type": {"any_": ["PENDING", "RUNNING"]}}
+    with mine.started("darkroom.deployments.flow_worker", until="started!"):
+        run_id = mine.run("mine/nightly", source=many, destination=tmp_path)
+        [resizing, *_] = eventually(lambda: [task for task in task_runs(**running) if "resize" in task["name"]])
+        [process] = mine.processes("prefect.engine")
+        process.kill()
+        mine.ended(run_id, "CRASHED", 60)
+
+        eventually(lambda: not task_runs(**running), 60)
+        eventually(lambda: {task["state_type"] for task in mine.api.task_runs(run_id)} == {"CRASHED"}, 60)
+
+    [marked] = [task for task in task_runs() if task["id"] == resizing["id"]]
+    assert marked["state"]["message"] == "The process of its flow run was killed."
+    assert mine.api.flow_run(resizing["flow_run_id"])["state_type"] == "CRASHED"
+    assert "was killed: its task runs are marked as Crashed." in mine.log.read_text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

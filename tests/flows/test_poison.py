@@ -25,7 +25,7 @@ from darkroom.tasks import plan
 plan.SHARD_SECONDS = (1e-9, 1e9)  # four shards for each worker, however small they are
 main()
 """
-IMPATIENT = "from darkroom.flows.runtime import window; window.NO_WORKER_SECONDS = 1"
+IMPATIENT = "from darkroom.flows.runtime import workers; workers.NO_WORKER_SECONDS = 1"
 QUICK = ("--max-image-seconds", "2", "--max-pixels", "1000000")
 
 

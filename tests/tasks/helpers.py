@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from darkroom.tasks.dataset.claim import claim_shard
 from darkroom.tasks.dataset.integrity import SEAL, sealed_writer
 from darkroom.tasks.dataset.journal import Journal
 from darkroom.tasks.dataset.manifest import run_file
@@ -128,14 +129,17 @@ def open_workspace(place, job):
 
 
 def write_journal(workspace, rows, *, shard=0, attempt="001-1-1"):
-    """Journal rows, and write an output of the right size for each that names one."""
+    """Journal rows, and write an output of the right size for each that names one; the shard counts as not begun."""
     for each in rows:
         if each["status"] == "ok" and each["file_name"]:
             write_output(workspace, each["file_name"], (b"0123456789" * each["output_bytes"])[: each["output_bytes"]])
-    journal = Journal(workspace, shard, attempt)
+    claim = claim_shard(workspace, shard, attempt)
+    journal = Journal(claim)
     for each in rows:
         journal.add(ManifestRow(**each))
     journal.flush()
+    if not claim.resumed:
+        workspace.store.delete([workspace.begun_marker(shard)])
 
 
 def write_deleted(workspace, paths):

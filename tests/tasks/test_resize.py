@@ -1,12 +1,15 @@
 import hashlib
 import itertools
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from darkroom.tasks import plan as plan_module
+from darkroom.tasks.dataset import journal
+from darkroom.tasks.dataset.claim import ReplacedError
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.rebuild import rebuild_manifest
@@ -15,7 +18,7 @@ from darkroom.tasks.resize import ShardResult, work_shard
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage import local as storage
 from darkroom.tasks.worker import codec_handle, pipeline
-from darkroom.tasks.worker.codec import Codec
+from darkroom.tasks.worker.codec import Codec, thread_codec
 from tests.places import disk
 from tests.poisoned import poison
 from tests.tasks.helpers import (
@@ -438,6 +441,38 @@ def test_a_worker_whose_run_has_ended_writes_no_more(source, place, monkeypatch)
     assert len(made) < 100
     assert len(files(place.images)) <= 50, "no more than what was finished then"
     assert not disk(workspace, "path").exists()
+
+
+def test_an_attempt_that_was_replaced_writes_no_more_and_each_image_is_journalled_once(
+    source, place, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.0)
+    for number in range(100):
+        write_image(source / f"{number:03d}.jpg", seed=number)
+    workspace, job, plan = prepare(source, place)
+    made, later = [], []
+
+    def replace_at_the_fiftieth(number):
+        made.append(number)
+        if number == 50:
+            with ThreadPoolExecutor(1) as other:  # which has another codec process
+                later.append(other.submit(work_shard, shard_of(place, plan, attempt=2)).result())
+                other.submit(lambda: thread_codec().close()).result()
+
+    call_before_each_image(monkeypatch, replace_at_the_fiftieth)
+    with pytest.raises(ReplacedError, match="has given shard 1 to another worker"):
+        work_shard(shard_of(place, plan))
+    [result] = later
+    assert result.ok + result.resumed == 100
+    assert result.resumed > 0
+    assert len(made) < 50 + result.ok + 50, "the first attempt did not go on to its end"
+    assert len(journal_rows(workspace)) == 100
+    with pytest.raises(ReplacedError):
+        work_shard(shard_of(place, plan))
+    publish(workspace, job, ended=True)
+    close_workspace(workspace)
+    run(source, undisturbed := destination_in(tmp_path / "undisturbed"))
+    assert files(place.images) == files(undisturbed.images)
 
 
 def test_retries_of_later_runs_are_counted(source, place):

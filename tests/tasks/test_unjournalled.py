@@ -5,6 +5,7 @@ import os
 import pytest
 
 from darkroom.tasks import plan as plan_module
+from darkroom.tasks.dataset.claim import claim_shard
 from darkroom.tasks.errors import DarkroomError, SettingsError
 from darkroom.tasks.recover import recover
 from darkroom.tasks.resize import work_shard
@@ -34,6 +35,11 @@ from tests.tasks.shards import (
     write_flat,
     wrong_outputs,
 )
+
+
+def begin(workspace, number):
+    """Note that a shard was begun; return whether it had been before."""
+    return claim_shard(workspace, number, "001-1").resumed
 
 
 @pytest.mark.parametrize("time", [10**18, 2 * 10**18])
@@ -102,7 +108,7 @@ def test_only_shards_that_were_begun_are_suspect(place, monkeypatch):
     workspace, job = two_shards(place, monkeypatch)
     remove_unjournalled(workspace, job)
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
-    assert [workspace.begin_shard(number) for number in (3, 0, 3, 1)] == [False, False, True, False]
+    assert [begin(workspace, number) for number in (3, 0, 3, 1)] == [False, False, True, False]
     assert workspace.begun_shards() == [0, 1, 3]
     write_journal(workspace, [row("b.jpg")], shard=1)
     remove_unjournalled(workspace, job)
@@ -114,7 +120,7 @@ def test_what_lies_in_the_way_of_a_suspect_stays(place, monkeypatch):
     (place.images / "d.jpg").unlink()
     write_output(place, "images/d.jpg/e.jpg")
     for number in range(4):
-        workspace.begin_shard(number)
+        begin(workspace, number)
     remove_unjournalled(workspace, job)
     assert set(files(place.images)) == {"a.jpg", "d.jpg/e.jpg"}
 
@@ -123,7 +129,7 @@ def test_what_lies_in_the_way_of_a_suspect_stays(place, monkeypatch):
 def test_without_a_plan_every_output_of_the_manifest_is_suspect(place, monkeypatch, harm):
     workspace, job = two_shards(place, monkeypatch)
     publish_rows(place, [row("b.jpg")], run_id="other")
-    workspace.begin_shard(0)
+    begin(workspace, 0)
     harm(disk(workspace, "plan"))
     remove_unjournalled(workspace, job)
     assert set(files(place.images)) == {"a.jpg", "c.jpg", "d.jpg"}
@@ -131,7 +137,7 @@ def test_without_a_plan_every_output_of_the_manifest_is_suspect(place, monkeypat
 
 def test_after_a_kill_in_which_the_job_was_lost_the_remedy_is_named(place, monkeypatch):
     workspace, _ = two_shards(place, monkeypatch)
-    workspace.begin_shard(0)
+    begin(workspace, 0)
     disk(workspace, "job").write_text("{half a jo")
     with pytest.raises(DarkroomError, match=r"is damaged.*'darkroom verify' finds"):
         recover(place)
@@ -141,7 +147,7 @@ def test_after_a_kill_in_which_the_job_was_lost_the_remedy_is_named(place, monke
 def test_an_output_that_may_not_be_read_is_not_removed(open_path, monkeypatch):
     place = destination_in(open_path)
     workspace, job = two_shards(place, monkeypatch)
-    workspace.begin_shard(0)
+    begin(workspace, 0)
     disk(workspace, "path").chmod(0o777)
     (place.images / "a.jpg").chmod(0)
     with unprivileged(), pytest.raises(SettingsError, match=r"a\.jpg can't be read\. Grant"):

@@ -9,7 +9,7 @@ from harness import Api
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from darkroom.flows.runtime import crashed
-from darkroom.flows.runtime.crashed import mark_crashed, mark_dead_runs
+from darkroom.flows.runtime.crashed import mark_crashed, mark_dead_runs, mark_left_task_runs
 from darkroom.tasks.dataset.lease import hold_lease
 from tests.places import OnDisk
 from tests.tasks.helpers import make_job, open_workspace
@@ -55,3 +55,31 @@ def test_a_task_run_that_the_server_does_not_know_yet_is_marked_later(api: Api):
     assert {run["id"]: (run["state_type"], run["state"]["message"]) for run in runs} == {
         str(task_run_id): ("CRASHED", message) for task_run_id, message in lost
     }
+
+
+def flow_run_in(api: Api, pool: str, state: str, **options: str) -> str:
+    """Create a flow run of a work pool that left a running task run."""
+    flow = api.post("flows/", {"name": "crashing"})
+    pools = {found["name"] for found in api.post("work_pools/filter", {})}
+    if pool not in pools:
+        api.post("work_pools/", {"name": pool, "type": "process"})
+    wanted = {"flow_id": flow["id"], "state": {"type": state}, "work_pool_name": pool} | options
+    run_id: str = api.post("flow_runs/", wanted)["id"]
+    task_run = {"task_key": "work", "dynamic_key": "0", "state": {"type": "RUNNING"}}
+    api.post("task_runs/", task_run | {"flow_run_id": run_id})
+    return run_id
+
+
+def states_of(api: Api, run_id: str) -> set[str]:
+    return {task["state_type"] for task in api.task_runs(run_id)}
+
+
+def test_of_a_work_pools_killed_runs_and_of_no_others_the_task_runs_are_marked(api: Api):
+    killed, cancelled = (flow_run_in(api, "mine", state) for state in ("CRASHED", "CANCELLED"))
+    others = [flow_run_in(api, "mine", "RUNNING"), flow_run_in(api, "of-others", "CRASHED")]
+    with temporary_settings({PREFECT_API_URL: api.url}):
+        assert len(mark_left_task_runs("mine")) == 2
+        assert [states_of(api, run_id) for run_id in (killed, cancelled)] == [{"CRASHED"}] * 2
+        assert [states_of(api, run_id) for run_id in others] == [{"RUNNING"}] * 2
+        assert mark_left_task_runs("mine") == []
+        assert mark_left_task_runs("no-such-pool") == []

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from darkroom.flows.runtime.workspace import open_workspace, preview_destination
+from darkroom.tasks.dataset.claim import claim_shard
 from tests.places import destination_at
 from tests.tasks.helpers import make_job, publish_rows, row
 
@@ -12,7 +13,7 @@ from tests.tasks.helpers import make_job, publish_rows, row
 def leave(workspace, job, *, begun, fails):
     with open_workspace(workspace, job):
         if begun:
-            workspace.begin_shard(0)
+            claim_shard(workspace, 0, "001-1")
         if fails:
             raise ZeroDivisionError
 

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from darkroom.tasks.dataset import journal as journal_module
+from darkroom.tasks.dataset.claim import claim_shard
 from darkroom.tasks.dataset.journal import FLUSH_SECONDS, Journal, finished_paths
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.dataset.rows import ManifestRow
@@ -40,7 +41,7 @@ def test_columns_that_are_left_out_are_null(workspace):
 
 
 def test_a_part_is_written_when_it_is_time_to(workspace, monkeypatch):
-    journal = Journal(workspace, 3, "001-9-9")
+    journal = Journal(claim_shard(workspace, 3, "001-9-9"))
     journal.add(ManifestRow(**row("a.jpg")))
     assert workspace.journal_parts() == []
     monkeypatch.setattr(journal_module, "FLUSH_SECONDS", 0.0)
@@ -57,7 +58,7 @@ def test_a_part_is_written_when_it_is_time_to(workspace, monkeypatch):
 def test_no_row_waits_for_longer_than_the_interval(workspace, monkeypatch):
     now = 1000.0
     monkeypatch.setattr(journal_module, "time", SimpleNamespace(monotonic=lambda: now))
-    journal = Journal(workspace, 0, "001-1-1")
+    journal = Journal(claim_shard(workspace, 0, "001-1-1"))
     added = {}
     pauses = [FLUSH_SECONDS / 8] * 24 + [10 * FLUSH_SECONDS] * 2 + [0.0] * 3 + [FLUSH_SECONDS / 2] * 4
     for number, pause in enumerate(pauses):
@@ -70,7 +71,7 @@ def test_no_row_waits_for_longer_than_the_interval(workspace, monkeypatch):
 
 
 def test_without_rows_nothing_is_written(workspace):
-    journal = Journal(workspace, 0, "001-1-1")
+    journal = Journal(claim_shard(workspace, 0, "001-1-1"))
     journal.flush()
     journal.add(ManifestRow(**row("a.jpg")))
     journal.flush()
@@ -82,7 +83,7 @@ def test_a_part_is_there_whole_or_not_at_all(workspace, monkeypatch):
     def killed(*_, **__):
         raise KeyboardInterrupt
 
-    journal = Journal(workspace, 0, "001-1-1")
+    journal = Journal(claim_shard(workspace, 0, "001-1-1"))
     journal.add(ManifestRow(**row("a.jpg")))
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
@@ -116,7 +117,7 @@ def test_outputs_are_on_the_disk_before_the_part_that_names_them(workspace, monk
         local, "sync_filesystem", lambda folder: synced.append((os.fsdecode(folder), workspace.journal_parts()))
     )
     workspace.destination.images.mkdir()
-    journal = Journal(workspace, 0, "001-1-1", sync=sync)
+    journal = Journal(claim_shard(workspace, 0, "001-1-1"), sync=sync)
     for name in ("a.jpg", "b.jpg"):
         journal.add(ManifestRow(**row(name)))
     journal.flush()
@@ -130,7 +131,7 @@ def test_outputs_that_can_not_be_brought_to_the_disk_are_not_journalled(workspac
 
     monkeypatch.setattr(local, "sync_filesystem", fail)
     workspace.destination.images.mkdir()
-    journal = Journal(workspace, 0, "001-1-1")
+    journal = Journal(claim_shard(workspace, 0, "001-1-1"))
     journal.add(ManifestRow(**row("a.jpg")))
     with pytest.raises(DestinationError, match="can't be written to: Input/output error"):
         journal.flush()

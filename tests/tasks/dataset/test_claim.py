@@ -1,0 +1,58 @@
+"""Of several attempts at a shard, the latest that began may write."""
+
+import pytest
+
+from darkroom.tasks.dataset.claim import ReplacedError, claim_shard
+from darkroom.tasks.dataset.layout import Destination
+from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.storage.store_errors import Denied
+from tests.places import destination_at
+from tests.tasks.helpers import make_job, open_workspace
+from tests.tasks.storage.memory import MemoryStore
+
+
+@pytest.fixture(params=["disk", "memory"])
+def workspace(request, tmp_path):
+    place = destination_at(tmp_path / "dest") if request.param == "disk" else Destination(MemoryStore())
+    return open_workspace(place, make_job(place))
+
+
+def test_an_attempt_holds_its_shard_until_a_later_one_begins(workspace):
+    first, other = claim_shard(workspace, 0, "001-7-1"), claim_shard(workspace, 1, "001-7-2")
+    first.check()
+    second = claim_shard(workspace, 0, "002-8-1")
+    assert (first.resumed, second.resumed, other.resumed) == (False, True, False)
+    with pytest.raises(ReplacedError, match="Run run has ended, or has given shard 1 to another worker"):
+        first.check()
+    second.check()
+    other.check()
+
+
+def test_an_earlier_attempt_that_begins_late_is_refused(workspace):
+    tenth = claim_shard(workspace, 0, "010-7-1")
+    with pytest.raises(ReplacedError):
+        claim_shard(workspace, 0, "009-8-1")
+    tenth.check()
+
+
+def test_an_attempt_that_dask_gives_to_another_worker_goes_on_there(workspace):
+    lost = claim_shard(workspace, 0, "001-7-1")
+    claim_shard(workspace, 0, "001-8-1").check()
+    with pytest.raises(ReplacedError):
+        lost.check()
+
+
+def test_the_end_of_a_run_ends_its_attempts(workspace):
+    claim = claim_shard(workspace, 0, "001-7-1")
+    workspace.remove()
+    with pytest.raises(ReplacedError):
+        claim.check()
+
+
+def test_a_claim_that_can_not_be_read_is_not_taken_for_lost():
+    store = MemoryStore()
+    place = Destination(store)
+    claim = claim_shard(open_workspace(place, make_job(place)), 0, "001-7-1")
+    store.fail("get", Denied)
+    with pytest.raises(SettingsError):
+        claim.check()
