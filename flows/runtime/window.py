@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prefect import get_run_logger
+from prefect.states import Cancelled
 
 from darkroom.flows.runtime.cluster import count_threads, dask_runner, replace_lost_workers
 from darkroom.flows.runtime.crashed import mark_crashed
@@ -138,8 +139,10 @@ def run_shards(
             (future.task_run_id, f"{shard.label.capitalize()}: the run ended before it")
             for shard, future in window.running.values()
         ]
-        if lost := window.unmarked + ended:
-            mark_crashed(lost)
+        if window.unmarked:
+            mark_crashed(window.unmarked)
+        if ended:
+            mark_crashed(ended, Cancelled)
 
 
 @dataclass(slots=True)
