@@ -12,6 +12,8 @@ from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
+from darkroom.flows.runtime.outcome import STOPPED
+
 TAG = "darkroom"
 """Automations apply to the runs of deployments with this tag."""
 
@@ -29,7 +31,7 @@ UNSTARTED = "darkroom: runs that never began are marked Crashed"
 NOTIFICATION = "darkroom: somebody is told of runs that failed or crashed"
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
-BAD_ENDS = {f"prefect.flow-run.{name}" for name in ("Failed", "TimedOut", "Crashed")}
+BAD_ENDS = {f"prefect.flow-run.{name}" for name in ("Failed", "TimedOut", "Crashed", STOPPED)}
 ENDS = BAD_ENDS | {f"prefect.flow-run.{name}" for name in ("Completed", "Cancelled")}
 
 
@@ -48,8 +50,7 @@ def zombies() -> AutomationCore:
 def unstarted() -> AutomationCore:
     """Return the automation that marks a run as Crashed when a worker took it but it never began.
 
-    This happens when the worker, or its machine, stops at that moment. Unmarked, such a run would occupy the only
-    concurrency slot of its deployment.
+    This happens when the worker, or its machine, stops at that moment.
     """
     return _mark_crashed(
         UNSTARTED,
@@ -84,7 +85,7 @@ def _trigger(**conditions: Any) -> EventTrigger:
 
 
 def notification(block_document_id: UUID, ui_url: str) -> AutomationCore:
-    """Return the automation that sends a notification when a run ends as Failed or Crashed.
+    """Return the automation that sends a notification when a run ends as Failed, Crashed or Stopped.
 
     Args:
         block_document_id: the notification block that sends it.

@@ -158,8 +158,9 @@ def _environment() -> dict[str, str]:
         "PREFECT_SERVER_API_PORT": port,
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        # Concurrency slots that are kept in the server's memory are lost when it restarts, which ends the runs.
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        # `prefect deployment run --watch` shows the flow run's log, and so why it failed or was cancelled.
+        "PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true",
+        "PREFECT_SERVER_LOGS_STREAM_PUBLISHING_ENABLED": "true",
         "PYTHONUNBUFFERED": "1",
         MARK: str(uuid4()),
     }

@@ -12,18 +12,18 @@ from prefect.runtime import flow_run
 from prefect.states import State
 
 from darkroom.flows.guards import EarlyStopError, check_guards, early_stop
-from darkroom.flows.run import Run, absolute, report_run
+from darkroom.flows.run import Run, absolute, publish_report
 from darkroom.flows.runtime.cluster import worker_counter
 from darkroom.flows.runtime.outcome import flow_with_api, run_name, run_reported, run_stage
 from darkroom.flows.runtime.progress import Progress
 from darkroom.flows.runtime.watchdog import Watchdog, stall_seconds
 from darkroom.flows.runtime.window import map_shards
 from darkroom.flows.runtime.workspace import hold_destination, open_workspace, preview_destination
-from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.layout import MANIFEST, Workspace
 from darkroom.tasks.dataset.lease import HeldLease
 from darkroom.tasks.dataset.manifest import run_file
 from darkroom.tasks.dataset.shard import shard_refs
-from darkroom.tasks.discover import discover
+from darkroom.tasks.discover import Listing, discover
 from darkroom.tasks.plan import Plan, make_plan
 from darkroom.tasks.preflight import check_compute, check_locations, check_manifest, check_recipe
 from darkroom.tasks.publish import publish
@@ -50,7 +50,7 @@ def preprocess(
     Args:
         source: Folder of the images; nothing in it is ever written, moved or deleted.
         destination: Folder for the outputs, the manifest and the working state.
-        recipe: What happens to the pixels.
+        recipe: What happens to the pixels. What is left out has its default, whatever the deployment's recipe says.
         rules: What to work on, and when to stop.
         compute: Where the work is done.
     """
@@ -60,7 +60,7 @@ def preprocess(
             rules, compute = rules.model_copy(update={"max_failure_ratio": 1}), Compute(workers=compute.workers)
         watchdog = stack.enter_context(Watchdog(stall_seconds(rules)))
         run = Run(absolute(source), absolute(destination), recipe, rules, compute)
-        return run_reported(partial(_run_stages, run, watchdog), partial(report_run, run))
+        return run_reported(partial(_run_stages, run, watchdog), run.build_report, partial(publish_report, run))
 
 
 def _run_stages(run: Run, watchdog: Watchdog) -> None:
@@ -86,6 +86,7 @@ def _run_stages(run: Run, watchdog: Watchdog) -> None:
         # A retry has a folder of its own: workers of the try before it may still be at their shards.
         name = job.run_id if (flow_run.run_count or 1) == 1 else f"{job.run_id}.{flow_run.run_count}"
         with open_workspace(place.workspace(name), job) as workspace:
+            run.workspace = workspace
             plan = _list_and_plan(run, workspace, job, workers)
             if plan.shards:
                 _resize(run, workspace, plan, lease, watchdog)
@@ -102,7 +103,13 @@ def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: Callable[[
     photos = printable(Path(job.source).name or job.source)
     name = f"list the first {limit:,} images of {photos}" if limit else f"list {photos}"
     source = open_source(job.source, follow_symlinks=run.rules.follow_symlinks, destination=job.destination)
-    run.listing = listing = run_stage(name, discover, source, workspace, run.rules)
+
+    def list_source() -> Listing:
+        run.listing = listing = discover(source, workspace, run.rules)
+        get_run_logger().info(listing.describe())
+        return listing
+
+    listing = run_stage(name, list_source)
 
     def plan() -> Plan:
         run.plan = plan = make_plan(workspace, job, listing, workers)
@@ -130,4 +137,5 @@ def _publish(run: Run, workspace: Workspace, job: Job) -> None:
     if run.stopped:
         workspace.mark_stopped()
     publish(workspace, job, ended=True, work_seconds=run.work_seconds)
-    run.figures = read_figures(workspace, job)
+    run.figures = figures = read_figures(workspace, job)
+    get_run_logger().info(f"Published {MANIFEST}: {figures.known:,} rows")

@@ -13,17 +13,18 @@ from prefect import get_run_logger
 from prefect.runtime import flow_run
 
 from darkroom.flows.runtime.progress import Progress
-from darkroom.tasks.dataset.layout import Destination, open_destination
+from darkroom.tasks.dataset.journal import count_journalled
+from darkroom.tasks.dataset.layout import Destination, Workspace, open_destination
 from darkroom.tasks.discover import Listing
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.plan import Plan
 from darkroom.tasks.recover import Recovered
-from darkroom.tasks.reporting.artifacts import publish_markdown, publish_table
+from darkroom.tasks.reporting.artifacts import publish_markdown
 from darkroom.tasks.reporting.contact_sheet import ContactSheets, make_contact_sheets
 from darkroom.tasks.reporting.figures import Figures
 from darkroom.tasks.reporting.history import History, read_history
 from darkroom.tasks.reporting.run_report import RunReport
-from darkroom.tasks.reporting.summary import summary_markdown
+from darkroom.tasks.reporting.summary import failures_markdown, summary_markdown
 from darkroom.tasks.resize import ShardResult
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
 from darkroom.tasks.storage import locations
@@ -44,6 +45,7 @@ class Run:
     recovered: Recovered = field(default_factory=Recovered)
     job: Job | None = None
     listing: Listing | None = None
+    workspace: Workspace | None = None
     plan: Plan | None = None
     progress: Progress[ShardResult] | None = None
     stopped: bool = False
@@ -55,12 +57,12 @@ class Run:
         """Seconds in which shards ran."""
         return self.progress.seconds if self.progress else 0.0
 
-    def build_report(self, problem: str = "", pictures: tuple[str, ...] = ()) -> RunReport:
+    def build_report(self, problem: str = "", interrupted: bool = False) -> RunReport:
         """Return the run's report.
 
         Args:
             problem: why the stages ended early, if they did.
-            pictures: files with a preview's contact sheets.
+            interrupted: whether a signal or a request to cancel it ended the run.
         """
         failures = self.progress.failures if self.progress else []
         return RunReport(
@@ -68,7 +70,9 @@ class Run:
             destination=self.destination,
             run_id=self.run_id,
             preview=self.rules.limit is not None,
-            pictures=pictures,
+            interrupted=interrupted,
+            to_do=self.plan.images if self.plan else 0,
+            kept=count_journalled(self.workspace) if self.workspace and interrupted else 0,
             seconds=time.monotonic() - self.started,
             work_seconds=self.work_seconds,
             adopted=self.recovered.images,
@@ -105,30 +109,31 @@ def _planned(listing: Listing | None, plan: Plan | None) -> dict[str, Any]:
     }
 
 
-def report_run(run: Run, problem: str) -> RunReport:
-    """Build a run's report and publish it on the flow run's page; a failure to publish it changes nothing else.
+def publish_report(run: Run, report: RunReport) -> RunReport:
+    """Publish a run's report on the flow run's page; a failure to publish it changes nothing else.
 
-    Args:
-        run: the run.
-        problem: why the stages ended early, if they did.
+    Returns:
+        The report, with the files of a preview's pictures.
     """
     destination = open_destination(run.destination)
     sheets, history = ContactSheets(), History()
-    pictures: tuple[str, ...] = ()
     try:
-        if run.figures and run.job:
+        if run.figures and run.job and not report.interrupted:  # then there is no time for pictures
             sheets = make_contact_sheets(destination, run.job)
-            pictures = _write_contact_sheets(destination, sheets) if run.rules.limit else ()
+            if run.rules.limit:
+                report = report.model_copy(update={"pictures": _write_contact_sheets(destination, sheets)})
     except Exception:  # noqa: BLE001 - a picture is not worth a run
         get_run_logger().warning("The contact sheet could not be made.", exc_info=True)
-    report = run.build_report(problem, pictures)
     try:
         with suppress(SettingsError):  # the run may have failed for the same reason
             history = read_history(destination)
         publish_markdown(report.destination, "summary", summary_markdown(report, sheets, history), report.title())
-        if report.attempted:  # an empty table, too: it replaces that of the run before under the same key
-            shown = f"{len(report.failures):,} of {report.failed:,} images that failed"
-            publish_table(report.destination, "failures", report.failures, shown)
+        if report.failures:
+            codes = ", ".join(f"{count:,} × {code}" for code, count in report.error_codes.items())
+            publish_markdown(
+                report.destination, "failures", failures_markdown(report), f"{report.failed:,} failed: {codes}"
+            )
+        get_run_logger().info(f"Stored the summary: {report.title()}")
     except Exception:  # noqa: BLE001 - the manifest is published, whether or not there is a server to report to
         get_run_logger().warning("The summary could not be stored.", exc_info=True)
     return report

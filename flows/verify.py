@@ -24,10 +24,10 @@ from darkroom.tasks.preflight import check_compute, check_kept_destination, chec
 from darkroom.tasks.recover import clear_verifications
 from darkroom.tasks.repair import Repaired
 from darkroom.tasks.repair import repair as repair_outputs
-from darkroom.tasks.reporting.artifacts import publish_markdown, publish_table
+from darkroom.tasks.reporting.artifacts import publish_markdown
 from darkroom.tasks.reporting.findings import Findings, collect_findings
 from darkroom.tasks.reporting.text import printable
-from darkroom.tasks.reporting.verify_report import VerifyReport, verify_markdown
+from darkroom.tasks.reporting.verify_report import VerifyReport, findings_markdown, verify_markdown
 from darkroom.tasks.settings import Compute
 from darkroom.tasks.survey import Survey, check_settled, survey
 
@@ -53,7 +53,7 @@ def verify(
     verification = Verification(absolute(destination), str(flow_run.id or uuid4()), sample, repair)
     with Watchdog(STALL_SECONDS) as watchdog:
         stages = partial(_run_stages, verification, compute, watchdog)
-        return run_reported(stages, partial(_report, verification), VerifyFailedError)
+        return run_reported(stages, verification.build_report, _publish_report, VerifyFailedError)
 
 
 class VerifyFailedError(RunFailedError):
@@ -75,7 +75,7 @@ class Verification:
     findings: Findings | None = None
     repaired: Repaired | None = None
 
-    def build_report(self, problem: str = "") -> VerifyReport:
+    def build_report(self, problem: str = "", interrupted: bool = False) -> VerifyReport:
         """Return the report; `problem` is why the stages ended early, if they did."""
         survey, progress, findings, repaired = self.survey, self.progress, self.findings, self.repaired
         problems = [*progress.failures, *filter(None, [problem])]
@@ -87,6 +87,7 @@ class Verification:
         return VerifyReport(
             destination=self.destination,
             run_id=self.run_id,
+            interrupted=interrupted,
             seconds=time.monotonic() - self.started,
             work_seconds=progress.seconds if progress.images else 0.0,
             problems=tuple(problems),
@@ -133,14 +134,13 @@ def _run_stages(verification: Verification, compute: Compute, watchdog: Watchdog
                 )
 
 
-def _report(verification: Verification, problem: str) -> VerifyReport:
-    """Build the report and publish it on the flow run's page; a failure to publish it changes nothing else."""
-    report = verification.build_report(problem)
+def _publish_report(report: VerifyReport) -> VerifyReport:
+    """Publish the report on the flow run's page; a failure to publish it changes nothing else."""
     try:
         publish_markdown(report.destination, "verify", verify_markdown(report), report.headline())
         if report.findings:
-            shown = f"{len(report.findings):,} of {report.found:,} findings"
-            publish_table(report.destination, "verify-findings", report.findings, shown)
+            publish_markdown(report.destination, "verify-findings", findings_markdown(report), report.headline())
+        get_run_logger().info(f"Stored the summary: {report.headline()}")
     except Exception:  # noqa: BLE001 - the report is complete, whether or not there is a server to publish it to
         get_run_logger().warning("The summary could not be stored.", exc_info=True)
     return report

@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset.layout import IMAGES, Destination, Workspace
+from darkroom.tasks.reporting.skipped import describe_skipped
+from darkroom.tasks.reporting.text import megabytes
 from darkroom.tasks.selection import Selection, has_image_suffix
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.local_files import is_temporary
@@ -40,6 +42,11 @@ class Listing:
     skipped: Skipped
     not_images: dict[str, int] = field(default_factory=dict)
     """Number of files that were left out for being no images, by suffix, the most frequent first."""
+
+    def describe(self) -> str:
+        """Return one line about what was found and what was left out."""
+        skipped = describe_skipped(self.skipped.counts, self.not_images)
+        return f"Found {self.images:,} images, {megabytes(self.bytes)} MB. Skipped: {skipped or 'nothing'}."
 
 
 def discover(source: Store, workspace: Workspace, rules: Rules) -> Listing:

@@ -129,3 +129,7 @@ class ClusterError(DarkroomError):
 
 class LeaseError(DarkroomError):
     """Another run holds the destination."""
+
+
+class InUseError(LeaseError):
+    """Another run is at work on the destination, so that this one did nothing."""

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.integrity import check_whole, is_whole
+from darkroom.tasks.dataset.journal import count_rows
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace
 from darkroom.tasks.dataset.manifest import (
     OUTPUT_KEPT,
@@ -132,7 +133,7 @@ def _part_groups(store: Store, parts: list[str]) -> Iterator[list[str]]:
     rows = 0
     for _, shard in itertools.groupby(parts, key=lambda part: part.rpartition("/")[2].partition("-")[0]):
         of_shard = list(shard)
-        rows_of_shard = sum(_count_rows(store, part) for part in of_shard)
+        rows_of_shard = sum(count_rows(store, part) for part in of_shard)
         if group and rows + rows_of_shard > ROW_GROUP_ROWS:
             yield group
             group, rows = [], 0
@@ -140,11 +141,6 @@ def _part_groups(store: Store, parts: list[str]) -> Iterator[list[str]]:
         rows += rows_of_shard
     if group:
         yield group
-
-
-def _count_rows(store: Store, part: str) -> int:
-    with store.open(part) as file:
-        return int(pq.read_metadata(file).num_rows)
 
 
 _MERGED_SQL = f"""

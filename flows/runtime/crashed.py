@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from logging import getLogger
@@ -40,8 +40,8 @@ UNENDED = TaskRunFilter(
 logger = getLogger(__name__)
 
 
-def mark_crashed(lost: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
-    """Mark task runs as Crashed, with a message each; return those that the server does not know yet.
+def mark_crashed(lost: list[tuple[UUID, str]], state: Callable[..., State[Any]] = Crashed) -> list[tuple[UUID, str]]:
+    """Mark task runs as Crashed, or another state, with a message each; return those that the server doesn't know yet.
 
     The server learns of task runs through events: later, if one has just begun, and never if it did not begin.
     """
@@ -49,7 +49,7 @@ def mark_crashed(lost: list[tuple[UUID, str]]) -> list[tuple[UUID, str]]:
     with get_client(sync_client=True) as client:
         for number, (task_run_id, message) in enumerate(lost):
             try:
-                client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
+                client.set_task_run_state(task_run_id, state(message=message), force=True)
             except PrefectHTTPStatusError as error:
                 unknown.append((task_run_id, message))
                 if error.response.status_code != HTTPStatus.NOT_FOUND:

@@ -4,26 +4,43 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, ParamSpec, TypeVar, cast
 
-from prefect import Flow, Task
+from prefect import Flow, Task, get_client
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.results import ResultRecord
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
 from pydantic_core import to_jsonable_python
 
 from darkroom.flows.runtime.local_server import api
 from darkroom.flows.runtime.signals import interruptible
-from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.errors import DarkroomError, InUseError
 from darkroom.tasks.reporting.report import Report, first_problems
+from darkroom.tasks.reporting.text import first_sentence
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Reported = TypeVar("Reported", bound=Report)
+
+INTERRUPTIONS = (KeyboardInterrupt, SystemExit, TerminationSignal)
+"""What signals raise in a flow run."""
+
+STOPPED = "Stopped"
+"""The name of the Cancelled state of a run that a signal ended, without a request to cancel it."""
+
+
+class StoppedError(DarkroomError):
+    """A flow run was interrupted; has what interrupted it."""
+
+    def __init__(self, interruption: BaseException) -> None:
+        super().__init__(interruption)
+        self.interruption = interruption
 
 
 class FlowWithApi(Flow[P, R]):
@@ -35,9 +52,20 @@ class FlowWithApi(Flow[P, R]):
         return values
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the flow; see `prefect.Flow`."""
+        """Run the flow; see `prefect.Flow`. What interrupted it is raised once its state is stored."""
         with api():
-            return super().__call__(*args, **kwargs)
+            try:
+                result = super().__call__(*args, **kwargs)
+            except StoppedError as stopped:
+                error: Any = stopped
+            else:
+                error = data_of(result) if isinstance(result, State) else None
+            if not isinstance(error, StoppedError):
+                return result
+            interruption = error.interruption
+            if isinstance(interruption, TerminationSignal) and not FlowRunContext.get():
+                raise SystemExit(128 + interruption.signal)
+            raise interruption
 
 
 def flow_with_api(**options: Any) -> Callable[[Callable[P, R]], FlowWithApi[P, R]]:
@@ -46,28 +74,40 @@ def flow_with_api(**options: Any) -> Callable[[Callable[P, R]], FlowWithApi[P, R
 
 
 def run_name(prefix: str = "") -> str:
-    """Return a flow run's name: the dataset and when the run began; a retry keeps it."""
+    """Return a flow run's name: the dataset and when the run began, in UTC; a retry keeps it."""
     if flow_run.run_count:
         return str(flow_run.name)
     # abspath, not resolve: the flow itself reports a path that can't be resolved.
     dataset = os.path.basename(os.path.abspath(flow_run.parameters["destination"]))
-    return f"{prefix}{dataset} {datetime.now(UTC):%Y-%m-%d %H:%M}"
+    return f"{prefix}{dataset} {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def run_stage(name: str, stage: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function as a task run of the current flow run, in this thread; return or raise what it does."""
-    logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
-    # Arguments are bound here because Prefect searches a task's parameters for futures, however large they are.
+    interruptions: list[BaseException] = []
+
+    def run() -> R | State[Any]:
+        # Prefect would search a task's parameters for futures, however large they are, and log an interruption as a
+        # crash.
+        try:
+            return stage(*args, **kwargs)
+        except INTERRUPTIONS as interruption:
+            interruptions.append(interruption)
+            return Cancelled(name=STOPPED, message="The run was stopped.")
+
     task = Task(
-        partial(stage, *args, **kwargs),
-        name=name.partition(" ")[0],
+        run,
+        name=re.split("[: ]", name, maxsplit=1)[0],
         task_run_name=lambda: name,
         cache_policy=NO_CACHE,
         persist_result=False,
         log_prints=False,
         retries=0,
     )
-    return task()
+    result = task()
+    if interruptions:
+        raise interruptions[0]
+    return cast(R, result)
 
 
 class RunFailedError(DarkroomError):
@@ -83,26 +123,44 @@ class RunFailedError(DarkroomError):
 
 def run_reported(
     stages: Callable[[], None],
-    report: Callable[[str], Reported],
+    build: Callable[[str, bool], Reported],
+    publish: Callable[[Reported], Reported],
     failure: Callable[[Reported], RunFailedError] = RunFailedError,
 ) -> State[Reported]:
     """Run a flow's stages, then report what came of them, also if they failed; return the flow run's state.
 
     Args:
         stages: runs them; what it raises ends the run.
-        report: builds and publishes the report, given why the stages ended early, or an empty string.
+        build: builds the report, given why the stages ended early, or an empty string, and whether the run was
+            interrupted.
+        publish: puts the report on the flow run's page, and returns it.
         failure: the error of a run that ended but did not succeed.
     """
+    try:
+        return _run_and_report(stages, build, publish, failure)
+    except INTERRUPTIONS as interruption:
+        return _stopped(_publish_report(publish, build("", True)).headline(), interruption)
+
+
+def _run_and_report(
+    stages: Callable[[], None],
+    build: Callable[[str, bool], Reported],
+    publish: Callable[[Reported], Reported],
+    failure: Callable[[Reported], RunFailedError],
+) -> State[Reported]:
     error: DarkroomError | None = None
     try:
         with interruptible():
             stages()
+    except InUseError as overlap:
+        # Not reported: the destination's latest summary is for the run that is at work on it.
+        return Cancelled(message=str(overlap), data=overlap)
     except DarkroomError as raised:
         error = raised
     except Exception as bug:
-        run_stage("report", report, f"Unexpected {type(bug).__name__}: {bug}")
+        _publish_report(publish, build(f"Unexpected {type(bug).__name__}: {bug}", False))
         raise
-    result = run_stage("report", report, str(error or ""))
+    result = _publish_report(publish, build(str(error or ""), False))
     if result.succeeded:
         return Completed(message=result.headline(), data=result)
     message = "\n".join(first_problems(result.problems)) if error else result.failure()
@@ -110,11 +168,34 @@ def run_reported(
     return Failed(message=message, data=error or failure(result))
 
 
+def _publish_report(publish: Callable[[Reported], Reported], report: Reported) -> Reported:
+    """Publish a report as a task run that is named by its outcome, so that the list of all reports is a history."""
+    outcome = first_sentence(report.headline())[0] if report.succeeded else "failed"
+    return run_stage(f"report: {outcome}", publish, report)
+
+
+def _stopped(message: str, interruption: BaseException) -> State[Any]:
+    """Return the state of a run that was interrupted: Prefect's own would be Crashed."""
+    with get_client(sync_client=True) as client:
+        before = client.read_flow_run(flow_run.id).state
+    requested = before is not None and before.is_cancelling()
+    return Cancelled(name=None if requested else STOPPED, message=message, data=StoppedError(interruption))
+
+
 def _without_traceback(record: logging.LogRecord) -> bool:
     """Remove the traceback of an error of Darkroom from a log record: its message is complete."""
     if record.exc_info and isinstance(record.exc_info[1], DarkroomError):
         record.exc_info = None
     return True
+
+
+def _without_end(record: logging.LogRecord) -> bool:
+    """Return whether a log record is other than the traceback of a state's error, which Prefect logs at a run's end."""
+    return not (record.exc_info and isinstance(record.exc_info[1], DarkroomError))
+
+
+logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
+logging.getLogger("prefect.flow_runs").addFilter(_without_end)
 
 
 def data_of(state: State[Any]) -> Any:

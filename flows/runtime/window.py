@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from prefect import get_run_logger
+from prefect.states import Cancelled
 
 from darkroom.flows.runtime.attempts import Attempt, Attempts
 from darkroom.flows.runtime.cluster import dask_runner, replace_lost_workers
@@ -138,8 +139,10 @@ def run_shards(
             (attempt.task_run_id, f"{attempt.shard.label.capitalize()}: the run ended before it")
             for attempt in attempts.running.values()
         ]
-        if lost := window.unmarked + ended:
-            mark_crashed(lost)
+        if window.unmarked:
+            mark_crashed(window.unmarked)
+        if ended:
+            mark_crashed(ended, Cancelled)
 
 
 @dataclass(slots=True)

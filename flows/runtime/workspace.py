@@ -21,7 +21,7 @@ def hold_destination(destination: Destination, run_id: str) -> Iterator[HeldLeas
     """Hold a destination's lease for a run, and mark the runs as Crashed in Prefect that died at it.
 
     Raises:
-        LeaseError: another run holds it.
+        InUseError: another run holds it.
         DestinationError: it can't be written to, also if that happens later.
     """
     with writing(destination.location), hold_lease(destination, run_id) as lease:

@@ -10,14 +10,16 @@ import io
 import time
 from contextlib import suppress
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset.claim import Claim
 from darkroom.tasks.dataset.integrity import find_damage, sealed_writer
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.dataset.rows import ManifestRow, to_table
+from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.storage.store import Store
-from darkroom.tasks.storage.store_errors import NotFound, writing
+from darkroom.tasks.storage.store_errors import NotFound, StorageError, writing
 
 FLUSH_SECONDS = 5.0
 """A part is written this often, so that this is about how much work a kill can cost a shard."""
@@ -78,6 +80,21 @@ def whole_parts(store: Store, parts: list[str]) -> list[str]:
             else:
                 whole.append(part)
     return whole
+
+
+def count_journalled(workspace: Workspace) -> int:
+    """Return the number of images in a run's journal, as far as it can be read."""
+    images = 0
+    with suppress(StorageError, DarkroomError, pa.ArrowInvalid):
+        for part in workspace.journal_parts():
+            images += count_rows(workspace.store, part)
+    return images
+
+
+def count_rows(store: Store, part: str) -> int:
+    """Return the number of rows in a journal part."""
+    with store.open(part) as file:
+        return int(pq.read_metadata(file).num_rows)
 
 
 def finished_paths(store: Store, parts: list[str]) -> set[str]:

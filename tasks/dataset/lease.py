@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, TypeAdapter, ValidationError
 
 from darkroom.tasks.dataset.layout import WORK, Destination
-from darkroom.tasks.errors import DarkroomError, LeaseError
+from darkroom.tasks.errors import DarkroomError, InUseError, LeaseError
 from darkroom.tasks.storage.store import ABSENT, Absent, Version
 from darkroom.tasks.storage.store_errors import Conflict, NotFound, StorageError, reading, writing
 
@@ -167,7 +167,7 @@ def hold_lease(destination: Destination, run_id: str) -> Iterator[HeldLease]:
     Of a holder on another machine that is known only after `STALE_SECONDS` in which its heartbeat has stood still.
 
     Raises:
-        LeaseError: another run holds it.
+        InUseError: another run holds it.
         SettingsError: the lease can't be read.
         DestinationError: the lease can't be written.
     """
@@ -193,7 +193,7 @@ def _acquire(destination: Destination, run_id: str) -> HeldLease:
         holder, version = _read(destination)
         if holder and holder != silent and (holder.is_live() or not holder.is_near()):
             if holder.is_live() or (silent := _watch(destination, holder)) not in {holder, None}:
-                raise LeaseError(
+                raise InUseError(
                     f"{destination.location} is in use by {holder.describe()}. Wait for it to end, or use another "
                     "destination. If that run is dead, its lease can be taken over "
                     f"{STALE_SECONDS:.0f} s after its last heartbeat."

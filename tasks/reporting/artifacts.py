@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from pathlib import Path
 from typing import cast
 from uuid import UUID
 
-from pydantic import BaseModel
+MAX_NAME = 60
+"""Characters of a destination's path that an artifact's key has."""
 
 
 def artifact_key(destination: str, kind: str) -> str:
-    """Return the key under which the Artifacts page lists all versions of a destination's artifact."""
-    name = re.sub(r"[^a-z0-9]+", "-", Path(destination).name.lower()).strip("-") or "dataset"
-    return f"{name[:40]}-{hashlib.sha256(destination.encode(errors='replace')).hexdigest()[:6]}-{kind}"
+    """Return the key under which the Artifacts page lists all versions of a destination's artifact.
+
+    It is the destination's path in the characters that a key may have, `/`, `.`, `_` and `-` being the same. A path
+    that is long, or has other characters, gets a hash, too.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", destination.lower()).strip("-")
+    if len(name) > MAX_NAME or not re.fullmatch(r"(s3:/|gs:/|az:/)?[a-z0-9/._-]+", destination):
+        digest = hashlib.sha256(destination.encode(errors="replace")).hexdigest()[:6]
+        name = f"{name[-MAX_NAME:].strip('-')}-{digest}".strip("-")
+    return f"{name or 'root'}-{kind}"
 
 
 def publish_markdown(destination: str, kind: str, markdown: str, description: str) -> None:
@@ -23,15 +29,6 @@ def publish_markdown(destination: str, kind: str, markdown: str, description: st
     from prefect.artifacts import create_markdown_artifact
 
     create_markdown_artifact(markdown, key=artifact_key(destination, kind), description=description)
-
-
-def publish_table(destination: str, kind: str, rows: Sequence[BaseModel], description: str) -> None:
-    """Add a table to the flow run's page."""
-    from prefect.artifacts import create_table_artifact
-
-    create_table_artifact(
-        [row.model_dump() for row in rows], key=artifact_key(destination, kind), description=description
-    )
 
 
 def create_progress(destination: str, kind: str = "progress") -> UUID:

@@ -22,6 +22,9 @@ class Report(BaseModel):
     work_seconds: float = 0.0
     """Of them, those in which shards ran."""
 
+    interrupted: bool = False
+    """Whether a signal or a request to cancel it ended the run."""
+
     problems: tuple[str, ...] = ()
     """Why the run counts as failed."""
 

@@ -28,6 +28,12 @@ class RunReport(Report, Figures, Counted):
     stopped: bool = False
     """Whether it stopped early; then nothing was deleted, and no failure replaced an output."""
 
+    to_do: int = 0
+    """Images that were planned."""
+
+    kept: int = 0
+    """Images that an interrupted run has finished; the next run adopts them."""
+
     unchanged: int = 0
     deleted: int = 0
     adopted: int = 0
@@ -47,19 +53,31 @@ class RunReport(Report, Figures, Counted):
 
     def headline(self) -> str:
         """Return one line about what the run did."""
+        if self.interrupted:
+            return self._interrupted()
         if self.problems and not self.attempted:
             return "No image could be worked."
+        adopted = min(self.adopted, self.unchanged)  # an image that has changed since is made again
+        unchanged = self.unchanged + self.touched - adopted
         if not self.attempted and not self.deleted:
-            return f"Nothing to do: {self.unchanged:,} images unchanged."
+            finished = f"{adopted:,} images adopted, " if adopted else ""
+            return f"Nothing to do: {finished}{unchanged:,} {'unchanged' if adopted else 'images unchanged'}."
         parts = [
             f"{'Preview: ' if self.preview else ''}{self.ok:,} made",
             f"{self.failed:,} failed",
-            f"{self.unchanged + self.touched:,} unchanged",
+            *([f"{adopted:,} adopted"] if adopted else []),
+            f"{unchanged:,} unchanged",
         ]
         if self.deleted and not self.stopped:
             moved = self.reasons.get("moved", 0)
             parts.append(f"{self.deleted:,} deleted" + (f" ({moved:,} of them moved)" if moved else ""))
         return ", ".join(parts)
+
+    def _interrupted(self) -> str:
+        if self.published:
+            return f"Stopped after the manifest was published: {self.ok:,} made, {self.failed:,} failed."
+        kept = f"{self.kept:,} of {self.to_do:,} images are finished and kept" if self.to_do else "nothing was lost"
+        return f"Stopped: {kept}. The next run, or a retry of this one, goes on from there."
 
     def title(self) -> str:
         """Return one line about what the run did or, if it failed, why."""

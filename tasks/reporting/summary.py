@@ -11,7 +11,7 @@ from darkroom.tasks.reporting.contact_sheet import ContactSheets
 from darkroom.tasks.reporting.history import COLUMNS, History, PastRun
 from darkroom.tasks.reporting.run_report import RunReport, describe_damage
 from darkroom.tasks.reporting.skipped import describe_suffix, hints
-from darkroom.tasks.reporting.text import code, first_sentence, megabytes, plain, table
+from darkroom.tasks.reporting.text import code, first_sentence, groups, megabytes, plain, table
 
 PROBLEMS_SHOWN = 20
 FOLDERS_SHOWN = 20
@@ -39,19 +39,25 @@ def summary_markdown(
     return "\n\n".join(sections) + "\n"
 
 
+def failures_markdown(report: RunReport) -> str:
+    """Return the first failures of a run as GitHub-flavoured Markdown."""
+    rows = [(failure.error_code, failure.source_path, failure.error_message) for failure in report.failures]
+    first = f"The first {len(rows):,} of them:" if len(rows) < report.failed else ""
+    return "\n\n".join(filter(None, [f"# {report.failed:,} failed", first, *groups(rows)])) + "\n"
+
+
 def _opening(report: RunReport) -> Iterator[str]:
-    if not report.problems:
-        yield f"# {report.headline()}"
-        return
-    reason, remedy = first_sentence(report.problems[0])
-    yield f"# Failed: {plain(reason)}"
-    if remedy:
-        yield plain(remedy)
-    yield from (f"**{plain(problem)}**" for problem in report.problems[1:PROBLEMS_SHOWN])
+    heading, more = first_sentence(report.headline())
+    if report.problems:
+        heading, more = f"Failed: {heading}" if report.attempted else "Failed", ""
+    yield f"# {heading}"
+    if more:
+        yield more
+    for problem in report.problems[:PROBLEMS_SHOWN]:
+        reason, remedy = first_sentence(problem)
+        yield f"**{plain(reason)}**{' ' if remedy else ''}{plain(remedy)}"
     if len(report.problems) > PROBLEMS_SHOWN:
         yield f"And {len(report.problems) - PROBLEMS_SHOWN:,} more such problems."
-    if report.attempted:
-        yield f"{report.headline()}."
 
 
 def _counts(report: RunReport) -> Iterator[str]:

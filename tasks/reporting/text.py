@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 _MARKUP = re.compile(r"[\\`*\[\]<>&|~#$]|(?<![^\W_])_|_(?![^\W_])")
@@ -50,6 +52,13 @@ def table(header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
     rule = ["---", *["---:"] * (len(header) - 1)]
     lines = [header, rule, *([str(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def groups(rows: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield Markdown sections for rows of group, name and text, sorted by group, as lists: tables don't wrap."""
+    for group, members in itertools.groupby(rows, key=itemgetter(0)):
+        yield f"## {group}"
+        yield "\n".join(f"- `{code(name)}`: {plain(text)}" for _, name, text in members)
 
 
 def code(text: str) -> str:

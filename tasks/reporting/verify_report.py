@@ -6,7 +6,7 @@ from pydantic import Field
 
 from darkroom.tasks.reporting.findings import MOVED, REMADE, FindingKind, ShownFinding
 from darkroom.tasks.reporting.report import Report, first_problems
-from darkroom.tasks.reporting.text import code, megabytes, plain, table
+from darkroom.tasks.reporting.text import code, groups, megabytes, plain, table
 
 PROBLEMS_SHOWN = 20
 
@@ -52,6 +52,8 @@ class VerifyReport(Report):
 
     def headline(self) -> str:
         """Return one line about what was found."""
+        if self.interrupted:
+            return "Stopped before its end. Another verification, or a retry of this one, begins again."
         if self.problems and not self.outputs:
             return "Nothing was verified."
         scope = f"{self.outputs:,} outputs, {self.reread:,} of them read again"
@@ -108,3 +110,13 @@ def verify_markdown(report: VerifyReport) -> str:
         "size, and that nothing else is there, was looked up for all."
     )
     return "\n\n".join(sections) + "\n"
+
+
+def findings_markdown(report: VerifyReport) -> str:
+    """Return the worst findings as GitHub-flavoured Markdown."""
+    rows = [
+        (finding.kind.replace("_", " "), finding.file_name or finding.source_path or "", finding.detail)
+        for finding in report.findings
+    ]
+    first = f"The first {len(rows):,} of them:" if len(rows) < report.found else ""
+    return "\n\n".join(filter(None, [f"# {report.found:,} found", first, *groups(rows)])) + "\n"

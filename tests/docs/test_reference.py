@@ -25,7 +25,7 @@ README_LINES = 150
 PAGE = {page.name.removeprefix("docs/").removesuffix(".md"): page for page in PAGES if page.name != "docs/README.md"}
 INDEX = Page("docs/README.md")
 
-OTHER_OPTIONS = {"--help", "--pool", "--rows"}
+OTHER_OPTIONS = {"--help", "--pool", "--rows", "--watch"}
 """Options in the prose that are not of the `darkroom` command that is installed."""
 
 

@@ -33,6 +33,10 @@ ELSEWHERE = {
         '"deployment", "run", "preprocess/nightly", "--watch"',
     ),
     "prefect flow-run retry": ("tests/deployments/test_deploy.py", '"flow-run", "retry"'),
+    "export PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED=true": (
+        "tests/deployments/conftest.py",
+        '"PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true"',
+    ),
     "prefect server start": ("tests/deployments/test_stack.py", "prefect server start"),
     "systemctl enable": ("tests/deployments/test_installations.py", "systemd-analyze"),
     "docker compose": ("tests/deployments/test_installations.py", "docker-compose"),

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from harness import (
     Api,
@@ -129,7 +130,14 @@ def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
     [run_id] = [path.parent.name for path in out.glob(".darkroom/runs/*/journal")]
     states = {task["state_type"] for task in api.task_runs(run_id)} if with_server else stored_task_states(tmp_path)
     assert states
-    assert states <= {"COMPLETED", "CRASHED"}, "none is Running for ever"
+    assert states <= {"COMPLETED", "CANCELLED"}, "none is Running for ever, and nothing has crashed"
+    kept = sum(pq.read_metadata(part).num_rows for part in journalled(out))
+    message = f"Stopped: {kept:,} of 200 images are finished and kept. The next run, or a retry of this one, goes on"
+    if with_server:
+        run = api.flow_run(run_id)
+        assert (run["state_type"], run["state_name"]) == ("CANCELLED", "Stopped")
+        assert run["state"]["message"].startswith(message)
+        assert api.latest_summary(out).startswith(f"# {message.partition('. ')[0]}.")
 
 
 def stored_task_states(home: Path) -> set[str]:
@@ -345,7 +353,9 @@ def test_a_second_run_names_the_lease_holder(
     started.process.send_signal(signal.SIGCONT)
     assert second.code == 1
     assert re.search(rf"in use by run [0-9a-f-]+ on \S+ \(process {started.process.pid}\) since 20", second.err)
-    assert api.latest_summary(out).startswith(f"# Failed: {out} is in use by run ")
+    [overlapping] = api.post("flow_runs/filter", {"flow_runs": {"state": {"name": {"any_": ["Cancelled"]}}}})
+    assert overlapping["state"]["message"] in second.err
+    assert not api.artifacts(overlapping["id"]), "the destination's summaries are for the run that is at work"
     _, errors = started.process.communicate(timeout=120)
     assert started.process.returncode == 0, errors
 

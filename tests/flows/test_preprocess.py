@@ -128,6 +128,13 @@ def test_a_rerun_with_nothing_to_do_writes_nothing(api: Api, folder: Path, tmp_p
 
     assert ended.code == 0
     assert "Nothing to do: 26 images unchanged." in ended.out
+    [run] = api.post("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    assert [task["name"] for task in api.task_runs(run["id"])] == [
+        "list photos",
+        "plan 26 images",
+        "report: Nothing to do: 26 images unchanged.",
+    ]
+    assert [artifact["key"].rpartition("-")[2] for artifact in api.artifacts(run["id"])] == ["summary"]
     assert "(26 rows, 2 failed)" in ended.out
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if ".darkroom" not in path.parts} == before
 
@@ -248,7 +255,7 @@ def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
     run = api.flow_run(run_id)
     assert run["state_type"] == "COMPLETED"
     assert run["state"]["message"] == "24 made, 2 failed, 0 unchanged"
-    assert run["name"].startswith("out 20")
+    assert re.fullmatch(r"out 20\d\d-\d\d-\d\d \d\d:\d\d UTC", run["name"])
     assert run["parameters"]["recipe"]["width"] == 600
     tasks = api.task_runs(run_id)
     assert [(task["name"], task["state_type"]) for task in tasks] == [
@@ -256,12 +263,23 @@ def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
         ("plan 26 images", "COMPLETED"),
         ("resize shard 1 of 1 (26 images)", "COMPLETED"),
         ("publish the manifest", "COMPLETED"),
-        ("report", "COMPLETED"),
+        ("report: 24 made, 2 failed, 0 unchanged", "COMPLETED"),
     ]
     assert max(len(json.dumps(task["task_inputs"])) for task in tasks) < 1000
-    logs = [log["message"] for log in api.logs(run_id) if log["task_run_id"] == tasks[2]["id"]]
-    assert sum("24 made, 2 failed" in message for message in logs) == 1
-    assert len(logs) <= 3, "a shard logs a line at its end, never one an image"
+    logs = [[log["message"] for log in api.logs(run_id) if log["task_run_id"] == task["id"]] for task in tasks]
+    for lines, said in zip(
+        logs,
+        [
+            "Found 26 images, ",
+            "26 images to process (26 new) in 1 shards",
+            "24 made, 2 failed",
+            "Published manifest.parquet: 26 rows",
+            "Stored the summary: 24 made, 2 failed, 0 unchanged",
+        ],
+        strict=True,
+    ):
+        assert sum(said in line for line in lines) == 1
+        assert len(lines) <= 3, "never one an image"
     artifacts = {artifact["key"].rpartition("-")[2]: artifact for artifact in api.artifacts(run_id)}
     assert artifacts["summary"]["data"].startswith("# 24 made, 2 failed, 0 unchanged")
     for said in ("decode.truncated", "| p50 | p95 | max |", "images/s", "Slowest images", "## Last runs"):
@@ -270,11 +288,11 @@ def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
     sizes = [Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures]
     assert len(sizes) == 2, "a sample of what was made, and what failed"
     assert sizes[0][0] > sizes[1][0] > 100
-    failures = json.loads(artifacts["failures"]["data"])
-    assert {row["source_path"]: row["error_code"] for row in failures} == {
-        "broken.jpg": "decode.truncated",
-        "page.jpg": "decode.unknown_format",
-    }
+    assert re.fullmatch(
+        "# 2 failed\n\n## decode.truncated\n\n- `broken.jpg`: .+\n\n## decode.unknown_format\n\n- `page.jpg`: .+\n",
+        artifacts["failures"]["data"],
+    )
+    assert artifacts["failures"]["description"] == "2 failed: 1 × decode.truncated, 1 × decode.unknown_format"
     assert artifacts["progress"]["data"] == 100.0
     shown = darkroom("history", out, environment=api.environment)
     assert shown.code == 0, shown.err
@@ -297,7 +315,9 @@ def test_too_many_failures_fail_the_run_and_keep_its_work(api: Api, folder: Path
     run = api.flow_run(run_id_of(out))
     assert run["state_type"] == "FAILED"
     assert run["state"]["message"].startswith("2 of 26 attempted images failed (1 × decode.")
-    assert api.latest_summary(out).startswith("# Failed: 2 of 26 attempted images failed (1 × decode.")
+    assert api.latest_summary(out).startswith(
+        "# Failed: 24 made, 2 failed, 0 unchanged\n\n**2 of 26 attempted images failed (1 × decode."
+    )
 
 
 def test_a_link_that_leads_nowhere_does_not_fail_every_night(api: Api, tmp_path: Path):
@@ -338,7 +358,7 @@ def test_a_run_in_which_everything_fails_stops_early(api: Api, tmp_path: Path):
     assert "unless max_failure_ratio is 1" in ended.err
     assert "Traceback" not in ended.err
     assert len(manifest_rows(tmp_path / "out")) < 3000
-    assert api.latest_summary(tmp_path / "out").startswith("# Failed: Stopped early: the first ")
+    assert "\n\n**Stopped early: the first " in api.latest_summary(tmp_path / "out")
 
     allowed = darkroom("run", source, tmp_path / "out", "--max-failure-ratio", "1", environment=api.environment)
     assert allowed.code == 0
@@ -382,7 +402,7 @@ def test_an_empty_source_destroys_nothing(api: Api, folder: Path, tmp_path: Path
     assert tree(out) == before
     summary = api.latest_summary(out)
     assert summary.startswith(
-        "# Failed: The source holds no images, while the manifest has 26.\n\nNothing was deleted."
+        "# Failed\n\n**The source holds no images, while the manifest has 26.** Nothing was deleted."
     )
     assert "| **in the manifest** | 26 |" in summary
     assert "## Last runs" in summary
@@ -400,7 +420,7 @@ def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path
     assert "max_delete_ratio = 0.2 allows" in refused.err
     assert "max_delete_ratio of 0.77 or more" in refused.err
     assert tree(out) == before
-    assert api.latest_summary(out).startswith("# Failed: 20 of 26 known images are gone from the source")
+    assert api.latest_summary(out).startswith("# Failed\n\n**20 of 26 known images are gone from the source")
     assert "| gone from the source, not deleted | 20 |" in api.latest_summary(out)
 
     allowed = darkroom("run", folder, out, "--max-delete-ratio", "0.77", environment=api.environment)
@@ -480,7 +500,7 @@ def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder
     assert failed.endswith("24 2")
     assert state.startswith(f"STATE source: {folder}/none does not exist.")
     assert raised.startswith(f"RAISED source: {folder}/none does not exist.")
-    assert api.latest_summary(tmp_path / "out").startswith(f"# Failed: source: {folder}/none does not exist.\n")
+    assert api.latest_summary(tmp_path / "out").startswith(f"# Failed\n\n**source: {folder}/none does not exist.** ")
 
 
 def test_a_server_that_does_not_answer_is_named(folder: Path, tmp_path: Path):

@@ -43,11 +43,10 @@ def test_a_run_that_failed_after_its_plan_reports_what_was_planned():
 def test_figures_of_the_published_manifest_replace_the_planned_ones():
     run = planned_run(limit=10)
     run.figures = Figures(ok=9, failed=1, known=18, known_failed=3, error_codes={"decode.corrupt": 1})
-    report = run.build_report(pictures=("/dest/contact-sheet.jpg",))
+    report = run.build_report()
     assert (report.published, report.preview, report.succeeded) == (True, True, True)
     assert (report.ok, report.failed, report.known, report.known_failed) == (9, 1, 18, 3)
     assert report.reasons == {"new": 4, "changed": 6}
-    assert report.pictures == ("/dest/contact-sheet.jpg",)
 
 
 def test_a_location_that_has_no_path_stays_as_it_is():

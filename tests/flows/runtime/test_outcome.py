@@ -54,7 +54,7 @@ def test_stages_are_task_runs_in_the_flow_and_show_how_they_ended(api: Api):
     assert [(state["name"], state["state_type"]) for state in states] == [
         ("list {photos}", "COMPLETED"),
         ("plan 3 images", "FAILED"),
-        ("publish the manifest", "CRASHED"),
+        ("publish the manifest", "CANCELLED"),
     ]
     assert states[1]["state"]["message"].endswith("GuardError: no images")
 

@@ -8,7 +8,7 @@ import pytest
 
 from darkroom.tasks.dataset import journal as journal_module
 from darkroom.tasks.dataset.claim import claim_shard
-from darkroom.tasks.dataset.journal import FLUSH_SECONDS, Journal, finished_paths
+from darkroom.tasks.dataset.journal import FLUSH_SECONDS, Journal, count_journalled, finished_paths
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.dataset.rows import ManifestRow
 from darkroom.tasks.errors import DestinationError
@@ -32,6 +32,14 @@ def test_a_part_holds_rows_as_they_were_added(workspace):
     [part] = parts_of(workspace)
     assert pq.read_schema(part).equals(SCHEMA)
     assert journal_rows(workspace) == [dict.fromkeys(SCHEMA.names) | each for each in rows]
+
+
+def test_finished_images_are_counted_as_far_as_the_journal_can_be_read(workspace):
+    write_journal(workspace, [row("a.jpg"), row("b.jpg")])
+    write_journal(workspace, [row("c.jpg")], shard=1)
+    assert count_journalled(workspace) == 3
+    parts_of(workspace)[-1].write_bytes(b"damaged")
+    assert count_journalled(workspace) == 2
 
 
 def test_columns_that_are_left_out_are_null(workspace):

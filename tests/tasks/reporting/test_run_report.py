@@ -14,6 +14,31 @@ def test_a_run_with_nothing_to_do_says_so():
     assert report(unchanged=1234).title() == "Nothing to do: 1,234 images unchanged."
 
 
+def test_what_the_try_before_made_is_adopted_and_not_unchanged():
+    assert report(ok=5, unchanged=10, adopted=7).headline() == "5 made, 0 failed, 7 adopted, 3 unchanged"
+    assert report(unchanged=10, adopted=7).headline() == "Nothing to do: 7 images adopted, 3 unchanged."
+    assert report(ok=10, adopted=10).headline() == "10 made, 0 failed, 0 unchanged", "all had changed meanwhile"
+
+
+@pytest.mark.parametrize(
+    ("figures", "headline"),
+    [
+        ({}, "Stopped: nothing was lost. The next run, or a retry of this one, goes on from there."),
+        (
+            {"to_do": 2000, "kept": 1200},
+            "Stopped: 1,200 of 2,000 images are finished and kept. The next run, or a retry of this one, goes on from "
+            "there.",
+        ),
+        (
+            {"to_do": 9, "published": True, "ok": 7, "failed": 2},
+            "Stopped after the manifest was published: 7 made, 2 failed.",
+        ),
+    ],
+)
+def test_an_interrupted_run_says_what_is_kept(figures, headline):
+    assert report(interrupted=True, **figures).headline() == headline
+
+
 def test_a_preview_is_called_one():
     assert report(ok=2, failed=1, preview=True).headline() == "Preview: 2 made, 1 failed, 0 unchanged"
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from darkroom.tasks.reporting.contact_sheet import ContactSheet, ContactSheets
-from darkroom.tasks.reporting.figures import SlowImage
+from darkroom.tasks.reporting.figures import FailedImage, SlowImage
 from darkroom.tasks.reporting.history import History
 from darkroom.tasks.reporting.run_report import RunReport
-from darkroom.tasks.reporting.summary import PROBLEMS_SHOWN, summary_markdown
+from darkroom.tasks.reporting.summary import PROBLEMS_SHOWN, failures_markdown, summary_markdown
 from darkroom.tasks.reporting.text import first_sentence, printable
 from darkroom.tasks.storage.naming import path_to_text
 from tests.tasks.helpers import past_run
@@ -132,17 +132,26 @@ def test_the_summary_of_a_failed_run_begins_with_the_reason():
         problems=["2 of 5 failed (2 × decode.corrupt). The manifest is published.", "Shard 3 could not be worked."],
     )  # fmt: skip
     assert summary_markdown(failed).startswith(
-        "# Failed: 2 of 5 failed (2 × decode.corrupt).\n\nThe manifest is published.\n\n"
-        "**Shard 3 could not be worked.**\n\n3 made, 2 failed, 0 unchanged.\n\n"
+        "# Failed: 3 made, 2 failed, 0 unchanged\n\n"
+        "**2 of 5 failed (2 × decode.corrupt).** The manifest is published.\n\n"
+        "**Shard 3 could not be worked.**\n\n"
     )
 
 
 def test_the_summary_of_a_run_that_was_stopped_claims_nothing():
     text = summary_markdown(report(problems=["/dest is in use by run x. Wait."]))
-    assert text == "# Failed: /dest is in use by run x.\n\nWait.\n\n`/source` → `/dest`\n"
+    assert text == "# Failed\n\n**/dest is in use by run x.** Wait.\n\n`/source` → `/dest`\n"
     guarded = summary_markdown(report(problems=["20 of 26 gone."], planned=True, deleted=20, known=26))
     assert "| gone from the source, not deleted | 20 |" in guarded
     assert "| deleted |" not in guarded
+
+
+def test_the_summary_of_an_interrupted_run_says_what_is_kept():
+    text = summary_markdown(report(interrupted=True, planned=True, to_do=2000, kept=1200))
+    assert text.startswith(
+        "# Stopped: 1,200 of 2,000 images are finished and kept.\n\n"
+        "The next run, or a retry of this one, goes on from there.\n\n"
+    )
 
 
 def test_of_many_problems_some_are_shown():
@@ -163,9 +172,8 @@ def test_problems_are_shown_as_they_are(text):
     problem = f"The folder /{text}/ is full"
     _, others = rendered(summary_markdown(report(problems=[problem])))
     reason, remedy = (printable(part.replace("\n", " ")) for part in first_sentence(problem))
-    assert others[0][0] == "heading_open"
-    assert text_of(others[0][1]) == f"Failed: {reason}"
-    assert not remedy or text_of(others[1][1]) == remedy
+    assert (others[0][0], text_of(others[0][1])) == ("heading_open", "Failed")
+    assert text_of(others[1][1]) == f"{reason} {remedy}".rstrip()
 
 
 def test_the_names_of_settings_are_written_as_they_are():
@@ -202,3 +210,25 @@ def test_the_last_runs_are_a_chart_and_a_table():
 def test_a_name_is_no_markup_in_the_title_either(name):
     _, others = rendered(summary_markdown(report(problems=[f"{name} is odd"])))
     assert {child.type for child in others[0][1].children} == {"text"}
+
+
+def test_failures_are_listed_by_code_and_no_name_leaves_its_line():
+    failures = [
+        FailedImage(source_path=path, error_code=code, error_message="the end | is *missing*")
+        for code, path in (
+            ("decode.corrupt", "a`|*b\n.jpg"),
+            ("decode.corrupt", "c.jpg"),
+            ("decode.truncated", "d.jpg"),
+        )
+    ]
+    _, others = rendered(failures_markdown(report(failed=4, failures=failures)))
+    assert [text_of(token) for _, token in others] == [
+        "4 failed",
+        "The first 3 of them:",
+        "decode.corrupt",
+        "aˋ¦*b�.jpg: the end | is *missing*",
+        "c.jpg: the end | is *missing*",
+        "decode.truncated",
+        "d.jpg: the end | is *missing*",
+    ]
+    assert "of them" not in failures_markdown(report(failed=3, failures=failures))

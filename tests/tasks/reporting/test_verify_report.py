@@ -1,6 +1,7 @@
 from markdown_it import MarkdownIt
 
-from darkroom.tasks.reporting.verify_report import VerifyReport, verify_markdown
+from darkroom.tasks.reporting.findings import ShownFinding
+from darkroom.tasks.reporting.verify_report import VerifyReport, findings_markdown, verify_markdown
 
 
 def report(**figures):
@@ -58,3 +59,18 @@ def test_odd_names_and_reasons_stay_in_their_paragraphs():
     )
     tokens = MarkdownIt("commonmark").enable("table").parse(verify_markdown(odd))
     assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1"]
+
+
+def test_findings_are_listed_by_kind_under_the_name_of_the_file():
+    findings = (
+        ShownFinding(kind="damaged", file_name="images/a.jpg", source_path="a.jpg", detail="other bytes"),
+        ShownFinding(kind="invalid_row", file_name=None, source_path="b.jpg", detail="no output"),
+    )
+    assert findings_markdown(report(counts={"damaged": 1, "invalid_row": 5}, findings=findings)) == (
+        "# 6 found\n\nThe first 2 of them:\n\n## damaged\n\n- `images/a.jpg`: other bytes\n\n"
+        "## invalid row\n\n- `b.jpg`: no output\n"
+    )
+
+
+def test_an_interrupted_verification_says_that_it_begins_again():
+    assert report(interrupted=True, outputs=9).headline().startswith("Stopped before its end. Another verification")
