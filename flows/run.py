@@ -48,6 +48,9 @@ class Run:
     progress: Progress[ShardResult] | None = None
     stopped: bool = False
     figures: Figures | None = None
+    seconds: float | None = None
+    """From its start until it published, as the history has it."""
+
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -69,7 +72,7 @@ class Run:
             run_id=self.run_id,
             preview=self.rules.limit is not None,
             pictures=pictures,
-            seconds=time.monotonic() - self.started,
+            seconds=time.monotonic() - self.started if self.seconds is None else self.seconds,
             work_seconds=self.work_seconds,
             adopted=self.recovered.images,
             damaged_parts=self.recovered.damaged_parts,
@@ -127,8 +130,8 @@ def report_run(run: Run, problem: str) -> RunReport:
             history = read_history(destination)
         publish_markdown(report.destination, "summary", summary_markdown(report, sheets, history), report.title())
         if report.attempted:  # an empty table, too: it replaces that of the run before under the same key
-            shown = f"{len(report.failures):,} of {report.failed:,} images that failed"
-            publish_table(report.destination, "failures", report.failures, shown)
+            shown = f"{len(report.first_failures):,} of {report.failed:,} images that failed"
+            publish_table(report.destination, "failures", report.first_failures, shown)
     except Exception:  # noqa: BLE001 - the manifest is published, whether or not there is a server to report to
         get_run_logger().warning("The summary could not be stored.", exc_info=True)
     return report

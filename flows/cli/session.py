@@ -15,11 +15,13 @@ from darkroom.flows.runtime.cluster import early_cluster, is_local, warm_up
 from darkroom.flows.runtime.local_server import (
     LocalServer,
     check_api,
+    environment,
     light_tls,
     local_server,
     without_heartbeats,
     without_password,
 )
+from darkroom.flows.runtime.running_server import find_server
 from darkroom.flows.runtime.signals import exit_at_once, interruptible, sigterm_exits
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Compute
@@ -74,13 +76,12 @@ class Session:
 
     def page(self, run_id: str) -> str:
         """Return where the run's page is."""
-        path = f"runs/flow-run/{run_id}"
         if self._server:
             prefect = os.path.relpath(Path(sys.executable).with_name("prefect"))
-            return f"'{prefect} server start', then http://127.0.0.1:4200/{path}"
+            return f"'{prefect} server start' shows it at http://127.0.0.1:4200"
         from prefect.settings import get_current_settings
 
-        return f"{without_password(str(get_current_settings().ui_url))}/{path}"
+        return f"{without_password(str(get_current_settings().ui_url))}/runs/flow-run/{run_id}"
 
 
 def _end_with(server: LocalServer) -> None:
@@ -105,8 +106,14 @@ def session(compute: Compute) -> Iterator[Session]:
 @contextmanager
 def _server_if_needed() -> Iterator[LocalServer | None]:
     if _api_is_configured():
+        terminal.note("Connecting to the configured Prefect server.")
         yield None
+    elif url := find_server():
+        terminal.note(f"Using the Prefect server at {url}.")
+        with environment({"PREFECT_API_URL": url}):
+            yield None
     else:
+        terminal.note("Starting a local Prefect server and the workers.")
         with local_server() as server:
             yield server
 

@@ -23,6 +23,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO
 
+from darkroom.flows.runtime.running_server import find_server
 from darkroom.flows.runtime.signals import sigterm_exits
 from darkroom.tasks.errors import DarkroomError, SettingsError
 
@@ -130,11 +131,15 @@ def local_server() -> Iterator[LocalServer]:
 
 @contextmanager
 def api() -> Iterator[None]:
-    """Provide a Prefect API: the configured one, or else a local server that ends with the block."""
+    """Provide a Prefect API: the configured one, or one that runs here, or else a server that ends with the block."""
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
     if get_current_settings().api.url:
         with sigterm_exits():
+            yield
+        return
+    if url := find_server():
+        with sigterm_exits(), environment({"PREFECT_API_URL": url}), temporary_settings({PREFECT_API_URL: url}):
             yield
         return
     with local_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}), without_heartbeats():

@@ -16,10 +16,13 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed, State
 from pydantic_core import to_jsonable_python
 
+from darkroom.flows.runtime.cluster import is_local
 from darkroom.flows.runtime.local_server import api
+from darkroom.flows.runtime.main_guard import check_main_guard
 from darkroom.flows.runtime.signals import interruptible
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.reporting.report import Report, first_problems
+from darkroom.tasks.settings import Compute
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,9 +38,22 @@ class FlowWithApi(Flow[P, R]):
         return values
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the flow; see `prefect.Flow`."""
+        """Run the flow; see `prefect.Flow`. Locations may be given as `pathlib.Path`.
+
+        Raises:
+            SettingsError: workers are started on this machine, and the calling script has no guard.
+        """
+        args = tuple(map(_as_text, args))
+        kwargs = {name: _as_text(value) for name, value in kwargs.items()}
+        compute = dict(zip(self.parameters.properties, args, strict=False), **kwargs).get("compute", Compute())
+        if is_local(compute if isinstance(compute, Compute) else Compute.model_validate(compute)):
+            check_main_guard()
         with api():
             return super().__call__(*args, **kwargs)
+
+
+def _as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def flow_with_api(**options: Any) -> Callable[[Callable[P, R]], FlowWithApi[P, R]]:
