@@ -33,8 +33,8 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
         described = describe_skipped(skipped, suffixes) or "nothing"
         known = f", while the manifest has {plan.known:,}" if plan.known else ""
         override = (
-            " An empty source is never taken for the deletion of everything, whatever max_delete_ratio is: if that is "
-            f"what you want, remove {job.destination} by hand."
+            " An empty source is never taken for the deletion of everything, whatever `max_delete_ratio` is: if that "
+            f"is what you want, remove {job.destination} by hand."
         )
         raise GuardError(
             f"The source holds no images{known}. Nothing was deleted. Is {job.source} mounted, and the right folder? "
@@ -43,15 +43,15 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
         )
     if plan.known and plan.gone / plan.known > job.rules.max_delete_ratio:
         left_out = (
-            f"{plan.left_out:,} of them are left out by include, exclude, by_content or other rules of listing. "
+            f"{plan.left_out:,} of them are left out by `include`, `exclude`, `by_content` or other rules of listing. "
             if plan.left_out
             else ""
         )
         raise GuardError(
             f"{plan.gone:,} of {plan.known:,} known images are gone from the source, which is more than "
-            f"max_delete_ratio = {job.rules.max_delete_ratio:g} allows. Nothing was deleted. {left_out}"
-            f"If {job.source} is complete and they may be deleted, run once with a max_delete_ratio of "
-            f"{sufficient_limit(plan.gone / plan.known)}."
+            f"`max_delete_ratio={job.rules.max_delete_ratio:g}` allows. Nothing was deleted. {left_out}"
+            f"If {job.source} is complete and they may be deleted, run once with "
+            f"`max_delete_ratio={sufficient_limit(plan.gone / plan.known)}`."
         )
 
 
@@ -63,8 +63,8 @@ def early_stop(progress: Progress[Any], rules: Rules, retried: int) -> Callable[
         if progress.done >= limit and progress.failed == progress.done:
             raise EarlyStopError(
                 f"Stopped early: the first {progress.done:,} of {progress.images:,} images all failed. A run stops "
-                f"once {EARLY_STOP_IMAGES} have failed and none has come out, unless max_failure_ratio is 1. Nothing "
-                "was deleted, and what was there before is kept; the next run goes on with the rest."
+                f"once {EARLY_STOP_IMAGES} have failed and none has come out, unless `max_failure_ratio=1` is set. "
+                "Nothing was deleted, and what was there before is kept; the next run goes on with the rest."
             )
 
     return check

@@ -19,9 +19,9 @@ from darkroom.flows.runtime.progress import Progress
 from darkroom.flows.runtime.watchdog import Watchdog, stall_seconds
 from darkroom.flows.runtime.window import map_shards
 from darkroom.flows.runtime.workspace import hold_destination, open_workspace, preview_destination
-from darkroom.tasks.dataset.layout import MANIFEST, Workspace
+from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace
 from darkroom.tasks.dataset.lease import HeldLease
-from darkroom.tasks.dataset.manifest import run_file
+from darkroom.tasks.dataset.manifest import read_record, run_file
 from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.discover import Listing, discover
 from darkroom.tasks.plan import Plan, make_plan
@@ -53,6 +53,10 @@ def preprocess(
         recipe: What happens to the pixels. What is left out has its default, whatever the deployment's recipe says.
         rules: What to work on, and when to stop.
         compute: Where the work is done.
+
+    Returns:
+        The run's report, a `RunReport`. A run that failed raises `RunFailedError`, which has the report, or the error
+        that ended it.
     """
     with ExitStack() as stack:
         if rules.limit:
@@ -139,3 +143,5 @@ def _publish(run: Run, workspace: Workspace, job: Job) -> None:
     publish(workspace, job, ended=True, work_seconds=run.work_seconds)
     run.figures = figures = read_figures(workspace, job)
     get_run_logger().info(f"Published {MANIFEST}: {figures.known:,} rows")
+    if record := read_record(workspace.store, f"{RUNS}/{job.run_file}", whole=False):
+        run.seconds = record[1].seconds

@@ -50,6 +50,9 @@ class Run:
     progress: Progress[ShardResult] | None = None
     stopped: bool = False
     figures: Figures | None = None
+    seconds: float | None = None
+    """From its start until it published, as the history has it."""
+
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -73,7 +76,7 @@ class Run:
             interrupted=interrupted,
             to_do=self.plan.images if self.plan else 0,
             kept=count_journalled(self.workspace) if self.workspace and interrupted else 0,
-            seconds=time.monotonic() - self.started,
+            seconds=time.monotonic() - self.started if self.seconds is None else self.seconds,
             work_seconds=self.work_seconds,
             adopted=self.recovered.images,
             damaged_parts=self.recovered.damaged_parts,
@@ -128,7 +131,7 @@ def publish_report(run: Run, report: RunReport) -> RunReport:
         with suppress(SettingsError):  # the run may have failed for the same reason
             history = read_history(destination)
         publish_markdown(report.destination, "summary", summary_markdown(report, sheets, history), report.title())
-        if report.failures:
+        if report.first_failures:
             codes = ", ".join(f"{count:,} × {code}" for code, count in report.error_codes.items())
             publish_markdown(
                 report.destination, "failures", failures_markdown(report), f"{report.failed:,} failed: {codes}"

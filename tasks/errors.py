@@ -96,6 +96,10 @@ class SettingsError(DarkroomError):
     """A setting, or what it points at, is wrong; nothing was started."""
 
 
+class InvalidSettingError(SettingsError):
+    """A setting has a value that it can't have, or a name that there is not; says what to give instead."""
+
+
 class DamagedError(DarkroomError):
     """A file of the destination is not what was written; the message names a remedy."""
 

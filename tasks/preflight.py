@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 from darkroom.tasks.dataset.layout import FINDINGS, IMAGES, MANIFEST, RUNS, WORK, Destination, open_destination
-from darkroom.tasks.errors import DarkroomError, SettingsError
+from darkroom.tasks.errors import DarkroomError, InvalidSettingError, SettingsError
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
 from darkroom.tasks.storage.locations import absolute, check_apart, check_destination, check_links, check_source
 from darkroom.tasks.storage.store import Store
 from darkroom.tasks.storage.store_errors import StorageError, reading
+from darkroom.tasks.wording import did_you_mean
 
 
 def check_locations(source: str, destination: str) -> tuple[str, Destination]:
@@ -81,30 +85,51 @@ def check_sample(sample: float) -> None:
     """Make sure that a sample is a part of something.
 
     Raises:
-        SettingsError: it isn't above 0 and up to 1.
+        InvalidSettingError: it isn't above 0 and up to 1.
     """
     if not 0 < sample <= 1:
-        raise SettingsError(f"sample: {sample:g} is not above 0 and up to 1. For a tenth of the outputs, give 0.1.")
+        raise SettingsError(
+            f"`sample={sample:g}`: give a number above 0 and up to 1, such as 0.1 for a tenth of the outputs."
+        )
 
 
 def check_compute(compute: Compute) -> None:
-    """Make sure that the cluster class is one.
+    """Make sure that the cluster class is one, and takes the arguments that it is given.
 
     Raises:
-        SettingsError: it can't be imported.
+        InvalidSettingError: it can't be imported, or has no argument of such a name.
     """
-    if not compute.cluster_class:
+    if not (compute.cluster_class or compute.cluster_kwargs):
         return
-    module, _, name = compute.cluster_class.rpartition(".")
+    name = compute.cluster_class or "distributed.LocalCluster"
+    module, _, attribute = name.rpartition(".")
     try:
-        found = hasattr(importlib.import_module(module), name) if module else False
-    except ImportError:
-        found = False
-    if not found:
-        raise SettingsError(
-            f"cluster_class: {compute.cluster_class} can't be imported. Give the full name of a Dask cluster class, "
-            "and install the package that it comes from."
+        cluster = getattr(importlib.import_module(module), attribute) if module else None
+    except (ImportError, AttributeError):
+        cluster = None
+    if cluster is None:
+        raise InvalidSettingError(
+            f"`cluster_class={name}` can't be imported. Give the full name of a Dask cluster class, and install the "
+            "package that it comes from."
         )
+    known = _arguments(cluster)
+    for argument in compute.cluster_kwargs:
+        if known and argument not in known:
+            raise InvalidSettingError(
+                f"`cluster_kwargs`: {name} has no argument {argument!r}{did_you_mean(argument, known)}."
+            )
+
+
+def _arguments(cluster: Callable[..., Any]) -> set[str]:
+    """Return the names of the arguments that a cluster class takes; empty if it takes any."""
+    from distributed import LocalCluster, Nanny, Worker
+
+    # The local cluster hands on to nannies what it does not know, and they to workers.
+    kinds = (LocalCluster, Nanny, Worker, *Worker.__mro__) if cluster is LocalCluster else (cluster,)
+    parameters = [each for kind in kinds for each in inspect.signature(kind).parameters.values()]
+    if cluster is not LocalCluster and any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return set()
+    return {each.name for each in parameters}
 
 
 def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None:
@@ -133,7 +158,7 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
     )
     raise SettingsError(
         f"destination: {destination.location} belongs to another recipe ({difference}). Use another destination, or "
-        "set rebuild to make all of its images again."
+        "set `rebuild=True` to make all of its images again."
     )
 
 

@@ -15,7 +15,7 @@ from darkroom.tasks.dataset.integrity import is_whole
 from darkroom.tasks.dataset.journal import whole_parts
 from darkroom.tasks.dataset.layout import FINDINGS, MANIFEST, RUNS, WORK, Destination, Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA, read_info
-from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError
+from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, InvalidSettingError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.local_files import is_mine, is_temporary
@@ -113,7 +113,7 @@ def read_job(workspace: Workspace) -> Job:
     try:
         with reading():
             return workspace.load_job()
-    except ValidationError as error:
+    except (ValidationError, InvalidSettingError) as error:
         job, folder = workspace.store.where(workspace.job), workspace.store.where(workspace.path)
         raise DarkroomError(
             f"{job} is damaged, so that the work of an interrupted run can't be adopted. Remove the folder {folder} to "

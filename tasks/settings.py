@@ -13,7 +13,19 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from darkroom.tasks.errors import InvalidSettingError
+from darkroom.tasks.wording import describe_invalid
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -32,20 +44,38 @@ DEFAULT_EXCLUDE = (
 )
 """Patterns of files and folders that are in no dataset: thumbnails, recycle bins, snapshots, metadata."""
 
-Fit = Literal["fill", "cover", "contain", "inside", "outside"]
-Filter = Literal["auto", "nearest", "area", "linear", "cubic", "lanczos"]
-Format = Literal["jpeg", "png", "webp"]
-Color = Literal["rgb", "gray"]
-JpegDecoding = Literal["fast", "balanced", "full"]
-Damage = Literal["strict", "tolerant"]
-DetectChanges = Literal["mtime", "ctime", "content"]
-HexColor = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
+SYNONYMS = {"jpg": "jpeg", "grey": "gray"}
+
+
+def _canonical(value: Any) -> Any:
+    """Return a choice in the spelling of the settings: `JPG` as `jpeg`."""
+    return SYNONYMS.get(value.lower(), value.lower()) if isinstance(value, str) else value
+
+
+AnySpelling = BeforeValidator(_canonical)
+
+Fit = Annotated[Literal["fill", "cover", "contain", "inside", "outside"], AnySpelling]
+Filter = Annotated[Literal["auto", "nearest", "area", "linear", "cubic", "lanczos"], AnySpelling]
+Format = Annotated[Literal["jpeg", "png", "webp"], AnySpelling]
+Color = Annotated[Literal["rgb", "gray"], AnySpelling]
+JpegDecoding = Annotated[Literal["fast", "balanced", "full"], AnySpelling]
+Damage = Annotated[Literal["strict", "tolerant"], AnySpelling]
+DetectChanges = Annotated[Literal["mtime", "ctime", "content"], AnySpelling]
+HexColor = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$", examples=["#ffffff"])]
 
 
 class Settings(BaseModel):
     """Frozen, and strict about names: a misspelt setting is refused, not ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(values)
+        except ValidationError as error:
+            raise InvalidSettingError(describe_invalid(cls, error)) from error
 
 
 class Recipe(Settings):
@@ -227,6 +257,7 @@ class Compute(Settings):
     scheduler: str | None = Field(
         None,
         pattern=r"^([a-z+]+://.+)?$",
+        examples=["tcp://host:8786"],
         description="Address of the scheduler of an existing Dask cluster, such as tcp://host:8786; empty for none.",
     )
     cluster_class: str | None = Field(
@@ -242,9 +273,9 @@ class Compute(Settings):
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:
         if self.scheduler and (self.cluster_class or self.cluster_kwargs or self.workers or self.dashboard):
-            raise ValueError(
-                "scheduler names a cluster that exists already: leave out workers, cluster_class, cluster_kwargs and "
-                "dashboard, or leave out scheduler"
+            raise InvalidSettingError(
+                "`scheduler` names a cluster that exists already: leave out `workers`, `cluster_class`, "
+                "`cluster_kwargs` and `dashboard`, or leave out `scheduler`."
             )
         return self
 

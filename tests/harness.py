@@ -25,6 +25,9 @@ from darkroom.tasks.reporting.artifacts import artifact_key
 DARKROOM = [sys.executable, "-m", "darkroom.flows.cli.commands"]
 CHECKOUT = Path(__file__).parents[1]
 
+NO_OTHER_SERVER = {"PREFECT_SERVER_API_PORT": "9"}
+"""Where no server runs: else a run would use one that somebody has started on this machine."""
+
 VOLATILE = {"run_id", "shard", "worker", "processed_at", "read_ms", "decode_ms", "resize_ms", "encode_ms", "write_ms"}
 """Columns of a manifest that say who did it, when, and how long it took."""
 
@@ -76,7 +79,12 @@ def clean_environment(home: Path) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(("PREFECT", "DASK", "DARKROOM", "MAKE"))
     }
-    return kept | {"HOME": str(home), "PREFECT_HOME": str(home / ".prefect"), "PYTHONPATH": str(CHECKOUT)}
+    return kept | {
+        "HOME": str(home),
+        "PREFECT_HOME": str(home / ".prefect"),
+        "PYTHONPATH": str(CHECKOUT),
+        **NO_OTHER_SERVER,
+    }
 
 
 @dataclass(frozen=True)

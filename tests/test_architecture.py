@@ -17,7 +17,7 @@ FILES = sorted(file for folder in PRODUCT for file in (CHECKOUT / folder).rglob(
 MODULES = [file for file in FILES if file.name not in {"__init__.py", "__main__.py"}]
 
 LAYERS = (
-    ("tasks.errors", "tasks.settings"),
+    ("tasks.errors", "tasks.settings", "tasks.wording"),
     ("tasks.storage", "tasks.imaging"),
     ("tasks.dataset",),
     ("tasks.worker", "tasks.reporting"),
@@ -29,7 +29,7 @@ LAYERS = (
 )
 """Packages and modules, the lowest first. A module imports from its own layer and from lower ones."""
 
-FREE_OF_ENGINES = ("tasks.imaging", "tasks.storage", "tasks.settings", "tasks.errors")
+FREE_OF_ENGINES = ("tasks.imaging", "tasks.storage", "tasks.settings", "tasks.wording", "tasks.errors")
 ENGINES = {"prefect", "prefect_dask", "dask", "distributed"}
 
 

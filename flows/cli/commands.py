@@ -18,19 +18,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from darkroom.flows.cli import terminal
+from darkroom.flows.cli import printing, terminal
+from darkroom.flows.cli.inspection import KeptDestination, inspection
 from darkroom.flows.cli.options import parse, with_settings
 from darkroom.flows.cli.session import Session, session
 from darkroom.flows.cli.streams import OutputError, flush_output, open_streams
 from darkroom.flows.runtime.machine import check_working_folder
 from darkroom.flows.runtime.signals import ENDING, Ending, deferred
-from darkroom.tasks.dataset.layout import MANIFEST, Destination, open_destination
+from darkroom.tasks.dataset.layout import MANIFEST
 from darkroom.tasks.preflight import (
     check_compute,
-    check_is_destination,
     check_kept_destination,
     check_locations,
-    check_manifest,
     check_recipe,
     check_sample,
 )
@@ -45,6 +44,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # whose tables leave 20 of 80 columns to the descriptions
 )
 
 LEAVE_SECONDS = 20.0
@@ -125,8 +125,10 @@ def _options(
 @app.command()
 @with_settings(Recipe, Rules, Compute)
 def run(
-    source: Annotated[str, typer.Argument(help="Folder of the images; it is only ever read.")],
-    destination: Annotated[str, typer.Argument(help="Folder for outputs and manifest; made if need be.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of the images; it is only ever read.")],
+    destination: Annotated[
+        str, typer.Argument(metavar="DESTINATION", help="Folder for outputs and manifest; made if need be.")
+    ],
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Prefect's log too.")] = False,
     **settings: Any,
 ) -> None:
@@ -149,7 +151,7 @@ def run(
         _run_flow(
             started,
             lambda: preprocess(source, destination, recipe, rules, compute, return_state=True),
-            terminal.print_report,
+            printing.print_report,
             "What is finished is kept: the same command goes on from there.",
         )
 
@@ -157,7 +159,7 @@ def run(
 @app.command()
 @with_settings(Compute)
 def verify(
-    destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")],
+    destination: KeptDestination,
     sample: Annotated[
         float,
         typer.Option(
@@ -175,7 +177,9 @@ def verify(
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Prefect's log too.")] = False,
     **settings: Any,
 ) -> None:
-    """Compare the outputs of DESTINATION with its manifest; without --repair, nothing is changed.
+    """Compare the outputs of DESTINATION with its manifest.
+
+    Without --repair, nothing is changed.
 
     Exit codes: 0 all is as the manifest says, 1 something is not or could not be verified, 2 wrong usage.
     """
@@ -192,59 +196,14 @@ def verify(
         _run_flow(
             started,
             lambda: verification.verify(destination, sample, repair, compute, return_state=True),
-            terminal.print_verification,
+            printing.print_verification,
             "The same command begins again.",
         )
 
 
-@app.command()
-def status(destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")]) -> None:
-    """Say what DESTINATION holds: counts by status and error code, last run, recipe, lease.
-
-    Manifest and last run are made sure to be whole; outputs are not looked at, which verify does.
-
-    Exit codes: 0 all is well, 1 the manifest is damaged, 2 wrong usage.
-    """
-    from darkroom.tasks.reporting.status import read_status
-
-    terminal.print_status(read_status(_existing(destination)))
-
-
-@app.command()
-def rebuild_manifest(destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")]) -> None:
-    """Make a lost or damaged manifest of DESTINATION again, from the files of its runs and its outputs."""
-    from darkroom.tasks import rebuild
-
-    place = _existing(destination)
-    terminal.print_rebuilt(place, rebuild.rebuild_manifest(place, "rebuild-manifest"))
-
-
-@app.command()
-def history(
-    destination: Annotated[str, typer.Argument(help="Folder that runs have written to.")],
-    last: Annotated[int, typer.Option(min=1, help="How many runs to show.")] = 30,
-) -> None:
-    """Say how the last runs of DESTINATION went, the newest first. A run with nothing to do leaves no trace here.
-
-    Exit codes: 0 all is well, 1 the manifest is damaged or missing, 2 wrong usage.
-    """
-    from darkroom.tasks.dataset.lease import read_lease
-    from darkroom.tasks.reporting.history import read_history
-    from darkroom.tasks.reporting.status import count_unfinished
-
-    place = _existing(destination)
-    terminal.print_history(read_history(place, last))
-    terminal.print_unfinished(count_unfinished(place, read_lease(place)))
-    check_manifest(place)
-
-
-def _existing(destination: str) -> Destination:
-    place = open_destination(destination)
-    check_is_destination(place)
-    return place
-
-
 def _quieten(verbose: bool) -> None:
+    # Prefect's notice about telemetry is for people who start Prefect.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     if not verbose:
         # The report is printed at the end; Prefect's log is in the UI.
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
@@ -270,6 +229,9 @@ def _run_flow(started: Session, flow: Callable[[], State[Any]], show: Callable[[
     if not state.is_completed():
         terminal.error(str(state.message or state.name))
         raise typer.Exit(terminal.EXIT_FAILED)
+
+
+app.add_typer(inspection)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, TypeVar, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
-from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from darkroom.tasks.errors import SettingsError
-from darkroom.tasks.settings import Settings
+from darkroom.tasks.errors import InvalidSettingError
+from darkroom.tasks.settings import Compute, Recipe, Rules, Settings
+from darkroom.tasks.wording import as_options
 
 S = TypeVar("S", bound=Settings)
+
+OTHER_NAMES = ("sample", "repair")
+"""Parameters of flows that are options, but no settings."""
 
 
 def with_settings(*models: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -28,25 +31,34 @@ def with_settings(*models: type[Settings]) -> Callable[[Callable[..., None]], Ca
 def _with_options(command: Callable[..., None], models: Sequence[type[Settings]]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     plain = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    options = [
-        inspect.Parameter(
-            name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default="{}" if _is_mapping(field) else field.default,
-            annotation=Annotated[str if _is_mapping(field) else field.annotation, _option(model, name, field)],
-        )
-        for model in models
-        for name, field in model.model_fields.items()
-    ]
+    options = [_parameter(name, field) for model in models for name, field in model.model_fields.items()]
     command.__signature__ = signature.replace(parameters=[*plain, *options])  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*plain, *options]}
     return command
 
 
-def _option(model: type[Settings], name: str, field: FieldInfo) -> Any:
-    flags = [_flag(name)] if field.default is False else []
-    text = f"{field.description} As JSON." if _is_mapping(field) else field.description
-    return typer.Option(*flags, help=text, rich_help_panel=model.__name__)
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    """Return a setting as a parameter of its command; values are texts, of which the model makes what they are."""
+    default = field.get_default(call_default_factory=True)
+    is_flag, is_list = field.annotation is bool, get_origin(field.annotation) is list
+    option = typer.Option(
+        *([f"--{name.replace('_', '-')}"] if default is False else []),
+        help=f"{field.description} As JSON." if _is_mapping(field) else field.description,
+        metavar=None if is_flag else _metavar(field),
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default if is_flag else None if default in (None, [], {}) else str(default),
+        annotation=Annotated[bool if is_flag else list[str] | None if is_list else str | None, option],
+    )
+
+
+def _metavar(field: FieldInfo) -> str:
+    kinds = {field.annotation, get_origin(field.annotation), *get_args(field.annotation)}
+    if Literal in kinds:
+        return "|".join(get_args(field.annotation))
+    return "NUMBER" if kinds & {int, float} else "JSON" if dict in kinds else "TEXT"
 
 
 def _is_mapping(field: FieldInfo) -> bool:
@@ -57,28 +69,25 @@ def parse(model: type[S], values: dict[str, Any]) -> S:
     """Return the settings of one model from the options' values.
 
     Raises:
-        SettingsError: a value is wrong; names the option and the values that it takes.
+        InvalidSettingError: a value is wrong; names the setting and the values that it takes.
     """
-    given = {
-        name: _json(name, values[name]) if _is_mapping(field) else values[name]
-        for name, field in model.model_fields.items()
-    }
-    try:
-        return model(**given)
-    except ValidationError as problem:
-        details = (
-            f"{_flag(error['loc'][0])}: {error['msg']} (it is {error['input']!r})" if error["loc"] else error["msg"]
-            for error in problem.errors()
-        )
-        raise SettingsError(f"{'; '.join(details)}. See the command's --help.") from problem
-
-
-def _flag(name: str | int) -> str:
-    return f"--{str(name).replace('_', '-')}"
+    return model(
+        **{
+            name: _json(name, values[name]) if _is_mapping(field) else values[name]
+            for name, field in model.model_fields.items()
+            if values[name] is not None
+        }
+    )
 
 
 def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as problem:
-        raise SettingsError(f"{_flag(name)}: {text!r} is not JSON ({problem}).") from problem
+        raise InvalidSettingError(f"`{name}={text}`: give JSON; this is none ({problem}).") from problem
+
+
+def name_options(message: str) -> str:
+    """Return a message in which settings are named as the options that they are on the command line."""
+    fields = (model.model_fields for model in (Recipe, Rules, Compute))
+    return as_options(message, [*OTHER_NAMES, *(name for names in fields for name in names)])

@@ -14,6 +14,7 @@ from darkroom.flows.cli import terminal
 from darkroom.flows.cli.waiting import named
 from darkroom.flows.runtime.cluster import early_cluster, is_local, warm_up
 from darkroom.flows.runtime.database import prefect_home
+from darkroom.flows.runtime.environment import environment
 from darkroom.flows.runtime.local_server import (
     LocalServer,
     check_api,
@@ -23,6 +24,7 @@ from darkroom.flows.runtime.local_server import (
 )
 from darkroom.flows.runtime.machine import check_machine
 from darkroom.flows.runtime.proxies import loopback_direct
+from darkroom.flows.runtime.running_server import find_server
 from darkroom.flows.runtime.signals import exit_at_once, interruptible, sigterm_exits
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Compute
@@ -74,13 +76,12 @@ class Session:
 
     def page(self, run_id: str) -> str:
         """Return where the run's page is."""
-        path = f"runs/flow-run/{run_id}"
         if self._server:
             prefect = os.path.relpath(Path(sys.executable).with_name("prefect"))
-            return f"'{prefect} server start', then http://127.0.0.1:4200/{path}"
+            return f"'{prefect} server start' shows it at http://127.0.0.1:4200"
         from prefect.settings import get_current_settings
 
-        return f"{without_password(str(get_current_settings().ui_url))}/{path}"
+        return f"{without_password(str(get_current_settings().ui_url))}/runs/flow-run/{run_id}"
 
 
 def _end_with(server: LocalServer) -> None:
@@ -101,8 +102,9 @@ def session(compute: Compute) -> Iterator[Session]:
     with sigterm_exits(), loopback_direct(api_url), _server_if_needed(api_url) as server, ExitStack() as stack:
         if is_local(compute):
             warm_up()
-        if api_url:
+        if not server:
             stack.enter_context(_lean_client(compute))
+        if api_url:
             with named(lambda: f"the Prefect server at {without_password(api_url)} to answer"):
                 check_api()
         yield Session(compute, server, stack)
@@ -115,8 +117,14 @@ def _lean_client(compute: Compute) -> AbstractContextManager[None]:
 @contextmanager
 def _server_if_needed(api_url: str | None) -> Iterator[LocalServer | None]:
     if api_url:
+        terminal.note("Connecting to the configured Prefect server.")
         yield None
+    elif url := find_server():
+        terminal.note(f"Using the Prefect server at {url}.")
+        with environment({"PREFECT_API_URL": url}):
+            yield None
     else:
+        terminal.note("Starting a local Prefect server and the workers.")
         with local_server() as server:
             yield server
 

@@ -28,6 +28,7 @@ from darkroom.flows.runtime.database import locked_database, prefect_home
 from darkroom.flows.runtime.environment import environment
 from darkroom.flows.runtime.machine import check_prefect_home
 from darkroom.flows.runtime.proxies import loopback_direct
+from darkroom.flows.runtime.running_server import find_server
 from darkroom.flows.runtime.signals import sigterm_exits
 from darkroom.tasks.errors import DarkroomError, SettingsError
 
@@ -145,7 +146,7 @@ def local_server() -> Iterator[LocalServer]:
 
 @contextmanager
 def api() -> Iterator[None]:
-    """Provide a Prefect API: the configured one, or else a local server that ends with the block."""
+    """Provide a Prefect API: the configured one, or one that runs here, or else a server that ends with the block."""
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
     api_url = get_current_settings().api.url
@@ -153,14 +154,18 @@ def api() -> Iterator[None]:
         with sigterm_exits(), loopback_direct(str(api_url)):
             yield
         return
-    with (
-        loopback_direct(None),
-        local_server() as server,
-        temporary_settings({PREFECT_API_URL: server.api_url}),
-        lean_client(own_process=True),
-    ):
-        server.wait_until_healthy()
-        yield
+    with sigterm_exits(), loopback_direct(None):
+        if url := find_server():
+            with environment({"PREFECT_API_URL": url}), temporary_settings({PREFECT_API_URL: url}):
+                yield
+            return
+        with (
+            local_server() as server,
+            temporary_settings({PREFECT_API_URL: server.api_url}),
+            lean_client(own_process=True),
+        ):
+            server.wait_until_healthy()
+            yield
 
 
 def check_api(remedy: str = "Start it, mend the setting, or unset it to have a local server for this run.") -> None:

@@ -18,11 +18,14 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed, State
 from pydantic_core import to_jsonable_python
 
+from darkroom.flows.runtime.cluster import is_local
 from darkroom.flows.runtime.local_server import api
+from darkroom.flows.runtime.main_guard import check_main_guard
 from darkroom.flows.runtime.signals import interruptible
 from darkroom.tasks.errors import DarkroomError, InUseError
 from darkroom.tasks.reporting.report import Report, first_problems
 from darkroom.tasks.reporting.text import first_sentence
+from darkroom.tasks.settings import Compute
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,7 +55,18 @@ class FlowWithApi(Flow[P, R]):
         return values
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the flow; see `prefect.Flow`. What interrupted it is raised once its state is stored."""
+        """Run the flow; see `prefect.Flow`. What interrupted it is raised once its state is stored.
+
+        Locations may be given as `pathlib.Path`.
+
+        Raises:
+            SettingsError: workers are started on this machine, and the calling script has no guard.
+        """
+        args = tuple(map(_as_text, args))
+        kwargs = {name: _as_text(value) for name, value in kwargs.items()}
+        compute = dict(zip(self.parameters.properties, args, strict=False), **kwargs).get("compute", Compute())
+        if is_local(compute if isinstance(compute, Compute) else Compute.model_validate(compute)):
+            check_main_guard()
         with api():
             try:
                 result = super().__call__(*args, **kwargs)
@@ -66,6 +80,10 @@ class FlowWithApi(Flow[P, R]):
             if isinstance(interruption, TerminationSignal) and not FlowRunContext.get():
                 raise SystemExit(128 + interruption.signal)
             raise interruption
+
+
+def _as_text(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def flow_with_api(**options: Any) -> Callable[[Callable[P, R]], FlowWithApi[P, R]]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset.claim import Claim
 from darkroom.tasks.dataset.integrity import find_damage, sealed_writer
+from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.dataset.rows import ManifestRow, to_table
 from darkroom.tasks.errors import DarkroomError

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import ValidationError
 
+from darkroom.tasks.errors import InvalidSettingError
 from darkroom.tasks.settings import Format, Job
 from darkroom.tasks.storage.locations import open_store
 from darkroom.tasks.storage.naming import output_name
@@ -205,6 +206,7 @@ class Workspace:
         Raises:
             StorageError: it can't be read, or there is none.
             ValidationError: it is damaged, or empty as that of a verification.
+            InvalidSettingError: it is damaged in a value.
         """
         return Job.model_validate_json(bytes(self.store.get(self.job).data))
 
@@ -214,7 +216,7 @@ class Workspace:
         Raises:
             SettingsError: this user may not read that.
         """
-        with suppress(NotFound, ValidationError), reading():
+        with suppress(NotFound, ValidationError, InvalidSettingError), reading():
             return self.load_job().started_at
         return datetime.min.replace(tzinfo=UTC)
 

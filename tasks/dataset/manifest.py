@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from darkroom.tasks.dataset.integrity import check_whole, damage, sealed_writer
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Destination
 from darkroom.tasks.dataset.rows import ManifestRow, arrow_schema
-from darkroom.tasks.errors import DamagedError, DarkroomError
+from darkroom.tasks.errors import DamagedError, DarkroomError, InvalidSettingError
 from darkroom.tasks.settings import Job, Recipe
 from darkroom.tasks.storage.store import Store, unused_name
 from darkroom.tasks.storage.store_errors import NotFound, reading
@@ -119,7 +119,7 @@ def _read_info(store: Store, path: str, remedy: str) -> ManifestInfo | None:
             recipe=Recipe.model_validate_json(values["recipe"]),
             recipe_id=values["recipe_id"],
         )
-    except (KeyError, ValidationError) as error:
+    except (KeyError, ValidationError, InvalidSettingError) as error:
         raise DamagedError(store.where(path), f"it does not say what it holds: {error}", remedy) from error
 
 

@@ -25,6 +25,9 @@ COUNTS = """
 """
 """SQL: the counts of a run file's rows."""
 
+FAILED_COLUMNS = "source_path, error_code, coalesce(error_message, '') AS error_message"
+"""SQL: the fields of `FailedImage`."""
+
 
 class StageTimes(BaseModel):
     """Milliseconds that images spent in one stage."""
@@ -36,7 +39,7 @@ class StageTimes(BaseModel):
 
 
 class FailedImage(BaseModel):
-    """An image that failed in a run."""
+    """An image that failed."""
 
     source_path: str
     error_code: str
@@ -69,7 +72,7 @@ class Figures(BaseModel):
 
     known_failed: int = 0
     error_codes: dict[str, int] = {}
-    failures: tuple[FailedImage, ...] = ()
+    first_failures: tuple[FailedImage, ...] = ()
     """The first `FAILURES_SHOWN`."""
 
     stages: tuple[StageTimes, ...] = ()
@@ -123,7 +126,7 @@ def read_figures(workspace: Workspace, job: Job) -> Figures:
         )
         failures = sql.rows(
             db,
-            "SELECT source_path, error_code, coalesce(error_message, '') AS error_message FROM run "
+            f"SELECT {FAILED_COLUMNS} FROM run "
             f"WHERE status = 'failed' ORDER BY error_code, source_path LIMIT {FAILURES_SHOWN}",
         )
         total = " + ".join(f"{stage}_ms" for stage in STAGES)
@@ -138,7 +141,7 @@ def read_figures(workspace: Workspace, job: Job) -> Figures:
         **counts,
         **known,
         error_codes={row["error_code"]: row["images"] for row in codes},
-        failures=tuple(FailedImage(**row) for row in failures),
+        first_failures=tuple(FailedImage(**row) for row in failures),
         stages=tuple(stages),
         slowest=tuple(SlowImage(**row) for row in slowest),
     )

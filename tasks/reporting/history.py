@@ -25,6 +25,9 @@ OUTLIER = 5.0
 
 COLUMNS = ("started (UTC)", "made", "failed", "touched", "deleted", "MB read", "MB written", "took", "images/s")
 
+SHORT_COLUMNS = ("started (UTC)", "made", "failed", "deleted", "took", "images/s")
+"""Those that fit on a terminal."""
+
 
 @dataclass(frozen=True, slots=True)
 class PastRun(Counted):
@@ -62,6 +65,11 @@ class PastRun(Counted):
             duration(self.seconds),
             f"{self.images_per_second:,.1f}",
         )
+
+    def short_cells(self) -> tuple[str, ...]:
+        """Return its cells under `SHORT_COLUMNS`."""
+        cells = dict(zip(COLUMNS, self.cells(), strict=True))
+        return tuple(cells[column] for column in SHORT_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)

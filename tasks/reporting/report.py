@@ -28,6 +28,10 @@ class Report(BaseModel):
     problems: tuple[str, ...] = ()
     """Why the run counts as failed."""
 
+    def __str__(self) -> str:
+        """Return the headline, or why the run failed."""
+        return self.failure() or self.headline()
+
     @property
     def succeeded(self) -> bool:
         """Whether the run completed and nothing is wrong."""

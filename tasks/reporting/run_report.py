@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from darkroom.tasks.reporting.figures import Counted, Failures, Figures
+from darkroom.tasks.dataset.layout import MANIFEST, open_destination
+from darkroom.tasks.reporting.failed_images import read_failed
+from darkroom.tasks.reporting.figures import Counted, FailedImage, Failures, Figures
 from darkroom.tasks.reporting.report import Report
-from darkroom.tasks.reporting.text import first_sentence, sufficient_limit
+from darkroom.tasks.reporting.text import counted, first_sentence, sufficient_limit
 
 
 class RunReport(Report, Figures, Counted):
@@ -51,6 +53,21 @@ class RunReport(Report, Figures, Counted):
 
     unreadable_folders: tuple[str, ...] = ()
 
+    @property
+    def manifest(self) -> str:
+        """Where the manifest is."""
+        return f"{self.destination}/{MANIFEST}"
+
+    def __str__(self) -> str:
+        """Return a few lines: what the run did, its failures by code, and where the manifest is."""
+        codes = ", ".join(f"{count:,} × {code}" for code, count in self.error_codes.items())
+        lines = [self.headline(), codes and f"failures: {codes}", f"manifest: {self.manifest}", self.failure()]
+        return "\n".join(filter(None, lines))
+
+    def failures(self) -> list[FailedImage]:
+        """Return all images that the manifest has as failed now, sorted by path."""
+        return list(read_failed(open_destination(self.destination)))
+
     def headline(self) -> str:
         """Return one line about what the run did."""
         if self.interrupted:
@@ -60,8 +77,8 @@ class RunReport(Report, Figures, Counted):
         adopted = min(self.adopted, self.unchanged)  # an image that has changed since is made again
         unchanged = self.unchanged + self.touched - adopted
         if not self.attempted and not self.deleted:
-            finished = f"{adopted:,} images adopted, " if adopted else ""
-            return f"Nothing to do: {finished}{unchanged:,} {'unchanged' if adopted else 'images unchanged'}."
+            finished = f"{counted(adopted, 'image')} adopted, " if adopted else ""
+            return f"Nothing to do: {finished}{f'{unchanged:,}' if adopted else counted(unchanged, 'image')} unchanged."
         parts = [
             f"{'Preview: ' if self.preview else ''}{self.ok:,} made",
             f"{self.failed:,} failed",
@@ -86,7 +103,8 @@ class RunReport(Report, Figures, Counted):
 
 def describe_damage(parts: int) -> str:
     """Return a sentence about journal parts of interrupted runs that could not be read."""
-    return f"{parts:,} journal part(s) of an interrupted run are damaged; their images are made again."
+    of = "its" if parts == 1 else "their"
+    return f"{counted(parts, 'damaged journal part')} of an interrupted run can't be read: {of} images are made again."
 
 
 def failure_problems(failures: Failures, known: int, max_failure_ratio: float) -> list[str]:
@@ -97,9 +115,9 @@ def failure_problems(failures: Failures, known: int, max_failure_ratio: float) -
     """
     codes = ", ".join(f"{count:,} × {code}" for code, count in failures.codes.items())
     return [
-        f"{failed:,} of {of:,} {what}, which is more than max_failure_ratio = {max_failure_ratio:g} allows. The "
+        f"{failed:,} of {of:,} {what}, which is more than `max_failure_ratio={max_failure_ratio:g}` allows. The "
         "manifest is published; its rows with status 'failed' tell each image's reason. If so many are to be expected, "
-        f"set a max_failure_ratio of {sufficient_limit(failed / of)}."
+        f"set `max_failure_ratio={sufficient_limit(failed / of)}`."
         for failed, of, what in (
             (sum(failures.codes.values()), failures.attempted, f"attempted images failed ({codes})"),
             (failures.again, known, "known images failed again, as in an earlier run"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from darkroom.tasks.reporting.text import printable
+from darkroom.tasks.reporting.text import counted, printable
 
 SUFFIXES_SHOWN = 5
 
@@ -25,7 +25,8 @@ def describe_skipped(counts: Mapping[str, int], suffixes: Mapping[str, int]) -> 
 def _by_suffix(suffixes: Mapping[str, int]) -> str:
     shown = [f"{count:,} {describe_suffix(suffix)}" for suffix, count in list(suffixes.items())[:SUFFIXES_SHOWN]]
     more = len(suffixes) - len(shown)
-    return f" ({', '.join(shown)}{f', {more:,} more suffixes' if more else ''})" if shown else ""
+    rest = f", {counted(more, 'more suffix', 'more suffixes')}" if more else ""
+    return f" ({', '.join(shown)}{rest})" if shown else ""
 
 
 def describe_suffix(suffix: str) -> str:
@@ -36,9 +37,9 @@ def describe_suffix(suffix: str) -> str:
 def hints(counts: Mapping[str, int], suffixes: Mapping[str, int]) -> Iterator[str]:
     """Yield a sentence for each setting that would list some of what was left out; arguments as above."""
     if counts.get("outside") or counts.get("linked_folder"):
-        yield "--follow-symlinks also follows links that lead outside the source, and linked folders."
+        yield "`follow_symlinks=True` also follows links that lead outside the source, and linked folders."
     if counts.get("not_image") and any(map(_may_hide_image, suffixes)):
-        yield "--by-content also finds images whose names do not end like an image's."
+        yield "`by_content=True` also finds images whose names do not end like an image's."
 
 
 def _may_hide_image(suffix: str) -> bool:

@@ -26,6 +26,15 @@ class LastRun:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Runs that ended without publishing their work; the next run adopts it."""
+
+    runs: int = 0
+    images: int = 0
+    """Images that they finished: outputs and journal have them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """What a destination holds."""
 
@@ -38,8 +47,7 @@ class Status:
     """The file of the latest run and what is wrong with it, if it is damaged."""
 
     lease: Lease | None = None
-    unfinished: int = 0
-    """Runs that ended without publishing their work; the next run adopts it."""
+    unfinished: Unfinished = field(default_factory=Unfinished)
 
 
 def read_status(destination: Destination) -> Status:
@@ -52,7 +60,7 @@ def read_status(destination: Destination) -> Status:
     info = read_whole(destination)
     store = destination.store
     lease = read_lease(destination)
-    unfinished = count_unfinished(destination, lease)
+    unfinished = read_unfinished(destination, lease)
     if info is None:
         return Status(None, lease=lease, unfinished=unfinished)
     with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
@@ -69,14 +77,24 @@ def read_status(destination: Destination) -> Status:
     return Status(info, dict(statuses), dict(codes), output_bytes, last_run, damaged_run, lease, unfinished)
 
 
-def count_unfinished(destination: Destination, lease: Lease | None) -> int:
-    """Return how many runs ended without publishing their work; the lease holder has not ended.
+def read_unfinished(destination: Destination, lease: Lease | None) -> Unfinished:
+    """Return which work of runs that ended is not published yet; the lease holder has not ended.
 
     Raises:
         SettingsError: this user may not list them.
     """
     running = lease.run_id if lease and lease.is_live() else None
-    return sum(workspace.flow_run_id != running for workspace in destination.unfinished())
+    store = destination.store
+    ended = [workspace for workspace in destination.unfinished() if workspace.flow_run_id != running]
+    parts = [part for workspace in ended for part in workspace.journal_parts() if not find_damage(store, part)]
+    if not parts:
+        return Unfinished(len(ended))
+    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
+        journal = sql.parquet(*(store.local(part, Path(scratch)) for part in parts), by_name=True)
+        [(images,)] = db.execute(
+            f"SELECT count(DISTINCT source_path) FROM {journal} WHERE status <> 'failed'"
+        ).fetchall()
+    return Unfinished(len(ended), images)
 
 
 def _last_run(db: sql.Connection, destination: Destination, file: str, scratch: Path) -> LastRun | None:

@@ -41,7 +41,7 @@ def summary_markdown(
 
 def failures_markdown(report: RunReport) -> str:
     """Return the first failures of a run as GitHub-flavoured Markdown."""
-    rows = [(failure.error_code, failure.source_path, failure.error_message) for failure in report.failures]
+    rows = [(failure.error_code, failure.source_path, failure.error_message) for failure in report.first_failures]
     first = f"The first {len(rows):,} of them:" if len(rows) < report.failed else ""
     return "\n\n".join(filter(None, [f"# {report.failed:,} failed", first, *groups(rows)])) + "\n"
 

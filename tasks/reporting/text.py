@@ -18,6 +18,11 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with thousands separators and its noun, as "1 image" or "1,000 images"."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def clock(seconds: float) -> str:
     """Return a time span as `m:ss`, or `h:mm:ss` from an hour on."""
     minutes, whole = divmod(round(seconds), 60)
@@ -36,9 +41,8 @@ def megabytes(count: int) -> str:
 
 
 def sufficient_limit(ratio: float) -> str:
-    """Return the limit, in hundredths, that would allow a ratio."""
-    limit = math.ceil(100 * ratio) / 100
-    return f"{limit:g} or more" if limit < 1 else "1"
+    """Return the lowest limit, in hundredths, that would allow a ratio."""
+    return f"{math.ceil(100 * ratio) / 100:g}"
 
 
 def first_sentence(text: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from darkroom.tasks.reporting.findings import MOVED, REMADE, FindingKind, ShownFinding
 from darkroom.tasks.reporting.report import Report, first_problems
-from darkroom.tasks.reporting.text import code, groups, megabytes, plain, table
+from darkroom.tasks.reporting.text import code, counted, groups, megabytes, plain, table
 
 PROBLEMS_SHOWN = 20
 
@@ -56,7 +56,7 @@ class VerifyReport(Report):
             return "Stopped before its end. Another verification, or a retry of this one, begins again."
         if self.problems and not self.outputs:
             return "Nothing was verified."
-        scope = f"{self.outputs:,} outputs, {self.reread:,} of them read again"
+        scope = f"{counted(self.outputs, 'output')}, {self.reread:,} of them read again"
         if self.counts:
             found = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in self.counts.items())
             return f"{found}; {scope}."
@@ -72,7 +72,7 @@ class VerifyReport(Report):
         remade = sum(self.counts.get(kind, 0) for kind in REMADE)
         if not self.repair and self.counts.keys() & set(MOVED):
             remedies.append(
-                "Verify with --repair (repair: true) to move what should not be there to a quarantine; the next "
+                "Verify with `repair=True` to move what should not be there to a quarantine; the next "
                 "'darkroom run' then makes just that again, and what is missing."
             )
         elif remade:
@@ -80,7 +80,7 @@ class VerifyReport(Report):
         if remade and self.rebuild_needed:
             remedies.append(
                 "The codec libraries here are not those that made these outputs: that run is refused until they are, "
-                "or makes all outputs again with --rebuild."
+                "or makes all outputs again with `rebuild=True`."
             )
         if FindingKind.UNREADABLE in self.counts:
             remedies.append("What is unreadable may be whole: remove the cause, and verify again.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -87,6 +88,18 @@ def check_destination(location: str) -> None:
         raise SettingsError(
             f"destination: {existing} can't be written to. Grant this user permission, or give another."
         )
+    if not os.path.isdir(location):
+        _check_takes_folders(existing, location)
+
+
+def _check_takes_folders(existing: Path, location: str) -> None:
+    """Make sure that folders can be made in an existing one, which file systems such as /proc refuse to anybody."""
+    try:
+        os.rmdir(tempfile.mkdtemp(prefix=".darkroom-", dir=existing))
+    except OSError as error:
+        raise SettingsError(
+            f"destination: {location} can't be made in {existing} ({os.strerror(error.errno or 0)}). Give another one."
+        ) from error
 
 
 def check_links(destination: str, folders: Iterable[str]) -> None:

@@ -31,21 +31,23 @@ def test_an_empty_source_is_never_a_deletion_of_everything(place, known, message
 def test_an_empty_source_names_the_options_that_would_list_what_is_there(place):
     found = Listing(0, 0, Skipped(), {"txt": 1, "": 2})
     found.skipped.counts.update({"not_image": 3, "outside": 4})
-    message = r"3 not image \(1 \.txt, 2 without suffix\), 4 outside\. --follow-symlinks .* --by-content .*\.$"
+    message = (
+        r"3 not image \(1 \.txt, 2 without suffix\), 4 outside\. `follow_symlinks=True` .* `by_content=True` .*\.$"
+    )
     with pytest.raises(GuardError, match=message):
         check_guards(found, Plan(()), make_job(place))
 
 
 def test_images_that_the_rules_leave_out_count_as_gone_and_the_message_says_so(place):
     job = make_job(place, rules=Rules(max_delete_ratio=0.2))
-    with pytest.raises(GuardError, match=r"5 of 10 known .* deleted\. 4 of them are left out by include, exclude"):
+    with pytest.raises(GuardError, match=r"5 of 10 known .* deleted\. 4 of them are left out by `include`, `exclude`"):
         check_guards(listing(5), Plan((), known=10, deleted=5, gone=5, left_out=4), job)
 
 
 def test_moved_images_do_not_count_as_gone(place):
     job = make_job(place, rules=Rules(max_delete_ratio=0.2))
     check_guards(listing(10), Plan((), known=10, deleted=8, gone=2), job)
-    with pytest.raises(GuardError, match=r"3 of 10 known images are gone .* a max_delete_ratio of 0\.3 or more"):
+    with pytest.raises(GuardError, match=r"3 of 10 known images are gone .* `max_delete_ratio=0\.3`"):
         check_guards(listing(10), Plan((), known=10, deleted=3, gone=3), job)
 
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -298,7 +299,7 @@ def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
     assert shown.code == 0, shown.err
     header, *lines = shown.out.splitlines()
     assert header.split()[2:4] == ["made", "failed"]
-    assert [line.split()[2:6] + line.split()[-1:] for line in lines] == [["24", "2", "0", "0", run_id]]
+    assert [line.split()[2:5] + line.split()[-1:] for line in lines] == [["24", "2", "0", run_id[:8]]]
 
 
 def test_too_many_failures_fail_the_run_and_keep_its_work(api: Api, folder: Path, tmp_path: Path):
@@ -308,8 +309,8 @@ def test_too_many_failures_fail_the_run_and_keep_its_work(api: Api, folder: Path
 
     assert ended.code == 1
     assert "2 of 26 attempted images failed" in ended.err
-    assert "max_failure_ratio = 0.05" in ended.err
-    assert "max_failure_ratio of 0.08 or more" in ended.err
+    assert "--max-failure-ratio 0.05 allows" in ended.err
+    assert "set --max-failure-ratio 0.08." in ended.err
     assert "Traceback" not in ended.err
     assert len(manifest_rows(out)) == 26
     run = api.flow_run(run_id_of(out))
@@ -355,7 +356,7 @@ def test_a_run_in_which_everything_fails_stops_early(api: Api, tmp_path: Path):
 
     assert ended.code == 1
     assert "Stopped early" in ended.err
-    assert "unless max_failure_ratio is 1" in ended.err
+    assert "unless --max-failure-ratio 1 is set" in ended.err
     assert "Traceback" not in ended.err
     assert len(manifest_rows(tmp_path / "out")) < 3000
     assert "\n\n**Stopped early: the first " in api.latest_summary(tmp_path / "out")
@@ -417,8 +418,8 @@ def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path
     refused = darkroom("run", folder, out, environment=api.environment)
     assert refused.code == 1
     assert "20 of 26 known images are gone" in refused.err
-    assert "max_delete_ratio = 0.2 allows" in refused.err
-    assert "max_delete_ratio of 0.77 or more" in refused.err
+    assert "--max-delete-ratio 0.2 allows" in refused.err
+    assert "run once with --max-delete-ratio 0.77." in refused.err
     assert tree(out) == before
     assert api.latest_summary(out).startswith("# Failed\n\n**20 of 26 known images are gone from the source")
     assert "| gone from the source, not deleted | 20 |" in api.latest_summary(out)
@@ -429,7 +430,7 @@ def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path
     assert not (out / "images/many").exists()
     assert "| deleted | 20 |" in api.latest_summary(out)
     last = darkroom("history", out, "--last", "1", environment=api.environment).out.splitlines()[1]
-    assert last.split()[2:6] == ["0", "0", "0", "20"]
+    assert last.split()[2:5] == ["0", "0", "20"]
 
 
 def test_another_recipe_is_refused_and_rebuild_replaces_every_output(api: Api, folder: Path, tmp_path: Path):
@@ -458,18 +459,37 @@ def test_a_script_calls_the_flow_like_any_other(api: Api, folder: Path, tmp_path
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\n"
+        "from pathlib import Path\n"
         "from darkroom.flows.preprocess import preprocess\n"
         "from darkroom.tasks.settings import Recipe, Rules\n"
         "if __name__ == '__main__':\n"
-        "    report = preprocess(sys.argv[1], sys.argv[2], recipe=Recipe(width=32, height=32),\n"
-        "                        rules=Rules(max_failure_ratio=1))\n"
-        "    print('REPORT', report.ok, report.failed)\n"
+        "    report = preprocess(Path(sys.argv[1]), destination=Path(sys.argv[2]),\n"
+        "                        recipe=Recipe(width=32, height=32), rules=Rules(max_failure_ratio=1))\n"
+        "    print(report)\n"
+        "    print(*(image.source_path for image in report.failures()), report.manifest)\n"
     )
 
     done = run_script(script, folder, tmp_path / "out", environment=api.environment)
 
     assert done.returncode == 0, done.stderr
-    assert "REPORT 24 2" in done.stdout
+    assert done.stdout.splitlines() == [
+        "24 made, 2 failed, 0 unchanged",
+        "failures: 1 × decode.truncated, 1 × decode.unknown_format",
+        f"manifest: {tmp_path}/out/manifest.parquet",
+        f"broken.jpg page.jpg {tmp_path}/out/manifest.parquet",
+    ]
+
+
+def test_a_script_without_a_guard_is_refused_before_anything_starts(folder: Path, tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text("import sys\nfrom darkroom import preprocess\npreprocess(sys.argv[1], sys.argv[2])\n")
+
+    done = run_script(script, folder, tmp_path / "out", environment=clean_environment(tmp_path))
+
+    assert done.returncode == 1
+    assert f"SettingsError: {script}, line 3: put this call below 'if __name__" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / ".prefect").exists(), "no server was started"
 
 
 def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder: Path, tmp_path: Path):
@@ -501,6 +521,18 @@ def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder
     assert state.startswith(f"STATE source: {folder}/none does not exist.")
     assert raised.startswith(f"RAISED source: {folder}/none does not exist.")
     assert api.latest_summary(tmp_path / "out").startswith(f"# Failed\n\n**source: {folder}/none does not exist.** ")
+
+
+def test_a_run_beside_a_running_server_uses_it_and_names_its_page(api: Api, folder: Path, tmp_path: Path):
+    environment = clean_environment(tmp_path) | {"PREFECT_SERVER_API_PORT": str(urlsplit(api.url).port)}
+
+    ended = darkroom("run", folder, tmp_path / "out", "--max-failure-ratio", "1", environment=environment)
+
+    assert ended.code == 0, ended.err
+    assert f"darkroom: Using the Prefect server at {api.url}." in ended.err
+    run_id = run_id_of(tmp_path / "out")
+    assert f"page      {api.url.removesuffix('/api')}/runs/flow-run/{run_id}\n" in ended.out
+    assert api.flow_run(run_id)["state_type"] == "COMPLETED"
 
 
 def test_a_server_that_does_not_answer_is_named(folder: Path, tmp_path: Path):

@@ -1,9 +1,10 @@
 import os
+import re
 
 import pytest
 
 from darkroom.tasks.dataset.layout import open_destination
-from darkroom.tasks.errors import DarkroomError, SettingsError
+from darkroom.tasks.errors import DarkroomError, InvalidSettingError, SettingsError
 from darkroom.tasks.preflight import check_compute, check_kept_destination, check_locations, check_recipe, check_sample
 from darkroom.tasks.settings import Compute, Recipe, Rules
 from tests.places import destination_at
@@ -150,7 +151,7 @@ def test_another_recipe_is_refused_with_what_is_different(place):
         check_recipe(place, Recipe(width=9, height=6, fit="cover"), Rules())
     assert str(caught.value) == (
         f"destination: {place.root} belongs to another recipe (width 8 → 9, fit 'fill' → 'cover'). Use another "
-        "destination, or set rebuild to make all of its images again."
+        "destination, or set `rebuild=True` to make all of its images again."
     )
 
 
@@ -208,7 +209,7 @@ def test_a_destination_whose_lease_may_not_be_written(open_path):
 
 @pytest.mark.parametrize("sample", [0, -0.1, 1.01, float("nan"), float("inf")])
 def test_a_sample_is_a_part(sample):
-    with pytest.raises(SettingsError, match="is not above 0 and up to 1"):
+    with pytest.raises(SettingsError, match="give a number above 0 and up to 1"):
         check_sample(sample)
     check_sample(1)
     check_sample(1e-9)
@@ -222,3 +223,32 @@ def test_a_cluster_class_that_does_not_exist_is_an_error(name):
 
 def test_a_cluster_class_that_exists_is_fine():
     check_compute(Compute(cluster_class="distributed.LocalCluster"))
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        (
+            {"cluster_kwargs": {"n_worker": 3}},
+            "`cluster_kwargs`: distributed.LocalCluster has no argument 'n_worker'; did you mean 'n_workers'.",
+        ),
+        (
+            {"cluster_class": "distributed.SpecCluster", "cluster_kwargs": {"xyz": 1}},
+            "`cluster_kwargs`: distributed.SpecCluster has no argument 'xyz'.",
+        ),
+    ],
+)
+def test_arguments_that_a_cluster_class_does_not_have_are_refused(compute, message):
+    with pytest.raises(InvalidSettingError) as caught:
+        check_compute(Compute(**compute))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("argument", ["n_workers", "memory_limit", "death_timeout", "resources", "dashboard_address"])
+def test_arguments_of_the_local_cluster_and_its_workers_are_fine(argument):
+    check_compute(Compute(cluster_kwargs={argument: None}))
+
+
+def test_a_destination_where_no_folder_can_be_made_is_refused(source):
+    message = refusal(source, "/proc/foo/dataset")
+    assert re.match(r"destination: /proc(/foo/dataset can't be made in /proc \(.+\)| can't be written to)\.", message)

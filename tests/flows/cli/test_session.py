@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
 import pytest
-from harness import Api
+from harness import Api, clean_environment
 from prefect import State
 from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
@@ -35,3 +39,19 @@ def test_workers_elsewhere_get_no_paths_of_this_machine(
         started.run(flow, "")
 
     assert seen == [names_a_file_of_this_machine]
+
+
+def test_a_session_beside_a_running_server_uses_it(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    for name, value in clean_environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_SERVER_API_PORT", str(urlsplit(api.url).port))
+
+    with session(Compute(scheduler="tcp://elsewhere:8786")):
+        assert os.environ["PREFECT_API_URL"] == api.url
+
+    assert capsys.readouterr().err == f"darkroom: Using the Prefect server at {api.url}.\n"
+    assert "PREFECT_API_URL" not in os.environ

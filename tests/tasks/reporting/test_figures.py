@@ -29,7 +29,7 @@ def test_figures_are_those_of_the_run_and_the_manifest(tmp_path, name):
     assert (figures.known, figures.known_failed) == (7, 4)
     assert (figures.source_bytes, figures.output_bytes) == (5000, 17)
     assert list(figures.error_codes.items()) == [("decode.corrupt", 2), ("source.denied", 1)]
-    assert [failure.source_path for failure in figures.failures] == ["f1.jpg", "f2.jpg", "f3.jpg"]
+    assert [failure.source_path for failure in figures.first_failures] == ["f1.jpg", "f2.jpg", "f3.jpg"]
     assert [image.source_path for image in figures.slowest] == ["a.jpg", "b.jpg"]
     assert (figures.slowest[0].ms, figures.slowest[0].megapixels) == (113.0, 0.0012)
     assert [(times.stage, times.p50, times.max) for times in figures.stages][1] == ("decode", 2.0, 100.0)
@@ -77,5 +77,5 @@ def test_failures_without_a_message_and_more_than_can_be_shown(place):
     write_journal(workspace, codes)
     publish(workspace, job, ended=True)
     figures = read_figures(workspace, job)
-    assert (len(figures.failures), figures.failed, figures.stages) == (FAILURES_SHOWN, FAILURES_SHOWN + 5, ())
-    assert figures.failures[0].error_message == ""
+    assert (len(figures.first_failures), figures.failed, figures.stages) == (FAILURES_SHOWN, FAILURES_SHOWN + 5, ())
+    assert figures.first_failures[0].error_message == ""

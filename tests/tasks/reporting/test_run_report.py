@@ -3,6 +3,7 @@ from pydantic import ValidationError
 
 from darkroom.tasks.reporting.figures import Failures
 from darkroom.tasks.reporting.run_report import RunReport, failure_problems
+from tests.tasks.helpers import failed_row, publish_rows, row
 
 
 def report(**figures):
@@ -53,8 +54,8 @@ def test_too_many_failures_are_a_problem(failed, ok, ratio, problem):
     assert bool(problems) is problem
     if problem:
         assert f"{failed} × decode.corrupt" in problems[0]
-        assert f"max_failure_ratio = {ratio:g}" in problems[0]
-        sufficient = float(problems[0].partition("max_failure_ratio of ")[2].partition(" ")[0])
+        assert f"`max_failure_ratio={ratio:g}`" in problems[0]
+        sufficient = float(problems[0].rpartition("=")[2].rstrip("`."))
         assert not failure_problems(failures, 0, sufficient)
 
 
@@ -76,3 +77,21 @@ def test_a_failed_run_is_titled_by_its_reason():
 def test_a_report_is_frozen():
     with pytest.raises(ValidationError, match="frozen"):
         report(ok=3).ok = 4
+
+
+def test_a_report_leads_to_the_manifest_and_all_failures_in_it(place):
+    publish_rows(place, [row("a.jpg"), failed_row("c.jpg", "source.empty"), failed_row("b.jpg", "decode.corrupt")])
+    of_place = RunReport(source="/source", destination=str(place.root), run_id="r")
+    assert of_place.manifest == str(place.manifest)
+    assert [image.source_path for image in of_place.failures()] == ["b.jpg", "c.jpg"]
+
+
+def test_a_printed_report_is_a_short_summary():
+    made = report(ok=3, failed=1, known=4, error_codes={"source.empty": 1}, problems=["Too many failed."])
+    assert str(made).splitlines() == [
+        "3 made, 1 failed, 0 unchanged",
+        "failures: 1 × source.empty",
+        "manifest: /dest/manifest.parquet",
+        "Too many failed.",
+    ]
+    assert str(report(unchanged=1)).splitlines()[0] == "Nothing to do: 1 image unchanged."

@@ -7,7 +7,7 @@ def test_what_is_no_image_is_described_by_suffix():
     counts = {"not_image": 12, "excluded": 2, "outside": 1_000}
     suffixes = {"txt": 5, "": 3, "db": 1, "a": 1, "b": 1, "c": 1}
     assert describe_skipped(counts, suffixes) == (
-        "2 excluded, 12 not image (5 .txt, 3 without suffix, 1 .db, 1 .a, 1 .b, 1 more suffixes), 1,000 outside"
+        "2 excluded, 12 not image (5 .txt, 3 without suffix, 1 .db, 1 .a, 1 .b, 1 more suffix), 1,000 outside"
     )
     assert describe_skipped({"hidden": 1}, {}) == "1 hidden"
     assert describe_skipped({"not_image": 1}, {"\x1b[31m": 1}) == "1 not image (1 .�[31m)"
@@ -17,13 +17,13 @@ def test_what_is_no_image_is_described_by_suffix():
 @pytest.mark.parametrize("reason", ["outside", "linked_folder"])
 def test_links_that_are_not_followed_name_the_option(reason):
     [hint] = hints({reason: 1}, {})
-    assert hint.startswith("--follow-symlinks ")
+    assert hint.startswith("`follow_symlinks=True` ")
 
 
 @pytest.mark.parametrize("suffix", ["", "1", "jpg_large", "jpg?w=600", "jpg~", "…"])
 def test_names_that_may_be_those_of_images_name_the_option(suffix):
     [hint] = hints({"not_image": 2}, {"txt": 1, suffix: 1})
-    assert hint.startswith("--by-content ")
+    assert hint.startswith("`by_content=True` ")
 
 
 @pytest.mark.parametrize("counts", [{"not_image": 1}, {"hidden": 3, "special": 1}, {}])

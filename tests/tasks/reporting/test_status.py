@@ -7,7 +7,7 @@ from darkroom.tasks.dataset.lease import hold_lease
 from darkroom.tasks.errors import DarkroomError, SettingsError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
-from darkroom.tasks.reporting.status import LastRun, count_unfinished, read_status
+from darkroom.tasks.reporting.status import LastRun, Unfinished, read_status, read_unfinished
 from darkroom.tasks.storage.store_errors import writing
 from tests.places import destination_at, disk
 from tests.tasks.helpers import (
@@ -31,8 +31,8 @@ def test_a_destination_whose_first_run_has_not_published_anything(place):
         open_workspace(place, make_job(place, run_id="dead"))
         status = read_status(place)
     assert (status.info, status.last_run, status.statuses) == (None, None, {})
-    assert (status.lease, status.unfinished) == (held.lease, 1)
-    assert read_status(place).unfinished == 2
+    assert (status.lease, status.unfinished) == (held.lease, Unfinished(1))
+    assert read_status(place).unfinished == Unfinished(2)
 
 
 @pytest.mark.parametrize("name", ["dest", "[a]*?'", "status=ok"])
@@ -51,7 +51,7 @@ def test_figures_are_those_of_the_manifest_and_the_last_run(tmp_path, name):
     assert status.output_bytes == 30
     assert status.last_run == LastRun("r2", after(5), images=2, failed=1)
     assert (status.info.rows, status.info.run_id) == (6, "r2")
-    assert (status.lease, status.unfinished) == (None, 0)
+    assert (status.lease, status.unfinished) == (None, Unfinished())
     assert files(place.root) == before
 
 
@@ -84,12 +84,12 @@ def test_a_damaged_manifest_is_said_to_be(place):
 
 def test_only_what_the_next_run_adopts_is_unfinished(place):
     workspace = open_workspace(place, make_job(place))
-    write_journal(workspace, [row("a.jpg")])
+    write_journal(workspace, [row("a.jpg"), row("b.jpg"), failed_row("c.jpg", "source.denied")])
     (place.work / "runs" / "stray").mkdir()
     (place.work / "runs" / "stray file").touch()
-    assert count_unfinished(place, None) == 1
+    assert read_unfinished(place, None) == Unfinished(1, images=2)
     disk(workspace, "job").unlink()
-    assert count_unfinished(place, None) == 0
+    assert read_unfinished(place, None) == Unfinished()
 
 
 def test_a_file_that_stands_in_the_way_of_working_folders_is_named(place):
@@ -108,4 +108,4 @@ def test_working_folders_that_may_not_be_listed_are_not_taken_for_none(open_path
     for closed in (disk(place.workspace("run"), "path"), place.work / "runs"):
         closed.chmod(0)
         with unprivileged(), pytest.raises(SettingsError, match=rf"{closed} can't be read\. Grant this user"):
-            count_unfinished(place, None)
+            read_unfinished(place, None)

@@ -91,8 +91,8 @@ def test_skipped_files_are_counted_by_suffix_and_what_would_list_them_is_named()
     text = summary_markdown(report(skipped={"not_image": 1_035, "outside": 2}, not_images=suffixes, planned=True))
     for line in ("| `.txt` | 1,000 |", "| `without suffix` | 3 |", "| `.a¦b` | 2 |", "| others | 13 |"):
         assert line in text
-    assert "--follow-symlinks" in text
-    assert "by-content" in text
+    assert "follow_symlinks=True" in text
+    assert "by_content=True" in text
     assert "no images, by suffix" not in summary_markdown(report(skipped={"hidden": 1}, planned=True))
 
 
@@ -177,8 +177,8 @@ def test_problems_are_shown_as_they_are(text):
 
 
 def test_the_names_of_settings_are_written_as_they_are():
-    text = summary_markdown(report(problems=["More than max_failure_ratio = 0.1 allows."]))
-    assert "max_failure_ratio = 0.1" in text
+    text = summary_markdown(report(problems=["More than `max_failure_ratio=0.1` allows."]))
+    assert r"\`max_failure_ratio=0.1\`" in text
 
 
 def test_pictures_come_after_the_counts_and_before_the_rest():

@@ -1,6 +1,6 @@
 import pytest
 
-from darkroom.tasks.reporting.text import duration, first_sentence, sufficient_limit
+from darkroom.tasks.reporting.text import counted, duration, first_sentence, sufficient_limit
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ def test_durations(seconds, shown):
 
 @pytest.mark.parametrize(
     ("ratio", "shown"),
-    [(20 / 26, "0.77 or more"), (0.29, "0.29 or more"), (0.2001, "0.21 or more"), (0.999, "1"), (1, "1")],
+    [(20 / 26, "0.77"), (0.29, "0.29"), (0.2001, "0.21"), (0.999, "1"), (1, "1")],
 )
 def test_a_limit_that_would_have_been_sufficient(ratio, shown):
     assert sufficient_limit(ratio) == shown
@@ -29,3 +29,7 @@ def test_a_limit_that_would_have_been_sufficient(ratio, shown):
 )
 def test_the_first_sentence(text, split):
     assert first_sentence(text) == split
+
+
+def test_a_number_has_separators_and_its_noun_the_right_form():
+    assert [counted(number, "image") for number in (0, 1, 1234)] == ["0 images", "1 image", "1,234 images"]

@@ -12,7 +12,7 @@ def test_the_first_line_counts_and_the_next_ones_say_what_to_do():
     found = report(outputs=1234, reread=1200, counts={"damaged": 1000, "missing": 2, "invalid_row": 1})
     assert found.failure().splitlines() == [
         "1,000 damaged, 2 missing, 1 invalid row; 1,234 outputs, 1,200 of them read again.",
-        "Verify with --repair (repair: true) to move what should not be there to a quarantine; the next 'darkroom run' "
+        "Verify with `repair=True` to move what should not be there to a quarantine; the next 'darkroom run' "
         "then makes just that again, and what is missing.",
     ]
     assert report(outputs=9, reread=9).headline() == "As the manifest says: 9 outputs, 9 of them read again."
@@ -35,8 +35,8 @@ def test_foreign_files_are_moved_and_nothing_is_made_again():
 
 
 def test_other_codec_libraries_are_mentioned_where_outputs_have_to_be_made_again():
-    assert "--rebuild" in report(counts={"missing": 1}, rebuild_needed=True).failure()
-    assert "--rebuild" not in report(counts={"foreign": 1}, rebuild_needed=True).failure()
+    assert "`rebuild=True`" in report(counts={"missing": 1}, rebuild_needed=True).failure()
+    assert "`rebuild=True`" not in report(counts={"foreign": 1}, rebuild_needed=True).failure()
 
 
 def test_what_could_not_be_looked_at_is_a_failure_and_never_as_the_manifest_says():

@@ -1,0 +1,93 @@
+"""Commands that look at a destination, or mend it, without a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from darkroom.flows.cli import printing
+from darkroom.tasks.dataset.layout import Destination, open_destination
+from darkroom.tasks.errors import ErrorCode
+from darkroom.tasks.preflight import check_is_destination, check_manifest
+
+KeptDestination = Annotated[str, typer.Argument(metavar="DESTINATION", help="Folder that runs have written to.")]
+
+inspection = typer.Typer()
+
+
+@inspection.command()
+def status(destination: KeptDestination) -> None:
+    """Say what DESTINATION holds.
+
+    That is counts by status and error code, last run, recipe and lease. It makes sure that manifest and last run are
+    whole. It does not look at outputs, which verify does.
+
+    Exit codes: 0 all is well, 1 the manifest is damaged, 2 wrong usage.
+    """
+    from darkroom.tasks.reporting.status import read_status
+
+    printing.print_status(read_status(_existing(destination)))
+
+
+@inspection.command()
+def failures(
+    destination: KeptDestination,
+    code: Annotated[
+        list[ErrorCode] | None, typer.Option(metavar="CODE", help="List only images with one of these error codes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object on each line.")] = False,
+) -> None:
+    """List the images of DESTINATION that failed, and why.
+
+    Each is a line of path: error code: message.
+
+    Exit codes: 0 all is well, 1 the manifest is damaged, 2 wrong usage.
+    """
+    from darkroom.tasks.reporting.failed_images import read_failed
+
+    found = read_failed(_existing(destination), code or ())
+    if as_json:
+        for image in found:
+            print(image.model_dump_json())
+    else:
+        printing.print_failed(found)
+
+
+@inspection.command()
+def rebuild_manifest(destination: KeptDestination) -> None:
+    """Make a lost or damaged manifest of DESTINATION again.
+
+    It is made from the files of its runs and its outputs.
+    """
+    from darkroom.tasks import rebuild
+
+    place = _existing(destination)
+    printing.print_rebuilt(place, rebuild.rebuild_manifest(place, "rebuild-manifest"))
+
+
+@inspection.command()
+def history(
+    destination: KeptDestination,
+    last: Annotated[int, typer.Option(min=1, help="How many runs to show.")] = 30,
+) -> None:
+    """Say how the last runs of DESTINATION went.
+
+    The newest comes first. A run with nothing to do leaves no trace here.
+
+    Exit codes: 0 all is well, 1 the manifest is damaged or missing, 2 wrong usage.
+    """
+    from darkroom.tasks.dataset.lease import read_lease
+    from darkroom.tasks.reporting.history import read_history
+    from darkroom.tasks.reporting.status import read_unfinished
+
+    place = _existing(destination)
+    printing.print_history(read_history(place, last))
+    printing.print_unfinished(read_unfinished(place, read_lease(place)))
+    check_manifest(place)
+
+
+def _existing(destination: str) -> Destination:
+    place = open_destination(destination)
+    check_is_destination(place)
+    return place

@@ -1,0 +1,190 @@
+"""What commands print when they have done their work: a few labelled lines, or a table."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from darkroom.flows.cli.options import name_options
+from darkroom.tasks.reporting.text import counted, printable
+
+if TYPE_CHECKING:
+    from darkroom.tasks.dataset.layout import Destination
+    from darkroom.tasks.rebuild import Rebuilt
+    from darkroom.tasks.reporting.figures import FailedImage
+    from darkroom.tasks.reporting.history import History
+    from darkroom.tasks.reporting.run_report import RunReport
+    from darkroom.tasks.reporting.status import Status, Unfinished
+    from darkroom.tasks.reporting.verify_report import VerifyReport
+    from darkroom.tasks.settings import Recipe
+
+FAILURES_PRINTED = 10
+FINDINGS_PRINTED = 10
+
+TABLE_WIDTH = 80
+
+RUN_ID_SHOWN = 8
+"""Characters of a run's id by which its file in `runs/` is found."""
+
+
+def _line(label: str, text: str, width: int = 10) -> None:
+    """Print a labelled line; not as a table, in which rich would break long paths."""
+    print(f"{label:<{width}}{text}")
+
+
+def _count_codes(codes: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} × {code}" for code, count in codes.items())
+
+
+def print_report(report: RunReport, page: str) -> None:
+    """Print what a run did, and where to look."""
+    rate = f" at {report.images_per_second:,.1f} images/s" if report.attempted else ""
+    print(f"{report.headline()}{rate} ({report.seconds:.1f} s)")
+    if report.preview:
+        _print_preview(report)
+        return
+    if report.adopted:
+        _line("adopted", f"{counted(report.adopted, 'image')} that an interrupted run had finished")
+    if report.damaged_parts:
+        from darkroom.tasks.reporting.run_report import describe_damage
+
+        _line("damaged", describe_damage(report.damaged_parts))
+    if report.error_codes:
+        _line("failures", _count_codes(report.error_codes))
+    if report.skipped:
+        from darkroom.tasks.reporting.skipped import describe_skipped, hints
+
+        _line("skipped", describe_skipped(report.skipped, report.not_images))
+        for hint in hints(report.skipped, report.not_images):
+            _line("hint", name_options(hint))
+    _line("manifest", f"{report.manifest} ({counted(report.known, 'row')}, {report.known_failed:,} failed)")
+    _line("outputs", f"{report.destination}/images/")
+    _line("page", page)
+    _print_failures(report)
+
+
+def _print_failures(report: RunReport) -> None:
+    """Print the first images that failed in a run, and how to list all that the manifest has as failed."""
+    print_failed(report.first_failures[:FAILURES_PRINTED])
+    if report.known_failed:
+        command = f"darkroom failures {shlex.quote(report.destination)}"
+        _line("list", f"{command} (all {report.known_failed:,})" if report.known_failed > 1 else command)
+
+
+def print_failed(images: Iterable[FailedImage]) -> None:
+    """Print a line for each failed image: its path, the error code and the message."""
+    for image in images:
+        print(printable(f"{image.source_path}: {image.error_code}: {image.error_message}"))
+
+
+def _print_preview(report: RunReport) -> None:
+    _print_failures(report)
+    for picture in report.pictures:
+        _line("picture", picture)
+    _line("outputs", f"{report.destination}/images/")
+    print("Nothing was published; run without --limit.")
+
+
+def print_verification(report: VerifyReport, page: str) -> None:
+    """Print what a verification found, and where to look."""
+    line = partial(_line, width=12)
+
+    rate = f", {report.bytes / report.work_seconds / 1e6:,.1f} MB/s" if report.work_seconds else ""
+    print(f"{report.headline()[:-1]}{rate} ({report.seconds:.1f} s)")
+    for finding in report.findings[:FINDINGS_PRINTED]:
+        name = finding.file_name or finding.source_path or ""
+        line(finding.kind.replace("_", " "), printable(f"{name}: {finding.detail}"))
+    if more := report.found - min(len(report.findings), FINDINGS_PRINTED):
+        line("and", f"{more:,} more")
+    if report.findings_file:
+        line("findings", f"{report.destination}/{report.findings_file} ({counted(report.found, 'row')})")
+    if report.quarantine:
+        line("quarantine", f"{report.destination}/{report.quarantine}/ ({counted(report.moved, 'file')})")
+    line("page", page)
+
+
+def print_status(status: Status) -> None:
+    """Print what a destination holds."""
+    if status.info is None:
+        _line("manifest", "none yet")
+    else:
+        counts = ", ".join(f"{count:,} {name}" for name, count in status.statuses.items())
+        size = f"{status.output_bytes / 1e6:,.1f} MB of outputs"
+        _line("images", f"{status.info.rows:,} ({counts or 'none'}), {size}")
+    if status.error_codes:
+        _line("failures", _count_codes(status.error_codes))
+    if run := status.last_run:
+        ended = f"{run.ended:%Y-%m-%d %H:%M:%S %Z}"
+        _line("last run", f"{ended}, {counted(run.images, 'image')}, {run.failed:,} failed ({run.run_id})")
+    if status.damaged_run:
+        _line("last run", status.damaged_run)
+    if status.info:
+        _print_recipe(status.info.recipe)
+    if status.lease is None:
+        _line("lease", "free")
+    else:
+        _line("lease", f"{'held' if status.lease.is_live() else 'left behind'} by {status.lease.describe()}")
+    print_unfinished(status.unfinished)
+
+
+def _print_recipe(recipe: Recipe) -> None:
+    """Print a recipe in words, and the options that name it to a run."""
+    _line("recipe", f"{recipe.width} × {recipe.height} pixels, {recipe.fit}, {recipe.color}, {recipe.format}")
+    if changed := recipe.model_dump(exclude_defaults=True):
+        _line("options", name_options(" ".join(f"`{name}={value}`" for name, value in changed.items())))
+
+
+def print_unfinished(unfinished: Unfinished) -> None:
+    """Print how many runs were interrupted and are not adopted yet, if any, and how many images they finished."""
+    if unfinished.runs:
+        _line(
+            "resume",
+            f"{counted(unfinished.images, 'image')} of {counted(unfinished.runs, 'interrupted run')} "
+            f"{'is' if unfinished.images == 1 else 'are'} safe: the next run goes on from there",
+        )
+
+
+def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:
+    """Print from what a manifest was rebuilt; None means that it was intact."""
+    if rebuilt is None:
+        print(f"{place.location}/manifest.parquet is whole: nothing was changed.")
+        return
+    _line("manifest", f"{place.location}/manifest.parquet ({counted(rebuilt.rows, 'row')})")
+    if rebuilt.kept:
+        _line("kept", f"the damaged one is {rebuilt.kept}")
+    if rebuilt.damaged_runs:
+        _line("damaged", f"{', '.join(rebuilt.damaged_runs)} of runs/ could not be used")
+    if rebuilt.left_out:
+        _line(
+            "left out",
+            f"{counted(rebuilt.left_out, 'image')} deleted since, or without the output that was written down",
+        )
+    print("Now run 'darkroom run' as ever: it makes again what the source still has of them.")
+
+
+def print_history(history: History) -> None:
+    """Print a table of the last runs, the newest first, of at most 80 columns."""
+    from darkroom.tasks.reporting.history import SHORT_COLUMNS
+
+    if not (history.runs or history.unreadable or history.denied):
+        print("No run has published an image yet.")
+    elif history.runs:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+        for column in SHORT_COLUMNS:
+            table.add_column(column, justify="right", no_wrap=True)
+        table.add_column("run", no_wrap=True)
+        for run in history.runs:
+            table.add_row(*run.short_cells(), run.run_id[:RUN_ID_SHOWN] + ("*" if run.interrupted else ""))
+        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH, highlight=False, markup=False).print(table)
+        if any(run.interrupted for run in history.runs):
+            print("* interrupted; a later run adopted what it had finished")
+    if history.unreadable:
+        print(f"left out  {', '.join(history.unreadable)}: damaged, or of another version", file=sys.stderr)
+    if history.denied:
+        print(f"left out  {', '.join(history.denied)}: this user may not read them", file=sys.stderr)

@@ -1,0 +1,35 @@
+"""The images that a destination's manifest has as failed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.layout import MANIFEST, Destination
+from darkroom.tasks.dataset.manifest import read_whole
+from darkroom.tasks.reporting.figures import FAILED_COLUMNS, FailedImage
+
+BATCH_ROWS = 10_000
+
+
+def read_failed(destination: Destination, codes: Collection[str] = ()) -> Iterator[FailedImage]:
+    """Yield the failed images of a destination, sorted by path; none if it has no manifest.
+
+    Args:
+        destination: where runs have published.
+        codes: yield only images with one of these error codes; empty for all.
+
+    Raises:
+        SettingsError: this user may not read the manifest.
+        DarkroomError: it is damaged, or was written by another version of Darkroom.
+    """
+    if read_whole(destination) is None:
+        return
+    wanted = f"AND error_code IN ({', '.join(map(sql.text, codes))})" if codes else ""
+    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
+        manifest = sql.parquet(destination.store.local(MANIFEST, Path(scratch)))
+        query = f"SELECT {FAILED_COLUMNS} FROM {manifest} WHERE status = 'failed' {wanted} ORDER BY source_path"
+        for batch in sql.stream(db, query, BATCH_ROWS):
+            yield from (FailedImage(**row) for row in batch.to_pylist())

@@ -1,0 +1,51 @@
+"""Commands that look at a destination, without server and workers."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from darkroom.flows.cli.commands import app
+from darkroom.tasks.errors import SettingsError
+from tests.tasks.helpers import failed_row, make_job, open_workspace, publish_rows, row, write_journal
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.mark.parametrize("command", ["status", "history", "failures", "rebuild-manifest"])
+def test_any_other_folder_is_not_a_destination(command, tmp_path):
+    for folder in (tmp_path, tmp_path / "gone"):
+        assert isinstance(run(command, folder).exception, SettingsError)
+
+
+def test_status_and_history_show_what_a_destination_holds(place):
+    publish_rows(place, [row("a.jpg"), failed_row("b.jpg", "decode.corrupt")])
+    status = run("status", place.root).output
+    assert "images    2 (1 ok, 1 failed), 0.0 MB of outputs\nfailures  1 × decode.corrupt\n" in status
+    assert status.endswith("lease     free\n")
+    assert run("history", place.root).output.splitlines()[1].split()[2:4] == ["1", "1"]
+    assert (
+        run("rebuild-manifest", place.root).output == f"{place.root}/manifest.parquet is whole: nothing was changed.\n"
+    )
+
+
+def test_failures_are_listed_as_text_or_json(place):
+    message = "it ends too early"
+    failed = [failed_row("a\n.jpg", "decode.truncated", error_message=message), failed_row("b.jpg", "source.empty")]
+    publish_rows(place, [row("c.jpg"), *failed])
+    listed = run("failures", place.root)
+    assert listed.output.splitlines()[0] == f"a�.jpg: decode.truncated: {message}"
+    assert (listed.exit_code, len(listed.output.splitlines())) == (0, 2)
+    chosen = run("failures", place.root, "--code", "decode.truncated", "--json").output
+    assert json.loads(chosen) == {"source_path": "a\n.jpg", "error_code": "decode.truncated", "error_message": message}
+    assert run("failures", place.root, "--code", "decode.truncatd").exit_code == 2
+
+
+def test_of_an_interrupted_first_run_status_and_history_say_how_much_is_safe(place):
+    write_journal(open_workspace(place, make_job(place)), [row("a.jpg"), row("b.jpg")])
+    for command in ("status", "history"):
+        ended = run(command, place.root)
+        assert ended.exit_code == 0
+        assert "resume    2 images of 1 interrupted run are safe: the next run goes on from there" in ended.output

@@ -1,0 +1,45 @@
+"""A server that is used without being asked for is really Prefect's."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import urlsplit
+
+import pytest
+from harness import Api
+
+from darkroom.flows.runtime.running_server import find_server
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch):
+    return lambda port: monkeypatch.setenv("PREFECT_SERVER_API_PORT", str(port))
+
+
+def test_a_prefect_server_is_found(api: Api, at):
+    at(urlsplit(api.url).port)
+    assert find_server() == api.url
+
+
+@pytest.mark.parametrize("body", [b'"0.1"', b"<html>", b"{}"])
+def test_any_other_server_is_none(body: bytes, at):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        at(server.server_port)
+        assert find_server() is None
+        server.shutdown()
+        thread.join()
+
+
+def test_where_nothing_listens_there_is_none(at):
+    at(9)
+    assert find_server() is None
