@@ -489,7 +489,7 @@ def test_a_script_without_a_guard_is_refused_before_anything_starts(folder: Path
     assert done.returncode == 1
     assert f"SettingsError: {script}, line 3: put this call below 'if __name__" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
-    assert not (tmp_path / ".prefect").exists(), "no server was started"
+    assert not (tmp_path / ".prefect/prefect.db").exists(), "no server was started"
 
 
 def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder: Path, tmp_path: Path):
