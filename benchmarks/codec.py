@@ -116,7 +116,7 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
         run_file="run.parquet",
     )
     workspace = open_destination(str(destination)).workspace("run")
-    claim = claim_shard(workspace, 0, "001-1")
+    claim = claim_shard(workspace, 0, "001-1-1")
     journal = Journal(claim)
     waits, codec = Waits(), thread_codec()
     codec.release = partial(waits.note, codec)

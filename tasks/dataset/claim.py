@@ -5,13 +5,11 @@ A worker that stands still may go on after another has been given its shard.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.errors import DarkroomError
-from darkroom.tasks.storage.store import ABSENT
-from darkroom.tasks.storage.store_errors import Conflict, NotFound, reading
+from darkroom.tasks.storage.store_errors import reading
 
 
 class ReplacedError(DarkroomError):
@@ -27,7 +25,7 @@ class Claim:
     """The shard's number."""
 
     attempt: str
-    """A name that no other attempt has, which begins with the attempt's number in three digits and a dash."""
+    """A name that no other attempt has: its number, its process and when it began, in nanoseconds, with dashes."""
 
     resumed: bool = False
     """Whether another attempt has begun the shard before."""
@@ -39,10 +37,10 @@ class Claim:
             ReplacedError: it doesn't.
             SettingsError: this user may not look.
         """
-        with suppress(NotFound), reading():
-            if bytes(self.workspace.store.get(self.workspace.begun_marker(self.shard)).data) == self.attempt.encode():
-                return
-        raise self.replaced()
+        with reading():
+            attempts = _attempts(self.workspace, self.shard)
+        if self.attempt not in attempts or self.attempt != max(attempts, key=_order):
+            raise self.replaced()
 
     def replaced(self) -> ReplacedError:
         """Return the error of an attempt that may not write."""
@@ -57,21 +55,24 @@ def claim_shard(workspace: Workspace, shard: int, attempt: str) -> Claim:
 
     Raises:
         ReplacedError: a later attempt has begun.
-        Conflict: another attempt is just beginning.
+        SettingsError: this user may not look.
         StorageError: the note can't be written.
     """
-    store, marker = workspace.store, workspace.begun_marker(shard)
-    claim = Claim(workspace, shard, attempt)
-    try:
-        store.put(marker, attempt.encode(), expected=ABSENT, durable=True)
-    except Conflict:
-        holder = store.get(marker)
-        if _number(bytes(holder.data).decode()) > _number(attempt):
-            raise claim.replaced() from None
-        store.put(marker, attempt.encode(), expected=holder.version, durable=True)
-        return Claim(workspace, shard, attempt, resumed=True)
+    # Written without a condition: a worker that is stopped while it holds a lock would keep others waiting.
+    workspace.store.put(f"{workspace.begun_folder(shard)}/{attempt}", b"", durable=True)
+    with reading():
+        others = set(_attempts(workspace, shard)) - {attempt}
+    claim = Claim(workspace, shard, attempt, resumed=bool(others))
+    claim.check()
     return claim
 
 
-def _number(attempt: str) -> int:
-    return int(attempt.partition("-")[0])
+def _attempts(workspace: Workspace, shard: int) -> list[str]:
+    """Return the names of the attempts at a shard that have begun."""
+    return [name for name in workspace.store.children(workspace.begun_folder(shard)) if name[:1].isdigit()]
+
+
+def _order(attempt: str) -> tuple[int, ...]:
+    """Return the attempt's number, and then when it began, for Dask may give one to several workers in turn."""
+    number, *_, began = attempt.split("-")
+    return int(number), int(began)

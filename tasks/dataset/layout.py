@@ -160,11 +160,11 @@ class Workspace:
 
     @property
     def begun(self) -> str:
-        """One object for each shard that was begun, which names the attempt that may write."""
+        """A folder for each shard of which outputs may have been written, with the names of its attempts."""
         return f"{self.path}/begun"
 
-    def begun_marker(self, shard: int) -> str:
-        """Return the object that exists once outputs of a shard may have been written."""
+    def begun_folder(self, shard: int) -> str:
+        """Return the folder that exists once outputs of a shard may have been written."""
         return f"{self.begun}/{shard:06d}"
 
     def journal_parts(self, shard: int | None = None) -> list[str]:
@@ -185,7 +185,8 @@ class Workspace:
             SettingsError: this user may not list them.
         """
         with reading():
-            return sorted(int(name) for name in self.store.children(self.begun) if name.isdigit())
+            names = [name.removesuffix("/") for name in self.store.children(self.begun)]
+        return sorted(int(name) for name in names if name.isdigit())
 
     def begin(self, job: Job | None = None) -> None:
         """Create the workspace of a run, or, without a job, of a verification."""

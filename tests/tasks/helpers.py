@@ -139,7 +139,7 @@ def write_journal(workspace, rows, *, shard=0, attempt="001-1-1"):
         journal.add(ManifestRow(**each))
     journal.flush()
     if not claim.resumed:
-        workspace.store.delete([workspace.begun_marker(shard)])
+        workspace.store.delete([f"{workspace.begun_folder(shard)}/{attempt}"])
 
 
 def write_deleted(workspace, paths):

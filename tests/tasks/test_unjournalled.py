@@ -1,6 +1,7 @@
 """What a run has written and not journalled."""
 
 import os
+import time as clock
 
 import pytest
 
@@ -39,7 +40,7 @@ from tests.tasks.shards import (
 
 def begin(workspace, number):
     """Note that a shard was begun; return whether it had been before."""
-    return claim_shard(workspace, number, "001-1").resumed
+    return claim_shard(workspace, number, f"001-1-{clock.time_ns()}").resumed
 
 
 @pytest.mark.parametrize("time", [10**18, 2 * 10**18])

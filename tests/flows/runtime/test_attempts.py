@@ -64,11 +64,11 @@ def two_workers(folder: Path, api: Api) -> Iterator[tuple[str, Client]]:
 def first_at_work(started: Started, out: Path) -> psutil.Process:
     """Wait until a shard was begun, and return the worker that did."""
 
-    def begun() -> list[str]:
+    def begun() -> list[Path]:
         assert started.process.poll() is None, started.process.communicate()
-        return [marker.read_text() for marker in out.glob(".darkroom/runs/*/begun/*")]
+        return list(out.glob(".darkroom/runs/*/begun/*/0*"))
 
-    return psutil.Process(int(eventually(lambda: [name for name in begun() if name])[0].split("-")[1]))
+    return psutil.Process(int(eventually(begun)[0].name.split("-")[1]))
 
 
 def address_of(client: Client, worker: psutil.Process) -> str:

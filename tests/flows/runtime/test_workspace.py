@@ -13,7 +13,7 @@ from tests.tasks.helpers import make_job, publish_rows, row
 def leave(workspace, job, *, begun, fails):
     with open_workspace(workspace, job):
         if begun:
-            claim_shard(workspace, 0, "001-1")
+            claim_shard(workspace, 0, "001-1-1")
         if fails:
             raise ZeroDivisionError
 

@@ -36,8 +36,8 @@ def test_an_earlier_attempt_that_begins_late_is_refused(workspace):
 
 
 def test_an_attempt_that_dask_gives_to_another_worker_goes_on_there(workspace):
-    lost = claim_shard(workspace, 0, "001-7-1")
-    claim_shard(workspace, 0, "001-8-1").check()
+    lost = claim_shard(workspace, 0, "001-9-1")
+    claim_shard(workspace, 0, "001-8-2").check()
     with pytest.raises(ReplacedError):
         lost.check()
 
@@ -53,6 +53,6 @@ def test_a_claim_that_can_not_be_read_is_not_taken_for_lost():
     store = MemoryStore()
     place = Destination(store)
     claim = claim_shard(open_workspace(place, make_job(place)), 0, "001-7-1")
-    store.fail("get", Denied)
+    store.fail("children", Denied)
     with pytest.raises(SettingsError):
         claim.check()
