@@ -248,7 +248,3 @@ def test_a_killed_run_is_marked_crashed_and_notified_and_a_retry_resumes_it(
     assert int(adopted.split()[0]) > 0
     assert int(made.split()[0]) + int(adopted.split()[0]) == 200
     check_outputs(out)
-    fired = nightly.api.post("events/filter", {"filter": {"event": {"prefix": ["prefect.automation.action."]}}})
-    marked = {event["event"] for event in fired["events"]}
-    assert "prefect.automation.action.executed" in marked
-    assert "prefect.automation.action.failed" not in marked, "none was for a run that had ended"
