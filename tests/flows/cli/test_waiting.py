@@ -27,7 +27,8 @@ def test_a_server_that_accepts_and_never_answers_is_named_while_and_after_it_is_
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
         environment = clean_environment(tmp_path) | {"PREFECT_API_URL": url}
         ended = darkroom("run", "photos", "dest", environment=environment, seconds=60)
-    waited, failed = ended.err.splitlines()
+    begun, waited, failed = ended.err.splitlines()
+    assert begun == "darkroom: Connecting to the configured Prefect server."
     assert waited == f"darkroom: Waiting for the Prefect server at {url} to answer."
     assert failed.startswith(f"darkroom: PREFECT_API_URL: {url} did not answer within 8 s. Start it, mend the setting")
     assert ended.code == 2

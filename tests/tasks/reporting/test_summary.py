@@ -221,7 +221,7 @@ def test_failures_are_listed_by_code_and_no_name_leaves_its_line():
             ("decode.truncated", "d.jpg"),
         )
     ]
-    _, others = rendered(failures_markdown(report(failed=4, failures=failures)))
+    _, others = rendered(failures_markdown(report(failed=4, first_failures=tuple(failures))))
     assert [text_of(token) for _, token in others] == [
         "4 failed",
         "The first 3 of them:",

@@ -27,6 +27,7 @@ PATH_METHODS = (
 ALLOWED = {
     "flows/cli/session.py": {".is_file", ".read_text"},  # Prefect's own settings
     "flows/cli/streams.py": {"open", "os.open"},  # the null device
+    "flows/runtime/main_guard.py": {".read_bytes"},  # the calling script
     "flows/runtime/machine.py": {"os.access", ".mkdir"},  # the working directory, and Prefect's home
     "flows/runtime/workspace.py": {"shutil.rmtree"},  # a temporary folder of its own
     "tasks/dataset/integrity.py": {".open"},  # the local file that a table is built in
