@@ -115,15 +115,22 @@ class GuardError(DarkroomError):
 
 
 class DestinationError(DarkroomError):
-    """The destination can't be written to any more; what is finished is kept."""
+    """The destination can't be written to any more; what is finished is kept.
 
-    def __init__(self, destination: str, reason: str) -> None:
-        super().__init__(destination, reason)  # by which it can be sent from a worker
+    Args:
+        destination: the location that a user has to look at.
+        reason: what was wrong, as a clause.
+        remedy: what to do about it, as a clause.
+    """
+
+    def __init__(self, destination: str, reason: str, remedy: str) -> None:
+        super().__init__(destination, reason, remedy)  # by which it can be sent from a worker
 
     def __str__(self) -> str:
+        destination, reason, remedy = self.args
         return (
-            f"{self.args[0]} can't be written to: {self.args[1]}. Give it room, or this user permission; what is "
-            "finished is kept, and the same command goes on from there."
+            f"{destination} can't be written to: {reason}. {remedy}; what is finished is kept, and the same command "
+            "goes on from there."
         )
 
 

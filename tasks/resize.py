@@ -121,7 +121,7 @@ def _check_writable(workspace: Workspace, row: ManifestRow) -> None:
     """
     location, probe = workspace.store.location, f"{workspace.path}/probe-{worker_name().replace('/', '-')}"
     if row.error_code == ErrorCode.WRITE_NO_SPACE:
-        raise DestinationError(location, "no space is left on the device")
+        raise DestinationError(location, "no space is left on the device", "Free some space there")
     with writing(location):
         workspace.store.put(probe, b"")
         workspace.store.delete([probe])

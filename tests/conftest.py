@@ -28,7 +28,7 @@ def _no_waiting_for_the_disk():
 
 @pytest.fixture
 def place(tmp_path):
-    """A destination that doesn't exist yet."""
+    """An empty destination."""
     return destination_at(tmp_path / "dest")
 
 

@@ -44,7 +44,10 @@ class OnDisk(Destination):
 
 
 def destination_at(folder: str | Path) -> OnDisk:
-    return OnDisk(open_destination(str(folder)).store)
+    """Return the destination in a folder, which is made if need be."""
+    store = open_destination(str(folder)).store
+    store.create()
+    return OnDisk(store)
 
 
 def disk(workspace: Workspace, name: str) -> Path:

@@ -172,6 +172,7 @@ def hold_lease(destination: Destination, run_id: str) -> Iterator[HeldLease]:
         DestinationError: the lease can't be written.
     """
     with writing(destination.location):
+        destination.store.create()
         held = _acquire(destination, run_id)
     stopped = threading.Event()
     beat = threading.Thread(target=_beat, args=(held, stopped), name="lease", daemon=True)

@@ -85,6 +85,11 @@ class LocalFolder(Store):
         """Return the local path of a file."""
         return os.path.join(self.root, text_to_path(path))
 
+    def create(self) -> None:
+        """Make the folder and those above it."""
+        with self._translated("", writes=True):
+            os.makedirs(self.root, exist_ok=True)
+
     def get_into(self, path: str, place: Place, *, max_bytes: int = sys.maxsize) -> Object:
         """Read a file into memory that `place` returns."""
         with self._translated(path):
@@ -211,13 +216,13 @@ class LocalFolder(Store):
     @contextmanager
     def scratch(self, prefix: str) -> Iterator[Path]:
         """Provide a folder below the prefix."""
-        folder = os.path.join(self.locate(prefix), temporary_name())
-        with self._translated(prefix, writes=True):
-            os.makedirs(folder)
+        path = f"{prefix}/{temporary_name().decode()}"
+        with self._folder_of(path, make=True) as (folder, name):
+            os.mkdir(name, dir_fd=folder)
         try:
-            yield Path(os.fsdecode(folder))
+            yield Path(os.fsdecode(self.locate(path)))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            self.delete_below(path)
 
     def flush(self) -> None:
         """Wait until the outputs are on the disk."""

@@ -78,18 +78,12 @@ def opened_folder(root: bytes, names: list[bytes], *, make: bool = False, clear:
     """Provide a descriptor of a folder to which no symbolic link below the root leads.
 
     Args:
-        root: the folder at which to begin.
+        root: the folder at which to begin, which must exist.
         names: the folders that lead from there to it.
-        make: make the folders that don't exist.
+        make: make those that don't exist.
         clear: remove a file that is in the place of a folder.
     """
-    try:
-        descriptor = os.open(root, _FOLDER_FLAGS)
-    except FileNotFoundError:
-        if not make:
-            raise
-        os.makedirs(root, exist_ok=True)
-        descriptor = os.open(root, _FOLDER_FLAGS)
+    descriptor = os.open(root, _FOLDER_FLAGS)
     try:
         for name in names:
             above, descriptor = descriptor, _open_folder(name, descriptor, make=make, clear=clear)

@@ -109,6 +109,9 @@ class Store(Protocol):
         """Return where an object is, as users write it."""
         return f"{self.location}/{path}"
 
+    def create(self) -> None:
+        """Make the folder or bucket in which objects are kept, if there is none yet; nothing else makes it."""
+
     def get(self, path: str, *, max_bytes: int = sys.maxsize) -> Object:
         """Return an object; raise what `get_into` raises."""
         return self.get_into(path, lambda size: memoryview(bytearray(size)), max_bytes=max_bytes)

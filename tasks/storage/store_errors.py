@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,11 +119,30 @@ def writing(destination: str) -> Iterator[None]:
         raise _obstruction(error) from error
     except StorageError as error:
         # Permissions are those of one file or folder, anything else concerns the whole destination.
-        raise DestinationError(error.at if isinstance(error, Denied) else destination, error.reason) from error
+        at = error.at if isinstance(error, Denied) else destination
+        raise DestinationError(at, error.reason, _remedy(type(error))) from error
     except OSError as error:
         if error.errno is None:
             raise
-        raise DestinationError(destination, os.strerror(error.errno)) from error
+        remedy = _remedy(next((kind for kind, numbers in _NUMBERS.items() if error.errno in numbers), Failed))
+        raise DestinationError(destination, os.strerror(error.errno), remedy) from error
+
+
+_NUMBERS: dict[type[StorageError], set[int]] = {
+    NoSpace: {errno.ENOSPC, errno.EDQUOT, errno.EFBIG},
+    Denied: {errno.EACCES, errno.EPERM, errno.EROFS},
+    NotFound: {errno.ENOENT},
+}
+
+
+def _remedy(kind: type[StorageError]) -> str:
+    if issubclass(kind, NoSpace):
+        return "Free some space there"
+    if issubclass(kind, Denied):
+        return "Grant this user permission to write there"
+    if issubclass(kind, NotFound):
+        return "It was moved or removed while it was in use: move it back, or give its new place"
+    return "See that it is connected and that its disk works"
 
 
 def _obstruction(error: Obstructed) -> SettingsError:

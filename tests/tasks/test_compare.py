@@ -286,7 +286,7 @@ def test_shards_are_read_one_by_one_and_an_attempt_may_be_repeated(nine, monkeyp
 
 def test_what_a_dead_verification_left_is_removed_by_the_next_run(nine):
     workspace, _ = begin(nine, run_id="dead")
-    assert read_status(nine).unfinished == 0
+    assert read_status(nine).unfinished.runs == 0
     assert check_settled(nine).rows == 9
     assert recover(nine).runs == 0
     assert not disk(workspace, "path").exists()

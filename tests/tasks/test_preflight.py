@@ -168,7 +168,6 @@ def test_rebuild_allows_another_recipe(place):
 
 
 def test_a_damaged_manifest_stops_even_a_rebuild(place):
-    place.root.mkdir()
     place.manifest.write_bytes(b"PAR1 but not really")
     with pytest.raises(DarkroomError, match="damaged"):
         check_recipe(place, Recipe(width=9), Rules(rebuild=True))

@@ -222,7 +222,7 @@ def test_a_first_run_that_did_not_end_is_for_the_next_run_to_adopt(place):
 
 def test_outputs_that_may_not_be_read_are_not_left_out(two_nights, open_path):
     place = destination_in(open_path)
-    shutil.copytree(two_nights.root, place.root)
+    shutil.copytree(two_nights.root, place.root, dirs_exist_ok=True)
     shutil.chown(place.root, NOBODY) if os.getuid() == 0 else None
     shutil.rmtree(place.work)
     place.manifest.unlink()

@@ -129,7 +129,7 @@ def die_everywhere(tmp_path, prepared, action):
     """Let an action on copies of a destination die before each of its changes; yield what each death leaves."""
     for deaths in itertools.count(1):
         place = destination_in(tmp_path / str(deaths))
-        shutil.copytree(prepared.root, place.root)
+        shutil.copytree(prepared.root, place.root, dirs_exist_ok=True)
         with pytest.MonkeyPatch.context() as patch:
             Killer(patch, deaths, *CHANGES)
             try:

@@ -103,7 +103,7 @@ def test_wherever_a_repair_is_interrupted_nothing_is_lost_and_it_can_be_repeated
     _, findings = found_in(nine)
     for deaths in itertools.count(1):
         place = destination_in(tmp_path / str(deaths))
-        shutil.copytree(nine.root, place.root)
+        shutil.copytree(nine.root, place.root, dirs_exist_ok=True)
         with hold_lease(place, "check") as lease, pytest.MonkeyPatch.context() as patch:
             killer = Killer(patch, deaths, *CHANGES)
             with suppress(Killed):

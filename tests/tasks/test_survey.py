@@ -49,7 +49,6 @@ def test_a_manifest_whose_rows_are_out_of_order_over_several_row_groups(place):
     rows = [row(f"{number:04}.jpg") for number in range(1000)]
     rows[500], rows[501] = rows[501], rows[500]
     batches = (pa.RecordBatch.from_pylist(rows[start : start + 100], SCHEMA) for start in range(0, 1000, 100))
-    place.root.mkdir()
     write_table(place.manifest, batches, footer(make_job(place)))
     _, found = verify(place)
     assert [name for name, (kind, _) in found.items() if kind == "invalid_row"] == ["0500.jpg"]

@@ -111,7 +111,7 @@ def test_only_shards_that_were_begun_are_suspect(place, monkeypatch):
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
     assert [begin(workspace, number) for number in (3, 0, 3, 1)] == [False, False, True, False]
     assert workspace.begun_shards() == [0, 1, 3]
-    write_journal(workspace, [row("b.jpg")], shard=1)
+    write_journal(workspace, [row("b.jpg")], shard=1, attempt="009-1-1")
     remove_unjournalled(workspace, job)
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}, "a.jpg is what the manifest says"
 

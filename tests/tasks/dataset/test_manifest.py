@@ -139,7 +139,6 @@ def test_a_damaged_manifest_is_refused_and_left(place, damage):
 
 @pytest.mark.parametrize(("version", "shown"), [("3", "version 3"), (None, "version unknown")])
 def test_the_manifest_of_another_version_is_refused(place, version, shown):
-    place.root.mkdir()
     write_table(place.manifest, iter([]), {"schema_version": version} if version else {})
     for read in (read_info, read_whole):
         with pytest.raises(DarkroomError, match=rf"schema {shown}.*Use the version of Darkroom that wrote it"):

@@ -36,7 +36,9 @@ def root(tmp_path):
 
 @pytest.fixture
 def store(root):
-    return LocalFolder(os.fsencode(root), outputs="images")
+    folder = LocalFolder(os.fsencode(root), outputs="images")
+    folder.create()
+    return folder
 
 
 class TestLocalFolder(StoreTests):
@@ -58,7 +60,7 @@ def refusal(kind, action, *arguments, **options):
 
 
 def test_what_cannot_be_read_says_why(store, root):
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     (root / "loop.jpg").symlink_to("loop.jpg")
     (root / "folder.jpg").mkdir()
     (root / "file.jpg").write_bytes(b"")
@@ -108,7 +110,7 @@ def test_a_file_of_which_more_can_be_read_than_its_size_says_is_not_taken():
 
 
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(store, root):
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     os.mkfifo(root / "a.jpg")
     assert bytes(store.get("a.jpg").data) == b""
     with store.open("a.jpg") as file:
@@ -170,6 +172,7 @@ def test_a_linked_folder_is_never_written_to_or_deleted_from(store, root, tmp_pa
 @pytest.mark.parametrize("links", Links)
 def test_links_that_lead_outside_are_read_only_where_all_are_followed(root, tmp_path, links):
     store = LocalFolder(os.fsencode(root), links=links)
+    store.create()
     store.put("real.jpg", b"inside")
     (tmp_path / "outside.jpg").write_bytes(b"outside")
     (root / "inside.jpg").symlink_to("real.jpg")
@@ -200,7 +203,7 @@ def test_a_path_that_is_too_long_is_refused_before_any_folder_is_made(store, roo
 
 @pytest.mark.timeout(20)
 def test_the_first_bytes_of_a_pipe_that_has_taken_a_files_place_are_not_waited_for(store, root):
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     os.mkfifo(root / "pipe")
     assert store.get_start("pipe", 10) == b""
     writer = os.open(root / "pipe", os.O_RDWR)
@@ -343,7 +346,7 @@ def count_up(root, barrier, name):
 
 @pytest.mark.timeout(120)
 def test_conditional_puts_of_several_processes_lose_nothing(root):
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(PROCESSES, timeout=60)
     processes = [context.Process(target=count_up, args=(str(root), barrier, name)) for name in range(PROCESSES)]
@@ -368,3 +371,20 @@ def test_a_folder_that_can_not_be_deleted_stays(open_path):
     assert files(open_path) == {"a/fixed/1": b"x"}
     (open_path / "a/fixed").chmod(0o755)
     shutil.rmtree(open_path / "a")
+
+
+def test_a_folder_that_was_renamed_is_not_made_again(root, store, tmp_path):
+    store.put("a/b", b"data")
+    root.rename(tmp_path / "renamed")
+    (tmp_path / "file").write_bytes(b"data")
+    for write in (
+        lambda: store.put("a/b", b"data"),
+        lambda: store.put("c", b"data", expected=ABSENT),
+        lambda: store.put_file("d", tmp_path / "file"),
+        lambda: store.scratch("work").__enter__(),
+    ):
+        with pytest.raises(NotFound):
+            write()
+    assert not root.exists()
+    store.create()
+    assert root.is_dir()

@@ -52,8 +52,11 @@ def test_that_something_does_not_exist_is_left_to_the_reader():
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (Denied("a", "Permission denied", "/data/a"), "/data/a can't be written to: Permission denied. Give it room"),
-        (NoSpace("a", "No space", "/data/a"), "/data can't be written to: No space. Give it room"),
+        (
+            Denied("a", "Permission denied", "/data/a"),
+            "/data/a can't be written to: Permission denied. Grant this user permission",
+        ),
+        (NoSpace("a", "No space", "/data/a"), "/data can't be written to: No space. Free some space"),
         (OSError(errno.EIO, "x"), f"/data can't be written to: {os.strerror(errno.EIO)}"),
     ],
 )
