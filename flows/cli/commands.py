@@ -111,8 +111,8 @@ def _options(
 @app.command()
 @with_settings(Recipe, Rules, Compute)
 def run(
-    source: Annotated[str, typer.Argument(help="Folder of the images; it is only ever read.")],
-    destination: Annotated[str, typer.Argument(help="Folder for outputs and manifest; made if need be.")],
+    source: Annotated[str, typer.Argument(help="Folder or bucket of the images; it is only ever read.")],
+    destination: Annotated[str, typer.Argument(help="Folder or bucket for outputs and manifest.")],
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Prefect's log too.")] = False,
     **settings: Any,
 ) -> None:

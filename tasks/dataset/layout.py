@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
+from uuid import uuid4
 
 from pydantic import ValidationError
 
-from darkroom.tasks.settings import Format, Job
+from darkroom.tasks.settings import Job
+from darkroom.tasks.storage.bucket_checks import is_url
 from darkroom.tasks.storage.locations import open_store
 from darkroom.tasks.storage.naming import output_name
 from darkroom.tasks.storage.store import ABSENT, Store, exists
@@ -38,9 +40,9 @@ WorkKind: TypeAlias = Literal["runs", "verify"]
 """What a workspace is for: a run's is adopted by the next run, a verification's is only removed."""
 
 
-def output_path(source_path: str, output_format: Format) -> str:
+def output_path(source_path: str, job: Job) -> str:
     """Return where the output of a source image is."""
-    return f"{IMAGES}/{output_name(source_path, output_format)}"
+    return f"{IMAGES}/{output_name(source_path, job.recipe.format, in_bucket=is_url(job.source))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class Workspace:
 
     @property
     def begun(self) -> str:
-        """One empty object for each shard that was begun."""
+        """One object for each shard that was begun."""
         return f"{self.path}/begun"
 
     def journal_parts(self, shard: int | None = None) -> list[str]:
@@ -176,7 +178,8 @@ class Workspace:
     def begin_shard(self, number: int) -> bool:
         """Note durably that outputs of a shard are about to be written; return whether another attempt did before."""
         try:
-            self.store.put(f"{self.begun}/{number:06d}", b"", expected=ABSENT, durable=True)
+            # The bytes are no other attempt's, so that a store whose answer is lost can see whose the object is.
+            self.store.put(f"{self.begun}/{number:06d}", uuid4().bytes, expected=ABSENT, durable=True)
         except Conflict:
             return True
         return False
