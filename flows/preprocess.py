@@ -48,8 +48,8 @@ def preprocess(
     """Bring a destination up to date with a folder of images.
 
     Args:
-        source: Folder of the images; nothing in it is ever written, moved or deleted.
-        destination: Folder for the outputs, the manifest and the working state.
+        source: Folder or bucket of the images; nothing in it is ever written, moved or deleted.
+        destination: Folder or bucket for the outputs, the manifest and the working state.
         recipe: What happens to the pixels. What is left out has its default, whatever the deployment's recipe says.
         rules: What to work on, and when to stop.
         compute: Where the work is done.

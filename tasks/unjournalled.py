@@ -66,7 +66,7 @@ def _write_suspects(db: sql.Connection, workspace: Workspace, begun: list[int], 
     journalled = f"ANTI JOIN {sql.parquet(*parts)} AS journal USING (source_path)" if parts else ""
     with pq.ParquetWriter(suspects, _NAMES) as writer:
         for batch in sql.stream(db, f"SELECT source_path FROM {sql.parquet(paths)} {journalled}", _BATCH_ROWS):
-            names = [output_path(path, job.recipe.format) for path in batch.column(0).to_pylist()]
+            names = [output_path(path, job) for path in batch.column(0).to_pylist()]
             writer.write_batch(pa.record_batch([names], schema=_NAMES))
     return suspects
 

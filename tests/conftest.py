@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from tests.places import destination_at
+from tests.s3_server import s3_server
 
 # A machine that others use too may take long over any one example.
 settings.register_profile("darkroom", deadline=None)
@@ -38,6 +39,20 @@ def source(tmp_path):
     folder = tmp_path / "source"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture(scope="session")
+def _s3_server():
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(_s3_server, monkeypatch):
+    """A running S3 server, to which `s3://` leads."""
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return _s3_server
 
 
 @pytest.fixture

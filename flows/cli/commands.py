@@ -125,9 +125,12 @@ def _options(
 @app.command()
 @with_settings(Recipe, Rules, Compute)
 def run(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Folder of the images; it is only ever read.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Folder or bucket of the images; it is only ever read.")
+    ],
     destination: Annotated[
-        str, typer.Argument(metavar="DESTINATION", help="Folder for outputs and manifest; made if need be.")
+        str,
+        typer.Argument(metavar="DESTINATION", help="Folder or bucket for outputs and manifest; made if need be."),
     ],
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Prefect's log too.")] = False,
     **settings: Any,

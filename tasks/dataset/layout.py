@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias
 from pydantic import ValidationError
 
 from darkroom.tasks.errors import InvalidSettingError
-from darkroom.tasks.settings import Format, Job
+from darkroom.tasks.settings import Job
+from darkroom.tasks.storage.bucket_checks import is_url
 from darkroom.tasks.storage.locations import open_store
 from darkroom.tasks.storage.naming import output_name
 from darkroom.tasks.storage.store import ABSENT, Store, exists
@@ -39,9 +40,9 @@ WorkKind: TypeAlias = Literal["runs", "verify"]
 """What a workspace is for: a run's is adopted by the next run, a verification's is only removed."""
 
 
-def output_path(source_path: str, output_format: Format) -> str:
+def output_path(source_path: str, job: Job) -> str:
     """Return where the output of a source image is."""
-    return f"{IMAGES}/{output_name(source_path, output_format)}"
+    return f"{IMAGES}/{output_name(source_path, job.recipe.format, in_bucket=is_url(job.source))}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.storage.bucket_checks import (
+    bucket_location,
+    check_bucket_destination,
+    check_bucket_source,
+    is_url,
+)
 from darkroom.tasks.storage.local import LocalFolder
 from darkroom.tasks.storage.local_listing import Links
 from darkroom.tasks.storage.store import Store
@@ -17,14 +23,14 @@ def absolute(location: str, setting: str) -> str:
     """Return the absolute location that a setting names.
 
     Raises:
-        SettingsError: it is empty, not UTF-8, or a URL; object stores are not supported yet.
+        SettingsError: it is empty, not UTF-8, or a URL of something else than a bucket.
     """
     if not location:
-        raise SettingsError(f"{setting}: it is empty. Give a folder.")
+        raise SettingsError(f"{setting}: it is empty. Give a folder, or the URL of a bucket.")
     if not _is_utf8(location):
         raise SettingsError(f"{setting}: {location!r} is not UTF-8. Rename that folder, or link to it from another.")
-    if "://" in location:
-        raise SettingsError(f"{setting}: {location!r} is a URL; only local folders are supported so far.")
+    if is_url(location):
+        return bucket_location(location, setting)
     try:
         return os.path.abspath(Path(location).expanduser())
     except RuntimeError as error:
@@ -47,16 +53,26 @@ def open_source(location: str, *, follow_symlinks: bool = False, destination: st
         follow_symlinks: whether links are followed that lead outside, and those to folders.
         destination: where outputs go, into which no link is followed: outputs are no sources.
     """
+    location = absolute(location, "source")
+    if is_url(location):
+        return _bucket(location)
     return LocalFolder(
-        os.fsencode(absolute(location, "source")),
+        os.fsencode(location),
         links=Links.ALL if follow_symlinks else Links.INSIDE,
-        excluded=os.fsencode(destination) if destination else None,
+        excluded=os.fsencode(destination) if destination and not is_url(destination) else None,
     )
 
 
 def open_store(location: str, *, outputs: str) -> Store:
     """Return the store of a destination, whose outputs lie below the prefix `outputs`."""
-    return LocalFolder(os.fsencode(absolute(location, "destination")), outputs=outputs)
+    location = absolute(location, "destination")
+    return _bucket(location) if is_url(location) else LocalFolder(os.fsencode(location), outputs=outputs)
+
+
+def _bucket(location: str) -> Store:
+    from darkroom.tasks.storage.object_store import open_object_store  # its client takes 0.1 s to import
+
+    return open_object_store(location)
 
 
 def check_source(location: str) -> None:
@@ -65,6 +81,9 @@ def check_source(location: str) -> None:
     Raises:
         SettingsError: it can't.
     """
+    if is_url(location):
+        check_bucket_source(_bucket(location))
+        return
     if not os.path.lexists(location):
         raise SettingsError(f"source: {location} does not exist. Give the folder that holds the images.")
     if not os.path.isdir(location):
@@ -79,6 +98,9 @@ def check_destination(location: str) -> None:
     Raises:
         SettingsError: it can't.
     """
+    if is_url(location):
+        check_bucket_destination(_bucket(location))
+        return
     if os.path.lexists(location) and not os.path.isdir(location):
         raise SettingsError(f"destination: {location} is not a folder. Give another one, or move that away.")
     existing = next(path for path in (Path(location), *Path(location).parents) if os.path.exists(path))
@@ -108,6 +130,8 @@ def check_links(destination: str, folders: Iterable[str]) -> None:
     Raises:
         SettingsError: one is.
     """
+    if is_url(destination):  # which has no links
+        return
     for folder in folders:
         path = os.path.join(destination, folder)
         if os.path.islink(path):
@@ -123,7 +147,9 @@ def check_apart(source: str, destination: str) -> None:
     Raises:
         SettingsError: one does, or they are the same.
     """
-    real_source, real_destination = Path(source).resolve(), Path(destination).resolve()
+    real_source, real_destination = (
+        Path(location) if is_url(location) else Path(location).resolve() for location in (source, destination)
+    )
     if real_source == real_destination:
         raise SettingsError(f"source and destination are the same folder, {source}. Use another destination.")
     if real_source in real_destination.parents:

@@ -69,7 +69,7 @@ def is_image_name(name: str) -> bool:
     return suffix_of(name) in IMAGE_SUFFIXES
 
 
-def output_name(source_path: str, output_format: Format) -> str:
+def output_name(source_path: str, output_format: Format, *, in_bucket: bool = False) -> str:
     """Return where the output of a source goes, below `images/`, for a source path `/`-separated.
 
     A name whose suffix fits the format is kept, any other gets the format's suffix appended:
@@ -79,9 +79,13 @@ def output_name(source_path: str, output_format: Format) -> str:
     `b.png.jpg` → `b.png.jpg.jpg`, and a folder `b.png.jpg/` → `b.png.jpg.d/`. So the output of an image
     depends on its own path alone, no two sources share one, and none is a folder of another's.
     A name that grows beyond what file systems hold is cut, with a hash of the whole in its place.
+
+    In a bucket, beside an object `b.jpg` there may be one `b.jpg/c.jpg`. So every folder whose name an output could
+    have is moved out of the way there: `b.jpg/c.jpg` → `b.jpg.d/c.jpg`.
     """
     *folders, name = source_path.split("/")
-    return "/".join([*(_folder_name(folder, output_format) for folder in folders), _file_name(name, output_format)])
+    moved = [_folder_name(folder, output_format, in_bucket=in_bucket) for folder in folders]
+    return "/".join([*moved, _file_name(name, output_format)])
 
 
 def _file_name(name: str, output_format: Format) -> str:
@@ -92,12 +96,12 @@ def _file_name(name: str, output_format: Format) -> str:
     return _shortened(name, f"{mark}.{suffixes[0]}")
 
 
-def _folder_name(folder: str, output_format: Format) -> str:
-    plain = folder
+def _folder_name(folder: str, output_format: Format, *, in_bucket: bool) -> str:
+    suffixes, plain = OUTPUT_SUFFIXES[output_format], folder
     while plain.endswith(".d"):
         plain = plain[:-2]
     looks_cut = plain != folder and _CUT.search(plain)
-    if looks_cut or _looks_appended(plain, OUTPUT_SUFFIXES[output_format]):
+    if looks_cut or _looks_appended(plain, suffixes) or (in_bucket and suffix_of(plain) in suffixes):
         return _shortened(folder, ".d")
     return folder
 

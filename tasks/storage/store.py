@@ -58,16 +58,33 @@ ABSENT: Final = Absent.ABSENT
 """Expected by a `put` that may only create an object."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Version:
-    """What distinguishes versions of an object without reading it; only local files have a ctime, and they no etag."""
+    """What distinguishes versions of an object without reading it; only local files have a ctime, and they no etag.
+
+    Versions with an etag are the same if that and the size are.
+    """
 
     size: int | None
     mtime: datetime | None
     etag: str | None = None
-    ctime: datetime | None = field(default=None, compare=False)
+    ctime: datetime | None = None
     """When the file's status last changed. A program can't set it, as it can the mtime, but a rename or another link
     changes it, too: two versions of different ctime may be the same."""
+
+    generation: str | None = None
+    """What Google Cloud Storage wants instead of the etag in a conditional put."""
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether two versions are the same, as far as they show."""
+        return isinstance(other, Version) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        """Return the hash of a value."""
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[int | None, datetime | None, str | None]:
+        return self.size, None if self.etag else self.mtime, self.etag
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,7 @@ class Images:
         return row
 
     def _name(self, planned: PlannedImage) -> str:
-        return output_path(planned.source_path, self._job.recipe.format)
+        return output_path(planned.source_path, self._job)
 
     def _write(self, image: Image, made: Transformed) -> None:
         """Write an output and fill its image's row."""

@@ -13,6 +13,7 @@ from PIL import Image
 
 from benchmarks.server import prefect_server
 from data.generate import photo, write_sample
+from tests.s3_server import S3Server
 
 MAKE = """#!/bin/sh
 # The checkout's Makefile in another folder, where .venv and data/sample are there already.
@@ -60,6 +61,16 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sample") / "sample"
     write_sample(folder, 70, scale=0.3)
     return folder
+
+
+@pytest.fixture
+def cloud(prepared: Path, s3: S3Server) -> dict[str, str]:
+    """The environment in which there are buckets `my-photos`, with photos, and `my-datasets`."""
+    for bucket in ("my-photos", "my-datasets"):
+        s3.client.create_bucket(Bucket=bucket)
+    for path in sorted((prepared / "photos/cats").iterdir()):
+        s3.plant("my-photos", f"2026/cats/{path.name}", path.read_bytes())
+    return s3.environment
 
 
 @pytest.fixture

@@ -74,8 +74,12 @@ def shell_lines() -> list[str]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.blocks], ids=lambda page: page.name)
-def test_the_snippets_of_a_page_run(page: Page, reader: Callable[[str], Path], environment: dict[str, str]):
+def test_the_snippets_of_a_page_run(
+    page: Page, reader: Callable[[str], Path], environment: dict[str, str], request: pytest.FixtureRequest
+):
     folder = reader(page.name)
+    if page.name == "docs/buckets.md":
+        environment = environment | request.getfixturevalue("cloud")
     environment = environment | {"HOME": str(folder.parent), "PREFECT_HOME": f"{environment['HOME']}/.prefect"}
     lacking: set[str] = set()
     output = ""

@@ -119,9 +119,9 @@ class StoreTests:
         assert not exists(store, "b")
 
     def test_versions_that_follow_each_other_at_once_differ(self, store):
-        versions = [store.put("a", b"0", expected=ABSENT)]
+        versions = [store.put("a", b"--", expected=ABSENT)]
         for number in range(50):
-            versions.append(store.put("a", b"%d" % (number % 10), expected=versions[-1]))
+            versions.append(store.put("a", b"%02d" % number, expected=versions[-1]))
         assert len(set(versions)) == 51
         assert store.head("a") == versions[-1]
 
@@ -136,8 +136,8 @@ class StoreTests:
                 return None
 
         with ThreadPoolExecutor(4) as pool:
-            for _ in range(20):
-                won = list(filter(None, pool.map(put, (b"a", b"b", b"c", b"d"))))
+            for number in range(20):  # bytes that differ from all before, as an etag may be their hash
+                won = list(filter(None, pool.map(put, (b"%d %d" % (number, each) for each in range(4)))))
                 assert len(won) == 1
                 [version] = won
                 assert store.head("lease") == version

@@ -4,7 +4,15 @@ import pytest
 
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.storage.local_listing import Links
-from darkroom.tasks.storage.locations import absolute, open_source, open_store
+from darkroom.tasks.storage.locations import (
+    absolute,
+    check_apart,
+    check_destination,
+    check_links,
+    check_source,
+    open_source,
+    open_store,
+)
 
 
 def test_a_location_becomes_an_absolute_path(tmp_path, monkeypatch):
@@ -18,7 +26,7 @@ def test_a_location_becomes_an_absolute_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("location", "problem"),
     [
-        *((url, "only local folders") for url in ("s3://bucket/a", "gs://b", "file:///tmp", "https://x")),
+        *((url, "no URL of an object store") for url in ("file:///tmp", "https://x")),
         ("", "it is empty"),
         ("~nosuchuser/x", "names a user"),
         ("/data/\udcff", "not UTF-8"),
@@ -39,3 +47,30 @@ def test_a_source_follows_links_as_its_settings_say(tmp_path):
     followed = open_source(str(tmp_path), follow_symlinks=True, destination="/dest")
     assert (followed.links, followed.excluded) == (Links.ALL, os.fsencode("/dest"))
     assert open_source(str(tmp_path)).links is Links.INSIDE
+
+
+def test_a_url_is_a_bucket(s3):
+    bucket = s3.make_bucket()
+    assert absolute("s3://b/a/", "source") == "s3://b/a"
+    store = open_store(f"s3://{bucket}/out", outputs="images")
+    store.put("a", b"x")
+    assert bytes(open_source(f"s3://{bucket}/out/").get("a").data) == b"x"
+    check_source(f"s3://{bucket}/out")
+    check_destination(f"s3://{bucket}/out")
+    check_links(f"s3://{bucket}/out", ["images"])
+    assert s3.contents(bucket) == {"out/a": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "words"),
+    [
+        ("s3://b/a", "s3://b/a", "the same"),
+        ("s3://b", "s3://b/out", "lies inside the source"),
+        ("s3://b/out/in", "s3://b/out", "lies inside the destination"),
+    ],
+)
+def test_prefixes_lie_apart(source, destination, words):
+    with pytest.raises(SettingsError, match=words):
+        check_apart(source, destination)
+    check_apart("s3://b/a", "s3://b/ab")
+    check_apart("/b/a", "s3://b/a")

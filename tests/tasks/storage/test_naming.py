@@ -157,6 +157,20 @@ def test_sources_that_lie_together_never_get_in_each_others_way(given_sources):
     assert not set(outputs) & {folder for output in outputs for folder in folders_of(output)}
 
 
+@given(
+    st.sets(
+        st.lists(st.sampled_from(["a", "a.jpg", "a.png", "a.jpg.d", "a.png.jpg", "a.JPG"]), min_size=1, max_size=3).map(
+            "/".join
+        )
+    ),
+    formats,
+)
+def test_in_a_bucket_a_key_may_be_a_prefix_too(keys, output_format):
+    outputs = {key: output_name(key, output_format, in_bucket=True) for key in keys}
+    assert len(set(outputs.values())) == len(keys)
+    assert not set(outputs.values()) & {folder for output in outputs.values() for folder in folders_of(output)}
+
+
 @pytest.mark.parametrize("output_format", FORMATS)
 def test_a_source_named_like_the_cut_output_of_another_keeps_out_of_its_way(output_format):
     long = "é" * 125 + ".gif"

@@ -1,0 +1,131 @@
+"""A proxy before an HTTP server that answers some requests wrongly, late or not at all."""
+
+import http.client
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+_ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>made up</Message></Error>"
+
+
+@dataclass
+class Fault:
+    """What befalls requests.
+
+    Args:
+        does: `(500, "InternalError")` or another status and code; `reset`: the connection ends before the request is
+            forwarded; `lost`: after it was; `cut`: within the answer's body.
+        methods: of requests that it befalls.
+        part: of their path or query.
+        times: how many of them.
+    """
+
+    does: tuple[int, str] | str
+    methods: str = "GET HEAD PUT POST DELETE"
+    part: str = ""
+    times: int = 1
+
+
+@dataclass
+class FaultProxy:
+    url: str = ""
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    """Every request so far: its method and path."""
+
+    choose: Callable[[int], Fault | None] | None = None
+    """Returns what befalls the request of that number, if anything."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def fault_of(self, method: str, path: str) -> Fault | None:
+        with self._lock:
+            self.requests.append(f"{method} {path}")
+            for fault in self.faults:
+                if fault.times and method in fault.methods.split() and fault.part in path:
+                    fault.times -= 1
+                    return fault
+            return self.choose(len(self.requests)) if self.choose else None
+
+
+def _handler(proxy: FaultProxy, address: str):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            fault = proxy.fault_of(self.command, self.path)
+            if fault and isinstance(fault.does, tuple):
+                status, code = fault.does
+                self.answer(status, {}, b"" if self.command == "HEAD" else _ERROR.format(code).encode())
+                return
+            if fault and fault.does == "reset":
+                self.reset()
+                return
+            answer, data = self.forward(body)
+            if fault and fault.does == "lost":
+                self.reset()
+            elif fault and fault.does == "cut" and data:
+                self.answer(answer.status, dict(answer.getheaders()), data, cut=True)
+            else:
+                self.answer(answer.status, dict(answer.getheaders()), data)
+
+        do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 - http.server's names
+
+        def forward(self, body):
+            connection = http.client.HTTPConnection(address, timeout=30)
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            data = answer.read()
+            connection.close()
+            return answer, data
+
+        def answer(self, status, headers, data, *, cut=False):
+            self.send_response_only(status)
+            length = headers.get("Content-Length", len(data)) if self.command == "HEAD" else len(data)
+            for name, value in headers.items():
+                if name.lower() not in {"content-length", "connection", "transfer-encoding"}:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2] if cut else data)
+            if cut:
+                self.wfile.flush()
+                self.close_connection = True
+
+        def reset(self):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+
+        def log_message(self, *_arguments):
+            pass
+
+    return Handler
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        pass  # clients hang up
+
+
+@contextmanager
+def fault_proxy(url: str):
+    """Run a proxy before the server at a URL."""
+    proxy = FaultProxy()
+    with _Server(("127.0.0.1", 0), _handler(proxy, urlsplit(url).netloc)) as server:
+        proxy.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield proxy
+        server.shutdown()
+        thread.join()

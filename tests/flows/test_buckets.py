@@ -1,0 +1,148 @@
+"""Whole runs from and to buckets of a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from itertools import product
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from harness import Api, darkroom, save
+
+from darkroom.tasks.imaging.transform import transform
+from darkroom.tasks.settings import Recipe, Rules
+from data.generate import photo
+from tests.fault_proxy import Fault, fault_proxy
+from tests.s3_server import S3Server
+
+WHOLE = ["a.jpg", "a.jpg/inside.jpg", "b/é ü.png", "sub/page.jpg", "x/" + "y" * 200 + "/" + "z" * 200 + ".jpg"]
+PAGE = b"<html>not found</html>"
+
+
+class Dataset:
+    """A source and a destination, each in a folder or in a bucket."""
+
+    def __init__(self, api: Api, s3: S3Server, folder: Path, source: str, destination: str) -> None:
+        self.environment = api.environment | s3.environment
+        self.s3, self.bucket, self.folder = s3, s3.make_bucket(), folder
+        self.source = f"s3://{self.bucket}/photos" if source == "bucket" else str(folder / "photos")
+        self.destination = f"s3://{self.bucket}/out" if destination == "bucket" else str(folder / "out")
+        self.images: dict[str, bytes] = {}
+
+    def add(self, path: str, data: bytes) -> None:
+        self.images[path] = data
+        if self.source.startswith("s3://"):
+            self.s3.plant(self.bucket, f"photos/{path}", data)
+        else:
+            file = self.folder / "photos" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+
+    def remove(self, path: str) -> None:
+        del self.images[path]
+        if self.source.startswith("s3://"):
+            self.s3.client.delete_object(Bucket=self.bucket, Key=f"photos/{path}")
+        else:
+            (self.folder / "photos" / path).unlink()
+
+    def run(self) -> str:
+        options = ("--max-failure-ratio", "1", "--max-delete-ratio", "1")
+        ended = darkroom("run", self.source, self.destination, *options, environment=self.environment)
+        assert ended.code == 0, ended.err
+        return ended.out
+
+    def published(self) -> dict[str, bytes]:
+        """What is in the destination, by path."""
+        if self.destination.startswith("s3://"):
+            found = self.s3.contents(self.bucket)
+            return {key.removeprefix("out/"): data for key, data in found.items() if key.startswith("out/")}
+        root = Path(self.destination)
+        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+    def check(self, failed: dict[str, str]) -> None:
+        """Check that manifest and outputs are what the source says, and that no working state is left."""
+        found = self.published()
+        rows = {row["source_path"]: row for row in pq.read_table(io.BytesIO(found["manifest.parquet"])).to_pylist()}
+        assert rows.keys() == self.images.keys()
+        assert {path: row["error_code"] for path, row in rows.items() if row["error_code"]} == failed
+        wanted = {}
+        for path, data in self.images.items():
+            assert rows[path]["source_sha256"] == hashlib.sha256(data).hexdigest()
+            assert (rows[path]["source_etag"] is not None) == self.source.startswith("s3://")
+            if path not in failed:
+                wanted[rows[path]["file_name"]] = transform(data, Recipe(), Rules().max_pixels).data
+        assert {path: data for path, data in found.items() if path.startswith("images/")} == wanted
+        working = {path for path in found if path.startswith(".") and not path.endswith(".lock")}
+        assert working == {".darkroom/lease.json"}
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"), [each for each in product(("folder", "bucket"), repeat=2) if "bucket" in each]
+)
+def test_from_and_to_buckets(api: Api, s3: S3Server, tmp_path: Path, source: str, destination: str):
+    dataset = Dataset(api, s3, tmp_path, source, destination)
+    for seed, path in enumerate(WHOLE):
+        if path != "a.jpg/inside.jpg" or source == "bucket":
+            dataset.add(path, PAGE if "page" in path else encoded(tmp_path, path, seed))
+    failed = {"sub/page.jpg": "decode.unknown_format"}
+
+    dataset.run()
+    dataset.check(failed)
+    before = dataset.published()
+    assert "Nothing to do" in dataset.run()
+    assert {path: data for path, data in dataset.published().items() if "lease" not in path} == {
+        path: data for path, data in before.items() if "lease" not in path
+    }
+
+    dataset.add("a.jpg", encoded(tmp_path, "a.jpg", 77))
+    dataset.add("new/c.jpg", encoded(tmp_path, "c.jpg", 78))
+    dataset.remove("b/é ü.png")
+    assert "2 made" in dataset.run()
+    dataset.check(failed)
+    verified = darkroom("verify", dataset.destination, environment=dataset.environment)
+    assert (verified.code, "As the manifest says" in verified.out) == (0, True), verified.err
+
+
+def encoded(folder: Path, path: str, seed: int) -> bytes:
+    file = folder / f"encoded.{path.rpartition('.')[2]}"
+    save(file, photo(160, 120, seed=seed), quality=90)
+    return file.read_bytes()
+
+
+def test_what_is_wrong_with_a_bucket_is_said_at_once(api: Api, s3: S3Server, tmp_path: Path):
+    bucket = s3.make_bucket()
+    s3.plant(bucket, "photos/a.jpg", b"x")
+    environment = api.environment | s3.environment
+    for arguments, words in [
+        (
+            ("s3://no-such-bucket/x", str(tmp_path / "out")),
+            "source: the bucket of s3://no-such-bucket/x does not exist.",
+        ),
+        ((f"s3://{bucket}/gone", str(tmp_path / "out")), f"source: there is no object below s3://{bucket}/gone/."),
+        ((f"s3://{bucket}/photos", "s3://no-such-bucket"), "destination: the bucket of s3://no-such-bucket does not"),
+        ((f"s3://{bucket}", f"s3://{bucket}/out"), "lies inside the source"),
+        (("ftp://x/y", str(tmp_path / "out")), "is no URL of an object store"),
+    ]:
+        ended = darkroom("run", *arguments, environment=environment)
+        assert ended.code != 0
+        assert words in ended.err
+        assert "Traceback" not in ended.err
+    assert s3.keys(bucket) == ["photos/a.jpg"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_store_that_fails_now_and_then_costs_no_image(api: Api, s3: S3Server, tmp_path: Path):
+    dataset = Dataset(api, s3, tmp_path, "bucket", "bucket")
+    for number in range(40):
+        dataset.add(f"{number:02d}.jpg", encoded(tmp_path, "a.jpg", number))
+    kinds: list[tuple[int, str] | str] = ["lost", (500, "InternalError"), "reset", (503, "SlowDown"), "cut"]
+    with fault_proxy(s3.url) as proxy:
+        proxy.choose = lambda number: None if number % 9 else Fault(kinds[number // 9 % len(kinds)])
+        dataset.environment["AWS_ENDPOINT_URL"] = proxy.url
+
+        assert "40 made, 0 failed" in dataset.run()
+
+    assert len(proxy.requests) > 9 * len(kinds)
+    dataset.check({})

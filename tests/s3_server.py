@@ -1,0 +1,77 @@
+"""A real S3 server on loopback: moto's, in a process of its own, which keeps objects in memory."""
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from functools import cached_property
+from uuid import uuid4
+
+_SERVE = """
+import logging, sys
+from moto.server import ThreadedMotoServer
+
+logging.disable(logging.CRITICAL)
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print("listening", server.get_host_and_port()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+class S3Server:
+    """Makes buckets, and looks at them around the store, with Amazon's own client."""
+
+    def __init__(self, port: int):
+        self.url = f"http://127.0.0.1:{port}"
+        self.environment = {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    @cached_property
+    def client(self):
+        import boto3
+
+        return boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",  # noqa: S106 - of a server that takes any
+            region_name="us-east-1",
+        )
+
+    def make_bucket(self) -> str:
+        name = f"bucket-{uuid4()}"
+        self.client.create_bucket(Bucket=name)
+        return name
+
+    def plant(self, bucket: str, key: str, data: bytes) -> None:
+        self.client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def contents(self, bucket: str) -> dict[str, bytes]:
+        return {key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in self.keys(bucket)}
+
+    def keys(self, bucket: str) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [found["Key"] for page in pages for found in page.get("Contents", [])]
+
+    def content_type(self, bucket: str, key: str) -> str:
+        return self.client.head_object(Bucket=bucket, Key=key)["ContentType"]
+
+
+@contextmanager
+def s3_server():
+    """Start a server, and end it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        try:
+            port = next(int(line.split()[1]) for line in process.stdout if line.startswith("listening"))
+            yield S3Server(port)
+        finally:
+            process.kill()
