@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -282,11 +281,8 @@ def open_object_store(location: str) -> ObjectStore:
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    folder = tempfile.mkdtemp(prefix="darkroom-scratch-")
-    try:
+    with tempfile.TemporaryDirectory(prefix="darkroom-scratch-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _attributes(path: str) -> dict[str, str]:

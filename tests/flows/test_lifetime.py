@@ -169,6 +169,8 @@ def test_a_second_interrupt_does_not_wait_and_loses_nothing(
         "darkroom: Interrupted. What is finished is kept: the same command goes on from there.",
         "darkroom: Interrupted again, and ended at once. The same command can be given again.",
         "darkroom: Waiting for the local Prefect server to start.",  # on a busy machine
+        f"darkroom: {'Connecting to the configured' if with_server else 'Starting a local'} Prefect server"
+        f"{'.' if with_server else ' and the workers.'}",
     }
     eventually(lambda: gone(processes), 30)
     assert journalled(out)
