@@ -86,7 +86,8 @@ def work_shard(shard: ShardRef) -> ShardResult:
     codec = thread_codec()
     codec.start()  # it imports its libraries meanwhile
     workspace = shard.workspace
-    job = with_retries(workspace.load_job)
+    with writing(workspace.store.location):  # where the job is gone, so is the destination or its working state
+        job = with_retries(workspace.load_job)
     if job.recipe.recipe_id != job.recipe_id:
         raise DarkroomError(
             f"Worker {worker_name()} has other versions of the codec libraries than the flow. "

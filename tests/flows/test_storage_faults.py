@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import CHECKOUT, Api, Started, darkroom, eventually, manifest_rows, save
+from harness import CHECKOUT, Api, Started, darkroom, eventually, journalled, manifest_rows, save
 from PIL import Image
 
 from data.generate import photo
@@ -40,6 +40,26 @@ def check_outputs(out: Path) -> None:
         if path.is_file():
             with Image.open(path) as image:
                 image.load()
+
+
+@pytest.mark.parametrize("harm", ["renamed", "without its working state"])
+def test_a_destination_that_is_taken_away_during_a_run_is_not_made_again(
+    harm: str, start: Callable[..., Started], api: Api, large_folder: Path, tmp_path: Path
+):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    started = start("run", large_folder, out, environment=api.environment)
+    eventually(lambda: journalled(out))
+    taken = out if harm == "renamed" else out / ".darkroom"
+    taken.rename(elsewhere)
+    _, errors = started.process.communicate(timeout=120)
+    assert started.process.returncode == 1
+    assert f"{out} can't be written to: No such file or directory. It was moved or removed" in errors
+    assert "Traceback" not in errors
+    assert not taken.exists()
+    elsewhere.rename(taken)
+    ended = darkroom("run", large_folder, out, environment=api.environment)
+    assert ended.code == 0, ended.err
+    assert len(manifest_rows(out)) == len(list(large_folder.iterdir()))
 
 
 def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(api: Api, small_disk: Path, tmp_path: Path):
