@@ -204,10 +204,10 @@ def test_a_script_gets_the_error_and_its_report(api: Api, tmp_path: Path):
     [
         (["{out}/none"], "{out}/none is not a destination of Darkroom"),
         (["{out}"], "{out} is not a destination of Darkroom"),
-        (["{out}/place", "--sample", "0"], "sample: 0 is not above 0 and up to 1"),
-        (["{out}/place", "--sample", "1.5"], "sample: 1.5 is not above 0 and up to 1"),
-        (["{out}/place", "--sample", "nan"], "sample: nan is not above 0 and up to 1"),
-        (["{out}/place", "--workers", "0"], "--workers: Input should be greater than or equal to 1"),
+        (["{out}/place", "--sample", "0"], "--sample 0: give a number above 0 and up to 1"),
+        (["{out}/place", "--sample", "1.5"], "--sample 1.5: give a number above 0 and up to 1"),
+        (["{out}/place", "--sample", "nan"], "--sample nan: give a number above 0 and up to 1"),
+        (["{out}/place", "--workers", "0"], "--workers 0: give a whole number of 1 or more"),
     ],
 )
 def test_wrong_usage_is_reported_before_anything_starts(arguments: list[str], said: str, tmp_path: Path):

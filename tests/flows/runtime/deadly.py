@@ -100,7 +100,6 @@ def write_outcomes(folder: Path, outcomes: dict[int, str]) -> None:
 def run(runner: DaskTaskRunner, kind: Callable[[ShardRef], int], folder: Path, shards: int) -> None:
     """Run a task for shards of one image each."""
     workspace = destination_at(folder).workspace(folder.name)
-    folder.mkdir()
     outcomes: dict[int, str] = {}
     write_outcomes(folder, outcomes)
     for outcome in run_shards(runner, kind, shard_refs(workspace, [1] * shards), lambda _: None, lambda: None):

@@ -231,4 +231,4 @@ def test_failures_are_listed_by_code_and_no_name_leaves_its_line():
         "decode.truncated",
         "d.jpg: the end | is *missing*",
     ]
-    assert "of them" not in failures_markdown(report(failed=3, failures=failures))
+    assert "of them" not in failures_markdown(report(failed=3, first_failures=tuple(failures)))
