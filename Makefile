@@ -47,7 +47,7 @@ fi >&2
 endef
 export FIND_PYTHON
 
-.PHONY: help run stack deploy worker test lint nights chaos fuzz screenshots bench lock clean rebuild
+.PHONY: help run stack deploy worker test lint slow nights chaos fuzz screenshots bench lock clean rebuild
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -71,6 +71,9 @@ lint: .venv/.installed .venv/.dev-locked ## check format, style and types
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m mypy
+
+slow: .venv/.installed .venv/.dev-locked ## the tests that take too long for `make test`
+	$(VENV_PYTHON) -m pytest --numprocesses 3 --dist loadfile -m slow $(ARGS)
 
 nights: .venv/.installed .venv/.dev-locked ## three nights of a generated dataset, checked to the byte (IMAGES=5000)
 	$(VENV_PYTHON) -m pytest --capture=no tests/flows/test_nights.py

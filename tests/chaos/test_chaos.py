@@ -10,6 +10,8 @@ from tests.chaos.chaos import Chaos, chaos
 from tests.chaos.moments import Moment
 from tests.harness import Api
 
+pytestmark = pytest.mark.slow
+
 KILLED_ONCE_JOURNALLED = {"flow"}
 """Killed in the middle of a shard, of which a part is in the journal; the others at a random moment."""
 

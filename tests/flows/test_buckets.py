@@ -17,6 +17,8 @@ from data.generate import photo
 from tests.fault_proxy import Fault, fault_proxy
 from tests.s3_server import S3Server
 
+pytestmark = pytest.mark.slow
+
 WHOLE = ["a.jpg", "a.jpg/inside.jpg", "b/é ü.png", "sub/page.jpg", "x/" + "y" * 200 + "/" + "z" * 200 + ".jpg"]
 PAGE = b"<html>not found</html>"
 

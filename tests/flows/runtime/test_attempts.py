@@ -32,6 +32,8 @@ from darkroom.flows.runtime.attempts import STALLED_SECONDS, Attempt, Attempts
 from darkroom.flows.runtime.workers import SILENT_SECONDS, Worker, Workers
 from darkroom.tasks.dataset.shard import ShardRef
 
+pytestmark = pytest.mark.slow
+
 IMPATIENT = """
 from darkroom.flows.cli.commands import main
 from darkroom.flows.runtime import attempts, workers
