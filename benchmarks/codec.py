@@ -27,6 +27,7 @@ import psutil
 from PIL import Image
 
 from benchmarks.corpora import CACHE, Corpus
+from benchmarks.independent import list_files
 from benchmarks.pool import Maker
 from darkroom.tasks.dataset.claim import claim_shard
 from darkroom.tasks.dataset.journal import Journal
@@ -148,7 +149,7 @@ class Part:
 def measure_processor_time(kind: Kind, rounds: int, scratch: Path) -> Iterator[list[float]]:
     """Yield, for each round, the processor milliseconds an image that each contender took."""
     source = kind.folder()
-    names = _names(source)
+    names = list_files(source)
     for contender in CONTENDERS:
         contender(source, scratch / contender.__name__, names[:WARM_UP])
     for _ in range(rounds):
@@ -166,14 +167,10 @@ def _processor_time() -> float:
     return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
 
 
-def _names(source: Path) -> list[str]:
-    return sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
-
-
 def measure_throughput(kind: Kind, rounds: int, scratch: Path) -> Iterator[tuple[list[float], Waits]]:
     """Yield, for each round, the images a second that two processes of each contender made, and how they waited."""
     source = kind.folder()
-    names = _names(source)
+    names = list_files(source)
     for _ in range(rounds):
         rates, waits = [], Waits()
         for contender in CONTENDERS:

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.independent import list_files
 from darkroom.flows.runtime.cluster import local_workers
 from darkroom.tasks.errors import ImageError
 from darkroom.tasks.imaging.transform import configure_codecs, transform
@@ -51,7 +52,7 @@ class Maker:
 
 def work(source: Path, destination: Path) -> int:
     """Make the outputs of all images of a folder, and return how many came out."""
-    names = sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
+    names = list_files(source)
     maker = Maker(source, destination / "images", Recipe(), Rules())
     with ProcessPoolExecutor(local_workers(Compute()), initializer=configure_codecs) as executor:
         return sum(hashes is not None for hashes in executor.map(maker, names, chunksize=CHUNK_IMAGES))

@@ -19,9 +19,9 @@ from darkroom.flows.runtime.progress import Progress
 from darkroom.flows.runtime.watchdog import Watchdog, stall_seconds
 from darkroom.flows.runtime.window import map_shards
 from darkroom.flows.runtime.workspace import hold_destination, open_workspace, preview_destination
-from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace
+from darkroom.tasks.dataset.layout import MANIFEST, Workspace
 from darkroom.tasks.dataset.lease import HeldLease
-from darkroom.tasks.dataset.manifest import read_record, run_file
+from darkroom.tasks.dataset.manifest import run_file
 from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.discover import Listing, discover
 from darkroom.tasks.plan import Plan, make_plan
@@ -140,8 +140,6 @@ def _resize(run: Run, workspace: Workspace, plan: Plan, lease: HeldLease, watchd
 def _publish(run: Run, workspace: Workspace, job: Job) -> None:
     if run.stopped:
         workspace.mark_stopped()
-    publish(workspace, job, ended=True, work_seconds=run.work_seconds)
+    run.seconds = publish(workspace, job, ended=True, work_seconds=run.work_seconds).seconds
     run.figures = figures = read_figures(workspace, job)
     get_run_logger().info(f"Published {MANIFEST}: {figures.known:,} rows")
-    if record := read_record(workspace.store, f"{RUNS}/{job.run_file}", whole=False):
-        run.seconds = record[1].seconds

@@ -23,11 +23,11 @@ from darkroom.tasks.imaging import Inspected
 from darkroom.tasks.plan import read_shard
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA, Finding, FindingKind
 from darkroom.tasks.settings import Rules
+from darkroom.tasks.storage.retries import with_retries
 from darkroom.tasks.storage.store import Store
 from darkroom.tasks.storage.store_errors import NotFound, StorageError, writing
 from darkroom.tasks.worker.codec import Codec, thread_codec
 from darkroom.tasks.worker.orders import Orders
-from darkroom.tasks.worker.retries import with_retries
 from darkroom.tasks.worker.shared_batch import Operation
 
 READERS = 2

@@ -41,10 +41,11 @@ _DELETED_SCHEMA = pa.schema([pa.field("source_path", pa.string())])
 _OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])
 
 
-def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float | None = None) -> None:
+def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float | None = None) -> RunRecord:
     """Make what a run's journal holds part of the manifest, and note which outputs that makes obsolete.
 
     Images whose outputs are gone by now have failed. Can be repeated after an interruption anywhere, with the same end.
+    Returns what the run's file says about the run.
 
     Args:
         workspace: the run's workspace; it is not removed.
@@ -82,6 +83,7 @@ def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float 
         store.put_file(f"{RUNS}/{job.run_file}", run_file)
         store.put_file(workspace.obsolete, obsolete)
         store.put_file(MANIFEST, manifest)
+    return record
 
 
 def _record(job: Job, work_seconds: float | None, deleted: Path | None) -> RunRecord:

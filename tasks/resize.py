@@ -17,11 +17,11 @@ from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
 from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress
 from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
 from darkroom.tasks.plan import read_shard
+from darkroom.tasks.storage.retries import with_retries
 from darkroom.tasks.storage.store_errors import writing
 from darkroom.tasks.worker.codec import thread_codec
 from darkroom.tasks.worker.images import Images, worker_name
 from darkroom.tasks.worker.pipeline import Pipeline
-from darkroom.tasks.worker.retries import with_retries
 
 UNWRITABLE_IMAGES = 20
 """When so many outputs in a row can't be written, it may not be for them."""

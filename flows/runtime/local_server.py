@@ -99,7 +99,7 @@ class LocalServer:
         if self._is_locked():
             return DarkroomError(
                 f"Prefect's database {self._locked_at_start} is locked by another process, which 'fuser' shows. End "
-                "that one, or set PREFECT_HOME to another folder."
+                "that process, or set PREFECT_HOME to another folder."
             )
         self._errors.seek(0)
         cause = _cause(self._errors.read().decode(errors="replace"))

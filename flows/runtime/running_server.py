@@ -21,6 +21,6 @@ def find_server() -> str | None:
     try:
         with urllib.request.urlopen(f"{url}/admin/version", timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - http
             found = json.load(answer)
-    except (OSError, ValueError):  # nobody listens, or something else does
+    except (OSError, ValueError):  # nothing listens there, or something other than Prefect
         return None
     return url if found == version("prefect") else None

@@ -40,14 +40,10 @@ class Claim:
         with reading():
             attempts = _attempts(self.workspace, self.shard)
         if self.attempt not in attempts or self.attempt != max(attempts, key=_order):
-            raise self.replaced()
-
-    def replaced(self) -> ReplacedError:
-        """Return the error of an attempt that may not write."""
-        return ReplacedError(
-            f"Run {self.workspace.run_id} has ended, or has given shard {self.shard + 1} to another worker, which goes "
-            "on from what this one has finished."
-        )
+            raise ReplacedError(
+                f"Run {self.workspace.run_id} has ended, or has given shard {self.shard + 1} to another worker, which "
+                "goes on from what this one has finished."
+            )
 
 
 def claim_shard(workspace: Workspace, shard: int, attempt: str) -> Claim:

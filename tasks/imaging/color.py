@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, Samples, bands
-from darkroom.tasks.imaging.matrix_profile import MAX_TAGS, MatrixConversion, read_matrix_conversion
+from darkroom.tasks.imaging.matrix_profile import MatrixConversion, read_matrix_conversion, walk_tags
 
 CACHED_PROFILE_BYTES = 1 << 16
 """Larger profiles are not cached."""
@@ -108,9 +108,7 @@ def _matrix_conversion(profile: bytes) -> MatrixConversion | None:
 
 def _is_costly(profile: bytes) -> bool:
     """Return whether a profile has many floating-point stages or curves, which every pixel would pass through."""
-    (tags,) = struct.unpack_from(">I", profile, 128)
-    for tag in range(min(tags, MAX_TAGS)):
-        kind, start, length = struct.unpack_from(">4sII", profile, 132 + 12 * tag)
+    for kind, start, length in walk_tags(profile):
         if kind[:3] == b"D2B" and len(profile) >= start + 16:
             (stages,) = struct.unpack_from(">I", profile, start + 12)
             content = profile[start : start + length]

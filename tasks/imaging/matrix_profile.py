@@ -7,6 +7,7 @@ the matrix takes them to linear sRGB, and a table encodes them. `color.py` uses 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -66,9 +67,14 @@ def read_matrix_conversion(profile: bytes) -> MatrixConversion | None:
 
 def read_tags(profile: bytes) -> dict[bytes, bytes]:
     """Return the tags of a profile by their signature; raises `struct.error` if its table is cut off."""
+    return {kind: profile[start : start + length] for kind, start, length in walk_tags(profile)}
+
+
+def walk_tags(profile: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield signature, position and length of each tag; raises `struct.error` if the table is cut off."""
     (count,) = struct.unpack_from(">I", profile, 128)
-    entries = (struct.unpack_from(">4sII", profile, 132 + 12 * tag) for tag in range(min(count, MAX_TAGS)))
-    return {kind: profile[start : start + length] for kind, start, length in entries}
+    for tag in range(min(count, MAX_TAGS)):
+        yield struct.unpack_from(">4sII", profile, 132 + 12 * tag)
 
 
 def _curve(tag: bytes, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:

@@ -29,33 +29,16 @@ from darkroom.tasks.storage.local_listing import Links, Walk
 from darkroom.tasks.storage.naming import path_to_text, text_to_path
 from darkroom.tasks.storage.store import Absent, Batches, Object, Place, Skip, Skipped, Store, Version
 from darkroom.tasks.storage.store_errors import (
+    KINDS,
     Conflict,
     Denied,
     Failed,
-    NoSpace,
     NotFound,
     Obstructed,
     PathTooLong,
     StorageError,
-    TimedOut,
     TooLarge,
 )
-
-_ERRORS: dict[int, type[StorageError]] = {
-    errno.ENOENT: NotFound,
-    errno.ELOOP: NotFound,
-    errno.ENOTDIR: Obstructed,
-    errno.EISDIR: Obstructed,
-    errno.EEXIST: Obstructed,
-    errno.EACCES: Denied,
-    errno.EPERM: Denied,
-    errno.EROFS: Denied,
-    errno.ENAMETOOLONG: PathTooLong,
-    errno.ENOSPC: NoSpace,
-    errno.EDQUOT: NoSpace,
-    errno.EFBIG: NoSpace,
-    errno.ETIMEDOUT: TimedOut,
-}
 
 MAX_PATH_BYTES = os.pathconf("/", "PC_PATH_MAX") - 1
 """Of a whole path. Longer ones can be made folder by folder, but nothing can open or list them by their path."""
@@ -253,7 +236,7 @@ class LocalFolder(Store):
     def _storage_error(self, error: OSError, path: str, *, writes: bool) -> StorageError:
         if isinstance(error, LinkedFolderError):
             return Denied(path, "a symbolic link leads the output's folder elsewhere", self.where(path))
-        kind, reason = _ERRORS.get(error.errno or 0, Failed), os.strerror(error.errno or 0)
+        kind, reason = KINDS.get(error.errno or 0, Failed), os.strerror(error.errno or 0)
         if kind is PathTooLong:
             reason = "its name or path is too long for the file system"
         if error.errno == errno.EROFS:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
-import random
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import datetime
@@ -21,6 +19,7 @@ from darkroom.tasks.storage.object_client import Clients, CutShort, connect, rep
 from darkroom.tasks.storage.object_keys import check_key, to_key, to_path
 from darkroom.tasks.storage.object_listing import list_keys
 from darkroom.tasks.storage.ranged_file import FIRST_BYTES, RangedFile
+from darkroom.tasks.storage.retries import back_off
 from darkroom.tasks.storage.store import Absent, Batches, Object, Place, Skip, Skipped, Store, Version
 from darkroom.tasks.storage.store_errors import Conflict, NotFound, StorageError, TooLarge
 
@@ -45,7 +44,6 @@ PART_BYTES = 16 << 20
 DELETED_AT_ONCE = 1_000
 
 PUT_TRIES = 6
-FIRST_BACKOFF_SECONDS = 0.2
 
 
 class ObjectStore(Store):
@@ -165,8 +163,7 @@ class ObjectStore(Store):
     def _put_once(self, path: str, data: bytes | memoryview, send: Any, *, replaces: bool) -> Version:
         """Send a conditional request until it has an answer.
 
-        When it fails after another one whose answer was lost, that one may be the reason: then the object has the bytes
-        that it was to get.
+        It may fail because an earlier try, whose answer was lost, has succeeded: then the object has these bytes.
         """
         for tried in range(1, PUT_TRIES + 1):
             try:
@@ -181,7 +178,7 @@ class ObjectStore(Store):
             except StorageError as error:
                 if not error.transient or tried == PUT_TRIES:
                     raise
-                time.sleep(FIRST_BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+                back_off(tried)
         raise AssertionError
 
     def _get_if_there(self, path: str) -> Object | None:

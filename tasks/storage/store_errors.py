@@ -85,6 +85,24 @@ class Failed(StorageError):  # noqa: N818
     transient = True
 
 
+KINDS: dict[int, type[StorageError]] = {
+    errno.ENOENT: NotFound,
+    errno.ELOOP: NotFound,
+    errno.ENOTDIR: Obstructed,
+    errno.EISDIR: Obstructed,
+    errno.EEXIST: Obstructed,
+    errno.EACCES: Denied,
+    errno.EPERM: Denied,
+    errno.EROFS: Denied,
+    errno.ENAMETOOLONG: PathTooLong,
+    errno.ENOSPC: NoSpace,
+    errno.EDQUOT: NoSpace,
+    errno.EFBIG: NoSpace,
+    errno.ETIMEDOUT: TimedOut,
+}
+"""What the numbers of `OSError`s mean; the others are `Failed`."""
+
+
 @contextmanager
 def reading() -> Iterator[None]:
     """Translate errors from reading a destination's own files; `NotFound` is left to the caller.
@@ -124,15 +142,8 @@ def writing(destination: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        remedy = _remedy(next((kind for kind, numbers in _NUMBERS.items() if error.errno in numbers), Failed))
+        remedy = _remedy(KINDS.get(error.errno, Failed))
         raise DestinationError(destination, os.strerror(error.errno), remedy) from error
-
-
-_NUMBERS: dict[type[StorageError], set[int]] = {
-    NoSpace: {errno.ENOSPC, errno.EDQUOT, errno.EFBIG},
-    Denied: {errno.EACCES, errno.EPERM, errno.EROFS},
-    NotFound: {errno.ENOENT},
-}
 
 
 def _remedy(kind: type[StorageError]) -> str:
@@ -140,7 +151,7 @@ def _remedy(kind: type[StorageError]) -> str:
         return "Free some space there"
     if issubclass(kind, Denied):
         return "Grant this user permission to write there"
-    if issubclass(kind, NotFound):
+    if kind is NotFound:
         return "It was moved or removed while it was in use: move it back, or give its new place"
     return "See that it is connected and that its disk works"
 

@@ -22,6 +22,7 @@ from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, Im
 from darkroom.tasks.imaging import SourceFacts, Transformed, TransformError
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.locations import open_source
+from darkroom.tasks.storage.retries import with_retries
 from darkroom.tasks.storage.store import Object
 from darkroom.tasks.storage.store_errors import (
     Conflict,
@@ -35,7 +36,6 @@ from darkroom.tasks.storage.store_errors import (
     TooLarge,
 )
 from darkroom.tasks.worker.orders import Answer, Orders
-from darkroom.tasks.worker.retries import with_retries
 from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
 
 _READ_CODES: dict[type[StorageError], ErrorCode] = {

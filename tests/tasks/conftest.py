@@ -1,6 +1,6 @@
 import pytest
 
-from darkroom.tasks.worker import retries
+from darkroom.tasks.storage import retries
 from darkroom.tasks.worker.codec import Codec, thread_codec
 from darkroom.tasks.worker.codec_handle import end_server
 from tests.poisoned import poisoned_environment

@@ -21,9 +21,9 @@ from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA
 from darkroom.tasks.reporting.status import read_status
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.storage import local as storage
+from darkroom.tasks.storage.retries import TRIES
 from darkroom.tasks.survey import check_settled
 from darkroom.tasks.worker import codec
-from darkroom.tasks.worker.retries import TRIES
 from darkroom.tasks.worker.shared_batch import Operation
 from tests.places import destination_at, disk
 from tests.tasks.helpers import (

@@ -13,7 +13,7 @@ from darkroom.tasks.resize import work_shard
 from darkroom.tasks.settings import Recipe, Rules
 from darkroom.tasks.storage import local as storage
 from darkroom.tasks.storage.local import MAX_PATH_BYTES
-from darkroom.tasks.worker.retries import TRIES
+from darkroom.tasks.storage.retries import TRIES
 from tests.places import destination_at, disk
 from tests.poisoned import poison
 from tests.tasks.helpers import (

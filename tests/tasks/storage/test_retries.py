@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from darkroom.tasks.storage.retries import FIRST_BACKOFF_SECONDS, TRIES, with_retries
 from darkroom.tasks.storage.store_errors import Conflict, Denied, Failed, StorageError, TimedOut
-from darkroom.tasks.worker.retries import FIRST_BACKOFF_SECONDS, TRIES, with_retries
 
 
 def failing(kind, times):

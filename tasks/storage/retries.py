@@ -24,5 +24,10 @@ def with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
         except StorageError as error:
             if not error.transient:
                 raise
-            time.sleep(FIRST_BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            back_off(tried)
     return action(*args, **kwargs)
+
+
+def back_off(tried: int) -> None:
+    """Wait before another try, twice as long after each; `tried` counts those that failed."""
+    time.sleep(FIRST_BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
