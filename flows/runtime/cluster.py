@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from distributed import LocalCluster, SpecCluster
     from prefect_dask import DaskTaskRunner
 
-WORKER_MODULE = "darkroom.flows.runtime.worker_setup"
+WORKER_MODULE = "darkroom.flows.worker_setup"
 """Imported once, by the process that workers are forked from; it must start no thread and open no connection."""
 
 CONNECT_SECONDS = 10

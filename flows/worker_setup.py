@@ -12,8 +12,11 @@ import distributed.worker
 import prefect.task_engine
 import prefect_dask.client
 
-import darkroom.tasks.compare
-import darkroom.tasks.resize
+import darkroom.flows.preprocess  # task runs bring their flow run's context, and that names the flow
+import darkroom.flows.verify
+from darkroom.flows.runtime.arrow import hide_pandas
+
+hide_pandas()
 
 __all__ = ["darkroom", "dask_setup", "distributed", "prefect", "prefect_dask"]
 
