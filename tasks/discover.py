@@ -13,12 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset.layout import IMAGES, Destination, Workspace
+from darkroom.tasks.image_list import list_entries
 from darkroom.tasks.reporting.skipped import describe_skipped
 from darkroom.tasks.reporting.text import megabytes
 from darkroom.tasks.selection import Selection, has_image_suffix
 from darkroom.tasks.settings import Rules
+from darkroom.tasks.storage.addresses import Addresses
 from darkroom.tasks.storage.local_files import is_temporary
-from darkroom.tasks.storage.store import Skipped, Store, list_schema
+from darkroom.tasks.storage.store import Skipped, Source, Store, list_schema
 from darkroom.tasks.storage.store_errors import StorageError
 
 LISTING_SCHEMA = pa.schema([field.with_name(f"source_{field.name}") for field in list_schema()])
@@ -49,7 +51,7 @@ class Listing:
         return f"Found {self.images:,} images, {megabytes(self.bytes)} MB. Skipped: {skipped or 'nothing'}."
 
 
-def discover(source: Store, workspace: Workspace, rules: Rules) -> Listing:
+def discover(source: Source, workspace: Workspace, rules: Rules) -> Listing:
     """Write the listing of all images of a source to `workspace.listing`, in no particular order.
 
     An image whose status can't be read (a dangling symbolic link, a loop) is listed without size and time. Memory does
@@ -65,7 +67,7 @@ def discover(source: Store, workspace: Workspace, rules: Rules) -> Listing:
     with workspace.scratch() as scratch:
         file = scratch / "listing.parquet"
         with pq.ParquetWriter(file, LISTING_SCHEMA, compression="zstd") as writer:
-            for batch in source.list(skip=selection.skip, skipped=skipped):
+            for batch in _list(source, workspace, rules, selection, skipped):
                 found = _without_others(source, batch, selection, skipped) if rules.by_content else batch
                 found = found if limit is None else found.slice(0, limit - images)
                 writer.write_batch(pa.record_batch(found.columns, schema=LISTING_SCHEMA))
@@ -77,7 +79,15 @@ def discover(source: Store, workspace: Workspace, rules: Rules) -> Listing:
     return Listing(images, total, skipped, dict(selection.not_images.most_common()))
 
 
-def _without_others(store: Store, batch: pa.RecordBatch, selection: Selection, skipped: Skipped) -> pa.RecordBatch:
+def _list(
+    source: Source, workspace: Workspace, rules: Rules, selection: Selection, skipped: Skipped
+) -> Iterator[pa.RecordBatch]:
+    if isinstance(source, Addresses):
+        return list_entries(source, rules.path_column, workspace, selection.skip, skipped)
+    return source.list(skip=selection.skip, skipped=skipped)
+
+
+def _without_others(store: Source, batch: pa.RecordBatch, selection: Selection, skipped: Skipped) -> pa.RecordBatch:
     """Return a batch without the files that are images neither by their suffix nor by their first bytes."""
     paths = batch["path"].to_pylist()
     with ThreadPoolExecutor(LOOKS_AT_ONCE, "look") as pool:
@@ -89,7 +99,7 @@ def _without_others(store: Store, batch: pa.RecordBatch, selection: Selection, s
     return batch.filter(pa.array(kept, pa.bool_()))
 
 
-def _may_be_image(store: Store, path: str) -> bool:
+def _may_be_image(store: Source, path: str) -> bool:
     """Return whether a file is an image by suffix or contents, or can't be read, which its row is to say then."""
     from darkroom.tasks.imaging.formats.sniff import SNIFFED_BYTES, is_image  # decoders are imported with it
 

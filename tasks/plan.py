@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.columns import open_columns
 from darkroom.tasks.dataset.integrity import damage, find_damage, sealed_writer
 from darkroom.tasks.dataset.layout import MANIFEST, Workspace
-from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.manifest import SCHEMA, read_info
 from darkroom.tasks.dataset.moved import find_moved
 from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
 from darkroom.tasks.dataset.unlisted import below
@@ -77,6 +78,9 @@ class Plan:
     known: int = 0
     """Images in the manifest."""
 
+    has_new_columns: bool = False
+    """Whether the further columns of the list of images have changed since they became part of the manifest."""
+
     known_failed: int = 0
     """Those of them that failed."""
 
@@ -96,7 +100,7 @@ class Plan:
     @property
     def nothing_to_do(self) -> bool:
         """Whether the manifest is right as it is."""
-        return not self.shards and not self.deleted
+        return not self.shards and not self.deleted and not self.has_new_columns
 
 
 def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: Callable[[], int]) -> Plan:
@@ -135,6 +139,8 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: Callabl
         ).fetchall()
         [(deleted,)] = db.execute("SELECT count(*) FROM deleted").fetchall()
         gone, left_out = _count_gone(db, Selection(job.rules))
+        columns = open_columns(db, local_if_there(store, workspace.columns, scratch))
+        info = read_info(workspace.destination)
         store.put_file(workspace.deleted, deleted_file)
         if shards:
             store.put_file(workspace.plan, plan_file)
@@ -147,6 +153,7 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: Callabl
         left_out=left_out,
         unchanged=unchanged,
         known=known,
+        has_new_columns=info is not None and info.columns != columns.digest,
         known_failed=known_failed,
     )
 

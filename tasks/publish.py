@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.columns import open_columns
 from darkroom.tasks.dataset.integrity import check_whole, is_whole
 from darkroom.tasks.dataset.journal import count_rows
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace
@@ -65,6 +66,7 @@ def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float 
         check_whole(store, path, "The same command goes on from what is whole.")
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
         deleted = local_if_there(store, workspace.deleted, scratch) if delete else None
+        columns = open_columns(db, local_if_there(store, workspace.columns, scratch))
         record = _record(job, work_seconds, deleted) if ended else _record_of_interrupted(workspace, job)
         run_file, manifest, obsolete = (scratch / f"{name}.parquet" for name in ("run", "manifest", "obsolete"))
         sql.view_if_there(db, "base", local_if_there(store, MANIFEST, scratch), SCHEMA)
@@ -77,7 +79,7 @@ def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float 
             write_table(run_file, as_failed(db, 2 * ROW_GROUP_ROWS), metadata)
             db.execute(f"CREATE OR REPLACE VIEW journal AS FROM {sql.parquet(run_file)}")
         sql.view_if_there(db, "deleted", deleted, _DELETED_SCHEMA)
-        write_table(manifest, _merged(db), footer(job))
+        write_table(manifest, _merged(db), footer(job) | columns.metadata, columns.schema)
         db.execute(f"CREATE VIEW published AS FROM {sql.parquet(manifest)}")
         _note_obsolete(db, workspace, scratch, obsolete)
         store.put_file(f"{RUNS}/{job.run_file}", run_file)
@@ -162,6 +164,7 @@ _MERGED_SQL = f"""
         )
         FROM old JOIN new USING (source_path) WHERE new.status = 'unchanged'
     ) ANTI JOIN deleted USING (source_path)
+    LEFT JOIN (FROM columns WHERE {{within}}) USING (source_path)
     ORDER BY source_path
 """
 

@@ -182,6 +182,11 @@ class Rules(Settings):
         description="Look at the first bytes of every file whose suffix is no image's, and list those that are images. "
         "Without it, only the suffix counts.",
     )
+    path_column: str | None = Field(
+        None,
+        description="Of a list of images with several columns, the one of paths or URLs. Without it, that is the first "
+        "of path, url, file_name, filename, file, image, image_path and image_url that there is.",
+    )
     sync_outputs: bool = Field(
         True,
         description="Wait until outputs are on the disk before they are noted as finished, so that a power loss "

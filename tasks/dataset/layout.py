@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from darkroom.tasks.errors import InvalidSettingError
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.bucket_checks import is_url
-from darkroom.tasks.storage.locations import open_store
+from darkroom.tasks.storage.locations import is_list, open_store
 from darkroom.tasks.storage.naming import output_name
 from darkroom.tasks.storage.store import ABSENT, Store, exists
 from darkroom.tasks.storage.store_errors import Conflict, NotFound, reading
@@ -42,7 +42,8 @@ WorkKind: TypeAlias = Literal["runs", "verify"]
 
 def output_path(source_path: str, job: Job) -> str:
     """Return where the output of a source image is."""
-    return f"{IMAGES}/{output_name(source_path, job.recipe.format, in_bucket=is_url(job.source))}"
+    in_bucket = is_url(job.source) or is_list(job.source)
+    return f"{IMAGES}/{output_name(source_path, job.recipe.format, in_bucket=in_bucket)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,11 @@ class Workspace:
     def listing(self) -> str:
         """The source's images."""
         return f"{self.path}/listing.parquet"
+
+    @property
+    def columns(self) -> str:
+        """The further columns of a list of images, by source path; there is none for another source."""
+        return f"{self.path}/columns.parquet"
 
     @property
     def plan(self) -> str:

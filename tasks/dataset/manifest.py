@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from darkroom.tasks.dataset.columns import COLUMNS
 from darkroom.tasks.dataset.integrity import check_whole, damage, sealed_writer
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Destination
 from darkroom.tasks.dataset.rows import ManifestRow, arrow_schema
@@ -60,6 +61,8 @@ class ManifestInfo:
 
     recipe: Recipe
     recipe_id: str
+    columns: str
+    """The digest of its further columns."""
 
 
 class RunRecord(BaseModel):
@@ -118,6 +121,7 @@ def _read_info(store: Store, path: str, remedy: str) -> ManifestInfo | None:
             run_file=values.get("run_file", ""),
             recipe=Recipe.model_validate_json(values["recipe"]),
             recipe_id=values["recipe_id"],
+            columns=values.get(COLUMNS, ""),
         )
     except (KeyError, ValidationError, InvalidSettingError) as error:
         raise DamagedError(store.where(path), f"it does not say what it holds: {error}", remedy) from error
@@ -205,21 +209,25 @@ def footer_of(store: Store, path: str) -> dict[str, str]:
     return {name: values[name] for name in _FOOTER_NAMES if name in values} | {"schema_version": str(SCHEMA_VERSION)}
 
 
-def write_table(file: Path, batches: Iterator[pa.RecordBatch], metadata: dict[str, str]) -> None:
+def write_table(
+    file: Path, batches: Iterator[pa.RecordBatch], metadata: dict[str, str], further: Iterable[pa.Field] = ()
+) -> None:
     """Write rows of `SCHEMA`, sorted by source path, to a local file.
 
     Args:
         file: the file; it is not whole before the end.
         batches: the rows; each batch becomes a row group.
         metadata: the file's key-value metadata.
+        further: columns of the rows beyond those of `SCHEMA`.
     """
+    schema = pa.schema([*SCHEMA, *further])
     options = {
         "compression": "zstd",
         "use_dictionary": _LOW_CARDINALITY,
         "write_page_index": True,
         "sorting_columns": [pq.SortingColumn(0)],
     }
-    with sealed_writer(file, SCHEMA.with_metadata(metadata), **options) as writer:
+    with sealed_writer(file, schema.with_metadata(metadata), **options) as writer:
         for batch in batches:
-            writer.write_table(pa.Table.from_batches([batch]).cast(SCHEMA), row_group_size=max(1, batch.num_rows))
+            writer.write_table(pa.Table.from_batches([batch]).cast(schema), row_group_size=max(1, batch.num_rows))
         writer.add_key_value_metadata(metadata)

@@ -73,17 +73,18 @@ def parquet(*files: Path, numbered: bool = False, by_name: bool = False) -> str:
 def view(connection: Connection, name: str, files: Sequence[Path], schema: pa.Schema) -> None:
     """Name the rows of Parquet files, again if the name is taken; without a file, they are an empty table.
 
-    Columns of the schema that files of earlier versions lack are null.
+    Its columns are those of the schema; those that files of earlier versions lack are null.
     """
     import pyarrow.parquet as pq
 
     columns = set(schema.names)
+    named = ", ".join(schema.names)
     if files and all(columns <= set(pq.read_schema(file).names) for file in files):
-        connection.execute(f"CREATE OR REPLACE VIEW {name} AS FROM {parquet(*files)}")
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {named} FROM {parquet(*files)}")
         return
     connection.register(f"no_{name}", schema.empty_table())
     rows = f"UNION ALL BY NAME FROM {parquet(*files, by_name=True)}" if files else ""
-    connection.execute(f"CREATE OR REPLACE VIEW {name} AS FROM no_{name} {rows}")
+    connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {named} FROM (FROM no_{name} {rows})")
 
 
 def view_if_there(connection: Connection, name: str, file: Path | None, schema: pa.Schema) -> None:

@@ -16,7 +16,7 @@ from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging import TILE_SIDE, Sheet, Tile
 from darkroom.tasks.settings import Job, Recipe
 from darkroom.tasks.storage.locations import open_source
-from darkroom.tasks.storage.store import Store
+from darkroom.tasks.storage.store import Source, Store
 from darkroom.tasks.storage.store_errors import NotFound, StorageError
 from darkroom.tasks.worker.codec import Codec
 from darkroom.tasks.worker.orders import Orders
@@ -197,7 +197,7 @@ def _failure_tiles(codec: Codec, job: Job, images: Sequence[_Failed]) -> list[Ti
     return tiles
 
 
-def _preview(codec: Codec, source: Store, image: _Failed, seconds: float) -> Tile:
+def _preview(codec: Codec, source: Source, image: _Failed, seconds: float) -> Tile:
     """Return what is still visible of a broken image; an empty tile if that is one colour, as a decoder fills in."""
     try:
         data = source.get(image.source_path, max_bytes=MAX_SOURCE_BYTES).data

@@ -16,7 +16,10 @@ from darkroom.tasks.storage.bucket_checks import (
 )
 from darkroom.tasks.storage.local import LocalFolder
 from darkroom.tasks.storage.local_listing import Links
-from darkroom.tasks.storage.store import Store
+from darkroom.tasks.storage.store import Source, Store
+
+LIST_SUFFIXES = (".txt", ".csv", ".parquet")
+"""What the name of a list of images ends with."""
 
 
 def absolute(location: str, setting: str) -> str:
@@ -45,8 +48,8 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def open_source(location: str, *, follow_symlinks: bool = False, destination: str | None = None) -> Store:
-    """Return the store of a source.
+def open_source(location: str, *, follow_symlinks: bool = False, destination: str | None = None) -> Source:
+    """Return what a source is read from.
 
     Args:
         location: where it is.
@@ -56,11 +59,20 @@ def open_source(location: str, *, follow_symlinks: bool = False, destination: st
     location = absolute(location, "source")
     if is_url(location):
         return _bucket(location)
+    if is_list(location):
+        from darkroom.tasks.storage.addresses import Addresses
+
+        return Addresses(location, destination)
     return LocalFolder(
         os.fsencode(location),
         links=Links.ALL if follow_symlinks else Links.INSIDE,
         excluded=os.fsencode(destination) if destination and not is_url(destination) else None,
     )
+
+
+def is_list(location: str) -> bool:
+    """Return whether a source is a list of images, and not a folder or a bucket."""
+    return location.endswith(LIST_SUFFIXES) and not is_url(location) and not os.path.isdir(location)
 
 
 def open_store(location: str, *, outputs: str) -> Store:
@@ -86,8 +98,15 @@ def check_source(location: str) -> None:
         return
     if not os.path.lexists(location):
         raise SettingsError(f"source: {location} does not exist. Give the folder that holds the images.")
+    if is_list(location):
+        if not os.access(location, os.R_OK):
+            raise SettingsError(f"source: {location} can't be read. Grant this user permission to read it.")
+        return
     if not os.path.isdir(location):
-        raise SettingsError(f"source: {location} is not a folder. Give the folder that holds the images.")
+        raise SettingsError(
+            f"source: {location} is not a folder. Give the folder that holds the images, or a list of them whose name "
+            f"ends with {', '.join(LIST_SUFFIXES[:-1])} or {LIST_SUFFIXES[-1]}."
+        )
     if not os.access(location, os.R_OK | os.X_OK):
         raise SettingsError(f"source: {location} can't be read. Grant this user permission to list it.")
 

@@ -111,8 +111,8 @@ Skip: TypeAlias = Callable[[str], str | None]
 """Returns why a listing leaves out a path, or None if it doesn't; the path of a folder ends with `/`."""
 
 
-class Store(Protocol):
-    """A folder or a bucket."""
+class Source(Protocol):
+    """Where images are read."""
 
     def __hash__(self) -> int:
         """Return the hash of a value: stores of the same location are equal."""
@@ -126,9 +126,6 @@ class Store(Protocol):
         """Return where an object is, as users write it."""
         return f"{self.location}/{path}"
 
-    def create(self) -> None:
-        """Make the folder or bucket in which objects are kept, if there is none yet; nothing else makes it."""
-
     def get(self, path: str, *, max_bytes: int = sys.maxsize) -> Object:
         """Return an object; raise what `get_into` raises."""
         return self.get_into(path, lambda size: memoryview(bytearray(size)), max_bytes=max_bytes)
@@ -140,6 +137,28 @@ class Store(Protocol):
             TooLarge: it has more than `max_bytes`.
             Conflict: it was written to while it was read.
         """
+
+    def get_start(self, path: str, size: int) -> bytes:
+        """Return an object's first bytes, at most so many."""
+
+    def head(self, path: str) -> Version:
+        """Return an object's version."""
+
+    def list(self, prefix: str = "", *, skip: Skip | None = None, skipped: Skipped | None = None) -> Batches:
+        """Yield all objects below a prefix, in no particular order, as batches of `list_schema`.
+
+        Args:
+            prefix: the path of a folder, which need not exist; all objects if empty.
+            skip: leaves out objects and folders.
+            skipped: counts what is left out, and notes folders that can't be listed. Without it, those are errors.
+        """
+
+
+class Store(Source, Protocol):
+    """A folder or a bucket, to which may be written, too."""
+
+    def create(self) -> None:
+        """Make the folder or bucket in which objects are kept, if there is none yet; nothing else makes it."""
 
     def open(self, path: str) -> BinaryIO:
         """Return an object as a file for reading any part of it."""
@@ -156,9 +175,6 @@ class Store(Protocol):
             path: the object's path.
             scratch: a local folder for a copy, where the store has no local file.
         """
-
-    def head(self, path: str) -> Version:
-        """Return an object's version."""
 
     def put(
         self,
@@ -191,15 +207,6 @@ class Store(Protocol):
 
     def delete_below(self, prefix: str) -> None:
         """Delete everything below a prefix, as far as that is possible."""
-
-    def list(self, prefix: str = "", *, skip: Skip | None = None, skipped: Skipped | None = None) -> Batches:
-        """Yield all objects below a prefix, in no particular order, as batches of `list_schema`.
-
-        Args:
-            prefix: the path of a folder, which need not exist; all objects if empty.
-            skip: leaves out objects and folders.
-            skipped: counts what is left out, and notes folders that can't be listed. Without it, those are errors.
-        """
 
     def children(self, prefix: str) -> Iterator[str]:
         """Yield the names of what is directly below a prefix, which need not exist; a folder's name ends with `/`."""

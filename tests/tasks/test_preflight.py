@@ -40,7 +40,17 @@ def test_a_source_that_is_not_there(tmp_path, source):
 def test_a_source_that_is_a_file(tmp_path):
     (tmp_path / "a.jpg").touch()
     message = refusal(tmp_path / "a.jpg", tmp_path / "dest")
-    assert message == f"source: {tmp_path}/a.jpg is not a folder. Give the folder that holds the images."
+    assert message == (
+        f"source: {tmp_path}/a.jpg is not a folder. Give the folder that holds the images, or a list of them whose name "
+        "ends with .txt, .csv or .parquet."
+    )
+
+
+def test_a_list_that_may_not_be_read(open_path):
+    (open_path / "list.csv").touch(mode=0o000)
+    with unprivileged():
+        message = refusal(open_path / "list.csv", open_path / "dest")
+    assert message == f"source: {open_path}/list.csv can't be read. Grant this user permission to read it."
 
 
 @pytest.mark.parametrize("mode", [0o000, 0o444, 0o111])

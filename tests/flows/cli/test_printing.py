@@ -27,7 +27,7 @@ def test_the_history_is_a_table_of_80_columns(capsys):
 
 def test_a_recipe_is_shown_in_words_and_as_the_options_that_name_it(capsys):
     recipe = Recipe(width=512, height=256, fit="cover", upscale=False)
-    info = ManifestInfo(rows=1, run_id="r", run_file="r.parquet", recipe=recipe, recipe_id="x")
+    info = ManifestInfo(rows=1, run_id="r", run_file="r.parquet", recipe=recipe, recipe_id="x", columns="")
     print_status(Status(info, {"ok": 1}))
     printed = capsys.readouterr().out.splitlines()
     assert "recipe    512 × 256 pixels, cover, rgb, jpeg" in printed

@@ -1,0 +1,45 @@
+"""Further columns of the manifest, from the list of images that is the source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from darkroom.tasks.dataset import sql
+
+COLUMNS = "columns"
+"""The key of the digest of further columns in the metadata of a manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Further columns: their fields, and what changes with any of their values; empty if there are none."""
+
+    schema: pa.Schema
+    digest: str
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What a manifest with these columns says about them."""
+        return {COLUMNS: self.digest} if self.digest else {}
+
+
+def open_columns(db: sql.Connection, file: Path | None) -> Columns:
+    """Make further columns the view `columns`, with `source_path`.
+
+    Args:
+        db: where the view is to be.
+        file: a Parquet file with them; None if there are none.
+    """
+    if file is None:
+        db.execute("CREATE VIEW columns AS SELECT '' AS source_path LIMIT 0")
+        return Columns(pa.schema([]), "")
+    db.execute(f"CREATE VIEW columns AS FROM {sql.parquet(file)}")
+    fields = [field for field in pq.read_schema(file) if field.name != "source_path"]
+    if not fields:
+        return Columns(pa.schema([]), "")
+    [(digest,)] = db.execute("SELECT sum(hash(c)) FROM columns AS c").fetchall()
+    return Columns(pa.schema(fields), f"{', '.join(map(str, fields))}: {digest or 0}")

@@ -1,0 +1,189 @@
+"""Read a list of images: a text, CSV or Parquet file of addresses, with further columns for the manifest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.layout import Workspace
+from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.storage.addresses import Addresses
+from darkroom.tasks.storage.store import BATCH_ROWS, Skip, Skipped, Version, list_schema
+from darkroom.tasks.storage.store_errors import StorageError
+
+ADDRESS_COLUMNS = ("path", "url", "file_name", "filename", "file", "image", "image_path", "image_url")
+"""Names of the column of addresses of a list with several columns; the first of them that there is counts."""
+
+RENAMED = "list_"
+"""Comes before the name of a further column whose own name is that of a column of every manifest."""
+
+LOOKS_AT_ONCE = 16
+"""Files or URLs that are examined at the same time: on a network, each answer is mostly waited for."""
+
+_OWN_NAMES = {name.lower() for name in SCHEMA.names}
+
+
+def list_entries(
+    source: Addresses, column: str | None, workspace: Workspace, skip: Skip, skipped: Skipped
+) -> Iterator[pa.RecordBatch]:
+    """Yield the images of a list as batches of `list_schema`, and write its further columns to `workspace.columns`.
+
+    An address that ends with `/` is a folder or a bucket's prefix, of which all images are listed. Each image is listed
+    once, with the columns of its first row. Memory does not grow with the number of images.
+
+    Args:
+        source: the list, and what its addresses lead to.
+        column: name of the column of addresses; None: one of `ADDRESS_COLUMNS`, or the only one.
+        workspace: of the run.
+        skip: leaves out files of listed folders.
+        skipped: counts what is left out, of rows of the list `without_address`, `unusable_address` and `duplicate`.
+
+    Raises:
+        SettingsError: the list can't be read, or has no such column.
+    """
+    with workspace.scratch() as scratch, sql.connect(scratch) as db:
+        entries, columns = scratch / "entries.parquet", scratch / "columns.parquet"
+        with _readable(source.location):
+            folders = _write_entries(_rows(db, source, column), source, entries, skipped)
+        sql.copy_sealed(db, _FIRST_SQL.format(entries=sql.parquet(entries, numbered=True)), columns)
+        skipped.counts["duplicate"] += pq.read_metadata(entries).num_rows - pq.read_metadata(columns).num_rows
+        skipped.counts += Counter()  # without those that are zero
+        workspace.store.put_file(workspace.columns, columns)
+        db.execute(f"CREATE VIEW entries AS FROM {sql.parquet(workspace.store.local(workspace.columns, scratch))}")
+        yield from _examined(db, source)
+        for folder in folders:
+            yield from _below(db, source, folder, skip, skipped)
+
+
+_FIRST_SQL = """
+    SELECT * EXCLUDE file_row_number FROM {entries}
+    QUALIFY row_number() OVER (PARTITION BY source_path ORDER BY file_row_number) = 1
+    ORDER BY source_path
+"""
+
+
+@contextmanager
+def _readable(file: str) -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except (OSError, UnicodeDecodeError, duckdb.Error) as error:
+        reason = str(error).partition("\n")[0]
+        raise SettingsError(f"source: {file} can't be read as a list of images: {reason}") from error
+
+
+def _rows(db: sql.Connection, source: Addresses, column: str | None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a list; the first column is `source_path`, with addresses."""
+    file = Path(source.location)
+    if file.suffix == ".txt":
+        lines = source.lines()
+        while batch := list(islice(lines, BATCH_ROWS)):
+            yield pa.record_batch({"source_path": batch})
+        return
+    table = f"read_csv({sql.text(file)}, header = true)" if file.suffix == ".csv" else sql.parquet(file)
+    kinds = dict(db.execute(f"SELECT column_name, column_type FROM (DESCRIBE FROM {table})").fetchall())
+    name = _address_column(kinds, file, column)
+    further = [
+        f"{_quoted(each)} AS {_quoted(RENAMED + each if each.lower() in _OWN_NAMES else each)}"
+        for each in kinds
+        if each != name or each.lower() not in _OWN_NAMES
+    ]
+    selected = ", ".join([f"{_quoted(name)} AS source_path", *further])
+    yield from sql.stream(db, f"SELECT {selected} FROM {table}", BATCH_ROWS)
+
+
+def _address_column(kinds: dict[str, str], file: Path, column: str | None) -> str:
+    """Return the name of a list's column of addresses.
+
+    Args:
+        kinds: names and types of its columns.
+        file: the list.
+        column: the name that the settings say, if they do.
+    """
+    likely = [column] if column else list(kinds) if len(kinds) == 1 else ADDRESS_COLUMNS
+    name = next(filter(kinds.__contains__, likely), None)
+    if name is None:
+        raise SettingsError(
+            f"source: {file} has no column named {' or '.join(likely)}; it has {', '.join(kinds)}. Set `path_column` "
+            "to the name of the one that holds paths or URLs."
+        )
+    if kinds[name] != "VARCHAR":
+        raise SettingsError(
+            f"source: column {name!r} of {file} holds no text, but {kinds[name]}. Set `path_column` to the name of the "
+            "one that holds paths or URLs."
+        )
+    return name
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _write_entries(rows: Iterator[pa.RecordBatch], source: Addresses, entries: Path, skipped: Skipped) -> list[str]:
+    """Write the rows of images, with paths in place of addresses, and return the paths of folders, none in another."""
+    first = next(rows, pa.record_batch({"source_path": pa.array([], pa.string())}))
+    folders: dict[str, None] = {}
+    with pq.ParquetWriter(entries, first.schema, compression="zstd") as writer:
+        for batch in chain([first], rows):
+            paths = [_to_path(source, address, skipped) for address in batch["source_path"].to_pylist()]
+            folders |= dict.fromkeys(path for path in paths if path and path.endswith("/"))
+            is_image = pa.array([bool(path) and path not in folders for path in paths], pa.bool_())
+            with_paths = batch.set_column(0, first.schema.field(0), pa.array(paths, pa.string()))
+            writer.write_batch(with_paths.filter(is_image))
+    return [each for each in folders if not any(each.startswith(other) for other in folders if other != each)]
+
+
+def _to_path(source: Addresses, address: str | None, skipped: Skipped) -> str | None:
+    if not address or not address.strip():
+        skipped.counts["without_address"] += 1
+        return None
+    path = source.to_path(address)
+    if path is None:
+        skipped.counts["unusable_address"] += 1
+    return path
+
+
+def _examined(db: sql.Connection, source: Addresses) -> Iterator[pa.RecordBatch]:
+    """Yield the images of `entries` with their versions, of which nothing may be known without reading the image."""
+    with ThreadPoolExecutor(LOOKS_AT_ONCE, "look") as pool:
+        for batch in sql.stream(db, "SELECT source_path FROM entries", BATCH_ROWS):
+            paths = batch["source_path"].to_pylist()
+            versions = list(pool.map(partial(_examine, source), paths))
+            yield pa.record_batch(
+                [
+                    paths,
+                    [version.size for version in versions],
+                    pa.array([version.mtime for version in versions], pa.timestamp("us", tz="UTC")),
+                    pa.array([version.ctime for version in versions], pa.timestamp("us", tz="UTC")),
+                    pa.array([version.etag for version in versions], pa.string()),
+                ],
+                schema=list_schema(),
+            )
+
+
+def _examine(source: Addresses, path: str) -> Version:
+    try:
+        return source.head(path)
+    except StorageError:
+        return Version(None, None)
+
+
+def _below(
+    db: sql.Connection, source: Addresses, folder: str, skip: Skip, skipped: Skipped
+) -> Iterator[pa.RecordBatch]:
+    """Yield the images of a folder that are not listed already."""
+    for batch in source.list(folder, skip=skip, skipped=skipped):
+        db.register("found", pa.Table.from_batches([batch]))
+        query = f"SELECT {', '.join(batch.schema.names)} FROM found WHERE path NOT IN (SELECT source_path FROM entries)"
+        yield from sql.stream(db, query, BATCH_ROWS)

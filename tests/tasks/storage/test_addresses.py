@@ -1,0 +1,92 @@
+import os
+
+import pytest
+
+from darkroom.tasks.storage.addresses import Addresses
+from darkroom.tasks.storage.store import Skipped
+from darkroom.tasks.storage.store_errors import NotFound
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "lists").mkdir()
+    return tmp_path / "lists"
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("a/b.jpg", "a/b.jpg"),
+        ("./a//b c.jpg", "a/b c.jpg"),
+        ("é\n.jpg", "é\n.jpg"),
+        ("\uef80.jpg", "\uefee\uefbe\uef80.jpg"),
+        ("{folder}/a.jpg", "a.jpg"),
+        ("{above}/other/a.jpg", "file:{above}/other/a.jpg"),
+        ("../other/a.jpg", "file:{above}/other/a.jpg"),
+        ("file:///data/a%20b.jpg", "file:/data/a b.jpg"),
+        ("http:/a.jpg", "file:{folder}/http:/a.jpg"),
+        ("sub/", "sub/"),
+        ("https://Host.org:8080/a/b.jpg?w=1&h=2#part", "https:/Host.org:8080/a/b.jpg?w=1&h=2"),
+        ("HTTP://host/a", "http:/host/a"),
+        ("s3://bucket/a/b.jpg", "s3:/bucket/a/b.jpg"),
+        ("gs://bucket/a/", "gs:/bucket/a/"),
+    ],
+)
+def test_an_address_has_a_path(folder, address, path):
+    names = {"folder": folder, "above": folder.parent}
+    assert Addresses(f"{folder}/list.txt").to_path(address.format(**names)) == path.format(**names)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *["ftp://host/a.jpg", "data://x", "https://", "https:///a.jpg", "https://host", "https://host/", "https://[/a"],
+        *["https://user:secret@host/a.jpg", "https://host/a//b.jpg", "https://host/../a.jpg", "https://host/a/"],
+        *["s3://bucket//a.jpg", "file://host/a.jpg", "a\0b.jpg", ".", "{folder}/out/images/a.jpg", "out/"],
+    ],
+)
+def test_an_address_that_can_not_be_used_has_none(folder, address):
+    source = Addresses(f"{folder}/list.txt", excluded=f"{folder}/out")
+    assert source.to_path(address.format(folder=folder)) is None
+
+
+def test_files_are_read_wherever_they_are(folder):
+    (folder.parent / "other").mkdir()
+    (folder.parent / "other/a.jpg").write_bytes(b"other")
+    (folder / "a.jpg").write_bytes(b"own")
+    (folder / "link.jpg").symlink_to(folder.parent / "other/a.jpg")
+    source = Addresses(f"{folder}/list.txt")
+    paths = [source.to_path(address) for address in ("a.jpg", "../other/a.jpg", "link.jpg")]
+    assert [bytes(source.get(path).data) for path in paths] == [b"own", b"other", b"other"]
+    assert source.head("a.jpg").size == 3
+    assert source.get_start("a.jpg", 2) == b"ow"
+    with pytest.raises(NotFound):
+        source.get("gone.jpg")
+
+
+def test_a_folder_is_listed_without_the_excluded_one(folder):
+    for path in ("photos/a.jpg", "photos/deep/b.jpg", "photos/out/images/c.jpg", "d.jpg"):
+        os.makedirs(os.path.dirname(folder / path), exist_ok=True)
+        (folder / path).write_bytes(b"1")
+    source, skipped = Addresses(f"{folder}/list.txt", excluded=f"{folder}/photos/out"), Skipped()
+
+    def listed(address):
+        batches = source.list(source.to_path(address), skipped=skipped)
+        return sorted(path for batch in batches for path in batch["path"].to_pylist())
+
+    assert listed("photos/") == ["photos/a.jpg", "photos/deep/b.jpg"]
+    assert skipped.counts == {"in_destination": 1}
+    other = Addresses(f"{folder}/photos/list.txt", excluded=f"{folder}/photos/out")
+    found = [path for batch in other.list(other.to_path("../")) for path in batch["path"].to_pylist()]
+    assert sorted(found) == [f"file:{folder}/{path}" for path in ("d.jpg", "photos/a.jpg", "photos/deep/b.jpg")]
+
+
+def test_an_object_and_a_prefix_of_a_bucket(s3, monkeypatch, tmp_path):
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    s3.client.create_bucket(Bucket="listed")
+    s3.plant("listed", "a/b.jpg", b"data")
+    source = Addresses(f"{tmp_path}/list.txt")
+    assert bytes(source.get(source.to_path("s3://listed/a/b.jpg")).data) == b"data"
+    for prefix in ("s3://listed/a/", "s3://listed/"):
+        assert [batch["path"].to_pylist() for batch in source.list(source.to_path(prefix))] == [["s3:/listed/a/b.jpg"]]

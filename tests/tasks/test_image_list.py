@@ -1,0 +1,135 @@
+"""Lists of images as sources, from the listing to the manifest."""
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.publish import publish
+from darkroom.tasks.recover import close_workspace
+from darkroom.tasks.settings import Rules
+from tests.places import disk
+from tests.tasks.helpers import manifest_rows, prepare, write_image
+from tests.tasks.shards import run
+from tests.web_server import Answer, web_server
+
+TEXTS = {
+    "plain": "a.jpg\nb.jpg\n",
+    "Windows": "\ufeffa.jpg\r\nb.jpg",
+    "blank lines and one twice": "\na.jpg\n  \n\nb.jpg\n./a.jpg\n",
+}
+
+
+@pytest.fixture
+def images(source):
+    for name in ("a.jpg", "b.jpg", "sub/c.jpg", "sub/deep/d.png", "sub/note.txt"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("txt"):
+            (source / name).write_text("no image")
+        else:
+            write_image(source / name, seed=len(name), image_format="PNG" if name.endswith("png") else "JPEG")
+    return source
+
+
+def listed(file, place, **rules):
+    """The paths that a list comes to, and what was left out."""
+    workspace, _, _ = prepare(file, place, rules=Rules(**rules))
+    return pq.read_table(disk(workspace, "listing"))["source_path"].to_pylist(), workspace
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_text_file_has_an_address_on_each_line(images, place, text):
+    (images / "list.txt").write_text(text, newline="")
+    assert sorted(listed(images / "list.txt", place)[0]) == ["a.jpg", "b.jpg"]
+
+
+def test_images_that_are_listed_have_versions_and_others_have_not(images, place):
+    (images / "list.txt").write_text("a.jpg\ngone.jpg\n")
+    _, workspace = listed(images / "list.txt", place)
+    found, gone = pq.read_table(disk(workspace, "listing")).to_pylist()
+    assert found["source_size"] == (images / "a.jpg").stat().st_size
+    assert found["source_ctime"] is not None
+    assert (gone["source_path"], gone["source_size"], gone["source_mtime"]) == ("gone.jpg", None, None)
+
+
+def test_folders_are_listed_by_the_rules_and_nothing_twice(images, place):
+    (images / "list.txt").write_text("sub/\nsub/deep/\nsub/c.jpg\n")
+    paths, _ = listed(images / "list.txt", place, exclude=["c.jpg"])
+    assert sorted(paths) == ["sub/c.jpg", "sub/deep/d.png"], "one that is named itself is listed whatever the rules say"
+
+
+def test_limit_ends_the_listing(images, place):
+    (images / "list.txt").write_text("a.jpg\nb.jpg\nsub/\n")
+    assert len(listed(images / "list.txt", place, limit=1)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rules", "message"),
+    [
+        ("l.csv", "a,b\n1.jpg,2\n", {}, r"no column named path or url or .*; it has a, b\. Set `path_column`"),
+        ("l.csv", "a,b\n1.jpg,2\n", {"path_column": "c"}, r"no column named c; it has a, b"),
+        ("l.csv", "a,b\n1.jpg,2\n", {"path_column": "b"}, r"column 'b' of .* holds no text, but BIGINT"),
+        ("l.parquet", "no Parquet", {}, r"can't be read as a list of images: .*"),
+        ("l.txt", b"\xff\xfea.jpg", {}, r"can't be read as a list of images: .*utf-8"),
+    ],
+)
+def test_what_is_no_list_is_refused(source, place, name, content, rules, message):
+    (source / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(SettingsError, match=message):
+        listed(source / name, place, **rules)
+
+
+def test_further_columns_are_columns_of_the_manifest(images, place):
+    table = {
+        "n": [1, 2, 3],
+        "url": ["sub/c.jpg", "a.jpg", "gone.jpg"],
+        "Width": [7, 8, 9],
+        "tags": [["x", "y"], [], None],
+    }
+    pq.write_table(pa.table(table), images / "list.parquet")
+    run(images / "list.parquet", place)
+    rows = manifest_rows(place)
+    assert [(path, row["status"], row["n"], row["list_Width"], row["tags"]) for path, row in rows.items()] == [
+        ("a.jpg", "ok", 2, 8, []),
+        ("gone.jpg", "failed", 3, 9, None),
+        ("sub/c.jpg", "ok", 1, 7, ["x", "y"]),
+    ]
+    assert rows["sub/c.jpg"]["url"] == "sub/c.jpg"
+    assert rows["sub/c.jpg"]["width"] == 8
+
+
+def test_columns_that_change_are_published_though_no_image_is_made(images, place):
+    file = images / "list.csv"
+    file.write_text("path,label\na.jpg,cat\nb.jpg,dog\n")
+    run(file, place)
+    assert prepare(file, place, run_id="same")[2].nothing_to_do
+    file.write_text("path,label\na.jpg,cat\nb.jpg,wolf\n")
+    workspace, job, plan = prepare(file, place, run_id="other")
+    assert (plan.images, plan.nothing_to_do) == (0, False)
+    publish(workspace, job, ended=True)
+    close_workspace(workspace)
+    assert [row["label"] for row in manifest_rows(place).values()] == ["cat", "wolf"]
+    file.write_text("path\na.jpg\n")
+    run(file, place, run_id="less", rules=Rules(max_delete_ratio=1))
+    [row] = manifest_rows(place).values()
+    assert "label" not in row
+
+
+def test_images_of_a_web_server(source, place, tmp_path):
+    write_image(tmp_path / "image.jpg")
+    data = (tmp_path / "image.jpg").read_bytes()
+    with web_server() as web:
+        web.answers["/a.jpg?v=1"] = Answer(data, headers={"ETag": '"1"'})
+        web.answers["/b"] = Answer(data, heads=False)
+        addresses = [f"{web.url}/{path}" for path in ("a.jpg?v=1", "b", "gone.jpg")]
+        (source / "list.txt").write_text("\n".join(addresses))
+        run(source / "list.txt", place)
+        rows = {row["source_path"].rpartition("/")[2]: row for row in manifest_rows(place).values()}
+        assert {name: row["error_code"] for name, row in rows.items()} == {
+            "a.jpg?v=1": None,
+            "b": None,
+            "gone.jpg": "source.not_found",
+        }
+        assert all((place.root / row["file_name"]).is_file() for row in rows.values() if row["status"] == "ok")
+        _, _, plan = prepare(source / "list.txt", place, run_id="again")
+        assert plan.reasons == {"changed": 1, "retry": 1}, "one of which HEAD says nothing is read again"
