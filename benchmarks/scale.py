@@ -116,7 +116,7 @@ def rerun(source: Path, destination: Path) -> dict[str, Any]:
         _check(destination)
     workspace, job = _begin(destination, f"run-{os.getpid()}")
     with step.timed("discover"):
-        listing = discover(open_source(str(source)), workspace, job.rules)
+        listing = discover(open_source(str(source), job.rules), workspace, job.rules)
     with step.timed("plan, outputs listed"):
         planned = make_plan(workspace, job, listing, lambda: WORKERS)
     _expect("nothing to do", planned.nothing_to_do, True)

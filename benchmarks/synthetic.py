@@ -170,7 +170,7 @@ def write_prepared(source: Path, destination: Path) -> None:
     workspace = open_destination(str(destination)).workspace("first")
     run = job("first", destination)
     workspace.begin(run)
-    listing = discover(open_source(str(source)), workspace, Rules())
+    listing = discover(open_source(str(source), Rules()), workspace, Rules())
     make_plan(workspace, run, listing, lambda: 2)
     write_journal(workspace, output_bytes=listing.bytes // listing.images)
     publish(workspace, run, ended=True)

@@ -106,7 +106,7 @@ def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: Callable[[
     limit = run.rules.limit
     photos = printable(Path(job.source).name or job.source)
     name = f"list the first {limit:,} images of {photos}" if limit else f"list {photos}"
-    source = open_source(job.source, follow_symlinks=run.rules.follow_symlinks, destination=job.destination)
+    source = open_source(job.source, run.rules, job.destination)
 
     def list_source() -> Listing:
         run.listing = listing = discover(source, workspace, run.rules)

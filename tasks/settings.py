@@ -182,10 +182,11 @@ class Rules(Settings):
         description="Look at the first bytes of every file whose suffix is no image's, and list those that are images. "
         "Without it, only the suffix counts.",
     )
+    tar_members: bool = Field(
+        False, description="List the images in tar archives (.tar), as the shards of WebDataset, by archive/path."
+    )
     path_column: str | None = Field(
-        None,
-        description="Of a list of images with several columns, the one of paths or URLs. Without it, that is the first "
-        "of path, url, file_name, filename, file, image, image_path and image_url that there is.",
+        None, description="The column of paths or URLs of a list of images, if it has another name than those usual."
     )
     sync_outputs: bool = Field(
         True,

@@ -187,7 +187,7 @@ def _output_tile(codec: Codec, orders: Orders, outputs: Store, image: _Made) -> 
 
 
 def _failure_tiles(codec: Codec, job: Job, images: Sequence[_Failed]) -> list[Tile]:
-    source = open_source(job.source, follow_symlinks=job.rules.follow_symlinks)
+    source = open_source(job.source, job.rules)
     deadline = time.monotonic() + PREVIEWS_SECONDS
     tiles = []
     for image in images:

@@ -38,6 +38,8 @@ def hints(counts: Mapping[str, int], suffixes: Mapping[str, int]) -> Iterator[st
     """Yield a sentence for each setting that would list some of what was left out; arguments as above."""
     if counts.get("outside") or counts.get("linked_folder"):
         yield "`follow_symlinks=True` also follows links that lead outside the source, and linked folders."
+    if "tar" in suffixes:
+        yield "`tar_members=True` also lists the images in tar archives."
     if counts.get("not_image") and any(map(_may_hide_image, suffixes)):
         yield "`by_content=True` also finds images whose names do not end like an image's."
 

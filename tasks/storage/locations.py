@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.bucket_checks import (
     bucket_location,
     check_bucket_destination,
@@ -48,24 +49,31 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def open_source(location: str, *, follow_symlinks: bool = False, destination: str | None = None) -> Source:
+def open_source(location: str, rules: Rules, destination: str | None = None) -> Source:
     """Return what a source is read from.
 
     Args:
         location: where it is.
-        follow_symlinks: whether links are followed that lead outside, and those to folders.
-        destination: where outputs go, into which no link is followed: outputs are no sources.
+        rules: which links are followed, and whether archives are opened.
+        destination: where outputs go, which are no sources.
     """
     location = absolute(location, "source")
-    if is_url(location):
-        return _bucket(location)
     if is_list(location):
         from darkroom.tasks.storage.addresses import Addresses
 
         return Addresses(location, destination)
+    store = _bucket(location) if is_url(location) else _source_folder(location, rules, destination)
+    if not rules.tar_members:
+        return store
+    from darkroom.tasks.storage.tar_members import TarMembers
+
+    return TarMembers(store)
+
+
+def _source_folder(location: str, rules: Rules, destination: str | None) -> Store:
     return LocalFolder(
         os.fsencode(location),
-        links=Links.ALL if follow_symlinks else Links.INSIDE,
+        links=Links.ALL if rules.follow_symlinks else Links.INSIDE,
         excluded=os.fsencode(destination) if destination and not is_url(destination) else None,
     )
 

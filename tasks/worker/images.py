@@ -86,7 +86,7 @@ class Images:
         self.max_read_seconds = rules.max_read_seconds
         self._job = job
         self._claim = claim
-        self._source = open_source(job.source, follow_symlinks=rules.follow_symlinks)
+        self._source = open_source(job.source, rules)
         self._destination = open_destination(job.destination).store
         # Estimated: a lossy output takes far less than one byte per pixel, a PNG may take all four.
         self.output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)

@@ -238,7 +238,7 @@ def prepare(source, place, *, run_id="run", recipe=SMALL, rules=None, workers=1)
     """Begin a run as the flow does: working folder, listing and plan."""
     job = make_job(place, source, run_id=run_id, recipe=recipe, rules=rules)
     workspace = open_workspace(place, job)
-    listing = discover(open_source(str(source), follow_symlinks=job.rules.follow_symlinks), workspace, job.rules)
+    listing = discover(open_source(str(source), job.rules), workspace, job.rules)
     return workspace, job, make_plan(workspace, job, listing, lambda: workers)
 
 

@@ -45,7 +45,7 @@ def listing(tmp_path):
 def discover(source, listing, rules=Rules(), **options):  # noqa: B008 - frozen
     """List a source as a run does, and put the listing where the test wants it."""
     workspace = destination_at(listing.parent / "lister").workspace("run")
-    found = discover_module.discover(open_source(str(source), **options), workspace, rules)
+    found = discover_module.discover(open_source(str(source), rules, **options), workspace, rules)
     disk(workspace, "listing").rename(listing)
     return found
 
@@ -85,7 +85,7 @@ def test_listing_and_reading_see_the_same_version(source, listing):
     touch(source / "a.jpg")
     os.utime(source / "a.jpg", ns=(0, 1_700_000_000_123_456_789))
     discover(source, listing)
-    version = open_source(str(source)).get("a.jpg").version
+    version = open_source(str(source), Rules()).get("a.jpg").version
     row = listed(listing)["a.jpg"]
     assert (row["source_size"], row["source_mtime"], row["source_etag"]) == (version.size, version.mtime, version.etag)
 
@@ -107,7 +107,7 @@ def test_odd_names_are_listed_as_they_are(source, listing):
     discover(source, listing)
     expected = {path_to_text(name) for name in WEIRD} | {path_to_text(b"\xffolder\n/" + name) for name in WEIRD}
     assert set(listed(listing)) == expected
-    assert {bytes(open_source(str(source)).get(path).data) for path in expected} == set(WEIRD)
+    assert {bytes(open_source(str(source), Rules()).get(path).data) for path in expected} == set(WEIRD)
 
 
 def test_what_is_not_listed_is_counted_by_reason(source, listing):
@@ -143,7 +143,7 @@ def test_links_to_files(source, listing, tmp_path, follow):
     (source / "outside.jpg").symlink_to(tmp_path / "outside.jpg")
     (source / "beside.jpg").symlink_to(tmp_path / "source-beside/a.jpg")
     (source / "text").symlink_to("real.jpg")
-    result = discover(source, listing, follow_symlinks=follow)
+    result = discover(source, listing, Rules(follow_symlinks=follow))
     rows = listed(listing)
     assert set(rows) == {"real.jpg", "inside.jpg"} | ({"outside.jpg", "beside.jpg"} if follow else set())
     assert rows["inside.jpg"]["source_size"] == len(b"inside")
@@ -158,7 +158,7 @@ def test_links_that_lead_nowhere_are_listed_without_size_and_time(source, listin
     (source / "back.jpg").symlink_to("there.jpg")
     (source / "gone-outside.jpg").symlink_to(tmp_path / "gone.jpg")
     (source / "loop").symlink_to("loop")
-    result = discover(source, listing, follow_symlinks=follow)
+    result = discover(source, listing, Rules(follow_symlinks=follow))
     rows = listed(listing)
     inside = {"dangling.jpg", "loop.jpg", "there.jpg", "back.jpg"}
     assert set(rows) == inside | ({"gone-outside.jpg"} if follow else set())
@@ -172,7 +172,7 @@ def test_linked_folders(source, listing, tmp_path, follow):
     touch(tmp_path / "elsewhere/2.jpg")
     (source / "again").symlink_to("a")
     (source / "out").symlink_to(tmp_path / "elsewhere")
-    result = discover(source, listing, follow_symlinks=follow)
+    result = discover(source, listing, Rules(follow_symlinks=follow))
     assert set(listed(listing)) == {"a/1.jpg"} | ({"again/1.jpg", "out/2.jpg"} if follow else set())
     assert result.skipped.counts == ({} if follow else {"linked_folder": 2})
 
@@ -184,7 +184,7 @@ def test_loops_of_linked_folders_end(source, listing, tmp_path):
     touch(tmp_path / "elsewhere/2.jpg")
     (source / "out").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere/back").symlink_to(source)
-    result = discover(source, listing, follow_symlinks=True)
+    result = discover(source, listing, Rules(follow_symlinks=True))
     paths = set(listed(listing))
     assert {"a/1.jpg", "out/2.jpg"} <= paths
     assert all(path.count("/") <= 4 for path in paths)
@@ -211,7 +211,7 @@ def test_folders_that_may_not_be_entered_are_named_and_the_rest_is_listed(open_p
     for folder in (source / "secret", source / "deep/secret", open_path / "private"):
         folder.chmod(0)
     with unprivileged():
-        result = discover(source, listing, follow_symlinks=True)
+        result = discover(source, listing, Rules(follow_symlinks=True))
     assert set(listed(listing)) == {"a.jpg", "link.jpg"}
     assert sorted(result.skipped.unreadable) == ["deep/secret", "secret"]
     assert result.skipped.counts == {"unreadable_folder": 2, "not_image": 1}
@@ -375,6 +375,6 @@ def test_links_into_the_destination_are_never_followed(tmp_path):
     (source / "a.jpg").write_bytes(b"x")
     (source / "linked").symlink_to(destination / "images")
     (source / "b.jpg").symlink_to(destination / "images/out.jpg")
-    found = discover(source, tmp_path / "listing.parquet", follow_symlinks=True, destination=str(destination))
+    found = discover(source, tmp_path / "listing.parquet", Rules(follow_symlinks=True), destination=str(destination))
     assert found.images == 1
     assert found.skipped.counts == {"linked_folder": 1, "outside": 1}

@@ -41,8 +41,8 @@ def test_a_source_that_is_a_file(tmp_path):
     (tmp_path / "a.jpg").touch()
     message = refusal(tmp_path / "a.jpg", tmp_path / "dest")
     assert message == (
-        f"source: {tmp_path}/a.jpg is not a folder. Give the folder that holds the images, or a list of them whose name "
-        "ends with .txt, .csv or .parquet."
+        f"source: {tmp_path}/a.jpg is not a folder. Give the folder that holds the images, or a list of them whose "
+        "name ends with .txt, .csv or .parquet."
     )
 
 

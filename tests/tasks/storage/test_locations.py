@@ -3,6 +3,7 @@ import os
 import pytest
 
 from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.local_listing import Links
 from darkroom.tasks.storage.locations import (
     absolute,
@@ -39,14 +40,14 @@ def test_a_location_that_is_none_is_refused_by_the_name_of_its_setting(location,
 
 def test_stores_of_the_same_location_are_equal(tmp_path):
     assert open_store(str(tmp_path), outputs="images") == open_store(f"{tmp_path}/.", outputs="images")
-    assert hash(open_source(str(tmp_path))) == hash(open_source(f"{tmp_path}/"))
-    assert open_source(str(tmp_path)).location == str(tmp_path)
+    assert hash(open_source(str(tmp_path), Rules())) == hash(open_source(f"{tmp_path}/", Rules()))
+    assert open_source(str(tmp_path), Rules()).location == str(tmp_path)
 
 
 def test_a_source_follows_links_as_its_settings_say(tmp_path):
-    followed = open_source(str(tmp_path), follow_symlinks=True, destination="/dest")
+    followed = open_source(str(tmp_path), Rules(follow_symlinks=True), "/dest")
     assert (followed.links, followed.excluded) == (Links.ALL, os.fsencode("/dest"))
-    assert open_source(str(tmp_path)).links is Links.INSIDE
+    assert open_source(str(tmp_path), Rules()).links is Links.INSIDE
 
 
 def test_a_url_is_a_bucket(s3):
@@ -54,7 +55,7 @@ def test_a_url_is_a_bucket(s3):
     assert absolute("s3://b/a/", "source") == "s3://b/a"
     store = open_store(f"s3://{bucket}/out", outputs="images")
     store.put("a", b"x")
-    assert bytes(open_source(f"s3://{bucket}/out/").get("a").data) == b"x"
+    assert bytes(open_source(f"s3://{bucket}/out/", Rules()).get("a").data) == b"x"
     check_source(f"s3://{bucket}/out")
     check_destination(f"s3://{bucket}/out")
     check_links(f"s3://{bucket}/out", ["images"])

@@ -1,0 +1,202 @@
+"""The files in tar archives as images of a source, as WebDataset has them in its shards."""
+
+from __future__ import annotations
+
+import posixpath
+import sys
+import tarfile
+import threading
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, BinaryIO
+
+from darkroom.tasks.storage.store import (
+    BATCH_ROWS,
+    Batches,
+    Object,
+    Place,
+    Skip,
+    Skipped,
+    Source,
+    Store,
+    Version,
+    list_schema,
+)
+from darkroom.tasks.storage.store_errors import Failed, NotFound, StorageError, TooLarge
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SUFFIX = ".tar"
+
+OPEN_ARCHIVES = 2
+"""Archives that are kept open: a shard's images are in the order of their paths, archive after archive."""
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class _Archive:
+    """An open archive; its file is closed when no thread has it any more."""
+
+    file: BinaryIO
+    version: Version
+    members: dict[str, tuple[int, int]]
+    """Offset and size of its files, by path."""
+
+    is_whole: bool
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self.file.close)
+
+    def read_into(self, offset: int, view: memoryview) -> int:
+        """Read bytes from an offset on, and return how many there are."""
+        with self.lock:
+            self.file.seek(offset)
+            end = 0
+            while end < len(view) and (read := self.file.readinto(view[end:])):  # type: ignore[attr-defined]
+                end += read
+            return end
+
+
+class TarMembers(Source):
+    """A folder or bucket, with the files in its tar archives in place of the archives: `a/b.tar/c.jpg`.
+
+    Each of them has the version of its archive, and its own size.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._archives: dict[str, _Archive] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def location(self) -> str:
+        """Where the folder or bucket is."""
+        return self._store.location
+
+    def get_into(self, path: str, place: Place, *, max_bytes: int = sys.maxsize) -> Object:
+        """Read a file of an archive, or any other, into memory that `place` returns."""
+        archive, member = self._find(path)
+        if archive is None:
+            return self._store.get_into(path, place, max_bytes=max_bytes)
+        offset, size = member
+        if size > max_bytes:
+            raise TooLarge(path, f"the file has {size:,} bytes", self.where(path))
+        view = place(size)[:size]
+        if (end := archive.read_into(offset, view)) != size:
+            raise Failed(path, f"the archive ends after {end:,} of its {size:,} bytes", self.where(path))
+        return Object(view, _version(archive.version, size))
+
+    def get_start(self, path: str, size: int) -> bytes:
+        """Return the first bytes of a file."""
+        archive, (offset, whole) = self._find(path)
+        if archive is None:
+            return self._store.get_start(path, size)
+        start = bytearray(min(size, whole))
+        return bytes(start[: archive.read_into(offset, memoryview(start))])
+
+    def head(self, path: str) -> Version:
+        """Return the version of a file."""
+        archive, (_, size) = self._find(path)
+        return _version(archive.version, size) if archive else self._store.head(path)
+
+    def list(self, prefix: str = "", *, skip: Skip | None = None, skipped: Skipped | None = None) -> Batches:
+        """Yield all files below a prefix, those in archives among them."""
+        skipped = skipped or Skipped()
+        archives: list[str] = []
+
+        def leave_out(path: str) -> str | None:
+            if not path.endswith(SUFFIX):
+                return skip(path) if skip else None
+            if reason := skip and skip(f"{path}/"):
+                return reason
+            archives.append(path)
+            return "archive"
+
+        yield from self._store.list(prefix, skip=leave_out, skipped=skipped)
+        del skipped.counts["archive"]
+        for path in sorted(archives):
+            yield from self._list_archive(path, skip, skipped)
+
+    def _list_archive(self, path: str, skip: Skip | None, skipped: Skipped) -> Batches:
+        """Yield the files of an archive; of a damaged one, those that are there."""
+        try:
+            archive = self._open(path)
+        except StorageError:
+            archive = None
+        if archive is None or not archive.is_whole:
+            skipped.counts["damaged_archive"] += 1
+            skipped.unreadable.append(path)
+        if archive is None:
+            return
+        found = []
+        for name, (_, size) in archive.members.items():
+            file = f"{path}/{name}"
+            if reason := skip and _why_skipped(skip, path, file):
+                skipped.counts[reason] += 1
+            else:
+                found.append((file, size))
+        for start in range(0, len(found), BATCH_ROWS):
+            yield _as_batch(archive.version, found[start : start + BATCH_ROWS])
+
+    def _find(self, path: str) -> tuple[_Archive | None, tuple[int, int]]:
+        """Return the archive that has a file, if one has, and the file's offset and size there."""
+        name, mark, member = path.partition(f"{SUFFIX}/")
+        if not mark:
+            return None, (0, 0)
+        archive = self._open(name + SUFFIX)
+        if member not in archive.members:
+            raise NotFound(path, "the archive no longer has it", self.where(path))
+        return archive, archive.members[member]
+
+    def _open(self, path: str) -> _Archive:
+        with self._lock:
+            if path not in self._archives:
+                while len(self._archives) >= OPEN_ARCHIVES:
+                    del self._archives[next(iter(self._archives))]
+                version, file = self._store.head(path), self._store.open(path)
+                try:
+                    self._archives[path] = _index(file, version)
+                except (tarfile.TarError, OSError) as error:
+                    file.close()
+                    raise Failed(path, f"it is no tar archive, or damaged: {error}", self.where(path)) from error
+            return self._archives[path]
+
+
+def _index(file: BinaryIO, version: Version) -> _Archive:
+    """Return an archive with those of its files whose paths stay in it.
+
+    Raises:
+        tarfile.TarError: it is none.
+        OSError: it can't be read.
+    """
+    members: dict[str, tuple[int, int]] = {}
+    with tarfile.open(fileobj=file, mode="r:") as archive, suppress(tarfile.ReadError):  # after the last whole file
+        for member in archive:
+            name = posixpath.normpath(member.name)
+            if member.isreg() and not member.issparse() and not name.startswith(("/", "../")):
+                members[name] = member.offset_data, member.size
+    file.seek(archive.offset)
+    is_whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)  # by which archives end
+    return _Archive(file, version, members, is_whole)
+
+
+def _why_skipped(skip: Skip, archive: str, file: str) -> str | None:
+    """Return why a listing leaves out a file of an archive, or one of the folders above it there."""
+    folders = file.removeprefix(f"{archive}/").split("/")[:-1]
+    above = (f"{archive}/{'/'.join(folders[:depth])}/" for depth in range(1, len(folders) + 1))
+    return next(filter(None, map(skip, [*above, file])), None)
+
+
+def _as_batch(version: Version, files: list[tuple[str, int]]) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    paths, sizes = zip(*files, strict=True)
+    times = [[value] * len(files) for value in (version.mtime, version.ctime, version.etag)]
+    columns = zip((paths, sizes, *times), list_schema(), strict=True)
+    return pa.record_batch([pa.array(values, column.type) for values, column in columns], schema=list_schema())
+
+
+def _version(archive: Version, size: int) -> Version:
+    return replace(archive, size=size)
