@@ -96,6 +96,13 @@ def is_local(compute: Compute) -> bool:
     return not (compute.scheduler or compute.cluster_class)
 
 
+def forks_workers(client: distributed.Client) -> bool:
+    """Return whether the workers of a cluster are children of this process."""
+    from distributed import LocalCluster
+
+    return isinstance(client.cluster, LocalCluster)
+
+
 @cache  # once, because it changes the environment, which other threads may read later
 def warm_up() -> None:
     """Start importing the workers' modules in the process that they are forked from, so that they start fast.

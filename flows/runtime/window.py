@@ -12,7 +12,7 @@ from prefect import get_run_logger
 from prefect.states import Cancelled
 
 from darkroom.flows.runtime.attempts import Attempt, Attempts
-from darkroom.flows.runtime.cluster import dask_runner, replace_lost_workers
+from darkroom.flows.runtime.cluster import dask_runner, forks_workers, replace_lost_workers
 from darkroom.flows.runtime.crashed import mark_crashed
 from darkroom.flows.runtime.endings import fetch_end, wait_for_any, why_not_run
 from darkroom.flows.runtime.outcome import data_of
@@ -111,7 +111,7 @@ def run_shards(
     """
     client: Any = runner.client
     runs = {shard.run_id for shard in shards}
-    attempts = Attempts(Workers(client))
+    attempts = Attempts(Workers(client, are_forked=forks_workers(client)))
     window = _Window(runner, task, deque(shards), attempts)
 
     def on_event(event: tuple[float, dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from darkroom.flows.runtime.endings import scheduler_lost
+from darkroom.flows.runtime.versions import find_differences
 from darkroom.tasks.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ class Worker:
     tasks: int = 0
     """Number of tasks that Dask has given to it."""
 
+    difference: str = ""
+    """How its versions differ from the flow's, as a clause."""
+
     @property
     def is_silent(self) -> bool:
         """Whether it has sent no heartbeat for `SILENT_SECONDS`."""
@@ -51,6 +55,8 @@ class Worker:
     @property
     def problem(self) -> str:
         """Why it gets no shards, as a clause; empty if it does."""
+        if self.difference:
+            return self.difference
         if self.is_silent:
             return f"has sent no heartbeat for {self.silent_seconds:.0f} s: it is stopped, overloaded or cut off"
         if self.status == "paused":
@@ -65,6 +71,9 @@ class Workers:
     client: distributed.Client
     known: dict[str, Worker] = field(default_factory=dict)
     """By address."""
+
+    are_forked: bool = False
+    """Whether they come from this process, and so have its versions."""
 
     _places: dict[str, str] = field(default_factory=dict)
     """By key of a task: the address of the worker to which Dask has given it."""
@@ -92,6 +101,7 @@ class Workers:
             raise scheduler_lost() from error
         for address in self.known.keys() - found.keys():
             del self.known[address]
+        self._compare_versions(found.keys() - self.known.keys())
         for address, info in found.items():
             worker = self.known.setdefault(address, Worker())
             worker.threads, worker.status = info["nthreads"], info["status"]
@@ -101,6 +111,23 @@ class Workers:
             worker.last_seen = info["last_seen"]
         self._places = {key: address for address, keys in given.items() for key in keys}
         self._polled_at = time.monotonic()
+
+    def _compare_versions(self, addresses: set[str]) -> None:
+        """Look at the versions of workers that are new.
+
+        Raises:
+            ClusterError: there is no worker whose versions are the flow's.
+        """
+        if self.are_forked or not addresses:
+            return
+        differences = find_differences(self.client, addresses)
+        for address in addresses:
+            self.known[address] = Worker(difference=differences.get(address, ""))
+        if all(worker.difference for worker in self.known.values()):
+            raise ClusterError(
+                f"No worker of the Dask cluster can take shards: {self._describe_problems()}. Give the workers what the "
+                "flow has, as docs/clusters.md describes."
+            )
 
     def check(self, progressed_at: float) -> str:
         """Return a line about why the run waits for a worker, once each time that it begins to; else an empty text.
@@ -148,8 +175,8 @@ class Workers:
 
     def allowed(self) -> list[str] | None:
         """Return the addresses of those that get shards; None if Dask itself gives none to any other."""
-        # Dask leaves out the paused ones, but not the silent ones.
-        if not any(worker.is_silent for worker in self.known.values()):
+        # Dask leaves out the paused ones, but no others.
+        if not any(worker.is_silent or worker.difference for worker in self.known.values()):
             return None
         return [address for address, worker in self.known.items() if not worker.problem]
 
