@@ -125,8 +125,8 @@ class Workers:
             self.known[address] = Worker(difference=differences.get(address, ""))
         if all(worker.difference for worker in self.known.values()):
             raise ClusterError(
-                f"No worker of the Dask cluster can take shards: {self._describe_problems()}. Give the workers what the "
-                "flow has, as docs/clusters.md describes."
+                f"No worker of the Dask cluster can take shards: {self._describe_problems()}. Give the workers what "
+                "the flow has, as docs/clusters.md describes."
             )
 
     def check(self, progressed_at: float) -> str:
