@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from darkroom.tasks.settings import DEFAULT_EXCLUDE, Rules, compile_patterns
+from darkroom.tasks.patterns import DEFAULT_EXCLUDE, compile_patterns
+from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.naming import IMAGE_SUFFIXES, suffix_of
 
 HEIF = ("heic", "heics", "heif", "heifs", "hif")

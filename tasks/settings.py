@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -25,24 +24,13 @@ from pydantic import (
 )
 
 from darkroom.tasks.errors import InvalidSettingError
+from darkroom.tasks.patterns import DEFAULT_EXCLUDE, compile_patterns
 from darkroom.tasks.wording import describe_invalid
-
-if TYPE_CHECKING:
-    from pathspec import GitIgnoreSpec
 
 KERNEL_VERSION = 3
 """Raised by hand whenever a change to `darkroom.tasks.imaging` changes the pixels or bytes of any output."""
 
 CODEC_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg")
-
-DEFAULT_EXCLUDE = (
-    *("@eaDir/", "#recycle/", "#snapshot/", "@tmp/"),  # Synology
-    *("@Recycle/", "@Recently-Snapshot/", ".@__thumb/"),  # QNAP
-    *("$RECYCLE.BIN/", "$Recycle.Bin/", "RECYCLER/", "System Volume Information/"),  # Windows
-    *("__MACOSX/", "._*", ".Trashes/", ".AppleDouble/"),  # macOS
-    *("lost+found/", ".Trash*/", ".thumbnails/", ".dtrash/", ".stversions/", ".ipynb_checkpoints/"),
-)
-"""Patterns of files and folders that are in no dataset: thumbnails, recycle bins, snapshots, metadata."""
 
 SYNONYMS = {"jpg": "jpeg", "grey": "gray"}
 
@@ -233,27 +221,6 @@ class Rules(Settings):
         return patterns
 
 
-def compile_patterns(patterns: Iterable[str]) -> GitIgnoreSpec:
-    """Return patterns of .gitignore, of which the last match decides; a `#` at the beginning has no special meaning.
-
-    Raises:
-        ValueError: one can't match anything.
-    """
-    from pathspec import GitIgnoreSpec  # few processes need it
-
-    escaped = [f"\\{pattern}" if pattern.startswith("#") else pattern for pattern in patterns]
-    for pattern in escaped:
-        if not {".", ".."}.isdisjoint(pattern.removeprefix("!").split("/")):
-            raise ValueError(f"pattern {pattern!r} has a . or .. in it; begin with / for a path in the source")
-        try:
-            compiled = list(GitIgnoreSpec.from_lines([pattern]).patterns)
-        except ValueError:
-            compiled = []
-        if not compiled or compiled[0].include is None:
-            raise ValueError(f"pattern {pattern!r} matches nothing; give one such as *.png or /folder/")
-    return GitIgnoreSpec.from_lines(escaped)
-
-
 class Compute(Settings):
     """Where the work is done: by default on one process per core of this machine."""
 
@@ -270,6 +237,10 @@ class Compute(Settings):
         None, description="Any other Dask cluster class, such as dask_kubernetes.operator.KubeCluster."
     )
     cluster_kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the cluster class.")
+    adapt_kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Arguments of the cluster's `adapt`, such as minimum and maximum: workers come and go.",
+    )
     dashboard: bool = Field(
         False,
         description="Serve Dask's dashboard of the local cluster on this machine; the run's log has its address. It "
@@ -278,11 +249,13 @@ class Compute(Settings):
 
     @model_validator(mode="after")
     def _one_cluster(self) -> Self:
-        if self.scheduler and (self.cluster_class or self.cluster_kwargs or self.workers or self.dashboard):
+        if self.scheduler and self.model_copy(update={"scheduler": None}) != Compute():
             raise InvalidSettingError(
                 "`scheduler` names a cluster that exists already: leave out `workers`, `cluster_class`, "
-                "`cluster_kwargs` and `dashboard`, or leave out `scheduler`."
+                "`cluster_kwargs`, `adapt_kwargs` and `dashboard`, or leave out `scheduler`."
             )
+        if self.adapt_kwargs and not self.cluster_class:
+            raise InvalidSettingError("`adapt_kwargs` are for clusters of a `cluster_class`: give that, too.")
         return self
 
 

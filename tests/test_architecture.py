@@ -17,7 +17,7 @@ FILES = sorted(file for folder in PRODUCT for file in (CHECKOUT / folder).rglob(
 MODULES = [file for file in FILES if file.name not in {"__init__.py", "__main__.py"}]
 
 LAYERS = (
-    ("tasks.errors", "tasks.settings", "tasks.wording"),
+    ("tasks.errors", "tasks.settings", "tasks.patterns", "tasks.wording"),
     ("tasks.storage", "tasks.imaging"),
     ("tasks.dataset",),
     ("tasks.worker", "tasks.reporting"),

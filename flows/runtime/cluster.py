@@ -167,7 +167,11 @@ def dask_runner(compute: Compute) -> Iterator[DaskTaskRunner]:
                 runner = DaskTaskRunner(address=compute.scheduler)
             elif compute.cluster_class:
                 stack.enter_context(dask.config.set(WORKER_CONFIG))
-                runner = DaskTaskRunner(cluster_class=compute.cluster_class, cluster_kwargs=compute.cluster_kwargs)
+                runner = DaskTaskRunner(
+                    cluster_class=compute.cluster_class,
+                    cluster_kwargs=compute.cluster_kwargs,
+                    adapt_kwargs=compute.adapt_kwargs,
+                )
             else:
                 stack.enter_context(lean_client())
                 early = _early_cluster.get() or _EarlyCluster(compute)

@@ -171,8 +171,12 @@ class _Window(Generic[R]):
         return self.attempts.workers
 
     def fill(self) -> None:
-        """Submit shards until enough are in flight for the threads of workers that take shards."""
-        room = SHARDS_PER_THREAD_IN_FLIGHT * self.workers.threads - self.attempts.count_active()
+        """Submit shards until enough are in flight for the threads of workers that take shards.
+
+        A cluster without workers gets some too: one that adapts to the work starts workers for tasks that wait.
+        """
+        threads = self.workers.threads if self.workers.known else 1
+        room = SHARDS_PER_THREAD_IN_FLIGHT * threads - self.attempts.count_active()
         for _ in range(min(room, len(self.waiting))):
             self._submit(self.waiting.popleft(), self.workers.allowed())
 

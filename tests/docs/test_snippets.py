@@ -39,6 +39,12 @@ ELSEWHERE = {
     ),
     "prefect server start": ("tests/deployments/test_stack.py", "prefect server start"),
     "systemctl enable": ("tests/deployments/test_installations.py", "systemd-analyze"),
+    "dask scheduler": ("tests/harness.py", '"dask_scheduler"'),
+    "dask worker": ("tests/harness.py", '"dask_worker"'),
+    "darkroom run s3://my-photos/2026 s3://my-datasets/2026 --scheduler": (
+        "tests/flows/test_preprocess.py",
+        '"--scheduler", dask_cluster',
+    ),
     "docker compose": ("tests/deployments/test_installations.py", "docker-compose"),
 }
 """Commands, by how they begin, that keep running or need a whole machine; which test runs them instead, and by what

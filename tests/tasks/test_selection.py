@@ -1,7 +1,8 @@
 import pytest
 
+from darkroom.tasks.patterns import DEFAULT_EXCLUDE
 from darkroom.tasks.selection import MAX_SUFFIXES, OTHER_SUFFIXES, Selection
-from darkroom.tasks.settings import DEFAULT_EXCLUDE, Rules
+from darkroom.tasks.settings import Rules
 
 
 def why(path, **rules):

