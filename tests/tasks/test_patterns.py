@@ -5,7 +5,7 @@ from darkroom.tasks.patterns import compile_patterns
 
 @pytest.mark.parametrize("pattern", ["", "  ", "/", "!", "./a", "a/../b", "[", "\\"])
 def test_a_pattern_that_matches_nothing_is_refused(pattern):
-    with pytest.raises(ValueError, match="pattern '.*'"):
+    with pytest.raises(ValueError, match=r"pattern '.*'"):
         compile_patterns(["*.jpg", pattern])
 
 
