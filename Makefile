@@ -47,7 +47,7 @@ fi >&2
 endef
 export FIND_PYTHON
 
-.PHONY: help run stack deploy worker test lint slow nights chaos fuzz screenshots bench lock clean rebuild
+.PHONY: help run stack deploy worker test lint slow nights chaos hosts fuzz screenshots bench lock clean rebuild
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,9 @@ nights: .venv/.installed .venv/.dev-locked ## three nights of a generated datase
 
 chaos: .venv/.installed .venv/.dev-locked ## kill workers, flows, servers at random moments: tens of minutes (ARGS="--trials 5")
 	$(VENV_PYTHON) -m tests.chaos $(ARGS)
+
+hosts: .venv/.installed .venv/.dev-locked ## a run on several hosts (network namespaces), one of them cut off: takes root
+	$(VENV_PYTHON) -m pytest -m slow tests/flows/test_hosts.py
 
 fuzz: .venv/.installed .venv/.dev-locked ## damaged and hostile files, for five minutes (ARGS="--seconds 3600 --seed 1")
 	@$(VENV_PYTHON) -m tests.fuzz $(ARGS)

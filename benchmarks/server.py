@@ -38,19 +38,22 @@ class RunningServer:
 
 
 @contextmanager
-def prefect_server(env: Mapping[str, str], log: Path, module: str = "prefect server start") -> Iterator[RunningServer]:
-    """Run a Prefect server on a free port of the loopback interface, and end it however this ends.
+def prefect_server(
+    env: Mapping[str, str], log: Path, module: str = "prefect server start", host: str = "127.0.0.1"
+) -> Iterator[RunningServer]:
+    """Run a Prefect server on a free port, and end it however this ends.
 
     Args:
         env: its environment.
         log: the file for what it writes.
         module: what `python -m` is told to run, and its first arguments.
+        host: the address of this machine at which it listens.
 
     Raises:
         CommandError: it does not answer; has what it wrote to `log`.
     """
-    port = _free_port()
-    command = [sys.executable, "-m", *module.split(), "--host", "127.0.0.1", "--port", str(port)]
+    port = _free_port(host)
+    command = [sys.executable, "-m", *module.split(), "--host", host, "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -63,7 +66,7 @@ def prefect_server(env: Mapping[str, str], log: Path, module: str = "prefect ser
             start_new_session=True,
         )
     try:
-        api_url = f"http://127.0.0.1:{port}/api"
+        api_url = f"http://{host}:{port}/api"
         if not _becomes_healthy(process, api_url):
             raise CommandError(f"{module} does not answer:\n{log.read_text(errors='replace')}")
         yield RunningServer(api_url, process.pid)
@@ -71,8 +74,8 @@ def prefect_server(env: Mapping[str, str], log: Path, module: str = "prefect ser
         _stop(process)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as listener:
         return int(listener.getsockname()[1])
 
 

@@ -12,7 +12,7 @@ import logging, sys
 from moto.server import ThreadedMotoServer
 
 logging.disable(logging.CRITICAL)
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server = ThreadedMotoServer(sys.argv[1], 0, verbose=False)
 server.start()
 print("listening", server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
@@ -22,8 +22,8 @@ sys.stdin.read()
 class S3Server:
     """Makes buckets, and looks at them around the store, with Amazon's own client."""
 
-    def __init__(self, port: int):
-        self.url = f"http://127.0.0.1:{port}"
+    def __init__(self, host: str, port: int):
+        self.url = f"http://{host}:{port}"
         self.environment = {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "key",
@@ -64,14 +64,14 @@ class S3Server:
 
 
 @contextmanager
-def s3_server():
-    """Start a server, and end it."""
+def s3_server(host: str = "127.0.0.1"):
+    """Start a server at an address of this machine, and end it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-c", _SERVE, host], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         try:
             port = next(int(line.split()[1]) for line in process.stdout if line.startswith("listening"))
-            yield S3Server(port)
+            yield S3Server(host, port)
         finally:
             process.kill()

@@ -6,12 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from darkroom.flows.partitions import preprocess_partitions
     from darkroom.flows.preprocess import preprocess
     from darkroom.flows.runtime.outcome import RunFailedError
     from darkroom.flows.verify import VerifyFailedError, verify
     from darkroom.tasks.settings import Compute, Recipe, Rules
 
-__all__ = ["Compute", "Recipe", "Rules", "RunFailedError", "VerifyFailedError", "preprocess", "verify"]
+__all__ = [
+    "Compute",
+    "Recipe",
+    "Rules",
+    "RunFailedError",
+    "VerifyFailedError",
+    "preprocess",
+    "preprocess_partitions",
+    "verify",
+]
 
 _MODULES = {
     "Compute": "tasks.settings",
@@ -20,6 +30,7 @@ _MODULES = {
     "RunFailedError": "flows.runtime.outcome",
     "VerifyFailedError": "flows.verify",
     "preprocess": "flows.preprocess",
+    "preprocess_partitions": "flows.partitions",
     "verify": "flows.verify",
 }
 

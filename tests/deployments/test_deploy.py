@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -100,6 +101,31 @@ def test_the_server_has_what_the_file_says(nightly: Installation, receiver: Rece
     assert "paused; DARKROOM_THUMBNAILS not set" in printed
     assert receiver.url not in printed
     assert receiver.url not in json.dumps(nightly.api.post("block_documents/filter", {})), "a webhook's URL is a secret"
+
+
+def test_partitions_are_runs_of_a_deployment(nightly: Installation, few: Path, tmp_path: Path):
+    for name in ("a", "b", "broken"):
+        shutil.copytree(few, tmp_path / "source" / name)
+    for image in (tmp_path / "source/broken").iterdir():
+        image.write_text("no image")
+    (tmp_path / "out/gone").mkdir(parents=True)
+    script = f"""
+from darkroom import preprocess_partitions
+settings = {{"compute": {{"workers": 1}}, "recipe": {{"width": 32, "height": 32}}}}
+state = preprocess_partitions({str(tmp_path / "source")!r}, {str(tmp_path / "out")!r}, at_once=2, parameters=settings,
+    return_state=True)
+print(state.name, "|", state.message)
+"""
+    (tmp_path / "script.py").write_text(script)
+
+    ended = subprocess.run(
+        [nightly.python, tmp_path / "script.py"], env=nightly.environment, capture_output=True, text=True, check=True
+    )
+
+    assert ended.stdout.splitlines()[-1] == "Failed | 3 partitions, 1 failed: broken (Failed)"
+    assert "No longer in the source, left as they are: gone" in ended.stderr
+    assert len(manifest_rows(tmp_path / "out/a")) == len(manifest_rows(tmp_path / "out/b")) == 10
+    assert {row["width"] for row in manifest_rows(tmp_path / "out/a").values()} == {32}
 
 
 def test_deploying_again_changes_only_what_changed(nightly: Installation, tmp_path: Path):
