@@ -58,7 +58,7 @@ class Night:
         columns = [
             pa.array([f"{number // FILES_PER_FOLDER:06}/photo {number:09}.jpg" for number in numbers.tolist()]),
             pa.array(50_000 + numbers * 7919 % 120_000),
-            pa.array(times).cast(pa.timestamp("us", tz="UTC")),
+            *[pa.array(times).cast(pa.timestamp("us", tz="UTC"))] * 2,
             pa.nulls(len(numbers), pa.string()),
         ]
         return pa.record_batch(columns, schema=LISTING_SCHEMA)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.claim import let_attempts_end
 from darkroom.tasks.dataset.integrity import is_whole
 from darkroom.tasks.dataset.journal import whole_parts
 from darkroom.tasks.dataset.layout import FINDINGS, MANIFEST, RUNS, WORK, Destination, Workspace
@@ -59,6 +60,8 @@ def recover(destination: Destination) -> Recovered:
             _retract(workspace)
         close_workspace(workspace)
         runs += 1
+    if runs:
+        let_attempts_end(destination.store)
     return Recovered(runs, images, damaged_parts)
 
 

@@ -65,7 +65,7 @@ class Journal:
         with writing(self._store.location):
             if self._sync:
                 self._store.flush()
-            self._claim.check()
+            self._claim.check(look=True)
             self._store.put(f"{self._stem}-{self._parts:06d}.parquet", part.getbuffer(), durable=True)
         self._parts += 1
         self._rows = []

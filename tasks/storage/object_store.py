@@ -54,6 +54,8 @@ class ObjectStore(Store):
         clients: of that prefix.
     """
 
+    is_remote = True
+
     def __init__(self, location: str, clients: Clients) -> None:
         self._location = location
         self._clients = clients

@@ -118,6 +118,9 @@ class Source(Protocol):
         """Return the hash of a value: stores of the same location are equal."""
         return hash(self.location)
 
+    is_remote: bool = False
+    """Whether each request waits for a network, so that many are worth having under way at a time."""
+
     @property
     def location(self) -> str:
         """Where the store is, as users write it."""

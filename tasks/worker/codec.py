@@ -25,7 +25,7 @@ from darkroom.tasks.worker.codec_handle import (
     too_long,
 )
 from darkroom.tasks.worker.orders import Answer, Orders, read_answer
-from darkroom.tasks.worker.shared_batch import IMAGES, Operation, SharedBatch
+from darkroom.tasks.worker.shared_batch import IMAGES, SIZE, Operation, SharedBatch
 
 PATIENCE = 3
 """Seconds by the clock for each second of processor time that an image may take: the machine may have other work."""
@@ -96,10 +96,10 @@ class Codec:
         """Return free memory for a batch. Memory that is never released is never used again."""
         return self._free.pop() if self._free else SharedBatch.create()
 
-    def release(self, batch: SharedBatch) -> None:
-        """Make the memory of a batch free for another one."""
+    def release(self, batch: SharedBatch, keep: int = SIZE) -> None:
+        """Make the memory of a batch free for another one, and give back what is beyond so many bytes."""
         with suppress(OSError):  # a codec process has made it larger than can be mapped
-            batch.trim()
+            batch.trim(keep)
             self._free.append(batch)
 
     def submit(self, batch: SharedBatch, orders: Orders) -> None:

@@ -17,13 +17,13 @@ from darkroom.tasks.dataset.layout import open_destination, output_path
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
 from darkroom.tasks.dataset.moved import former_output
 from darkroom.tasks.dataset.outputs import has_bytes
-from darkroom.tasks.dataset.rows import FormerOutput, ManifestRow, PlannedImage
+from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DarkroomError, ErrorCode, ImageError, SettingsError, as_image_error
 from darkroom.tasks.imaging import SourceFacts, Transformed, TransformError
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.locations import open_source
 from darkroom.tasks.storage.retries import with_retries
-from darkroom.tasks.storage.store import Object
+from darkroom.tasks.storage.store import Object, Place
 from darkroom.tasks.storage.store_errors import (
     Conflict,
     Denied,
@@ -36,7 +36,7 @@ from darkroom.tasks.storage.store_errors import (
     TooLarge,
 )
 from darkroom.tasks.worker.orders import Answer, Orders
-from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
+from darkroom.tasks.worker.shared_batch import Operation, Room, SharedBatch
 
 _READ_CODES: dict[type[StorageError], ErrorCode] = {
     NotFound: ErrorCode.SOURCE_NOT_FOUND,
@@ -88,6 +88,7 @@ class Images:
         self._claim = claim
         self._source = open_source(job.source, rules)
         self._destination = open_destination(job.destination).store
+        self.read_apart, self.written_apart = self._source.is_remote, self._destination.is_remote
         # Estimated: a lossy output takes far less than one byte per pixel, a PNG may take all four.
         self.output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)
 
@@ -96,14 +97,15 @@ class Images:
         image = self._new(self._without_suspects(planned))
         planned, row, started = image.planned, image.row, time.perf_counter()
         with _as_answer(image, ErrorCode.SOURCE_FAILED):
-            found = self._get(planned.source_path, batch)
+            room = Room(batch)
+            found = self._get(planned.source_path, room)
             data, version = found.data, found.version
-            image.source = batch.keep(len(data))
+            image.source = room.start, room.start + len(data)
             row.source_size, row.source_mtime, row.source_ctime = version.size, version.mtime, version.ctime
             row.source_etag = version.etag
             row.source_sha256 = hashlib.sha256(data).hexdigest()
             if planned.former:
-                image.answer = self._former(planned.former, row.source_sha256, batch)
+                image.answer = former_output(planned.former, row.source_sha256, self._destination, Room(batch))
             if image.answer is None and row.source_sha256 != planned.known_sha256:
                 image.operation = Operation.TRANSFORM
         row.read_ms = _ms_since(started)
@@ -118,10 +120,10 @@ class Images:
                 return planned
         return replace(planned, known_sha256=None, known_output=None)
 
-    def _get(self, source_path: str, batch: SharedBatch) -> Object:
+    def _get(self, source_path: str, place: Place) -> Object:
         limit = self._job.rules.max_source_bytes
         try:
-            return with_retries(self._source.get_into, source_path, batch.place, max_bytes=limit)
+            return with_retries(self._source.get_into, source_path, place, max_bytes=limit)
         except TooLarge as error:
             message = f"{error.reason}, more than max_source_bytes = {limit:,}"
             raise ImageError(ErrorCode.DECODE_MEMORY, message) from error
@@ -155,12 +157,6 @@ class Images:
             processed_at=datetime.now(UTC),
         )
         return Image(planned, row)
-
-    def _former(self, former: FormerOutput, sha256: str, batch: SharedBatch) -> Transformed | None:
-        made = former_output(former, sha256, self._destination, batch.place)
-        if made:
-            batch.keep(len(made.data))
-        return made
 
     def finish(self, images: list[Image]) -> list[ManifestRow]:
         """Write the outputs and return the rows of images that have an answer or need none.

@@ -7,15 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import TypeVar
 
 from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
 from darkroom.tasks.worker.codec import Codec
 from darkroom.tasks.worker.images import Image, Images
 from darkroom.tasks.worker.orders import Answer
 from darkroom.tasks.worker.readers import Readers
-from darkroom.tasks.worker.shared_batch import IMAGES, SharedBatch
-
-WRITERS = 2
+from darkroom.tasks.worker.shared_batch import IMAGES, SIZE, SharedBatch
 
 BATCH_BYTES = 16 << 20
 """Upper limit on the bytes of a batch's sources, and on its estimated outputs; a larger image has its own batch."""
@@ -23,14 +23,29 @@ BATCH_BYTES = 16 << 20
 BATCH_SECONDS = 1.0
 """Answers of an unfinished batch are written after this time: they would be lost with the worker."""
 
-READ_AHEAD = 3
 SUBMITTED = 2
-WRITTEN_BEHIND = 3
-"""Upper limits on the batches that are being read, that the codec process has, and that are being written. The process
-has the next batch while it works, so that it need not wait for one."""
+"""Upper limit on the batches that the codec process has: the next one while it works, so that it need not wait."""
 
 IN_FLIGHT_BYTES = 64 << 20
 """Upper limit on the bytes of all batches in flight; a larger batch is in flight alone."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """How many batches are read ahead or written behind at most, by how many writers, and what memory each may keep."""
+
+    batches: int
+    writers: int
+    keep: int
+
+
+NEAR = _Pace(batches=3, writers=2, keep=SIZE)
+"""Of a local folder: a batch is read or written image by image."""
+
+FAR = _Pace(batches=8, writers=32, keep=IN_FLIGHT_BYTES // 16)
+"""Of a bucket: all images of a batch are read or written at a time, because each waits for the network."""
 
 
 @dataclass(slots=True)
@@ -40,12 +55,16 @@ class _Batch:
     planned: list[PlannedImage]
     size: int
     memory: SharedBatch | None
-    reading: Future[list[Image]]
+    reading: list[Future[list[Image]]]
     is_retry: bool
     images: list[Image] = field(default_factory=list)
     answered: int = 0
     written: int = 0
     written_at: float = 0.0
+
+    @property
+    def is_read(self) -> bool:
+        return all(reading.done() for reading in self.reading)
 
     @property
     def is_submitted(self) -> bool:
@@ -62,9 +81,13 @@ class _Batch:
 
 @dataclass(slots=True)
 class _Writing:
-    rows: Future[list[ManifestRow]]
+    rows: list[Future[list[ManifestRow]]]
     finished: _Batch | None
     """The batch that ends with these rows."""
+
+    @property
+    def is_done(self) -> bool:
+        return all(rows.done() for rows in self.rows)
 
 
 class Pipeline:
@@ -80,6 +103,8 @@ class Pipeline:
         self._images = images
         self._codec = codec
         self._on_progress = on_progress
+        self._read_pace = FAR if images.read_apart else NEAR
+        self._write_pace = FAR if images.written_apart else NEAR
         self._orders = images.orders.model_dump_json().encode()
         self._reading: deque[_Batch] = deque()
         self._working: deque[_Batch] = deque()
@@ -97,12 +122,12 @@ class Pipeline:
         batches = self._batches(planned)
         following = next(batches, None)
         try:
-            with ThreadPoolExecutor(WRITERS, "write") as writers:
+            with ThreadPoolExecutor(self._write_pace.writers, "write") as writers:
                 while True:
                     while following and self._has_room(following[1]):
                         self._reading.append(self._read(*following))
                         following = next(batches, None)
-                    if self._reading and self._reading[0].reading.done() and len(self._working) < SUBMITTED:
+                    if self._reading and self._reading[0].is_read and len(self._working) < SUBMITTED:
                         self._submit()
                     elif self._working:
                         self._collect(writers)
@@ -112,10 +137,12 @@ class Pipeline:
                         self._submit()
                     else:
                         return
-                    while self._writing and (self._writing[0].rows.done() or len(self._writing) > WRITTEN_BEHIND):
+                    behind = self._write_pace.batches
+                    while self._writing and (self._writing[0].is_done or len(self._writing) > behind):
                         yield from self._written()
         finally:
             self._ended = True
+            self._readers.close()
             if self._reading or self._working or self._writing:
                 self._codec.close()
 
@@ -135,20 +162,20 @@ class Pipeline:
 
     def _has_room(self, size: int) -> bool:
         in_flight = len(self._reading) + len(self._working) + len(self._writing)
-        return not in_flight or (len(self._reading) < READ_AHEAD and self._in_flight + size <= IN_FLIGHT_BYTES)
+        has_place = len(self._reading) < self._read_pace.batches and self._in_flight + size <= IN_FLIGHT_BYTES
+        return not in_flight or has_place
 
     def _read(self, planned: list[PlannedImage], size: int, *, is_retry: bool = False) -> _Batch:
         memory = self._codec.take_batch()
-        self._in_flight += size
-        return _Batch(planned, size, memory, self._readers.start(self._read_batch, planned, memory), is_retry)
-
-    def _read_batch(self, planned: list[PlannedImage], memory: SharedBatch) -> list[Image]:
         memory.reset(self._orders)
-        images = [self._images.read(image, memory) for image in planned if not self._ended]
-        for image in images:
-            if image.operation is not None:
-                memory.add(image.operation, *image.source)
-        return images
+        self._in_flight += size
+        parts = _parts(planned, apart=self._images.read_apart)
+        return _Batch(
+            planned, size, memory, [self._readers.start(self._read_part, part, memory) for part in parts], is_retry
+        )
+
+    def _read_part(self, planned: list[PlannedImage], memory: SharedBatch) -> list[Image]:
+        return [self._images.read(image, memory) for image in planned if not self._ended]
 
     def _submit(self) -> None:
         """Wait until the next batch is read, and hand it over.
@@ -158,7 +185,8 @@ class Pipeline:
         """
         batch = self._reading.popleft()
         try:
-            batch.images = self._readers.result(batch.reading)
+            read = self._readers.results(batch.reading)
+            batch.images = list(chain.from_iterable(read))
         except TimeoutError:
             if not batch.is_retry:
                 self._in_flight -= batch.size
@@ -166,6 +194,9 @@ class Pipeline:
                 self._reading.extendleft(reversed(again))
                 return
             batch.images, batch.memory = [self._images.hung(image) for image in batch.planned], None
+        for image in batch.images:
+            if batch.memory and image.operation is not None:
+                batch.memory.add(image.operation, *image.source)
         if batch.memory and batch.is_submitted:
             self._codec.submit(batch.memory, self._images.orders)
         batch.written_at = time.monotonic()
@@ -180,7 +211,8 @@ class Pipeline:
             self._on_progress()
         end = len(batch.images) if finished else batch.answered
         if finished or (end > batch.written and time.monotonic() - batch.written_at >= BATCH_SECONDS):
-            rows = writers.submit(self._images.finish, batch.images[batch.written : end])
+            parts = _parts(batch.images[batch.written : end], apart=self._images.written_apart)
+            rows = [writers.submit(self._images.finish, part) for part in parts]
             self._writing.append(_Writing(rows, batch if finished else None))
             batch.written, batch.written_at = end, time.monotonic()
         if finished:
@@ -188,9 +220,14 @@ class Pipeline:
 
     def _written(self) -> list[ManifestRow]:
         writing = self._writing.popleft()
-        rows = writing.rows.result()
+        rows = [row for part in writing.rows for row in part.result()]
         if writing.finished:
             self._in_flight -= writing.finished.size
             if writing.finished.memory:
-                self._codec.release(writing.finished.memory)
+                self._codec.release(writing.finished.memory, min(self._read_pace.keep, self._write_pace.keep))
         return rows
+
+
+def _parts(images: list[T], *, apart: bool) -> list[list[T]]:
+    """Return what is read or written at a time: each image apart, or one after the other."""
+    return [[image] for image in images] if apart else [images]

@@ -1,14 +1,17 @@
 """Reads in background threads that can be abandoned.
 
-A read of a network file system may never return, and nothing in Python can interrupt it. So each read has a daemon
-thread of its own: one that hangs delays neither other reads nor the end of its shard or process.
+A read of a network file system may never return, and nothing in Python can interrupt it. So no read waits for another
+one's thread, and the threads are daemons: a read that hangs delays neither other reads nor the end of its shard or
+process.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 from darkroom.tasks.errors import DarkroomError
@@ -26,24 +29,30 @@ class Readers:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._hung = 0
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads = 0
+        self._idle = threading.Semaphore(0)
+        """Counts threads that wait for a call."""
 
     def start(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Call a function in a thread of its own."""
+        """Call a function in a thread that has nothing else to do, a new one if need be."""
         future: Future[T] = Future()
-        arguments = (future, function, *args)
-        threading.Thread(target=_call, args=arguments, kwargs=kwargs, name="read", daemon=True).start()
+        self._calls.put(partial(_call, future, partial(function, *args, **kwargs)))
+        if not self._idle.acquire(blocking=False):
+            self._threads += 1
+            threading.Thread(target=self._work, name="read", daemon=True).start()
         return future
 
-    def result(self, future: Future[T]) -> T:
-        """Wait for a read to end and return its result.
+    def results(self, futures: Sequence[Future[T]]) -> list[T]:
+        """Wait for reads to end and return their results.
 
         Raises:
-            TimeoutError: it takes longer than a read may.
+            TimeoutError: one takes longer than a read may.
             DarkroomError: too many reads do.
         """
-        wait([future], self._seconds)
-        if future.done():
-            return future.result()
+        wait(futures, self._seconds)
+        if all(future.done() for future in futures):
+            return [future.result() for future in futures]
         self._hung += 1
         if self._hung > MAX_HUNG:
             raise DarkroomError(
@@ -52,9 +61,20 @@ class Readers:
             )
         raise TimeoutError
 
+    def close(self) -> None:
+        """End the threads, each once its read has ended."""
+        for _ in range(self._threads):
+            self._calls.put(None)
 
-def _call(future: Future[Any], function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def _work(self) -> None:
+        while call := self._calls.get():
+            call()
+            del call  # and with it the memory that it has read into
+            self._idle.release()
+
+
+def _call(future: Future[Any], function: Callable[[], Any]) -> None:
     try:
-        future.set_result(function(*args, **kwargs))
-    except BaseException as error:  # noqa: BLE001 - `result` raises it
+        future.set_result(function())
+    except BaseException as error:  # noqa: BLE001 - `results` raises it
         future.set_exception(error)

@@ -13,6 +13,7 @@ import mmap
 import os
 import resource
 import tempfile
+import threading
 import weakref
 from enum import IntEnum
 from typing import Self
@@ -59,7 +60,7 @@ _HEAD_BYTES = ctypes.sizeof(_Head)
 
 
 class SharedBatch:
-    """The memory of one batch at a time. Only one thread, in either process, uses it at a time.
+    """The memory of one batch at a time. Only one thread, in either process, uses it at a time, but for `reserve`.
 
     Args:
         descriptor: of the memory; closed with this object.
@@ -73,6 +74,7 @@ class SharedBatch:
         self.operations: list[Operation] = []
         """The operation that the worker wants for each image."""
 
+        self._lock = threading.Lock()
         weakref.finalize(self, os.close, descriptor)
         self._map()
 
@@ -109,11 +111,13 @@ class SharedBatch:
         if os.fstat(self.descriptor).st_size != len(self._view):
             self._map()
 
-    def trim(self) -> None:
-        """Give back the memory beyond `SIZE`."""
+    def trim(self, keep: int = SIZE) -> None:
+        """Give back the memory beyond so many bytes, at most `SIZE`, if it was used."""
         self.refresh()
-        if len(self._view) > SIZE and hasattr(mmap, "MADV_REMOVE"):
-            self._memory.madvise(mmap.MADV_REMOVE, SIZE, len(self._view) - SIZE)
+        keep = -(-keep // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = len(self._view)
+        if (length > SIZE or keep < self.head.used <= length) and hasattr(mmap, "MADV_REMOVE"):
+            self._memory.madvise(mmap.MADV_REMOVE, keep, length - keep)
 
     def reset(self, orders: bytes) -> None:
         """Begin another batch with these orders for the codec process."""
@@ -136,6 +140,12 @@ class SharedBatch:
         start = self.head.used
         self.head.used = start + size
         return start, start + size
+
+    def reserve(self, size: int) -> tuple[int, memoryview]:
+        """Mark this many more bytes as in use, and return where they start, and them; for any number of threads."""
+        with self._lock:
+            view = self.place(size)
+            return self.keep(size)[0], view
 
     def add(self, operation: Operation, start: int, end: int) -> None:
         """Add an image whose source is at these bytes."""
@@ -184,6 +194,26 @@ class SharedBatch:
         entry = self.head.entries[image]
         entry.output, entry.answer, entry.last = start, start + len(output), last
         self.head.done = image + 1
+
+
+class Room:
+    """Memory of a batch for one object, which is reserved when its size is known.
+
+    Args:
+        batch: the batch.
+    """
+
+    def __init__(self, batch: SharedBatch) -> None:
+        self._batch = batch
+        self._view = memoryview(b"")
+        self.start = 0
+        """Where it starts in the batch."""
+
+    def __call__(self, size: int) -> memoryview:
+        """Return memory of this many bytes, at another try the same if it suffices."""
+        if size > len(self._view):
+            self.start, self._view = self._batch.reserve(size)
+        return self._view[:size]
 
 
 def _new_file() -> int:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from darkroom.tasks.dataset.claim import ReplacedError, claim_shard
+from darkroom.tasks.dataset import claim as claim_module
+from darkroom.tasks.dataset.claim import LOOK_SECONDS, ReplacedError, claim_shard, let_attempts_end
 from darkroom.tasks.dataset.layout import Destination
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.storage.store_errors import Denied
@@ -56,3 +57,55 @@ def test_a_claim_that_can_not_be_read_is_not_taken_for_lost():
     store.fail("children", Denied)
     with pytest.raises(SettingsError):
         claim.check()
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A workspace in a store that takes a request for each look, and a clock that only this changes."""
+    store, clock = MemoryStore(), [100.0]
+    store.is_remote = True
+    monkeypatch.setattr(claim_module, "_now", lambda: clock[0])
+    monkeypatch.setattr(claim_module.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    place = Destination(store)
+    return open_workspace(place, make_job(place)), clock
+
+
+def looks(workspace):
+    return sum(operation == "children" for operation, _ in workspace.store.calls)
+
+
+def test_a_look_into_a_bucket_holds_for_a_while(bucket):
+    workspace, clock = bucket
+    claim = claim_shard(workspace, 0, "001-7-1")
+    claim.check()
+    before = looks(workspace)
+    for _ in range(50):
+        clock[0] += LOOK_SECONDS / 100
+        claim.check()
+    assert looks(workspace) == before
+    clock[0] += LOOK_SECONDS
+    claim.check()
+    assert looks(workspace) == before + 1
+    claim.check(look=True)
+    assert looks(workspace) == before + 2
+
+
+def test_an_attempt_that_replaces_another_waits_until_that_has_looked(bucket):
+    workspace, clock = bucket
+    first = claim_shard(workspace, 0, "001-7-1")
+    assert clock == [100.0]
+    first.check()
+    second = claim_shard(workspace, 0, "002-8-1")
+    second.check()
+    assert clock == [100.0 + LOOK_SECONDS]
+    for _ in range(2):  # once it knows, it does not forget
+        with pytest.raises(ReplacedError):
+            first.check()
+
+
+def test_only_attempts_in_a_bucket_need_time_to_end(bucket, tmp_path):
+    workspace, clock = bucket
+    let_attempts_end(destination_at(tmp_path / "dest").store)
+    assert clock == [100.0]
+    let_attempts_end(workspace.store)
+    assert clock == [100.0 + LOOK_SECONDS]

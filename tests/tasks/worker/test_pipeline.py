@@ -15,7 +15,7 @@ from darkroom.tasks.storage import local as storage
 from darkroom.tasks.worker import pipeline as pipeline_module
 from darkroom.tasks.worker.codec import Codec, thread_codec
 from darkroom.tasks.worker.images import Images
-from darkroom.tasks.worker.pipeline import READ_AHEAD, SUBMITTED, WRITTEN_BEHIND, Pipeline
+from darkroom.tasks.worker.pipeline import FAR, IN_FLIGHT_BYTES, NEAR, SUBMITTED, Pipeline
 from darkroom.tasks.worker.shared_batch import IMAGES, SharedBatch
 from tests.poisoned import met, poison
 from tests.tasks.helpers import journal_rows, plan_rows, prepare, write_image
@@ -62,7 +62,54 @@ def test_bytes_in_flight_are_bounded(source, place, monkeypatch, limit):
     _, [result] = work(source, place, recipe=recipe)
     assert result.ok == 60
     assert max(in_flight) <= max(limit, IMAGES) * each
-    assert len(memories) <= min(max(limit // IMAGES, 1), READ_AHEAD + SUBMITTED + WRITTEN_BEHIND)
+    assert len(memories) <= min(max(limit // IMAGES, 1), 2 * NEAR.batches + SUBMITTED)
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    """Folders are taken for buckets."""
+    monkeypatch.setattr(storage.LocalFolder, "is_remote", True)
+
+
+@pytest.mark.parametrize("method", ["read", "finish"])
+def test_the_images_of_a_batch_wait_for_a_bucket_together(source, place, monkeypatch, remote, method):  # noqa: ARG001
+    for number in range(2 * IMAGES):
+        write_image(source / f"{number:02d}.jpg", seed=number)
+    together, original = threading.Barrier(IMAGES), getattr(Images, method)
+
+    def meet(*arguments):
+        together.wait(60)
+        return original(*arguments)
+
+    monkeypatch.setattr(Images, method, meet)
+    rows, _ = work(source, place)
+    for path, row in rows.items():
+        assert row["status"] == "ok"
+        made = transform((source / path).read_bytes(), Recipe(width=8, height=6), 10**9)
+        assert (place.images / path).read_bytes() == made.data
+    assert len(rows) == 2 * IMAGES
+
+
+def test_bytes_in_flight_are_bounded_for_a_bucket_too(source, place, monkeypatch, remote):  # noqa: ARG001
+    for number in range(60):
+        (source / f"{number:02d}.jpg").write_bytes(bytes(1 << 10))
+    each, in_flight, kept = (1 << 10) + 16 * 16, [], []
+    start, trim = Pipeline._read, SharedBatch.trim
+
+    def noted(self, *arguments):
+        reading = start(self, *arguments)
+        in_flight.append(self._in_flight)
+        return reading
+
+    monkeypatch.setattr(Pipeline, "_read", noted)
+    monkeypatch.setattr(SharedBatch, "trim", lambda batch, keep: kept.append(keep) or trim(batch, keep))
+    monkeypatch.setattr(Images, "_finish", lambda _, image: time.sleep(0.002) or replace(image.row, status="ok"))
+    monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", 3 * IMAGES * each)
+    _, [result] = work(source, place, recipe=Recipe(width=16, height=16))
+    assert result.ok == 60
+    assert max(in_flight) == 3 * IMAGES * each
+    assert set(kept) == {FAR.keep}
+    assert FAR.keep * (2 * FAR.batches + SUBMITTED) < 2 * IN_FLIGHT_BYTES
 
 
 def test_a_read_that_hung_and_goes_on_changes_no_other_image(source, place, monkeypatch):

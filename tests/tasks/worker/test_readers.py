@@ -23,11 +23,11 @@ def fail_with(error):
 def test_results_and_errors_reach_the_caller():
     readers = Readers(60)
     fails = readers.start(int, "x")
-    assert [readers.result(readers.start(pow, number, 2)) for number in range(5)] == [0, 1, 4, 9, 16]
+    assert readers.results([readers.start(pow, number, 2) for number in range(5)]) == [0, 1, 4, 9, 16]
     with pytest.raises(ValueError, match="invalid literal"):
-        readers.result(fails)
+        readers.results([fails])
     with pytest.raises(TimeoutError, match="its own"):
-        readers.result(readers.start(fail_with, TimeoutError("its own")))
+        readers.results([readers.start(fail_with, TimeoutError("its own"))])
 
 
 def test_reads_that_hang_delay_no_other_read(forever):
@@ -35,7 +35,7 @@ def test_reads_that_hang_delay_no_other_read(forever):
     hangs = [readers.start(forever) for _ in range(4)]
     after = readers.start(pow, 3, 2)
     with pytest.raises(TimeoutError):
-        readers.result(hangs[0])
+        readers.results([hangs[0]])
     assert after.result(60) == 9
 
 
@@ -43,6 +43,37 @@ def test_too_many_reads_that_hang_end_the_shard(forever):
     readers = Readers(0.01)
     for _ in range(MAX_HUNG):
         with pytest.raises(TimeoutError):
-            readers.result(readers.start(forever))
+            readers.results([readers.start(forever)])
     with pytest.raises(DarkroomError, match=r"8 reads took longer than max_read_seconds = 0\.01"):
-        readers.result(readers.start(forever))
+        readers.results([readers.start(forever)])
+
+
+def test_threads_are_used_again_and_end():
+    readers = Readers(60)
+    names = set()
+    for _ in range(20):
+        [ident] = readers.results([readers.start(threading.get_ident)])
+        names.add(ident)
+        eventually_idle(readers)
+    assert len(names) == 1
+    [thread] = [each for each in threading.enumerate() if each.ident in names]
+    readers.close()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def eventually_idle(readers):
+    assert readers._idle.acquire(timeout=60)
+    readers._idle.release()
+
+
+def test_a_read_that_hung_ends_its_thread_once_it_goes_on():
+    readers, event = Readers(0.01), threading.Event()
+    hangs = readers.start(lambda: event.wait(60) and threading.current_thread())
+    with pytest.raises(TimeoutError):
+        readers.results([hangs])
+    readers.close()
+    event.set()
+    thread = hangs.result(60)
+    thread.join(60)
+    assert not thread.is_alive()

@@ -2,11 +2,12 @@
 
 import os
 import resource
+import threading
 
 import pytest
 
 from darkroom.tasks.errors import DarkroomError
-from darkroom.tasks.worker.shared_batch import SIZE, SharedBatch
+from darkroom.tasks.worker.shared_batch import SIZE, Room, SharedBatch
 
 
 def test_memory_that_a_process_has_grown_is_given_back():
@@ -18,6 +19,52 @@ def test_memory_that_a_process_has_grown_is_given_back():
     batch.trim()
     batch.reset(b"orders")
     assert batch.place(2 * SIZE)[-1] == 0, "given back"
+
+
+@pytest.mark.parametrize(("used", "left"), [(1 << 20, 7), ((1 << 20) + 1, 0)])
+def test_memory_that_was_used_is_given_back_beyond_what_it_may_keep(used, left):
+    batch = SharedBatch.create()
+    batch.reset(b"")
+    before = batch.head.used
+    batch.place(2 << 20)[-1] = 7
+    batch.keep(used - before)
+    batch.trim(1 << 20)
+    batch.reset(b"")
+    assert batch.place(2 << 20)[-1] == left
+
+
+def test_threads_that_reserve_memory_get_bytes_of_their_own():
+    batch, filled = SharedBatch.create(), []
+    batch.reset(b"")
+
+    def fill(number):
+        room = Room(batch)
+        room(1000)[:] = bytes([number]) * 1000
+        start = room.start
+        again = room(SIZE // 8 + number)
+        again[:] = bytes([number]) * len(again)
+        filled.append((number, start, room.start, len(again)))
+
+    threads = [threading.Thread(target=fill, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    batch.refresh()
+    for number, start, other, size in filled:
+        assert bytes(batch._view[start : start + 1000]) == bytes([number]) * 1000
+        assert set(batch._view[other : other + size]) == {number}
+    assert len(filled) == 16
+
+
+def test_a_second_try_gets_the_same_memory():
+    batch = SharedBatch.create()
+    batch.reset(b"")
+    room = Room(batch)
+    room(100)[:] = b"x" * 100
+    start = room.start
+    assert bytes(room(50)) == b"x" * 50
+    assert room.start == start
 
 
 @pytest.mark.parametrize(

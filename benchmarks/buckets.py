@@ -1,0 +1,129 @@
+"""Measure what a bucket costs, and what a long way to it does: `python -m benchmarks.buckets`.
+
+The same small images go from folder to folder, from bucket to bucket of a server on this machine, and the same with a
+proxy before the server that holds back each request. There is one worker by default, so that server and proxy have
+cores of their own: their CPU time is not counted, but a machine of one core has none for them. A first round, which is
+not timed, samples memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from benchmarks.bench import DARKROOM, prefect_environment
+from benchmarks.corpora import CACHE
+from benchmarks.measure import CommandError, Measurement, measure
+from darkroom.flows.runtime.signals import sigterm_exits
+from data.photos import write_corpus
+from tests.delay_proxy import delay_proxy
+from tests.s3_server import S3Server
+from tests.weed_server import weed_server
+
+SIZE = (500, 375)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where images come from and go to."""
+
+    name: str
+    source: str
+    destination: str
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What a run took."""
+
+    measured: Measurement
+    images: int
+    rate: float
+    """Images a second while shards ran."""
+
+    def describe(self) -> str:
+        """Return a line of figures."""
+        memory = f", {self.measured.peak_mb:,.0f} MB at most" if self.measured.peak_mb else ""
+        cpu = self.measured.cpu_s / self.images * 1e3
+        return f"{self.rate:7.1f} images/s, {self.measured.wall_s:6.2f} s in all, {cpu:6.2f} ms of CPU an image{memory}"
+
+
+@contextmanager
+def ways(folder: Path, images: int, delay: float) -> Iterator[list[Way]]:
+    """Provide the ways that are compared, over so many images."""
+    files = write_corpus(folder / "photos", images, SIZE)
+    with weed_server(folder) as server, delay_proxy(server.url, delay) as slow:
+        bucket = server.make_bucket()
+        _upload(server, bucket, files)
+        near = prefect_environment(folder / "home") | server.environment
+        far = near | {"AWS_ENDPOINT_URL": slow}
+        yield [
+            Way("folder to folder", str(folder / "photos"), str(folder / "out"), near),
+            Way("bucket to bucket", f"s3://{bucket}/photos", f"s3://{bucket}/near", near),
+            Way(f"with {delay * 1e3:g} ms more a request", f"s3://{bucket}/photos", f"s3://{bucket}/far", far),
+        ]
+
+
+def _upload(server: S3Server, bucket: str, files: list[Path]) -> None:
+    _ = server.client  # which must be made by one thread
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda file: server.plant(bucket, f"photos/{file.name}", file.read_bytes()), files):
+            pass
+
+
+def take(way: Way, number: int, images: int, workers: int) -> Took:
+    """Measure a run into a destination of its own."""
+    command = [*DARKROOM, "run", way.source, f"{way.destination}-{number}", "--workers", str(workers)]
+    measured = measure(command, way.environment, memory=number == 0)
+    rate = re.search(r" at ([\d,.]+) images/s", measured.output)
+    if f"{images:,} made" not in measured.output or not rate:
+        raise CommandError(f"{way.name}: other than {images:,} images were made:\n{measured.output}")
+    return Took(measured, images, float(rate[1].replace(",", "")))
+
+
+def main() -> None:
+    """Measure, and print each run and the medians."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.buckets", description=__doc__)
+    parser.add_argument("--images", type=int, default=3_000, help="images of the source (default: 3,000)")
+    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each kind (default: 3)")
+    parser.add_argument("--delay", type=float, default=30.0, help="milliseconds more a request (default: 30)")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
+    options = parser.parse_args()
+    took: defaultdict[str, list[Took]] = defaultdict(list)
+    CACHE.mkdir(exist_ok=True)
+    with (
+        sigterm_exits(),
+        tempfile.TemporaryDirectory(prefix="buckets-", dir=CACHE) as name,
+        ways(Path(name), options.images, options.delay / 1e3) as compared,
+    ):
+        for number in range(options.rounds + 1):
+            for way in compared:
+                found = take(way, number, options.images, options.workers)
+                print(f"round {number}: {way.name:28} {found.describe()}", flush=True)
+                if number:
+                    took[way.name].append(found)
+    _print_medians(took)
+
+
+def _print_medians(took: dict[str, list[Took]]) -> None:
+    rates = {name: median(found.rate for found in runs) for name, runs in took.items()}
+    cpu = {name: median(found.measured.cpu_s / found.images * 1e3 for found in runs) for name, runs in took.items()}
+    local = next(iter(rates))
+    for name, rate in rates.items():
+        print(
+            f"median:  {name:28} {rate:7.1f} images/s, {rate / rates[local]:.2f} of folder to folder; "
+            f"{cpu[name]:.2f} ms of CPU an image, {cpu[name] - cpu[local]:+.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
