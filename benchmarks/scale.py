@@ -54,7 +54,7 @@ class Step:
 def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     """Plan and publish one run over tables that are made up, and return what that took."""
     import darkroom.flows.preprocess  # noqa: F401 - a real flow process has it, and what it imports, in memory
-    from darkroom.tasks import plan
+    from darkroom.tasks import plan, vanished
     from darkroom.tasks.discover import Listing
     from darkroom.tasks.publish import publish
     from darkroom.tasks.recover import close_workspace
@@ -68,6 +68,8 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     workspace, job = _begin(destination, run_id)
     # The outputs exist only as a table: what a walk over them would list is put in its place.
     plan.list_outputs = partial(_take_outputs, destination)  # type: ignore[attr-defined]
+    vanished.FEW_OUTPUTS = 0
+    vanished.write_outputs = partial(synthetic.write_made, workspace)  # type: ignore[attr-defined]
     shutil.copyfile(destination / f"{run_id}.parquet", workspace.store.where(workspace.listing))
     with step.timed("plan"):
         planned = plan.make_plan(workspace, job, Listing(rows, 0, Skipped()), lambda: WORKERS)

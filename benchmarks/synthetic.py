@@ -87,6 +87,14 @@ def write_outputs(destination: Path) -> None:
                 writer.write_batch(pa.record_batch(batch.columns, schema=OUTPUTS_SCHEMA))
 
 
+def write_made(workspace: Workspace, _batches: object, listing: Path) -> None:
+    """Write the table of the outputs that a journal's images would have."""
+    with pq.ParquetWriter(listing, OUTPUTS_SCHEMA, compression="zstd") as writer:
+        for part in workspace.journal_parts():
+            rows = pq.read_table(workspace.store.where(part), columns=["file_name", "output_bytes"])
+            writer.write_table(pa.table(rows.columns, schema=OUTPUTS_SCHEMA))
+
+
 def write_journal(workspace: Workspace, output_bytes: int = OUTPUT_BYTES) -> int:
     """Write the journal of all shards of a plan, as if each image had been made; return the number of parts."""
     run = job(workspace.run_id, Path(workspace.store.location))
@@ -167,15 +175,17 @@ def write_tree(folder: Path, files: int) -> None:
 
 def write_prepared(source: Path, destination: Path) -> None:
     """Make a destination that holds an output for each image of a source, without making any."""
-    workspace = open_destination(str(destination)).workspace("first")
+    place = open_destination(str(destination))
+    place.store.create()
+    workspace = place.workspace("first")
     run = job("first", destination)
     workspace.begin(run)
     listing = discover(open_source(str(source), Rules()), workspace, Rules())
     make_plan(workspace, run, listing, lambda: 2)
     write_journal(workspace, output_bytes=listing.bytes // listing.images)
+    write_tree(destination / "images", listing.images)  # before, because publishing looks whether they are there
     publish(workspace, run, ended=True)
     close_workspace(workspace)
-    write_tree(destination / "images", listing.images)
 
 
 def _names(files: int) -> Iterator[str]:

@@ -31,6 +31,8 @@ class Addresses(Source):
         excluded: a folder of which no file is read.
     """
 
+    is_remote = True  # as some of its addresses may be
+
     def __init__(self, file: str, excluded: str | None = None) -> None:
         self._file = file
         self._folder = os.path.dirname(file)

@@ -39,6 +39,8 @@ class HttpStore(Source):
         location: the URL's scheme, host and port.
     """
 
+    is_remote = True
+
     def __init__(self, location: str) -> None:
         self._location = location
 

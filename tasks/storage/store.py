@@ -114,12 +114,12 @@ Skip: TypeAlias = Callable[[str], str | None]
 class Source(Protocol):
     """Where images are read."""
 
+    is_remote: bool = False
+    """Whether each request waits for a network, so that many are worth having under way at a time."""
+
     def __hash__(self) -> int:
         """Return the hash of a value: stores of the same location are equal."""
         return hash(self.location)
-
-    is_remote: bool = False
-    """Whether each request waits for a network, so that many are worth having under way at a time."""
 
     @property
     def location(self) -> str:

@@ -66,6 +66,7 @@ class TarMembers(Source):
     """
 
     def __init__(self, store: Store) -> None:
+        self.is_remote = store.is_remote
         self._store = store
         self._archives: dict[str, _Archive] = {}
         self._lock = threading.Lock()

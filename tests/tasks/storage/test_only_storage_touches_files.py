@@ -29,6 +29,7 @@ ALLOWED = {
     "flows/cli/streams.py": {"open", "os.open"},  # the null device
     "flows/runtime/main_guard.py": {".read_bytes"},  # the calling script
     "flows/runtime/machine.py": {"os.access", ".mkdir"},  # the working directory, and Prefect's home
+    "flows/runtime/versions.py": {".read_bytes", ".rglob"},  # Darkroom's own modules
     "flows/runtime/workspace.py": {"shutil.rmtree"},  # a temporary folder of its own
     "tasks/dataset/integrity.py": {".open"},  # the local file that a table is built in
     "tasks/dataset/lease.py": {".read_text", "os.stat"},  # /proc, which says what process this is
