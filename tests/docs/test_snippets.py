@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -172,11 +173,14 @@ def run_cron(code: str, folder: Path, environment: dict[str, str], where: str) -
 def check_deployment(code: str, _folder: Path, _environment: dict[str, str], where: str) -> str:
     """Add a deployment to the file of deployments, and make sure that it is one."""
     [entry] = yaml.safe_load((CHECKOUT / "deployments/prefect.yaml").read_text() + code)["deployments"][3:]
-    assert entry["entrypoint"] == "flows/preprocess.py:preprocess", where
     assert entry["work_pool"]["name"] == "darkroom"
-    assert set(entry["parameters"]) == {"source", "destination", "recipe", "compute"}
-    assert Recipe(**entry["parameters"]["recipe"]).width == 1024
-    assert entry["parameters"]["compute"] == {"scheduler": "{{ $DARKROOM_SCHEDULER }}"}
+    module, _, name = entry["entrypoint"].partition(".py:")
+    flow = getattr(import_module(f"darkroom.{module.replace('/', '.')}"), name)
+    parameters = entry["parameters"]
+    assert set(parameters) <= set(flow.parameters.properties), where
+    inner = parameters.get("parameters", parameters)
+    assert Recipe(**inner["recipe"]) != Recipe(), where
+    assert "scheduler" in inner["compute"], where
     return ""
 
 
