@@ -24,7 +24,7 @@ from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
 from darkroom.tasks.selection import Selection
 from darkroom.tasks.settings import Job
-from darkroom.tasks.storage.store import Store, Version, local_if_there
+from darkroom.tasks.storage.store import Store, local_if_there
 from darkroom.tasks.storage.store_errors import NotFound, reading
 
 R = TypeVar("R")
@@ -280,7 +280,7 @@ def read_shard(workspace: Workspace, number: int, kind: type[R]) -> list[R]:
     store, plan = workspace.store, workspace.plan
     try:
         with reading(), store.open(plan) as file:
-            reason = damage(file, footer_only=True) or _damage_once(store, plan, store.head(plan))
+            reason = damage(file, footer_only=True) or _damage_once(store, plan)
             if reason:
                 raise DamagedError(store.where(plan), reason, _NEXT_PLAN)
             with pq.ParquetFile(file, page_checksum_verification=True) as table:
@@ -293,6 +293,6 @@ _NEXT_PLAN = "The next run makes a new plan."
 
 
 @lru_cache(maxsize=1)
-def _damage_once(store: Store, plan: str, version: Version) -> str | None:  # noqa: ARG001 - part of the cache key
-    """Return what is wrong with a plan: a worker checks all of it once, and then reads only its shards."""
+def _damage_once(store: Store, plan: str) -> str | None:
+    """Return what is wrong with a run's only plan: a worker checks all of it once, and then reads only its shards."""
     return find_damage(store, plan)

@@ -96,8 +96,9 @@ def work_shard(shard: ShardRef) -> ShardResult:
     planned = read_shard(workspace, shard.number, PlannedImage)
     with writing(workspace.store.location):
         claim = with_retries(claim_shard, workspace, shard.number, shard.new_attempt())
-    # After the claim, no other attempt writes to the journal.
-    done = finished_paths(workspace.store, whole_parts(workspace.store, workspace.journal_parts(shard.number)))
+    # After the claim, no other attempt writes to the journal; the first attempt's is empty.
+    parts = workspace.journal_parts(shard.number) if claim.resumed else []
+    done = finished_paths(workspace.store, whole_parts(workspace.store, parts))
     left = [image for image in planned if image.source_path not in done]
     journal = Journal(claim, sync=job.rules.sync_outputs)
     tally = _Tally(shard, len(planned) - len(left))

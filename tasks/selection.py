@@ -59,7 +59,7 @@ class Selection:
         if excluded.match_file(line):
             return "excluded"
         name = path.removesuffix("/").rpartition("/")[2]
-        if name.startswith("."):
+        if name.startswith(".") and name not in {".", ".."}:  # which are names only in a bucket
             return "hidden"
         if path.endswith("/"):
             return None

@@ -59,10 +59,10 @@ def check_bucket_source(store: Store) -> None:
         SettingsError: it can't, or it doesn't.
     """
     try:
-        found = next(store.children(""), None)
+        is_empty = store.is_empty()
     except StorageError as error:
         raise _refusal(store, "source", error, "list it") from error
-    if found is None:
+    if is_empty:
         raise SettingsError(f"source: there is no object below {store.location}/. Give the prefix of the images.")
 
 

@@ -81,7 +81,8 @@ def output_name(source_path: str, output_format: Format, *, in_bucket: bool = Fa
     A name that grows beyond what file systems hold is cut, with a hash of the whole in its place.
 
     In a bucket, beside an object `b.jpg` there may be one `b.jpg/c.jpg`. So every folder whose name an output could
-    have is moved out of the way there: `b.jpg/c.jpg` → `b.jpg.d/c.jpg`.
+    have is moved out of the way there: `b.jpg/c.jpg` → `b.jpg.d/c.jpg`. So is one that is no name in a folder:
+    `a//b.jpg` → `a/.d/b.jpg`, `a/../b.jpg` → `a/...d/b.jpg`.
     """
     *folders, name = source_path.split("/")
     moved = [_folder_name(folder, output_format, in_bucket=in_bucket) for folder in folders]
@@ -101,7 +102,8 @@ def _folder_name(folder: str, output_format: Format, *, in_bucket: bool) -> str:
     while plain.endswith(".d"):
         plain = plain[:-2]
     looks_cut = plain != folder and _CUT.search(plain)
-    if looks_cut or _looks_appended(plain, suffixes) or (in_bucket and suffix_of(plain) in suffixes):
+    moves_in_bucket = suffix_of(plain) in suffixes or plain in {"", ".", ".."}
+    if looks_cut or _looks_appended(plain, suffixes) or (in_bucket and moves_in_bucket):
         return _shortened(folder, ".d")
     return folder
 

@@ -22,6 +22,19 @@ SHIFTED_PATTERN = "[\uef00-\uef1f\uef7f]"
 _MATCH_SHIFTED = re.compile(SHIFTED_PATTERN)
 
 
+CONTENT_TYPES = {
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "jpe": "image/jpeg",
+    "jfif": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "json": "application/json",
+    "parquet": "application/vnd.apache.parquet",
+}
+"""By the suffix of an object's name, lower case; others are bytes."""
+
+
 def to_key(path: str) -> str:
     """Return the key of a path, relative to the store's prefix."""
     return path if path.isprintable() else path.translate(_CONTROL)
@@ -52,3 +65,8 @@ def check_key(path: str, location: str, where: str) -> str:
     if length > MAX_KEY_BYTES:
         raise PathTooLong(path, f"its key would have {length:,} of at most {MAX_KEY_BYTES:,} bytes", location)
     return key
+
+
+def attributes(path: str) -> dict[str, str]:
+    """Return what a store is to keep with an object."""
+    return {"Content-Type": CONTENT_TYPES.get(path.rpartition(".")[2].lower(), "application/octet-stream")}

@@ -1,7 +1,8 @@
 """The pages of a bucket's listing, also around keys that the object-store client refuses.
 
 A page in which one key has an empty, `.` or `..` segment or a control character is an error of the client. What is
-before that key is then listed folder by folder, and the listing goes on behind all keys that begin as it does.
+before that key is then listed folder by folder, then that key, without size and time, and the listing goes on behind
+all keys that begin as it does.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ PAGE_ROWS = 1_000
 """Of S3 and Google; Azure has 5,000."""
 
 _REFUSED = re.compile(r'[Pp]ath "(.*?)"(?: contained|: Encountered)', re.DOTALL)
-_WRONG = re.compile(r"(^|(?<=/))(/|\.{1,2}/|\.{1,2}$)|[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_WRONG = re.compile(rf"(^|(?<=/))(/|\.{{1,2}}/|\.{{1,2}}$)|{_CONTROL.pattern}")
 """Matches what is wrong with a key from where it begins."""
 
 _SCHEMA = pa.schema(
@@ -87,6 +89,8 @@ class Pages:
             self._note(prefix)
             return
         yield from self._between(prefix, after, bad)
+        if not _CONTROL.search(bad):  # whose path would be another key's
+            yield pa.RecordBatch.from_pylist([{"path": bad}], _SCHEMA)
         after = self._note_refused(bad)
         with suppress(FileNotFoundError):
             yield _batch([obstore.head(self._client, after)])
@@ -118,7 +122,7 @@ class Pages:
             return
         objects: dict[str, ObjectMeta] = {each["path"]: each for each in level["objects"]}
         folders = {f"{each}/" for each in level["common_prefixes"]}
-        for key in sorted([*objects, *folders], key=str.encode):
+        for key in sorted([*objects, *folders - {f"{prefix}/", "/"}], key=str.encode):
             if key in objects:
                 if after < key < bad:
                     yield _batch([objects[key]])

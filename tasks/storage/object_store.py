@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 import obstore
+from obstore.exceptions import InvalidPathError
 
 from darkroom.tasks.storage.object_client import Clients, CutShort, connect, repeated, translated
-from darkroom.tasks.storage.object_keys import check_key, to_key, to_path
+from darkroom.tasks.storage.object_keys import attributes, check_key, to_key, to_path
 from darkroom.tasks.storage.object_listing import list_keys
 from darkroom.tasks.storage.ranged_file import FIRST_BYTES, RangedFile
 from darkroom.tasks.storage.retries import back_off
@@ -25,18 +26,6 @@ from darkroom.tasks.storage.store_errors import Conflict, NotFound, StorageError
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta, PutMode
-
-CONTENT_TYPES = {
-    "jpg": "image/jpeg",
-    "jpeg": "image/jpeg",
-    "jpe": "image/jpeg",
-    "jfif": "image/jpeg",
-    "png": "image/png",
-    "webp": "image/webp",
-    "json": "application/json",
-    "parquet": "application/vnd.apache.parquet",
-}
-"""By the suffix of an object's name, lower case; others are bytes."""
 
 PART_BYTES = 16 << 20
 """A larger file is put in parts of so many bytes, of which there may be 10,000."""
@@ -151,7 +140,7 @@ class ObjectStore(Store):
         durable: bool = False,  # noqa: ARG002 - every object is
     ) -> Version:
         """Write an object with one request; a conditional one is not repeated blindly."""
-        put = partial(obstore.put, path=self._key(path), file=data, attributes=_attributes(path), use_multipart=False)
+        put = partial(obstore.put, path=self._key(path), file=data, attributes=attributes(path), use_multipart=False)
         with self._translated(path):
             if expected is None:
                 return _written(put(self._clients.patient), data)
@@ -192,12 +181,12 @@ class ObjectStore(Store):
     def put_file(self, path: str, file: Path) -> None:
         """Write a local file as an object; a large one is sent in parts, and appears with the last one."""
         with self._translated(path):
-            attributes, large = _attributes(path), file.stat().st_size > PART_BYTES
+            large = file.stat().st_size > PART_BYTES
             obstore.put(
                 self._clients.patient,
                 self._key(path),
                 file,
-                attributes=attributes,
+                attributes=attributes(path),
                 use_multipart=large,
                 chunk_size=PART_BYTES,
             )
@@ -247,6 +236,15 @@ class ObjectStore(Store):
         yield from (to_path(name.removeprefix(start)) for name in names if name.startswith(start) and name != start)
 
     @repeated
+    def is_empty(self) -> bool:
+        """Return whether there is no object, with one request: `children` lists all pages of a level."""
+        with self._translated(""):
+            try:
+                return next(iter(obstore.list(self._clients.patient, chunk_size=1)), None) is None
+            except InvalidPathError:  # an object whose key the client refuses
+                return False
+
+    @repeated
     def _level(self, prefix: str, key: str) -> Any:
         with self._translated(prefix):
             return obstore.list_with_delimiter(self._clients.patient, key or None)
@@ -282,10 +280,6 @@ def open_object_store(location: str) -> ObjectStore:
 def _temporary_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="darkroom-scratch-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
-
-
-def _attributes(path: str) -> dict[str, str]:
-    return {"Content-Type": CONTENT_TYPES.get(path.rpartition(".")[2].lower(), "application/octet-stream")}
 
 
 def _written(result: Any, data: bytes | memoryview) -> Version:

@@ -214,6 +214,10 @@ class Store(Source, Protocol):
     def children(self, prefix: str) -> Iterator[str]:
         """Yield the names of what is directly below a prefix, which need not exist; a folder's name ends with `/`."""
 
+    def is_empty(self) -> bool:
+        """Return whether there is nothing in the store."""
+        return next(iter(self.children("")), None) is None
+
     def scratch(self, prefix: str) -> AbstractContextManager[Path]:
         """Provide a local folder for files in the making until the block ends.
 

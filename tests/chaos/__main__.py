@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from darkroom.flows.runtime.local_server import LocalServer
@@ -12,6 +13,7 @@ from darkroom.tasks.dataset.journal import FLUSH_SECONDS
 from tests.chaos.chaos import Chaos, Outcome, chaos
 from tests.chaos.victims import VICTIMS
 from tests.harness import CHECKOUT, Api, clean_environment
+from tests.weed_server import weed_server
 
 
 def main() -> None:
@@ -22,14 +24,17 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10, help="trials of each victim (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="decides the moments (default: 0)")
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="what is killed (default: all)")
+    parser.add_argument("--bucket", action="store_true", help="from and to a bucket of an S3 server on this machine")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="chaos-", dir=CHECKOUT / "data") as name:
+    with tempfile.TemporaryDirectory(prefix="chaos-", dir=CHECKOUT / "data") as name, ExitStack() as stack:
         folder = Path(name)
-        os.environ.update(clean_environment(folder))
+        bucket = stack.enter_context(weed_server(folder)) if options.bucket else None
+        os.environ.update(clean_environment(folder) | (bucket.environment if bucket else {}))
         server = LocalServer()
         server.wait_until_healthy()
         try:
-            with chaos(folder, options.images, options.slow, options.seed, Api(server.api_url, folder)) as trials:
+            api = Api(server.api_url, folder)
+            with chaos(folder, options.images, options.slow, options.seed, api, bucket) as trials:
                 wrong = _print_trials(trials, options.victims, options.trials)
         finally:
             server.stop()

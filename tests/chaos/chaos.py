@@ -21,10 +21,12 @@ from PIL import Image
 
 from darkroom.tasks.dataset.journal import FLUSH_SECONDS
 from data.photos import photo, write_corpus
-from tests.chaos.destination_state import State, Written, difference, outputs_journalled, outputs_of
+from tests.chaos.destination_state import State, difference
 from tests.chaos.moments import END_SECONDS, Moment, Pace
+from tests.chaos.places import Folder, Place, Prefix, Written
 from tests.chaos.victims import OWN_SERVER, SURVIVED, dask_cluster, kill_victim, names, started
 from tests.harness import DARKROOM, Api, clean_environment
+from tests.s3_server import S3Server
 
 WORKERS = 2
 OPTIONS = ("--width", "300", "--height", "300", "--max-failure-ratio", "1")
@@ -55,7 +57,7 @@ SLOW_KINDS = 4
 class Disturbed:
     """A run of which something was killed, and what it had finished by then."""
 
-    destination: Path
+    destination: Place
     moment: Moment
     after: float
     """Seconds from its start to the kill."""
@@ -81,11 +83,6 @@ class Disturbed:
     alive: str
     """Processes of it that did not end."""
 
-    @property
-    def unfinished(self) -> frozenset[str]:
-        """The flow runs whose workspace is left, by which the next run knows that they died."""
-        return frozenset(path.name for path in self.destination.glob(".darkroom/runs/*"))
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -107,7 +104,9 @@ class Chaos:
     """Trials on one source."""
 
     folder: Path
-    source: Path
+    place: Place
+    """In which source and destinations are."""
+
     api: Api
     random: random.Random
     expected: State
@@ -119,7 +118,7 @@ class Chaos:
         """Kill a victim of one run, at a random moment or this one, run again, and compare."""
         for _ in range(DRAWS):
             self.trials += 1
-            destination = self.folder / f"trial-{self.trials}"
+            destination = self.place / f"trial-{self.trials}"
             run = self._disturbed(victim, destination, moment or Moment.drawn(self.random, self.pace))
             if run.killed:
                 return self._outcome(victim, run)
@@ -134,7 +133,7 @@ class Chaos:
             problems.append(f"it ended with {run.code}, though what was killed can be replaced")
         if run.alive:
             problems.append(f"it left {run.alive}")
-        unfinished = run.unfinished
+        unfinished = run.destination.unfinished()
         with started(self._command(run.destination), self._environment(victim)) as again:
             if code := again.ended(END_SECONDS):
                 problems.append(f"the rerun ended with {code}: {again.output_tail()}")
@@ -144,8 +143,8 @@ class Chaos:
                 problems.append(f"the rerun left {left}")
             if code != 0:
                 return Outcome(victim, run, problems=problems)
-        problems += difference(State.of(run.destination), self.expected)
-        there = outputs_of(run.destination)
+        problems += difference(State.of(run.destination.local()), self.expected)
+        there = run.destination.outputs()
         repeated = {name for name, written in run.outputs.items() if there.get(name) != written}
         oldest = max((run.outputs[name].age(run.at) for name in repeated), default=0.0)
         if known := len(repeated & run.journalled):
@@ -182,10 +181,10 @@ class Chaos:
             return clean_environment(self.folder / "own")
         return self.api.environment
 
-    def _command(self, destination: Path, *place: str) -> tuple[str | Path, ...]:
-        return run_command(self.source, destination, *(place or ("--workers", str(WORKERS))))
+    def _command(self, destination: Place, *place: str) -> tuple[str | Path, ...]:
+        return run_command(self.place / "photos", destination, *(place or ("--workers", str(WORKERS))))
 
-    def _disturbed(self, victim: str, destination: Path, moment: Moment) -> Disturbed:
+    def _disturbed(self, victim: str, destination: Place, moment: Moment) -> Disturbed:
         """Run, and kill the victim."""
         place: tuple[str, ...] = ()
         scheduler = None
@@ -197,10 +196,10 @@ class Chaos:
             run = stack.enter_context(started(self._command(destination, *place), self._environment(victim)))
             moment.wait(run.process, destination, len(self.expected.outputs))
             after = time.monotonic() - began
-            journalled = outputs_journalled(destination)
+            journalled = destination.journalled()
             at = time.time()
             killed = kill_victim(victim, run, scheduler, self.random)
-            outputs = outputs_of(destination)
+            outputs = destination.outputs()
             code = run.ended(END_SECONDS)
             seconds = time.time() - at
             # Processes whose parent was killed must end by themselves.
@@ -209,21 +208,26 @@ class Chaos:
 
 
 @contextmanager
-def chaos(folder: Path, images: int, slow: int, seed: int, api: Api) -> Iterator[Chaos]:
-    """Prepare trials: a source of so many images, and so many slow ones among them, and an undisturbed run on it."""
-    source, calm = folder / "photos", folder / "calm"
-    write_source(source, images, slow)
+def chaos(folder: Path, images: int, slow: int, seed: int, api: Api, server: S3Server | None = None) -> Iterator[Chaos]:
+    """Prepare trials: a source of so many images, and so many slow ones among them, and an undisturbed run on it.
+
+    With a server, to which the environment leads, source and destinations are in a bucket of it.
+    """
+    place = Prefix(server, server.make_bucket(), "trials", folder) if server else Folder(folder)
+    source, calm = place / "photos", place / "calm"
+    write_source(folder / "written", images, slow)
+    source.fill(folder / "written")
     (folder / "own").mkdir()
     with started(run_command(source, calm, "--workers", str(WORKERS)), api.environment) as run:
         pace = Pace.measured(run.process, calm)
         if run.process.returncode:
             raise SystemExit(f"the undisturbed run ended with {run.process.returncode}: {run.output_tail()}")
-    yield Chaos(folder, source, api, random.Random(seed), State.of(calm), pace)
+    yield Chaos(folder, place, api, random.Random(seed), State.of(calm.local()), pace)
 
 
-def run_command(source: Path, destination: Path, *place: str) -> tuple[str | Path, ...]:
+def run_command(source: Place, destination: Place, *place: str) -> tuple[str | Path, ...]:
     """Return the command line of a run."""
-    return (*DARKROOM, "run", source, destination, *OPTIONS, *place)
+    return (*DARKROOM, "run", str(source), str(destination), *OPTIONS, *place)
 
 
 def write_source(source: Path, images: int, slow: int) -> None:

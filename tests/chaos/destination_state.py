@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from tests.harness import journalled, lasting
+from tests.harness import lasting
 
 RUN_FILE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.parquet")
 
@@ -81,34 +80,3 @@ def difference(found: State, expected: State) -> list[str]:
     if wrong := sorted(strange | (found.working ^ expected.working) | (found.folders ^ expected.folders)):
         problems.append(f"left over or missing: {', '.join(wrong)}")
     return problems
-
-
-@dataclass(frozen=True)
-class Written:
-    """What identifies one writing of an output: if it is written again, this differs."""
-
-    inode: int
-    mtime_ns: int
-
-    def age(self, now: float) -> float:
-        """Return its age in seconds at a time since the epoch."""
-        return now - self.mtime_ns / 1e9
-
-
-def outputs_of(destination: Path) -> dict[str, Written]:
-    """Return the existing outputs, by name."""
-    written = {}
-    for path in (destination / "images").rglob("*.jpg"):
-        with suppress(FileNotFoundError):  # it is being replaced
-            status = path.stat()
-            written[str(path.relative_to(destination))] = Written(status.st_ino, status.st_mtime_ns)
-    return written
-
-
-def outputs_journalled(destination: Path) -> frozenset[str]:
-    """Return the names of the outputs in the journals of runs that have not ended."""
-    names: set[str] = set()
-    for part in journalled(destination):
-        with suppress(FileNotFoundError):  # the run has just published it
-            names.update(name for name in pq.read_table(part)["file_name"].to_pylist() if name)
-    return frozenset(names)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeAlias
 
-from tests.chaos.destination_state import outputs_of
-from tests.harness import journalled
+from tests.chaos.places import Place
 
 Phase: TypeAlias = Literal["start", "work", "journal", "end"]
 """From the start of the process; from when the first worker begins with a shard; from the first part of the journal;
@@ -22,8 +19,6 @@ WORK_SHARE = 0.75
 
 NEARLY_ALL = 0.9
 """Share of outputs at which to kill at the latest: the run may be faster than the undisturbed one was."""
-
-LOOK_SECONDS = 0.05
 
 END_SECONDS = 240.0
 """How long any run may take, also one of which something was killed."""
@@ -38,14 +33,14 @@ class Pace:
     end: float
 
     @classmethod
-    def measured(cls, run: subprocess.Popen[bytes], destination: Path) -> Pace:
+    def measured(cls, run: subprocess.Popen[bytes], destination: Place) -> Pace:
         """Measure a run that has just been started, until it has ended."""
         started = time.time()
         wait_for("work", run, destination, 0)
         began = time.time()
         run.wait(END_SECONDS)
         ended = time.time()
-        worked = max((output.mtime_ns / 1e9 for output in outputs_of(destination).values()), default=began)
+        worked = max((output.mtime_ns / 1e9 for output in destination.outputs().values()), default=began)
         return cls(began - started, worked - began, ended - worked)
 
 
@@ -65,35 +60,30 @@ class Moment:
             return cls("start", chance.uniform(0.1, 1) * pace.start)
         return cls("end", chance.uniform(0, pace.end))
 
-    def wait(self, run: subprocess.Popen[bytes], destination: Path, outputs: int) -> None:
+    def wait(self, run: subprocess.Popen[bytes], destination: Place, outputs: int) -> None:
         """Wait for this moment of a run that has just been started, or for its end."""
         wait_for(self.phase, run, destination, outputs)
         until = time.monotonic() + self.seconds
         while run.poll() is None and (left := until - time.monotonic()) > 0:
-            if self.phase == "work" and count_outputs(destination) >= NEARLY_ALL * outputs:
+            if self.phase == "work" and destination.count_outputs() >= NEARLY_ALL * outputs:
                 break
-            time.sleep(min(left, LOOK_SECONDS))
+            time.sleep(min(left, destination.look_seconds))
 
 
-def wait_for(phase: Phase, run: subprocess.Popen[bytes], destination: Path, outputs: int) -> None:
+def wait_for(phase: Phase, run: subprocess.Popen[bytes], destination: Place, outputs: int) -> None:
     """Wait until a phase of a run begins, or until the run ends or should have."""
     deadline = time.monotonic() + END_SECONDS
     while run.poll() is None and not _has_begun(phase, destination, outputs) and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(destination.look_seconds)
 
 
-def count_outputs(destination: Path) -> int:
-    """Return the number of outputs; cheap enough to poll."""
-    return sum(name.endswith(".jpg") for _, _, names in os.walk(destination / "images") for name in names)
-
-
-def _has_begun(phase: Phase, destination: Path, outputs: int) -> bool:
+def _has_begun(phase: Phase, destination: Place, outputs: int) -> bool:
     match phase:
         case "start":
             return True
         case "work":
-            return count_outputs(destination) > 0
+            return destination.count_outputs() > 0
         case "journal":
-            return bool(journalled(destination))
+            return destination.has_journal()
         case "end":
-            return count_outputs(destination) == outputs
+            return destination.count_outputs() == outputs

@@ -13,6 +13,7 @@ from harness import Api, darkroom, save
 
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe, Rules
+from darkroom.tasks.storage.object_keys import MAX_KEY_BYTES
 from data.generate import photo
 from tests.fault_proxy import Fault, fault_proxy
 from tests.s3_server import S3Server
@@ -105,6 +106,54 @@ def test_from_and_to_buckets(api: Api, s3: S3Server, tmp_path: Path, source: str
     dataset.check(failed)
     verified = darkroom("verify", dataset.destination, environment=dataset.environment)
     assert (verified.code, "As the manifest says" in verified.out) == (0, True), verified.err
+
+
+STRANGE = ["a//b.jpg", "a/../c.jpg", "a/./d.jpg", "//e.jpg"]
+
+
+@pytest.mark.parametrize("destination", ["folder", "bucket"])
+def test_keys_that_are_no_file_names_are_rows_and_touch_nothing_else(
+    api: Api, s3: S3Server, tmp_path: Path, destination: str
+):
+    dataset = Dataset(api, s3, tmp_path, "bucket", destination)
+    longest = f"l/{'x' * (MAX_KEY_BYTES - len('photos/l/.jpg'))}.jpg"
+    for seed, path in enumerate(["a/b.jpg", "c.jpg", "a/d.jpg", "e.jpg", longest]):
+        dataset.add(path, encoded(tmp_path, "a.jpg", seed))
+    dataset.run()
+    dataset.check({longest: "write.path_too_long"})
+    before = {path: data for path, data in dataset.published().items() if path.startswith("images/")}
+    for path in [*STRANGE, "folder/"]:
+        s3.plant(dataset.bucket, f"photos/{path}", b"" if path.endswith("/") else dataset.images["c.jpg"])
+
+    dataset.run()
+
+    found = dataset.published()
+    rows = {row["source_path"]: row for row in pq.read_table(io.BytesIO(found["manifest.parquet"])).to_pylist()}
+    assert {path: rows[path]["error_code"] for path in STRANGE} == dict.fromkeys(STRANGE, "source.denied")
+    assert "empty, . or .. segment" in rows["a//b.jpg"]["error_message"]
+    assert rows.keys() == {*dataset.images, *STRANGE}
+    assert {path: data for path, data in found.items() if path.startswith("images/")} == before
+
+
+MOST_OTHER_REQUESTS = 55
+"""Of a rerun with nothing to do, beside the two listings: for the lease, the manifest and working folders."""
+
+
+def test_a_rerun_with_nothing_to_do_costs_the_two_listings(api: Api, s3: S3Server, tmp_path: Path):
+    dataset, image = Dataset(api, s3, tmp_path, "bucket", "bucket"), encoded(tmp_path, "a.jpg", 0)
+    for number in range(1_010):
+        dataset.add(f"{number:04d}.jpg", image)
+    assert "1,010 made" in dataset.run()
+    with fault_proxy(s3.url) as proxy:
+        dataset.environment["AWS_ENDPOINT_URL"] = proxy.url
+        assert "Nothing to do" in dataset.run()
+
+    pages = [request for request in proxy.requests if "list-type=2" in request and "delimiter" not in request]
+    of_source = [page for page in pages if "prefix=photos%2F" in page]
+    of_outputs = [page for page in pages if "prefix=out%2Fimages%2F" in page]
+    assert len(of_outputs) == 2
+    assert len(of_source) == 2 + 2  # of which two only look whether there is anything
+    assert len(proxy.requests) - 4 <= MOST_OTHER_REQUESTS
 
 
 def encoded(folder: Path, path: str, seed: int) -> bytes:

@@ -24,6 +24,11 @@ def test_other_names_are_listed(path):
     assert why(path) is None
 
 
+@pytest.mark.parametrize("path", ["a/./", "a/../", "a//", "a//b.jpg", "a/../b.jpg"])
+def test_segments_that_only_a_key_can_have_are_not_hidden(path):
+    assert why(path) is None
+
+
 @pytest.mark.parametrize("path", ["@eaDir.jpg", "lost+found.jpg", "#recycle.jpg"])
 def test_patterns_of_folders_exclude_no_files(path):
     assert why(path) is None

@@ -209,6 +209,11 @@ class StoreTests:
         assert sorted(store.children("a")) == sorted(store.children("a/")) == ["1", "b/"]
         assert list(store.children("gone")) == []
 
+    def test_a_store_without_objects_is_empty(self, store):
+        assert store.is_empty()
+        self.plant(store, "a/b", b"")
+        assert not store.is_empty()
+
     def test_an_unused_name_is_unused(self, store):
         assert unused_name(store, "runs", "r", ".parquet") == "r.parquet"
         for name in ("r.parquet", "r.2.parquet", "r.4.parquet"):

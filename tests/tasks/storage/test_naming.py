@@ -159,15 +159,17 @@ def test_sources_that_lie_together_never_get_in_each_others_way(given_sources):
 
 @given(
     st.sets(
-        st.lists(st.sampled_from(["a", "a.jpg", "a.png", "a.jpg.d", "a.png.jpg", "a.JPG"]), min_size=1, max_size=3).map(
-            "/".join
-        )
+        st.tuples(
+            st.lists(st.sampled_from(["a", "a.jpg", "a.jpg.d", "a.png.jpg", "", ".", "..", ".d", "..d"]), max_size=3),
+            st.sampled_from(["a", "a.jpg", "a.png", "a.jpg.d", "a.png.jpg", "a.JPG"]),
+        ).map(lambda key: "/".join([*key[0], key[1]]))
     ),
     formats,
 )
 def test_in_a_bucket_a_key_may_be_a_prefix_too(keys, output_format):
     outputs = {key: output_name(key, output_format, in_bucket=True) for key in keys}
     assert len(set(outputs.values())) == len(keys)
+    assert not {"", ".", ".."} & {segment for output in outputs.values() for segment in output.split("/")}
     assert not set(outputs.values()) & {folder for output in outputs.values() for folder in folders_of(output)}
 
 

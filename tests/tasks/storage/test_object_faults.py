@@ -64,6 +64,15 @@ def test_what_passes_is_tried_again(s3, bucket, store, proxy, operation, does, t
     assert fault.times == 0
 
 
+def test_whether_a_store_is_empty_takes_one_request_however_many_objects_there_are(s3, bucket, store, proxy):
+    assert store.is_empty()
+    for number in range(1100):
+        s3.plant(bucket, f"p/{number:04d}", b"x")
+    before = len(proxy.requests)
+    assert not store.is_empty()
+    assert len(proxy.requests) == before + 1
+
+
 @pytest.mark.parametrize(("does", "kind"), [((503, "SlowDown"), Throttled), ((500, "x"), Failed), ("reset", Failed)])
 def test_what_does_not_pass_is_an_error_that_may(s3, bucket, impatient, store, proxy, does, kind):  # noqa: ARG001
     proxy.faults.append(Fault(does, times=99))
