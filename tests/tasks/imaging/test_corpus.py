@@ -58,7 +58,7 @@ def test_odd_files(name):
 
 
 @pytest.mark.parametrize("name", ["truncated-2.jpg", "truncated_image.png"])
-def test_truncated_files_can_be_kept(name):
+def test_tolerant_decoding_keeps_truncated_files(name):
     assert "truncated" in outcome(read(name), damage="tolerant")
 
 

@@ -32,5 +32,5 @@ def test_images_of_formats_that_are_not_read_are_images(head):
     "head",
     [b"", b"text", b"%PDF-1.7\n", b"\x1f\x8b\x08\0", b"\0" * 4096, b"<!DOCTYPE html><html>", b"\0\0\0\x18ftypmp42"],
 )
-def test_other_files_are_not(head):
+def test_other_files_are_not_images(head):
     assert not is_image(head)

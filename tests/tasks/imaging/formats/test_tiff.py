@@ -38,7 +38,7 @@ def strips(data):
 
 
 @pytest.mark.parametrize("compression", ["tiff_adobe_deflate", "jpeg"])
-def test_damage_within_the_strips_is_noticed(compression):
+def test_damage_within_strips_is_detected(compression):
     data = encoded(picture(300, 200), "TIFF", compression=compression)
     assert run(data).warnings == ()
     passed_over = 0
@@ -128,6 +128,6 @@ def test_a_fax_of_many_strips_in_either_order_of_bits():
         ([(273, 2, b"x")], ErrorCode.DECODE_CORRUPT, "damaged"),
     ],
 )
-def test_messages_say_what_is_wrong_with_the_file(changes, code, words):
+def test_messages_name_what_is_wrong_with_the_file(changes, code, words):
     found, error = failure(build.tiff_picture(picture(), more=changes))
     assert found is code and words in error.message
