@@ -1,4 +1,4 @@
-"""The images that a destination's manifest has as failed."""
+"""Read the failed images of a destination's manifest."""
 
 from __future__ import annotations
 
@@ -15,15 +15,11 @@ BATCH_ROWS = 10_000
 
 
 def read_failed(destination: Destination, codes: Collection[str] = ()) -> Iterator[FailedImage]:
-    """Yield the failed images of a destination, sorted by path; none if it has no manifest.
-
-    Args:
-        destination: where runs have published.
-        codes: yield only images with one of these error codes; empty for all.
+    """Yield the failed images of a destination with one of these error codes (empty: all), sorted by path.
 
     Raises:
         SettingsError: this user may not read the manifest.
-        DarkroomError: it is damaged, or was written by another version of Darkroom.
+        DarkroomError: the manifest is damaged, or was written by another version of Darkroom.
     """
     if read_whole(destination) is None:
         return

@@ -1,4 +1,4 @@
-"""What a destination holds, found without looking at outputs."""
+"""Read what a destination holds, without reading its outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from darkroom.tasks.dataset.runs import newest_run
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The latest run that attempted any image. Times are UTC."""
+    """The latest run that published. Times are UTC."""
 
     run_id: str
     ended: datetime
@@ -27,11 +27,11 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Runs that ended without publishing their work; the next run adopts it."""
+    """Runs that ended without publishing; the next run adopts their finished images."""
 
     runs: int = 0
     images: int = 0
-    """Images that they finished: outputs and journal have them."""
+    """Number of images that they finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Status:
     output_bytes: int = 0
     last_run: LastRun | None = None
     damaged_run: str = ""
-    """The file of the latest run and what is wrong with it, if it is damaged."""
+    """The latest run's file and its damage; empty if it has none."""
 
     lease: Lease | None = None
     unfinished: Unfinished = field(default_factory=Unfinished)
@@ -54,8 +54,8 @@ def read_status(destination: Destination) -> Status:
     """Return what a destination holds.
 
     Raises:
-        SettingsError: this user may not read it.
-        DarkroomError: its manifest is damaged, or can't be read.
+        SettingsError: this user may not read the destination.
+        DarkroomError: the manifest is damaged, or was written by another version of Darkroom.
     """
     info = read_whole(destination)
     store = destination.store
@@ -78,10 +78,9 @@ def read_status(destination: Destination) -> Status:
 
 
 def read_unfinished(destination: Destination, lease: Lease | None) -> Unfinished:
-    """Return which work of runs that ended is not published yet; the lease holder has not ended.
+    """Return the unpublished work of runs other than the lease holder, which has not ended.
 
-    Raises:
-        SettingsError: this user may not list them.
+    Raises `SettingsError` if this user may not list it.
     """
     running = lease.run_id if lease and lease.is_live() else None
     store = destination.store
@@ -107,6 +106,6 @@ def _last_run(db: sql.Connection, destination: Destination, file: str, scratch: 
         return None
     run_id, record = found
     ended = row[0]
-    if ended is None and record.started_at:  # it only deleted
+    if ended is None and record.started_at:  # the run only deleted
         ended = record.started_at + timedelta(seconds=record.seconds or 0)
     return LastRun(run_id, ended, images=row[1], failed=row[2])

@@ -16,7 +16,7 @@ from darkroom.tasks.worker import pipeline as pipeline_module
 from darkroom.tasks.worker.codec import Codec, thread_codec
 from darkroom.tasks.worker.images import Images
 from darkroom.tasks.worker.pipeline import READ_AHEAD, SUBMITTED, WRITTEN_BEHIND, Pipeline
-from darkroom.tasks.worker.shared_batch import IMAGES, SharedBatch
+from darkroom.tasks.worker.shared_batch import BATCH_IMAGES, SharedBatch
 from tests.poisoned import met, poison
 from tests.tasks.helpers import journal_rows, plan_rows, prepare, write_image
 from tests.tasks.shards import shard_of, work
@@ -61,12 +61,12 @@ def test_bytes_in_flight_are_bounded(source, place, monkeypatch, limit):
     thread_codec().close()
     _, [result] = work(source, place, recipe=recipe)
     assert result.ok == 60
-    assert max(in_flight) <= max(limit, IMAGES) * each
-    assert len(memories) <= min(max(limit // IMAGES, 1), READ_AHEAD + SUBMITTED + WRITTEN_BEHIND)
+    assert max(in_flight) <= max(limit, BATCH_IMAGES) * each
+    assert len(memories) <= min(max(limit // BATCH_IMAGES, 1), READ_AHEAD + SUBMITTED + WRITTEN_BEHIND)
 
 
-def test_a_read_that_hung_and_goes_on_changes_no_other_image(source, place, monkeypatch):
-    for number in range(3 * IMAGES):
+def test_a_hung_read_that_resumes_changes_no_other_image(source, place, monkeypatch):
+    for number in range(3 * BATCH_IMAGES):
         write_image(source / f"{number:02d}.jpg", seed=number)
     goes_on, ended = threading.Event(), threading.Event()
     read_to_end = storage._read_to_end
@@ -83,7 +83,7 @@ def test_a_read_that_hung_and_goes_on_changes_no_other_image(source, place, monk
 
     def submit_late(codec, batch, orders):
         submitted.append(batch)
-        if len(submitted) == IMAGES:  # seven of the first batch by themselves; the next batch is being read
+        if len(submitted) == BATCH_IMAGES:  # seven of the first batch by themselves; the next batch is being read
             goes_on.set()
             assert ended.wait(60)
         submit(codec, batch, orders)
@@ -106,7 +106,7 @@ def parts(monkeypatch):
     return sizes
 
 
-def test_large_images_are_handed_over_one_by_one(source, place, monkeypatch, parts):
+def test_large_images_are_submitted_one_by_one(source, place, monkeypatch, parts):
     for number in range(12):
         write_image(source / f"{number:02d}.jpg", seed=number)
     monkeypatch.setattr(pipeline_module, "BATCH_BYTES", 0)
@@ -114,7 +114,7 @@ def test_large_images_are_handed_over_one_by_one(source, place, monkeypatch, par
     assert (len(rows), parts) == (12, [1] * 12)
 
 
-def test_outputs_of_slow_images_are_not_held_back(source, place, parts, log):
+def test_outputs_of_slow_images_are_written_before_their_batch_ends(source, place, parts, log):
     for number in range(3):
         (source / f"{number}.jpg").write_bytes(poison("nap", number))
     rows, _ = work(source, place)
@@ -123,7 +123,7 @@ def test_outputs_of_slow_images_are_not_held_back(source, place, parts, log):
 
 
 def test_once_a_shard_has_ended_no_more_images_are_read(source, place, monkeypatch):
-    for number in range(IMAGES):
+    for number in range(BATCH_IMAGES):
         write_image(source / f"{number}.jpg")
     goes_on, begun = threading.Event(), []
     read = Images.read
