@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import RUNS, Destination
@@ -98,8 +96,8 @@ def make_contact_sheets(destination: Destination, job: Job) -> ContactSheets:
 
     An output that is missing or damaged has a tile without a picture.
     """
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        run_file = destination.store.local(f"{RUNS}/{job.run_file}", Path(scratch))
+    with sql.connect_in_scratch() as (db, scratch):
+        run_file = destination.store.local(f"{RUNS}/{job.run_file}", scratch)
         db.execute(f"CREATE VIEW run AS FROM {sql.parquet(run_file, numbered=True)}")
         made, failed = _sample(db), _sample_of_failures(db)
     with closing(Codec()) as codec:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import MANIFEST, Destination
@@ -24,8 +22,8 @@ def read_failed(destination: Destination, codes: Collection[str] = ()) -> Iterat
     if read_whole(destination) is None:
         return
     wanted = f"AND error_code IN ({', '.join(map(sql.text, codes))})" if codes else ""
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        manifest = sql.parquet(destination.store.local(MANIFEST, Path(scratch)))
+    with sql.connect_in_scratch() as (db, scratch):
+        manifest = sql.parquet(destination.store.local(MANIFEST, scratch))
         query = f"SELECT {FAILED_COLUMNS} FROM {manifest} WHERE status = 'failed' {wanted} ORDER BY source_path"
         for batch in sql.stream(db, query, BATCH_ROWS):
             yield from (FailedImage(**row) for row in batch.to_pylist())

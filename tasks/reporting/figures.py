@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -164,8 +162,8 @@ def read_failures(destination: Destination, run_id: str) -> Failures:
     files = [path for path in destination.run_files() if path.startswith(f"{RUNS}/{run_id}")]
     if not files:
         return Failures(0, {})
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        tries = sql.parquet(*(destination.store.local(path, Path(scratch)) for path in files))
+    with sql.connect_in_scratch() as (db, scratch):
+        tries = sql.parquet(*(destination.store.local(path, scratch) for path in files))
         ends = db.execute(
             f"FROM ({(_ONE_TRY_SQL if len(files) == 1 else _TRIES_SQL).format(tries=tries)}) "
             "SELECT error_code, error_code IS NOT NULL AND tried_before AS again, count(*) AS images "

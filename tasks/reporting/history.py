@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -98,10 +97,10 @@ def read_history(destination: Destination, last: int = RUNS_SHOWN) -> History:
     unreadable, denied = list(found.unreadable), found.denied
     if not found.newest_first:
         return History((), _names(unreadable), _names(denied))
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
+    with sql.connect_in_scratch() as (db, scratch):
         for path in found.newest_first[:last]:
             try:
-                runs.append(_read(db, destination, path, Path(scratch)))
+                runs.append(_read(db, destination, path, scratch))
             except (DarkroomError, duckdb.Error, NotFound):
                 unreadable.append(path)
     return History(tuple(runs), _names(unreadable), _names(denied))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -63,8 +62,8 @@ def read_status(destination: Destination) -> Status:
     unfinished = read_unfinished(destination, lease)
     if info is None:
         return Status(None, lease=lease, unfinished=unfinished)
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(store.local(MANIFEST, Path(scratch)))}")
+    with sql.connect_in_scratch() as (db, scratch):
+        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(store.local(MANIFEST, scratch))}")
         statuses = db.execute("SELECT status, count(*) FROM manifest GROUP BY 1 ORDER BY 1 DESC").fetchall()
         codes = db.execute(
             "SELECT error_code, count(*) FROM manifest WHERE error_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
@@ -72,7 +71,7 @@ def read_status(destination: Destination) -> Status:
         [(output_bytes,)] = db.execute("SELECT coalesce(sum(output_bytes), 0)::BIGINT FROM manifest").fetchall()
         latest = newest_run(destination, info)
         reason = find_damage(store, latest) if latest else None
-        last_run = _last_run(db, destination, latest, Path(scratch)) if latest and not reason else None
+        last_run = _last_run(db, destination, latest, scratch) if latest and not reason else None
     damaged_run = f"{store.where(latest)} is damaged ({reason})" if latest and reason else ""
     return Status(info, dict(statuses), dict(codes), output_bytes, last_run, damaged_run, lease, unfinished)
 
@@ -88,8 +87,8 @@ def read_unfinished(destination: Destination, lease: Lease | None) -> Unfinished
     parts = [part for workspace in ended for part in workspace.journal_parts() if not find_damage(store, part)]
     if not parts:
         return Unfinished(len(ended))
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        journal = sql.parquet(*(store.local(part, Path(scratch)) for part in parts), by_name=True)
+    with sql.connect_in_scratch() as (db, scratch):
+        journal = sql.parquet(*(store.local(part, scratch) for part in parts), by_name=True)
         [(images,)] = db.execute(
             f"SELECT count(DISTINCT source_path) FROM {journal} WHERE status <> 'failed'"
         ).fetchall()

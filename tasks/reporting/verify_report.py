@@ -72,8 +72,8 @@ class VerifyReport(Report):
         remade = sum(self.counts.get(kind, 0) for kind in REMADE)
         if not self.repair and self.counts.keys() & set(MOVED):
             remedies.append(
-                "Verify with `repair=True` to move what should not be there to a quarantine; the next "
-                "'darkroom run' then makes just that again, and what is missing."
+                "Verify with `repair=True` to move damaged and foreign files to a quarantine; the next 'darkroom run' "
+                "then makes damaged and missing outputs again."
             )
         elif remade:
             remedies.append(f"The next 'darkroom run' makes {remade:,} again.")
@@ -83,7 +83,7 @@ class VerifyReport(Report):
                 "or makes all outputs again with `rebuild=True`."
             )
         if FindingKind.UNREADABLE in self.counts:
-            remedies.append("What is unreadable may be whole: remove the cause, and verify again.")
+            remedies.append("Unreadable outputs may be intact: remove the cause, and verify again.")
         return remedies
 
     def _repaired(self) -> str:

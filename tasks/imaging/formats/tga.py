@@ -83,15 +83,12 @@ class TgaImage(PillowImage):
 
     name = "tga"
     reader = TgaImagePlugin.TgaImageFile
+    _is_expanded = False
 
     @classmethod
     def matches(cls, head: bytes) -> bool:
         """Return whether a file begins with a plausible header."""
         return len(head) >= HEADER.size and Header(*HEADER.unpack_from(head)).is_plausible()
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        super().__init__(data)
-        self._is_expanded = False
 
     @cached_property
     def _header(self) -> Header:

@@ -1,4 +1,4 @@
-"""Conversions by curves and a matrix are those of littleCMS."""
+"""Conversions by curves and a matrix agree with littleCMS."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Whatever the bytes are: an output or a `TransformError`, and no warning of a library."""
+"""Any bytes give an output or a `TransformError`, and no library's warning."""
 
 import io
 import struct

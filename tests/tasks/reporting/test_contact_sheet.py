@@ -26,7 +26,7 @@ from tests.tasks.helpers import failed_row, make_job, open_workspace, prepare, p
 
 
 def colour(number):
-    """A colour for each number below 64, far from all others and from the paper."""
+    """Return a colour for each number below 64, far from all others and from the background."""
     return tuple(40 + 50 * (number >> shift & 3) for shift in (0, 2, 4))
 
 
@@ -46,7 +46,7 @@ def night(source, place, recipe):
 
 
 def tile_of(sheet, number):
-    """The pixels of a tile of a contact sheet."""
+    """Return the pixels of a contact sheet's tile."""
     with Image.open(io.BytesIO(sheet.jpeg)) as opened:
         assert opened.format == "JPEG"
         pixels = np.asarray(opened.convert("RGB")).astype(int)

@@ -27,7 +27,7 @@ from tests.tasks.helpers import (
 
 
 def night(place, run_id, rows, *, deleted=(), started=NOON, work_seconds=4.0):
-    """A run that comes to its end by itself."""
+    """Publish a run that was not interrupted; return its run file."""
     job = make_job(place, run_id=run_id).model_copy(update={"started_at": started})
     workspace = open_workspace(place, job)
     if rows:
@@ -40,7 +40,7 @@ def night(place, run_id, rows, *, deleted=(), started=NOON, work_seconds=4.0):
 
 
 def rewrite(file, **metadata):
-    """Write a run's file again with other key-value metadata."""
+    """Replace the key-value metadata of a run file."""
     table = pq.read_table(file)
     write_table(file, iter(table.to_batches()), {"schema_version": "1", "run_id": file.stem} | metadata)
 

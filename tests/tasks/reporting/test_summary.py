@@ -41,7 +41,7 @@ def slow(path):
 
 
 def rendered(markdown):
-    """The document's top-level blocks, tables as lists of rows of the texts of their cells."""
+    """Return the document's tables, as lists of rows of cells, and its other blocks, as (kind, token)."""
     tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
     tables, others = [], []
     for before, token in itertools.pairwise(tokens):
@@ -174,11 +174,6 @@ def test_problems_are_shown_as_they_are(text):
     reason, remedy = (printable(part.replace("\n", " ")) for part in first_sentence(problem))
     assert (others[0][0], text_of(others[0][1])) == ("heading_open", "Failed")
     assert text_of(others[1][1]) == f"{reason} {remedy}".rstrip()
-
-
-def test_the_names_of_settings_are_written_as_they_are():
-    text = summary_markdown(report(problems=["More than `max_failure_ratio=0.1` allows."]))
-    assert r"\`max_failure_ratio=0.1\`" in text
 
 
 def test_pictures_come_after_the_counts_and_before_the_rest():

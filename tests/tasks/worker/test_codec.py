@@ -1,4 +1,4 @@
-"""Which image is blamed for a fault of its codec process, and what the fault costs others."""
+"""Faults of the codec process: the image that caused one fails, and no other."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What a codec process answers, and the limits that the kernel puts on it."""
+"""The answers of a codec process, and its limits."""
 
 import dataclasses
 

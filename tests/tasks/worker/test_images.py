@@ -1,4 +1,4 @@
-"""Reading images, writing their outputs, filling their rows."""
+"""Read images, write their outputs, fill their rows."""
 
 import errno
 import hashlib
@@ -79,7 +79,7 @@ def test_denied_reads_and_writes_are_recorded(open_path, delays):
 
 
 def growing(path, times):
-    """Reading as it is while something appends to the file: for so many reads, and then no more."""
+    """Return a function for `_read_to_end` that appends to the file after each of the first `times` reads."""
     read_to_end, left = storage._read_to_end, iter(range(times))
 
     def read_while_it_grows(descriptor, view):

@@ -1,4 +1,4 @@
-"""The order of a shard's images, and how many are in flight."""
+"""The order of a shard's rows, limits on what is in flight, and hung reads."""
 
 import os
 import threading
@@ -99,7 +99,7 @@ def test_a_hung_read_that_resumes_changes_no_other_image(source, place, monkeypa
 
 @pytest.fixture
 def parts(monkeypatch):
-    """How many images were written at a time."""
+    """Return a list to which the number of images of each write is added."""
     sizes = []
     finish = Images.finish
     monkeypatch.setattr(Images, "finish", lambda self, items: sizes.append(len(items)) or finish(self, items))

@@ -1,4 +1,4 @@
-"""What is the same for all formats that Pillow decodes."""
+"""Behaviour common to all formats that Pillow decodes."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""Reduction by DCT, and damage that must not pass unnoticed."""
+"""Scaled decoding, and damage."""
 
 import io
 

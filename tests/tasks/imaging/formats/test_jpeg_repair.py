@@ -1,4 +1,4 @@
-"""Whole pictures in files that are not quite right, beside files of which pixels are missing."""
+"""Damaged files with all pixels are repaired, those with missing pixels are not."""
 
 import re
 

@@ -126,7 +126,7 @@ def damaged(data, position):
 
 
 def with_metadata():
-    """A PNG with a chunk of every kind that the tests damage."""
+    """Return a PNG with a chunk of every kind that the tests damage."""
     whole = encoded(PALETTE, "PNG", transparency=3, icc_profile=other_profile(), exif=exif_with(6))
     chunks = [(b"tEXt", b"Title\0hello"), (b"pHYs", bytes(9)), (b"tIME", bytes(7)), (b"prVt", b"private")]
     return whole[:33] + b"".join(build.png_chunk(*chunk) for chunk in chunks) + whole[33:]

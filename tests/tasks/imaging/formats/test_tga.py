@@ -12,7 +12,7 @@ RGBA = np.dstack((picture(), picture()[:, :, 0]))
 
 
 def tga(rows, bits, *, kind=2, descriptor=0x20, size=(4, 1), tail=b""):
-    """A TGA whose first row is on top."""
+    """Return a TGA whose top row is stored first."""
     return struct.pack("<BBBHHBHHHHBB", 0, 0, kind, 0, 0, 0, 0, 0, *size, bits, descriptor) + rows + tail
 
 

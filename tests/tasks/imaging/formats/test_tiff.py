@@ -32,7 +32,7 @@ def test_pages_are_counted_by_the_chain_of_directories(links, pages):
 
 
 def strips(data):
-    """Where the strips of a TIFF are."""
+    """Return the start and end of each strip."""
     with Image.open(io.BytesIO(data)) as image:
         return [(start, start + size) for start, size in zip(image.tag_v2[273], image.tag_v2[279], strict=True)]
 
@@ -81,7 +81,7 @@ def test_orientation_in_the_xmp_only(orientation):
 
 
 BITS = np.kron(np.random.default_rng(7).integers(0, 2, (40, 60)), np.ones((5, 6), np.uint8)).astype(bool)
-"""A page in black and white, (200, 360)."""
+"""A black and white page, (200, 360)."""
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])

@@ -9,7 +9,7 @@ from tests.tasks.imaging.reference import SIZE, failure, lossless, picture, pixe
 
 
 def pages(*pictures):
-    """A TIFF of these pictures, each an array and further tags; and those beside the first one."""
+    """Return a TIFF of these pictures, each an array and its additional tags."""
     body, directories = b"", []
     for pixels, more in pictures:
         entries = {256: [pixels.shape[1]], 257: [pixels.shape[0]], 258: [8] * 3, 259: [1], 262: [2], 277: [3]}
