@@ -24,7 +24,7 @@ def has_damaged_lines(data: bytes) -> bool:
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
     try:
-        with _native_messages() as read_messages, suppress(cv2.error):
+        with _captured_stderr() as read_messages, suppress(cv2.error):
             cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         return FAX_ERROR.search(read_messages()) is not None
     finally:
@@ -32,7 +32,7 @@ def has_damaged_lines(data: bytes) -> bool:
 
 
 @contextmanager
-def _native_messages() -> Iterator[Callable[[], bytes]]:
+def _captured_stderr() -> Iterator[Callable[[], bytes]]:
     """Redirect file descriptor 2 in the block; yield a function that returns its first 64 KB after the block.
 
     The descriptor belongs to the whole process, so no other thread may write to it.

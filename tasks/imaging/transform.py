@@ -134,10 +134,9 @@ def _decode(
         if geometry.width * geometry.height > facts.width * facts.height:
             allow(geometry.width * geometry.height)
         # `nearest` needs the original pixels; scaling down while decoding averages them.
-        full = facts.width, facts.height
-        times = OVERSAMPLING.get(recipe.jpeg_decoding)
+        times = None if recipe.filter == "nearest" else OVERSAMPLING.get(recipe.jpeg_decoding)
         width, height = _stored_size(geometry, facts.orientation)
-        min_size = full if recipe.filter == "nearest" or times is None else (width * times, height * times)
+        min_size = (width * times, height * times) if times else (facts.width, facts.height)
         options = DecodeOptions(min_size, gray=recipe.color == "gray", tolerant=recipe.damage == "tolerant")
         decoded = image.decode(options)
         _refuse_blank_picture(decoded)
@@ -167,25 +166,22 @@ def _compose(decoded: Decoded, geometry: Geometry, recipe: Recipe) -> Pixels:
 
 
 def _place(decoded: Decoded, geometry: Geometry, recipe: Recipe) -> Pixels:
-    pixels, orientation = decoded.pixels, decoded.orientation
-    width, height = _stored_size(geometry, orientation)
-    shrinks = width <= pixels.shape[1] and height <= pixels.shape[0]
-    if shrinks and recipe.filter != "nearest":
-        # The filters are symmetric, so turn the picture after resizing, when it has fewer pixels.
-        resized = _resize_and_crop_stored(decoded, geometry, recipe.filter, orientation)
-        return apply_orientation(resized, orientation)
-    return _resize_and_crop_stored(
-        replace(decoded, pixels=apply_orientation(pixels, orientation)), geometry, recipe.filter, 1
-    )
+    """Return the picture upright, resized and cropped."""
+    width, height = _stored_size(geometry, decoded.orientation)
+    shrinks = width <= decoded.pixels.shape[1] and height <= decoded.pixels.shape[0]
+    # All filters but `nearest` are symmetric, so turn the picture when it has the fewest pixels.
+    if recipe.filter == "nearest" or not shrinks:
+        decoded = replace(decoded, pixels=apply_orientation(decoded.pixels, decoded.orientation), orientation=1)
+    return apply_orientation(_resize_and_crop(decoded, geometry, recipe.filter), decoded.orientation)
 
 
-def _resize_and_crop_stored(decoded: Decoded, geometry: Geometry, method: Filter, orientation: int) -> Pixels:
-    """Return pixels resized and cropped as `geometry`, which is for the upright picture, before `orientation`."""
-    size = _stored_size(geometry, orientation)
+def _resize_and_crop(decoded: Decoded, geometry: Geometry, method: Filter) -> Pixels:
+    """Return pixels resized and cropped, but not turned; `geometry` is for the upright picture."""
+    size = _stored_size(geometry, decoded.orientation)
     if not geometry.crops:
         return resize(decoded.pixels, *size, method, decoded.extent)
     upright = (-geometry.left, -geometry.top, geometry.width, geometry.height)
-    crop = stored_rectangle(upright, (geometry.resized_width, geometry.resized_height), orientation)
+    crop = stored_rectangle(upright, (geometry.resized_width, geometry.resized_height), decoded.orientation)
     return resize_and_crop(decoded.pixels, size, crop, method, decoded.extent)
 
 
