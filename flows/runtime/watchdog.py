@@ -14,7 +14,7 @@ from darkroom.flows.runtime.signals import exit_at_once
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.worker.codec import longest_seconds
-from darkroom.tasks.worker.shared_batch import IMAGES
+from darkroom.tasks.worker.shared_batch import BATCH_IMAGES
 
 STALL_SECONDS = 1800.0
 """A run without progress for this long is stalled, unless its rules allow one image more time."""
@@ -36,7 +36,7 @@ def stall_seconds(rules: Rules) -> float:
 
     The longest that rules allow is a batch whose reads time out one by one, and then the slowest image.
     """
-    return max(STALL_SECONDS, (IMAGES + 1) * rules.max_read_seconds + longest_seconds(rules))
+    return max(STALL_SECONDS, (BATCH_IMAGES + 1) * rules.max_read_seconds + longest_seconds(rules))
 
 
 class Watchdog:

@@ -6,6 +6,7 @@ It is imported when it is first used: workers never do.
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,13 @@ def connect(scratch: Path) -> Iterator[Connection]:
         raise DarkroomError(f"A Parquet file of the destination is damaged: {error}") from error
     except duckdb.Error as error:
         raise DarkroomError(f"The destination's files can't be worked on: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def connect_in_scratch() -> Iterator[tuple[Connection, Path]]:
+    """Open a database as `connect` does; yield it and a temporary folder, which is removed when the block ends."""
+    with tempfile.TemporaryDirectory() as scratch, connect(Path(scratch)) as db:
+        yield db, Path(scratch)
 
 
 def text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Process pixels in bands of rows, so that intermediate results take little memory beside the picture itself."""
+"""Process pixels in bands of rows, so that intermediate results need little memory compared with the picture."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Samples: TypeAlias = npt.NDArray[Any]
 
 
 def bands(height: int, width: int) -> Iterator[slice]:
-    """Yield the rows of a picture in bands of about `BAND_PIXELS` pixels."""
+    """Yield slices of a picture's rows with at most `BAND_PIXELS` pixels each, but at least a row."""
     rows = max(BAND_PIXELS // max(width, 1), 1)
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))
 
 
 def to_array(image: Image.Image, convert: Callable[[Image.Image], Image.Image] | None = None) -> Samples:
-    """Return a Pillow image's samples, (height, width[, channels]); `convert`, if any, is applied to each band."""
+    """Return a Pillow image's samples, (height, width[, channels]), after `convert`, which gets a band at a time."""
     width, height = image.size
     first, *others = bands(height, width)
     if not others:
@@ -42,7 +42,7 @@ def to_array(image: Image.Image, convert: Callable[[Image.Image], Image.Image] |
 
 
 def to_image(array: Samples, convert: Callable[[Samples], Samples] | None = None) -> Image.Image:
-    """Return samples, (height, width[, channels]), as a Pillow image; `convert`, if any, is applied to each band."""
+    """Return samples, (height, width[, channels]), as a Pillow image, after `convert`, which gets a band at a time."""
 
     def band(rows: slice) -> Image.Image:
         return Image.fromarray(convert(array[rows]) if convert else array[rows])

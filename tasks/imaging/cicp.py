@@ -1,4 +1,4 @@
-"""Coding-independent code points (ITU-T H.273), by which a file names its colours, as ICC profiles."""
+"""Make ICC profiles from coding-independent code points (CICP, ITU-T H.273), the numbers of standard colour spaces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRIMARIES = {
 
 BT709_CURVE = (1 / 0.45, 1 / 1.099, 0.099 / 1.099, 1 / 4.5, 0.081)
 
-CURVES = {
+TRANSFER_CURVES = {
     1: BT709_CURVE,
     4: (2.2, 1.0, 0.0, 0.0, 0.0),
     5: (2.8, 1.0, 0.0, 0.0, 0.0),
@@ -37,17 +37,17 @@ CURVES = {
     14: BT709_CURVE,
     15: BT709_CURVE,
 }
-"""Parameters g, a, b, c, d of ICC's parametric curve: (a·x + b)^g from d on, else c·x. PQ and HLG are none."""
+"""Parameters g, a, b, c, d of ICC's parametric curve: (a·x + b)^g from d on, else c·x. PQ and HLG have none."""
 
 D50 = np.array([0.9642, 1.0, 0.8249])
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
 def profile_of(primaries: int, transfer: int) -> bytes | None:
-    """Return an ICC profile for RGB of these code points; None where no profile can describe them."""
-    if primaries not in PRIMARIES or transfer not in CURVES:
+    """Return an ICC profile for RGB of these code points; None if they are unknown, or no profile can describe them."""
+    if primaries not in PRIMARIES or transfer not in TRANSFER_CURVES:
         return None
-    curve = b"para" + bytes(4) + struct.pack(">HH", 3, 0) + _fixed(*CURVES[transfer])
+    curve = b"para" + bytes(4) + struct.pack(">HH", 3, 0) + _fixed(*TRANSFER_CURVES[transfer])
     colorants = _colorants(PRIMARIES[primaries]).T
     tags = {b"wtpt": _xyz(D50)}
     for name, colorant in zip((b"r", b"g", b"b"), colorants, strict=True):
@@ -62,7 +62,7 @@ def profile_of(primaries: int, transfer: int) -> bytes | None:
 
 
 def _colorants(chromaticities: tuple[float, ...]) -> Vector:
-    """Return red, green and blue as columns of XYZ, adapted to D50."""
+    """Return (3, 3): red, green and blue as columns of XYZ, adapted to D50."""
     x, y = np.array(chromaticities).reshape(4, 2).T
     directions = np.array([x / y, np.ones(4), (1 - x - y) / y])
     white = directions[:, 3]

@@ -1,4 +1,4 @@
-"""Colour: embedded profiles to sRGB, CMYK to RGB, 16 bits to 8, transparency onto a background, gray."""
+"""Convert pixels: embedded profiles to sRGB, CMYK to RGB, 16 bits to 8, transparency onto a background, gray."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, Samples, bands
+from darkroom.tasks.imaging.failures import unsupported
 from darkroom.tasks.imaging.matrix_profile import MatrixConversion, read_matrix_conversion, walk_tags
 
 CACHED_PROFILE_BYTES = 1 << 16
-"""Larger profiles are not cached."""
+"""Conversions of larger profiles are not cached."""
 
 IDENTITY_TOLERANCE = 3
-"""A profile that differs from sRGB by no more than this many levels of 255 is one of its many variants."""
+"""A profile whose colours differ from sRGB's by at most this many levels of 255 is treated as sRGB."""
 
 MAX_STAGES, MAX_CURVE_BYTES = 16, 4096
-"""Limits on a profile's tables. Real profiles have at most a few stages, and most have none."""
+"""Upper limits on a profile's floating-point stages; most real profiles have none."""
 
 MATRIX_TOLERANCE = 1
-"""By how many levels of 255 a conversion by matrix may differ from littleCMS's."""
+"""Levels of 255 by which a `MatrixConversion` may differ from littleCMS's conversion."""
 
 Conversion = ImageCms.ImageCmsTransform | MatrixConversion
 
@@ -34,16 +34,16 @@ INPUT_SPACES = {"L": "GRAY", "RGB": "RGB ", "CMYK": "CMYK"}
 
 
 def to_srgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> Pixels:
-    """Convert gray or RGB pixels from an embedded ICC profile to sRGB; the last axis may carry alpha.
+    """Return pixels, (height, width) gray, or RGB with or without alpha, converted from an ICC profile to sRGB.
 
-    A profile that can't be used adds `icc_invalid` or `icc_ignored` to `warnings` and changes nothing.
+    An unusable profile changes nothing, and adds `icc_invalid` or `icc_ignored` to `warnings`.
     """
     mode = "L" if pixels.ndim == 2 else "RGB"
     conversion = _conversion(profile, mode, warnings)
     if conversion is None:
         return pixels
     if mode == "L":
-        # A gray profile maps each level to a neutral colour, so one table serves all channels.
+        # A gray profile maps each level to a neutral colour, so the table of one channel is enough.
         return cv2.LUT(pixels, _apply(conversion, _gray_ramp(), mode)[:, :, 0])  # type: ignore[return-value]
     converted = pixels if pixels.flags.writeable else pixels.copy()
     for rows in bands(*pixels.shape[:2]):
@@ -52,7 +52,7 @@ def to_srgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> Pixel
 
 
 def cmyk_to_rgb(pixels: Pixels, profile: bytes | None, warnings: list[str]) -> Pixels:
-    """Convert (height, width, 4) CMYK, 255 = full ink, to RGB: by its profile, or by Pillow's formula without one."""
+    """Return (height, width, 4) CMYK, where 255 is full ink, as RGB: by its profile, else by Pillow's formula."""
     conversion = _conversion(profile, "CMYK", warnings)
     if conversion is not None:
         return _each_band(pixels, lambda band: _apply(conversion, band, "CMYK"))
@@ -78,7 +78,7 @@ def _conversion(profile: bytes | None, mode: str, warnings: list[str]) -> Conver
 
 
 def _build_conversion(profile: bytes, mode: str) -> Conversion | str | None:
-    """Return the conversion from a profile to sRGB; None if it is sRGB, the warning to record if it is unusable."""
+    """Return the conversion from a profile to sRGB; None if it is sRGB, a warning's code if it is unusable."""
     try:
         if _is_costly(profile):
             return "icc_invalid"
@@ -92,7 +92,7 @@ def _build_conversion(profile: bytes, mode: str) -> Conversion | str | None:
         return conversion
     probe = _gray_ramp() if mode == "L" else _color_lattice()
     converted = _apply(conversion, probe, mode)
-    # Comparing the resulting colours recognises sRGB under any name and in any encoding.
+    # Compare colours, not profiles: sRGB has many names and encodings.
     if _differ(converted, probe if mode == "RGB" else probe[:, :, None]) <= IDENTITY_TOLERANCE:
         return None
     matrix = _matrix_conversion(profile) if mode == "RGB" else None
@@ -102,12 +102,12 @@ def _build_conversion(profile: bytes, mode: str) -> Conversion | str | None:
 def _matrix_conversion(profile: bytes) -> MatrixConversion | None:
     try:
         return read_matrix_conversion(profile)
-    except (ArithmeticError, ValueError, struct.error):  # littleCMS may still make something of it
+    except (ArithmeticError, ValueError, struct.error):  # littleCMS may accept it nevertheless
         return None
 
 
 def _is_costly(profile: bytes) -> bool:
-    """Return whether a profile has many floating-point stages or curves, which every pixel would pass through."""
+    """Return whether a profile has so many floating-point stages or curves that each pixel would take long."""
     for kind, start, length in walk_tags(profile):
         if kind[:3] == b"D2B" and len(profile) >= start + 16:
             (stages,) = struct.unpack_from(">I", profile, start + 12)
@@ -121,7 +121,7 @@ _cached_conversion = lru_cache(maxsize=64)(_build_conversion)
 
 
 def _differ(one: Pixels, other: Pixels) -> int:
-    """Return by how many levels two pictures differ at most."""
+    """Return the greatest difference between two pictures, in levels of 255."""
     return int(np.abs(one.astype(np.int16) - other).max())
 
 
@@ -146,7 +146,7 @@ def _to_image(pixels: Pixels, mode: str) -> Image.Image:
 
 
 def flatten(pixels: Pixels, background: tuple[int, int, int]) -> Pixels:
-    """Return (height, width, 4) pixels with straight alpha laid on a background, as (height, width, 3)."""
+    """Return (height, width, 3) pixels: RGB with straight alpha, (height, width, 4), composited on a background."""
 
     def mix(band: Pixels) -> Pixels:
         alpha = band[:, :, 3:].astype(np.uint32)
@@ -157,7 +157,7 @@ def flatten(pixels: Pixels, background: tuple[int, int, int]) -> Pixels:
 
 
 def scale_16_bits(samples: Samples, white: int = 65535) -> Pixels:
-    """Return samples of up to 16 bits as ones of 8 bits, rounded; `white` becomes 255."""
+    """Return samples of up to 16 bits scaled to 8 bits and rounded; `white` becomes 255."""
     scaled = np.empty(samples.shape, np.uint8)
     for rows in bands(*samples.shape[:2]):
         scaled[rows] = cv2.convertScaleAbs(samples[rows].astype(np.uint16, copy=False), alpha=255 / white)
@@ -165,24 +165,32 @@ def scale_16_bits(samples: Samples, white: int = 65535) -> Pixels:
 
 
 def round_16_bits(data: bytes, pixels: Pixels, find_white: Callable[[Samples], int] | None = None) -> Pixels:
-    """Return the colours of a file whose samples have 16 bits, of which Pillow kept the upper 8, rounded.
+    """Return the colours of a file with 16-bit samples rounded to 8 bits; Pillow cut them to `pixels`.
 
-    OpenCV keeps all 16, and makes alpha of a transparent colour. Its pixels are used only if they are those of Pillow
-    but for rounding. `find_white` returns which value of the samples becomes 255; it is 65535 without. Raises
-    `decode.unsupported` if it is less and OpenCV can't read the file.
+    OpenCV decodes all 16 bits, and makes alpha of a transparent colour. Its pixels are used only if they equal Pillow's
+    except for rounding; otherwise `pixels` is returned.
+
+    Args:
+        data: the file.
+        pixels: its pixels as Pillow decoded them.
+        find_white: returns the value of the samples that becomes 255; None: 65,535.
+
+    Raises:
+        ImageError: `decode.unsupported`, if white is less than 65,535 and OpenCV's pixels can't be used.
     """
     decoded: Samples | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     rounded = None if decoded is None else _verified(decoded, pixels)
     samples = pixels.astype(np.uint16) * 257 if rounded is None or decoded is None else decoded
     white = find_white(samples) if find_white else 65535
     if rounded is None and white != 65535:
-        raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"16-bit colours whose white is {white} can't be read here")
+        raise unsupported(f"16-bit colours whose white is {white:,} can't be read here")
     if rounded is None or decoded is None:
         return pixels
     return rounded if white == 65535 else scale_16_bits(decoded[:, :, ::-1], white)
 
 
 def _verified(decoded: Samples, pixels: Pixels) -> Pixels | None:
+    """Return OpenCV's 16-bit samples as RGB or RGBA of 8 bits; None if they differ from `pixels` by more than 1."""
     height, width, *others = decoded.shape
     channels = others[0] if others else 1
     if decoded.dtype != np.uint16 or (height, width) != pixels.shape[:2] or channels not in {3, 4}:
@@ -198,14 +206,14 @@ def _verified(decoded: Samples, pixels: Pixels) -> Pixels | None:
 
 
 def with_alpha(pixels: Pixels, opaque: npt.NDArray[np.bool_]) -> Pixels:
-    """Return (height, width, 4) pixels for gray or RGB ones, with alpha 255 where `opaque` is true and else 0."""
+    """Return gray or RGB pixels as (height, width, 4), with an alpha of 255 where `opaque` is true, else 0."""
     return np.dstack((to_rgb(pixels), np.where(opaque, np.uint8(255), np.uint8(0))))
 
 
 def without_empty_alpha(pixels: Pixels, warnings: list[str]) -> Pixels:
-    """Return pixels whose alpha is 0 everywhere without it, and add `alpha_ignored`; others come back as they are.
+    """Return pixels without alpha if it is 0 everywhere, and add `alpha_ignored` to `warnings`; else unchanged.
 
-    Programs that do not know of alpha write such files, and others show them opaque.
+    Programs without support for alpha write such files, and viewers show them opaque.
     """
     if pixels.ndim == 2 or pixels.shape[2] < 4 or pixels[:, :, 3].any():
         return pixels
@@ -214,17 +222,17 @@ def without_empty_alpha(pixels: Pixels, warnings: list[str]) -> Pixels:
 
 
 LOW_RANGE = 1 << 14
-"""16-bit samples that are all below this use less than a quarter of their range."""
+"""A quarter of the range of 16-bit samples."""
 
 
 def warn_of_low_range(samples: Samples, warnings: list[str]) -> None:
-    """Add `low_range` to `warnings` if 16-bit samples hardly use their range, as ones of 12 bits in 16 do."""
+    """Add `low_range` to `warnings` if all 16-bit samples are below `LOW_RANGE`, as those of 12-bit cameras are."""
     if 0 < samples.max() < LOW_RANGE:
         warnings.append("low_range")
 
 
 def lab_to_rgb(image: Image.Image) -> Image.Image:
-    """Return an image in CIELab as one in sRGB."""
+    """Return an image converted from CIELab to sRGB."""
     return _lab_conversion().apply(image)
 
 
@@ -234,14 +242,14 @@ def _lab_conversion() -> ImageCms.ImageCmsTransform:
 
 
 def to_gray(pixels: Pixels) -> Pixels:
-    """Return the (height, width) luma, BT.601, of RGB pixels; gray ones come back as they are."""
+    """Return (height, width) luma (BT.601) of RGB pixels; gray ones unchanged."""
     if pixels.ndim == 2:
         return pixels
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
 
 
 def to_rgb(pixels: Pixels) -> Pixels:
-    """Return (height, width, 3) for gray pixels; others come back as they are."""
+    """Return gray pixels as (height, width, 3); others unchanged."""
     if pixels.ndim == 3:
         return pixels
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]

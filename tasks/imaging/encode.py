@@ -1,4 +1,4 @@
-"""Encoding: pixels to the bytes of an output file, without metadata."""
+"""Encode pixels as an output file without metadata."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from darkroom.tasks.imaging.geometry import Geometry
 from darkroom.tasks.settings import Format, Recipe
 
 MAX_SIDE = {"jpeg": 65535, "webp": 16383, "png": 1_000_000}
-"""Longest side in pixels that a format can hold; for PNG, that its readers accept."""
+"""Longest side in pixels that a format allows; for PNG, that its readers accept."""
 
 
 def refuse_oversized(geometry: Geometry, output_format: Format, max_pixels: int) -> None:
-    """Raise `encode.failed` if the output would be too long for its format, or have too many pixels.
+    """Raise `encode.failed` if the output would have too long a side for its format, or too many pixels.
 
-    Small sources can make such outputs: `outside` enlarges a thin strip until it covers the box.
+    Even small sources may have such outputs: `fit="outside"` enlarges a thin strip until it covers the box.
     """
-    size = f"{geometry.width} × {geometry.height}"
-    if max(geometry.width, geometry.height) > MAX_SIDE[output_format]:
-        message = f"the output of {size} pixels is longer than the {MAX_SIDE[output_format]} of {output_format}"
+    size, longest = f"{geometry.width:,} × {geometry.height:,}", MAX_SIDE[output_format]
+    if max(geometry.width, geometry.height) > longest:
+        message = f"the output of {size} pixels is longer than {longest:,} pixels, the limit of {output_format}"
         raise ImageError(ErrorCode.ENCODE_FAILED, message)
     if geometry.width * geometry.height > max_pixels:
-        raise ImageError(ErrorCode.ENCODE_FAILED, f"the output of {size} pixels is over the limit of {max_pixels}")
+        message = f"the output of {size} pixels is over the limit max_pixels = {max_pixels:,}"
+        raise ImageError(ErrorCode.ENCODE_FAILED, message)
 
 
 def encode(pixels: Pixels, recipe: Recipe) -> bytes:
-    """Encode gray, RGB or RGBA pixels in the recipe's format and quality; may overwrite the pixels."""
+    """Return gray, RGB or RGBA pixels in the recipe's format and quality; may overwrite `pixels`.
+
+    Raises `encode.failed`, or the encoder's exception.
+    """
     if recipe.format == "jpeg":
         return _encode_jpeg(pixels, recipe.quality)
     parameters = [cv2.IMWRITE_WEBP_QUALITY, recipe.quality] if recipe.format == "webp" else []
@@ -40,11 +44,9 @@ def encode(pixels: Pixels, recipe: Recipe) -> bytes:
 
 
 def _encode_jpeg(pixels: Pixels, quality: int) -> bytes:
-    if pixels.ndim == 2:
-        encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels[:, :, None]), quality, "GRAY", "Gray")
-    else:
-        encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality, "RGB", "420")
-    return bytes(encoded)
+    layout, subsampling = ("GRAY", "Gray") if pixels.ndim == 2 else ("RGB", "420")
+    samples = np.ascontiguousarray(np.atleast_3d(pixels))
+    return bytes(simplejpeg.encode_jpeg(samples, quality, layout, subsampling))
 
 
 def _to_bgr(pixels: Pixels) -> Pixels:
@@ -58,9 +60,9 @@ def _to_bgr(pixels: Pixels) -> Pixels:
 
 
 def visible_channels(pixels: Pixels, output_format: Format) -> int:
-    """Count the channels that a reader of the encoded pixels will see.
+    """Return the number of channels that a decoder of the encoded pixels returns.
 
-    WebP has no gray, and leaves out an alpha channel in which everything is opaque.
+    WebP has no gray, and omits alpha if all pixels are opaque.
     """
     if output_format == "webp":
         has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4

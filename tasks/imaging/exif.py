@@ -1,4 +1,4 @@
-"""EXIF orientation: find it in an EXIF block, and apply it to pixels."""
+"""Read the EXIF orientation, and apply it to pixels and rectangles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PREFIX = b"Exif\x00\x00"
 
 
 def read_orientation(exif: bytes) -> int | None:
-    """Return the orientation (1..8) in an EXIF block; 1 where it has none, None where it is invalid."""
+    """Return the orientation (1..8) in an EXIF block; 1 if it has none, None if the block or the value is invalid."""
     tiff = exif.removeprefix(PREFIX)
     order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(tiff[:4])
     if order is None:
@@ -36,12 +36,12 @@ def read_orientation(exif: bytes) -> int | None:
 
 
 def apply_orientation(pixels: Pixels, orientation: int) -> Pixels:
-    """Return stored pixels, (height, width[, channels]), turned as a viewer shows them."""
+    """Return pixels, (height, width[, channels]), turned or mirrored to be upright."""
     return _TURNS[orientation](pixels) if orientation in _TURNS else pixels
 
 
 def stored_rectangle(rectangle: Rectangle, size: Size, orientation: int) -> Rectangle:
-    """Return where a rectangle of an upright picture lies in the stored one; `size` is the upright picture's."""
+    """Return where a rectangle of an upright picture of this `size` is in the picture as stored."""
     left, top, width, height = rectangle
     right, bottom = size[0] - left - width, size[1] - top - height
     if orientation < 5:

@@ -1,4 +1,4 @@
-"""Translate what decoders and encoders raise into `TransformError`s with a code of the closed list."""
+"""Errors about image files: make them, and translate exceptions of decoders and encoders into them."""
 
 from __future__ import annotations
 
@@ -22,24 +22,37 @@ UNSUPPORTED = re.compile(
     re.I,
 )
 DAMAGED = re.compile(r"unsupported marker type", re.I)
-"""Matches `UNSUPPORTED` too, but is caused by damage."""
+"""Damage, although `UNSUPPORTED` matches too."""
 
 READABLE = re.compile(r"^(Unsupported [A-Z]|Corrupt JPEG|Invalid JPEG|Inconsistent progression|.*\bJPEG (data|file)\b)")
-"""Messages of decoders that say something about the file."""
-
-OUT_OF_MEMORY_MESSAGE = "there was not enough memory to decode the picture"
+"""Decoders' messages that describe the file, and so are worth showing to users."""
 
 OUT_OF_MEMORY = -4
 """OpenCV's `StsNoMem`."""
 
 
+def corrupt(message: str) -> ImageError:
+    """Return a `decode.corrupt` error."""
+    return ImageError(ErrorCode.DECODE_CORRUPT, message)
+
+
+def truncated(message: str) -> ImageError:
+    """Return a `decode.truncated` error."""
+    return ImageError(ErrorCode.DECODE_TRUNCATED, message)
+
+
+def unsupported(message: str) -> ImageError:
+    """Return a `decode.unsupported` error."""
+    return ImageError(ErrorCode.DECODE_UNSUPPORTED, message)
+
+
 def translate(error: Exception, facts: SourceFacts | None, is_cut: Callable[[], bool] | None = None) -> TransformError:
-    """Return a decoder's exception as a `TransformError`.
+    """Return the `TransformError` for an exception raised while a file was decoded.
 
     Args:
-        error: what was raised.
-        facts: what the source's header said, if it was read.
-        is_cut: returns whether the file is shorter than its own structure says, whatever the decoder called it.
+        error: the exception.
+        facts: what the source's header says; None if it could not be read.
+        is_cut: returns whether the file is shorter than its own structure says; overrides the decoder's message.
     """
     code = code_of(error, is_cut)
     message = error.message if isinstance(error, ImageError) else explain(error, code, facts.format if facts else "")
@@ -47,14 +60,17 @@ def translate(error: Exception, facts: SourceFacts | None, is_cut: Callable[[], 
 
 
 def translate_encoding(error: Exception, facts: SourceFacts) -> TransformError:
-    """Return an exception raised after decoding as `encode.failed`, or as `decode.memory` if memory ran out."""
+    """Return the `TransformError` for an exception raised after decoding.
+
+    Its code is that of an `ImageError`, `decode.memory` if memory ran out, or else `encode.failed`.
+    """
     if isinstance(error, ImageError) or is_out_of_memory(error):
         return translate(error, facts)
     return TransformError(ErrorCode.ENCODE_FAILED, describe(error), facts)
 
 
 def code_of(error: Exception, is_cut: Callable[[], bool] | None = None) -> ErrorCode:
-    """Return the code for a decoder's exception; arguments as for `translate`."""
+    """Return the error code for a decoder's exception; arguments as for `translate`."""
     if isinstance(error, ImageError):
         return error.code
     if is_out_of_memory(error):
@@ -70,18 +86,18 @@ def code_of(error: Exception, is_cut: Callable[[], bool] | None = None) -> Error
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether a codec failed because memory ran out."""
+    """Return whether an exception means that memory ran out."""
     return isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == OUT_OF_MEMORY)
 
 
 def explain(error: Exception, code: ErrorCode, image_format: str) -> str:
-    """Return what is wrong with a file, for the exception of a decoder whose own words only a developer understands.
+    """Return a message for users about a decoder's exception, whose own text often only developers understand.
 
-    `image_format` is the `name` of the format; empty if the header could not be read.
+    `image_format` is the format's `name`; empty if the header could not be read.
     """
     name = image_format.upper() or "image"
     if code is ErrorCode.DECODE_MEMORY:
-        return OUT_OF_MEMORY_MESSAGE
+        return "there was not enough memory to decode the picture"
     if code is ErrorCode.DECODE_TRUNCATED:
         return f"the {name} ends before its picture does: copy or download it again"
     detail = f" ({describe(error)})" if READABLE.search(str(error)) else ""
@@ -94,7 +110,7 @@ def explain(error: Exception, code: ErrorCode, image_format: str) -> str:
 
 
 def describe(error: Exception) -> str:
-    """Return a codec's message as one line, without addresses or paths of the build."""
+    """Return an exception's message as one line, without memory addresses and paths of the codec's source files."""
     text = error.err if isinstance(error, cv2.error) and error.err else str(error)
     text = re.sub(r"<?[\w.]+ object at 0x[0-9a-f]+>?", "the data", " ".join(text.split()))
     return text or type(error).__name__

@@ -1,4 +1,4 @@
-"""Damage in fax-coded pictures, which libtiff decodes to white lines without an error."""
+"""Find damage in fax-coded TIFFs, which libtiff decodes to white lines without an error."""
 
 from __future__ import annotations
 
@@ -10,40 +10,39 @@ from contextlib import contextmanager, suppress
 import cv2
 import numpy as np
 
-LOST_LINES = re.compile(rb"Fax[34]\w*: (?!Try to decode)")
-"""A complaint of libtiff's fax decoders, but for one of a way of coding that it understands nevertheless."""
+FAX_ERROR = re.compile(rb"Fax[34]\w*: (?!Try to decode)")
+"""A message of libtiff's fax decoders, except one about an unusual encoding that they decode nevertheless."""
 
 STDERR = 2
 
 
 def has_damaged_lines(data: bytes) -> bool:
-    """Return whether libtiff complains of the lines of a fax-coded TIFF.
+    """Return whether libtiff reports damaged lines in a fax-coded TIFF.
 
-    Only what it writes to stderr says so, and only OpenCV's copy of it writes warnings there.
+    It reports them only on stderr, and only OpenCV's copy of it has such messages enabled.
     """
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
     try:
-        with _native_messages() as read_messages, suppress(cv2.error):
+        with _captured_stderr() as read_messages, suppress(cv2.error):
             cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        return LOST_LINES.search(read_messages()) is not None
+        return FAX_ERROR.search(read_messages()) is not None
     finally:
         cv2.utils.logging.setLogLevel(level)
 
 
 @contextmanager
-def _native_messages() -> Iterator[Callable[[], bytes]]:
-    """Collect what is written to file descriptor 2 in the block, instead of writing it.
+def _captured_stderr() -> Iterator[Callable[[], bytes]]:
+    """Redirect file descriptor 2 in the block; yield a function that returns its first 64 KB after the block.
 
-    Yields a function that returns the first of it after the block. The descriptor belongs to the whole process: there
-    must be no other threads that write to it.
+    The descriptor belongs to the whole process, so no other thread may write to it.
     """
     reader, writer = os.pipe()
     collected = bytearray()
     saved: int | None = None
-    with suppress(OSError):  # it may be closed
+    with suppress(OSError):  # stderr may be closed
         saved = os.dup(STDERR)
-    # What is more than fits into the pipe is lost.
+    # Messages that do not fit into the pipe are dropped.
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     os.dup2(writer, STDERR)

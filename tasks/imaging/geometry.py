@@ -1,4 +1,4 @@
-"""Plan where a source's pixels go: sizes, crop, padding, and the mapping between source and output."""
+"""Plan sizes, crop, padding, and the mapping from source to output."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from darkroom.tasks.settings import Fit, Recipe
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How an oriented source of `source_*` pixels becomes an output of `width` × `height` pixels.
+    """A plan to make an output of `width` × `height` pixels from an oriented source of `source_*` pixels.
 
-    The whole source is resized to `resized_*`, then laid on the output with its top left corner at
-    (`left`, `top`): negative where `cover` crops, positive where `contain` pads.
+    The source is resized to `resized_*`, then placed on the output with its top left corner at (`left`, `top`):
+    negative if `cover` crops, positive if `contain` pads.
     """
 
     source_width: int
@@ -26,12 +26,12 @@ class Geometry:
 
     @property
     def scale_x(self) -> float:
-        """Output pixels per source pixel, across."""
+        """Output pixels per source pixel, horizontally."""
         return self.resized_width / self.source_width
 
     @property
     def scale_y(self) -> float:
-        """Output pixels per source pixel, down."""
+        """Output pixels per source pixel, vertically."""
         return self.resized_height / self.source_height
 
     @property
@@ -46,30 +46,21 @@ class Geometry:
 
 
 def plan_geometry(source_width: int, source_height: int, recipe: Recipe) -> Geometry:
-    """Plan how an oriented source of the given size, in pixels, is laid into the recipe's box.
+    """Return the plan for an oriented source of this size in pixels and the recipe's box.
 
-    - `fill`: each axis is scaled to the box separately; without `upscale` each is limited to the source.
+    - `fill`: each axis is scaled to the box by itself.
     - `inside`: the largest size of the same aspect ratio within the box.
     - `outside`: the smallest size of the same aspect ratio around the box.
-    - `cover`: as `outside`, then cropped to the middle of the box's size; without `upscale` a source that
-      doesn't cover the box is cropped only in the axis that is longer than the box.
+    - `cover`: as `outside`, then cropped in the middle on each axis that is longer than the box.
     - `contain`: as `inside`, centred on a canvas of the box's size; the canvas never shrinks.
 
-    Without `upscale` no axis is ever enlarged. Sizes are rounded half up, and are at least 1 pixel. Where a crop or
-    a padding has an odd number of pixels, the extra one is at the right or bottom.
+    Without `upscale` no axis is enlarged. Sizes are rounded half up, and are at least 1 pixel. If a crop or padding has
+    an odd number of pixels, the extra one is at the right or bottom.
     """
     resized_width, resized_height = _resized_size(source_width, source_height, recipe)
     width, height = _output_size(recipe.fit, (resized_width, resized_height), (recipe.width, recipe.height))
-    return Geometry(
-        source_width,
-        source_height,
-        resized_width,
-        resized_height,
-        width,
-        height,
-        _centred(width, resized_width),
-        _centred(height, resized_height),
-    )
+    left, top = _centred(width, resized_width), _centred(height, resized_height)
+    return Geometry(source_width, source_height, resized_width, resized_height, width, height, left, top)
 
 
 def _resized_size(source_width: int, source_height: int, recipe: Recipe) -> tuple[int, int]:
@@ -77,7 +68,7 @@ def _resized_size(source_width: int, source_height: int, recipe: Recipe) -> tupl
         if recipe.upscale:
             return recipe.width, recipe.height
         return min(recipe.width, source_width), min(recipe.height, source_height)
-    # Exact fractions: with floats, images of the same shape could differ by a pixel.
+    # Integers are exact: with floats, sources of one aspect ratio could get sizes that differ by a pixel.
     width_is_tighter = recipe.width * source_height <= recipe.height * source_width
     by_width = width_is_tighter if recipe.fit in {"inside", "contain"} else not width_is_tighter
     target, source = (recipe.width, source_width) if by_width else (recipe.height, source_height)

@@ -1,7 +1,7 @@
-"""What an image may take, decided by what its header promises.
+"""Limits on an image's pixels, memory and processor time, by the size that its header states.
 
-`max_pixels` is checked before anything is decoded. Memory and processor time are enforced by the kernel on the codec
-process, whatever a decoder does with the file; see `darkroom.tasks.worker.codec_process`.
+The number of pixels is checked before any is decoded. The kernel enforces memory and processor time on the codec
+process, whatever its decoder does; see `darkroom.tasks.worker.codec_process`.
 """
 
 from __future__ import annotations
@@ -12,28 +12,27 @@ from darkroom.tasks.imaging.records import SourceFacts
 BASE_BYTES = 256 << 20
 BYTES_PER_PIXEL = 64
 BYTES_PER_SOURCE_BYTE = 4
-"""Memory that an image may take: `BASE_BYTES` in any case, more for each pixel of itself or its output, and more for
-each byte of its file. Decoding touches at most half as much for each pixel; the kernel also counts what is only
-reserved."""
+"""Memory that an image may take: a base, and more for each pixel of source or output (the larger) and each byte of its
+file. Decoding uses at most half as much per pixel, but the kernel counts reserved memory, too."""
 
 PIXELS_PER_TURN = 25_000_000
-"""An image has `max_image_seconds` for each 25 million pixels of itself or its output. The slowest measured, WebP with
-transparency, enlarged, took 26 s of one core for that many."""
+"""An image may take `max_image_seconds` for each 25 million pixels of source or output (the larger). The slowest in our
+measurements, an enlarged WebP with transparency, took 26 s of one core for as many."""
 
 RECORDABLE_SIDE = (1 << 31) - 1
-"""Longest side in pixels that fits into the manifest; a header can promise more."""
+"""Longest side in pixels that fits into the manifest; headers can state longer ones."""
 
 MAX_FRAMES = 100_000
-"""More frames than this are recorded as this many."""
+"""Upper limit on the number of frames that is recorded."""
 
 
 def is_recordable(facts: SourceFacts) -> bool:
-    """Return whether the manifest can hold a source's size."""
+    """Return whether a source's size fits into the manifest."""
     return max(facts.width, facts.height) <= RECORDABLE_SIDE
 
 
 def refuse_too_many_pixels(facts: SourceFacts, max_pixels: int) -> None:
-    """Raise `decode.too_many_pixels` if a header promises more pixels than the limit, or a side of 2^31 or more."""
+    """Raise `decode.too_many_pixels` if a header states more pixels than `max_pixels`, or too long a side to record."""
     if facts.width * facts.height > max_pixels or not is_recordable(facts):
-        message = f"{facts.width} × {facts.height} pixels are over the limit of {max_pixels}"
+        message = f"{facts.width:,} × {facts.height:,} pixels are over the limit max_pixels = {max_pixels:,}"
         raise ImageError(ErrorCode.DECODE_TOO_MANY_PIXELS, message)

@@ -1,7 +1,7 @@
 """Convert RGB to sRGB by an ICC profile of three curves and a matrix, ten times as fast as littleCMS.
 
-Most embedded profiles are of this kind (ICC.1:2022, section F.3). A table for each channel makes the samples linear,
-the matrix takes them to linear sRGB, and a table encodes them. `color.py` uses this where it agrees with littleCMS.
+Most embedded profiles are of this kind (ICC.1:2022, section F.3). A table for each channel makes samples linear, the
+matrix converts them to linear sRGB, and a table encodes them. `color.py` uses this if it agrees with littleCMS.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from PIL import ImageCms
 from darkroom.tasks.imaging.bands import Pixels
 
 LEVELS = 1 << 16
-"""Levels of linear light. Near black, 20 of them make one of the 256 levels of sRGB."""
+"""Levels of linear light: near black, 20 of them are one of the 256 levels of sRGB."""
 
 MAX_TAGS = 200
 CHANNELS = (b"r", b"g", b"b")
 
 PARAMETERS = ("g", "gab", "gabc", "gabcd", "gabcdef")
-"""Parameters of each kind of parametric curve, (ax + b)^g + e from d on and cx + f below (ICC.1:2022, table 68)."""
+"""Parameters of each kind of parametric curve: (ax + b)^g + e from d on, cx + f below (ICC.1:2022, table 68)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class MatrixConversion:
 
 
 def read_matrix_conversion(profile: bytes) -> MatrixConversion | None:
-    """Return the conversion that a profile's curves and matrix describe; None if it has none, or has tables of colours.
+    """Return the conversion by a profile's curves and matrix; None if it lacks them, or has tables of colours.
 
     Raises:
         struct.error, ValueError, ArithmeticError: the profile is damaged.
@@ -66,19 +66,19 @@ def read_matrix_conversion(profile: bytes) -> MatrixConversion | None:
 
 
 def read_tags(profile: bytes) -> dict[bytes, bytes]:
-    """Return the tags of a profile by their signature; raises `struct.error` if its table is cut off."""
+    """Return a profile's tags by signature; raises `struct.error` if its table of tags is cut off."""
     return {kind: profile[start : start + length] for kind, start, length in walk_tags(profile)}
 
 
 def walk_tags(profile: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield signature, position and length of each tag; raises `struct.error` if the table is cut off."""
+    """Yield signature, position and length of each tag; raises `struct.error` if the table of tags is cut off."""
     (count,) = struct.unpack_from(">I", profile, 128)
     for tag in range(min(count, MAX_TAGS)):
         yield struct.unpack_from(">4sII", profile, 132 + 12 * tag)
 
 
 def _curve(tag: bytes, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    """Return a tone curve's values at `x`, 0 to 1; None if it is of an unknown kind."""
+    """Return the values of a tone curve at `x`, 0 to 1; None if its kind is unknown."""
     if tag[:4] == b"curv":
         (count,) = struct.unpack_from(">I", tag, 8)
         points: np.ndarray = np.frombuffer(tag, ">u2", count, 12).astype(float)
@@ -101,7 +101,7 @@ def _curve(tag: bytes, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | 
 
 
 def _fixed(data: bytes) -> list[float]:
-    """Return numbers of 16.16 bits."""
+    """Return fixed-point numbers of 16.16 bits as floats."""
     return [number / 65536 for number in struct.unpack(f">{len(data) // 4}i", data)]
 
 
@@ -112,13 +112,13 @@ def _srgb_to_xyz() -> np.ndarray:
 
 
 def _matrix(tags: dict[bytes, bytes]) -> np.ndarray:
-    """Return the matrix from linear RGB to XYZ of the profile connection space."""
+    """Return the (3, 3) matrix from linear RGB to XYZ of the profile connection space."""
     return np.array([_fixed(tags[channel + b"XYZ"][8:20]) for channel in CHANNELS]).T
 
 
 @cache
 def _srgb_of_light() -> np.ndarray:
-    """Return the level of sRGB for each level of light, (1, `LEVELS`), uint8 (IEC 61966-2-1)."""
+    """Return (1, `LEVELS`) uint8: the level of sRGB for each level of linear light (IEC 61966-2-1)."""
     light = np.linspace(0, 1, LEVELS)
     encoded = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.asarray(np.rint(encoded * 255), np.uint8).reshape(1, LEVELS)

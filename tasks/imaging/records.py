@@ -1,4 +1,4 @@
-"""The values that cross the border of this package. Nothing here loads a codec library."""
+"""The values that other packages exchange with this one; importing them loads no codec library."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Rectangle: TypeAlias = tuple[int, int, int, int]
 """Left, top, width, height in pixels."""
 
 Allow: TypeAlias = Callable[[int], None]
-"""Called with the number of pixels that an image will take, as soon as its header says so and before any is decoded."""
+"""Called with the number of an image's pixels after its header was read and before any is decoded; may raise."""
 
 TILE_SIDE = 128
-"""Width and height of a place in a contact sheet, in pixels."""
+"""Width and height of a contact sheet's tile in pixels, without its caption."""
 
 
 def unlimited(_pixels: int) -> None:
@@ -32,15 +32,15 @@ def unlimited(_pixels: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What a source's header says, before any pixel is decoded.
+    """What a source's header says.
 
     Args:
         format: the `name` of one of the formats in `darkroom.tasks.imaging.formats`.
         mode: Pillow's name of the pixel layout, such as `L`, `RGB`, `CMYK`, `P`, `RGBA`, `I;16`.
         width: pixels as stored, before orientation.
         height: pixels as stored, before orientation.
-        orientation: 1..8 as EXIF defines them; 1 where the file says nothing valid.
-        frames: frames of an animation, pages of a TIFF; else 1.
+        orientation: 1..8 as in EXIF; 1 if the file states none, or an invalid one.
+        frames: number of an animation's frames or a TIFF's pages; else 1.
     """
 
     format: str
@@ -52,12 +52,12 @@ class SourceFacts:
 
     @property
     def oriented_size(self) -> Size:
-        """Width and height in pixels as a viewer shows the picture."""
+        """Width and height in pixels after orientation."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
 class TransformError(ImageError):
-    """An image could not be transformed; `facts` is what its header said, None if it could not be read."""
+    """An image could not be transformed; `facts` is what its header says, None if that could not be read."""
 
     def __init__(self, code: ErrorCode, message: str, facts: SourceFacts | None = None) -> None:
         super().__init__(code, message)
@@ -66,11 +66,10 @@ class TransformError(ImageError):
 
 @dataclass(frozen=True, slots=True)
 class Transformed:
-    """One finished output, and how it was made.
+    """An output, and how it was made.
 
-    `output_x = oriented_source_x * scale_x + offset_x`, in continuous coordinates whose integers are
-    pixel edges; the same for y. Times are in milliseconds. `channels` counts those that a reader of the
-    output will see.
+    `output_x = oriented_source_x * scale_x + offset_x`, in coordinates whose integers are the edges of pixels; the same
+    for y. `channels` is the number that a decoder of the output returns.
     """
 
     __pydantic_config__: ClassVar = {"arbitrary_types_allowed": True}  # for the memoryview
@@ -93,7 +92,7 @@ class Transformed:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """What an image file turned out to be; sizes in pixels as stored."""
+    """What decoding an image file found; sizes in pixels as stored."""
 
     format: str
     width: int
@@ -102,22 +101,22 @@ class Inspected:
 
 
 class Tile(BaseModel):
-    """One place in a contact sheet."""
+    """An image in a contact sheet."""
 
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     caption: str = ""
-    """Text below the place; only its end is shown if it is too long."""
+    """Text below the tile; only its end is shown if it is too long."""
 
     alarm: str = ""
-    """What is wrong with the image, written across the place; empty if nothing is."""
+    """What is wrong with the image, drawn across the tile; empty if nothing is."""
 
     width: int = 0
     height: int = 0
-    """Of its picture, in pixels: at most `TILE_SIDE`."""
+    """Size of its picture in pixels, at most `TILE_SIDE`."""
 
     pixels: bytes = b""
-    """RGB; empty where there is no picture."""
+    """RGB; empty if there is no picture."""
 
 
 class Sheet(BaseModel):

@@ -1,4 +1,4 @@
-"""Resample pixels: antialiased when shrinking, and with colour premultiplied by alpha."""
+"""Resample pixels, antialiased when shrinking, with colour premultiplied by alpha."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ PILLOW_FILTERS = {
     "cubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-WHOLE_COVER_LIMIT = 16
-"""If a crop would enlarge the source to more than this many times the pixels that it keeps, the source is cropped
-first."""
+CROP_FIRST_RATIO = 16
+"""If resizing the whole source would make more than this many times the pixels that a crop keeps, crop it first."""
 
 Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
 
 
 def resize(pixels: Pixels, width: int, height: int, method: Filter, extent: Extent | None = None) -> Pixels:
-    """Resize uint8 pixels, gray, RGB or RGB with straight alpha, to width × height.
+    """Return pixels, (height, width[, 3 or 4]), resized to `width` × `height`.
 
-    `extent` is the width and height of the picture in `pixels`, from their top left corner; None for all of them. The
-    last column and row may lie partly outside it, if both axes shrink.
+    `extent` is as in `Decoded`: the width and height of `pixels` that the picture covers. It may exclude a part of the
+    last column and row if both axes shrink.
     """
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -40,10 +39,10 @@ def resize(pixels: Pixels, width: int, height: int, method: Filter, extent: Exte
 def resize_and_crop(
     pixels: Pixels, size: Size, crop: Rectangle, method: Filter, extent: Extent | None = None
 ) -> Pixels:
-    """Resize pixels to `size`, and return only the part that `crop` keeps of them; `extent` is as for `resize`."""
+    """Return the part `crop` of pixels resized to `size`; `extent` is as for `resize`."""
     left, top, width, height = crop
     wide, high = extent or pixels.shape[1::-1]
-    enlarged = size[0] * size[1] > max(WHOLE_COVER_LIMIT * width * height, pixels.shape[0] * pixels.shape[1])
+    enlarged = size[0] * size[1] > max(CROP_FIRST_RATIO * width * height, pixels.shape[0] * pixels.shape[1])
     if method not in PILLOW_FILTERS and not enlarged:
         resized = resize(pixels, *size, method, extent)
         return resized[top : top + height, left : left + width]
@@ -75,7 +74,7 @@ def _keep_alpha_apart(pixels: Pixels, box: Box, size: Size, method: Filter) -> P
 
 
 def _premultiply(pixels: Pixels, channel: int) -> Samples:
-    """Return colour × alpha, or alpha × 255 for channel 3, which has the same scale; both fit into 16 bits."""
+    """Return colour × alpha; for channel 3, alpha × 255, which has the same scale. Both fit into 16 bits."""
     alpha = pixels[:, :, 3].astype(np.uint16)
     return alpha * np.uint16(255) if channel == 3 else pixels[:, :, channel] * alpha
 
@@ -86,9 +85,9 @@ def _unmultiply(colors: Iterable[Samples], alpha: Samples) -> Pixels:
     for channel, color in enumerate(colors):
         for rows in bands(*alpha.shape):
             values = color[rows] * np.float32(255) / np.maximum(alpha[rows].astype(np.float32), 1)
-            # A filter overshoots in colour × alpha and alpha alike, so clip only their quotient.
+            # Filters overshoot both in colour × alpha and in alpha, so clip only the quotient.
             straight[rows, :, channel] = np.clip(np.rint(values), 0, 255)
-        del color  # before the next one is made
+        del color  # free it before the generator makes the next
     for rows in bands(*alpha.shape):
         straight[rows, :, 3] = np.clip(np.rint(alpha[rows].astype(np.float32) / np.float32(255)), 0, 255)
     return straight
@@ -111,10 +110,10 @@ def _resample(samples: Pixels, box: Box, size: Size, method: Filter) -> Pixels:
 def _area_or_linear(samples: Samples, width: int, height: int, extent: Extent) -> Samples:
     old_height, old_width = samples.shape[:2]
     if width <= old_width and height <= old_height:
-        # Without a size, OpenCV keeps the scales and rounds the size, so there may be one more column and row.
+        # Given scales, not a size, OpenCV rounds the size, perhaps up.
         fx, fy = width / extent[0], height / extent[1]
         return cv2.resize(samples, None, fx=fx, fy=fy, interpolation=cv2.INTER_AREA)[:height, :width]
-    # OpenCV's area filter averages only where both axes shrink: shrink one axis, then enlarge the other.
+    # OpenCV's area filter averages only if both axes shrink, so shrink one axis, then enlarge the other.
     smaller = (min(width, old_width), min(height, old_height))
     if smaller != (old_width, old_height):
         samples = cv2.resize(samples, smaller, interpolation=cv2.INTER_AREA)
@@ -122,5 +121,5 @@ def _area_or_linear(samples: Samples, width: int, height: int, extent: Extent) -
 
 
 def _pillow_filter(method: Filter) -> Image.Resampling:
-    # A crop of which the whole is too large to make is enlarged, so `auto` and `area` are linear.
+    # `auto` and `area` come here only for crops of much enlarged sources, which they resize linearly.
     return Image.Resampling.NEAREST if method == "nearest" else PILLOW_FILTERS.get(method, Image.Resampling.BILINEAR)

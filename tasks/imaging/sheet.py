@@ -1,4 +1,4 @@
-"""Contact sheets: thumbnails, and grids of them with captions as one JPEG of limited size."""
+"""Make thumbnails, and draw contact sheets: grids of thumbnails with captions in one JPEG of limited size."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ ALARM_INK = (170, 30, 35)
 def thumbnail(
     data: bytes, side: int, *, background: tuple[int, int, int], max_pixels: int, allow: Allow
 ) -> tuple[int, int, bytes]:
-    """Return width and height in pixels, at most `side`, and RGB bytes of a picture on a background.
+    """Return width and height, at most `side` pixels, and RGB bytes of a picture on a background.
 
-    Very small pictures are enlarged. Raises `ImageError`, or whatever Pillow does for data that is no image.
+    Very small pictures are enlarged. Raises `ImageError`, or Pillow's exception for data that is no image.
     """
-    # Decode what there is of a cut file. Pillow offers this only as a setting of the whole process.
+    # Pillow decodes cut files only by this setting of the whole process.
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
         with Image.open(io.BytesIO(data), formats=PILLOW_NAMES) as opened:
@@ -48,7 +48,7 @@ def thumbnail(
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
     picture.thumbnail((side, side))
-    with suppress(Exception):  # the metadata of a broken file may be broken too
+    with suppress(Exception):  # the file's EXIF may be damaged
         picture = ImageOps.exif_transpose(picture)
     if picture.mode == "RGBA":
         ground = Image.new("RGBA", picture.size, background)
@@ -59,7 +59,7 @@ def thumbnail(
 
 
 def draw_sheet(data: bytes) -> bytes:
-    """Draw a `Sheet`, given as JSON, and return a JPEG of the best quality that is small enough."""
+    """Return a `Sheet`, given as JSON, drawn as a JPEG of the best quality within its `max_bytes`."""
     order = Sheet.model_validate_json(data)
     drawn = _grid(order.tiles)
     scale = 1.0
@@ -85,14 +85,13 @@ def _grid(tiles: Sequence[Tile]) -> np.ndarray:
         row, column = divmod(number, columns)
         top, left = GAP + row * step_y, GAP + column * step_x
         sheet[top : top + TILE_SIDE, left : left + TILE_SIDE] = _place(tile)
-        sheet[top + TILE_SIDE : top + TILE_SIDE + CAPTION_HEIGHT, left : left + TILE_SIDE] = _line(
-            tile.caption, INK, PAPER
-        )
+        top += TILE_SIDE
+        sheet[top : top + CAPTION_HEIGHT, left : left + TILE_SIDE] = _line(tile.caption, INK, PAPER)
     return sheet
 
 
 def _place(tile: Tile) -> np.ndarray:
-    """Return a tile's picture in the middle of its place, with its alarm, if any, written across."""
+    """Return (`TILE_SIDE`, `TILE_SIDE`, 3): a tile's picture in the middle, with its alarm, if any, across it."""
     place = np.full((TILE_SIDE, TILE_SIDE, 3), ALARM_GROUND if tile.alarm else GROUND, np.uint8)
     if tile.pixels:
         top, left = (TILE_SIDE - tile.height) // 2, (TILE_SIDE - tile.width) // 2
@@ -105,7 +104,7 @@ def _place(tile: Tile) -> np.ndarray:
 
 
 def _line(text: str, ink: tuple[int, int, int], ground: tuple[int, int, int]) -> np.ndarray:
-    """Return a strip as wide as a tile with a centred line of text, or as much of the text's end as fits."""
+    """Return (`CAPTION_HEIGHT`, `TILE_SIDE`, 3): a centred line of text, or as much of its end as fits."""
     line = np.full((CAPTION_HEIGHT, TILE_SIDE, 3), ground, np.uint8)
     text = "".join(character if character.isprintable() else "�" for character in text)
     size = next((size for size in TEXT_SIZES if _width(text, size) <= TILE_SIDE), TEXT_SIZES[0])

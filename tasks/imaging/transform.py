@@ -1,7 +1,8 @@
-"""The entry of the package: transform one image file into one output file, or inspect one."""
+"""Transform an image file into an output file, or inspect or describe one: the entry of the package."""
 
 from __future__ import annotations
 
+import sys
 import warnings as python_warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,25 +20,21 @@ from darkroom.tasks.imaging.encode import encode, refuse_oversized, visible_chan
 from darkroom.tasks.imaging.exif import apply_orientation, stored_rectangle
 from darkroom.tasks.imaging.failures import translate, translate_encoding
 from darkroom.tasks.imaging.formats import DecodeOptions, EncodedImage, recognise
-from darkroom.tasks.imaging.formats.base import DAMAGE_WARNINGS, Decoded
+from darkroom.tasks.imaging.formats.base import TOLERATED_DAMAGE, Decoded
 from darkroom.tasks.imaging.geometry import Geometry, plan_geometry
 from darkroom.tasks.imaging.limits import refuse_too_many_pixels
 from darkroom.tasks.imaging.records import Allow, Inspected, Size, SourceFacts, Transformed, unlimited
 from darkroom.tasks.imaging.resample import resize, resize_and_crop
 from darkroom.tasks.settings import Filter, Recipe
 
-NO_LIMIT = 1 << 62
-"""Outputs are not limited: the recipe determined their size."""
-
 OVERSAMPLING = {"fast": 1, "balanced": 2}
-"""How many times as large as the output a reduced picture is at least, by the recipe's `jpeg_decoding`."""
+"""Least ratio of a scaled-down JPEG's width and height to those of the output, by the recipe's `jpeg_decoding`."""
 
 
 def configure_codecs() -> None:
-    """Limit codecs to one thread each, and silence Pillow's warnings. Each codec process calls this once.
+    """Limit codecs to one thread and silence Pillow's warnings, once in each codec process; output bytes are the same.
 
-    There are as many codec processes as cores, so more threads would only take turns. `transform` gives the same bytes
-    without this.
+    There is a codec process for each core, so more threads would not be faster.
     """
     cv2.setNumThreads(1)
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -45,14 +42,18 @@ def configure_codecs() -> None:
 
 
 def transform(data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: Allow = unlimited) -> Transformed:
-    """Turn an image file into an output file as the recipe says.
+    """Return an image file transformed as the recipe says; the same bytes and recipe give the same output bytes.
 
-    The same bytes and recipe give the same output bytes. Transparency is flattened on the recipe's
-    background for JPEG and for gray outputs, and kept otherwise; padding is opaque.
+    Transparency is flattened on the recipe's background for JPEG and gray outputs, else kept; padding is opaque.
 
-    Raises `TransformError`, and nothing else for any bytes: `source.empty`, one of the `decode` codes, or
-    `encode.failed`. `max_pixels` limits the source, by its header and before anything is decoded, and what
-    `fit="outside"` may enlarge it to. `allow` is called when the header was read, and again for a larger output.
+    Args:
+        data: the file's bytes.
+        recipe: how to transform it.
+        max_pixels: upper limit on the source, checked by its header before any pixel is decoded, and on the output.
+        allow: called with the source's number of pixels after the header was read, then with the output's if larger.
+
+    Raises:
+        TransformError: `source.empty`, a `decode` code, or `encode.failed`; no other error, whatever the bytes are.
     """
     started = perf_counter()
     facts, geometry, decoded = _decode(data, recipe, max_pixels, allow)
@@ -60,7 +61,7 @@ def transform(data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: 
     decoded_at = perf_counter()
     try:
         pixels = _compose(decoded, geometry, recipe)
-        del decoded  # frees its pixels before those of the output are encoded
+        del decoded  # free its pixels before encoding
         resized_at = perf_counter()
         channels = visible_channels(pixels, recipe.format)
         encoded = encode(pixels, recipe)
@@ -86,15 +87,15 @@ def transform(data: bytes | memoryview, recipe: Recipe, max_pixels: int, allow: 
 
 
 def inspect_image(data: bytes, allow: Allow = unlimited) -> Inspected:
-    """Decode an image file to its last pixel, and return what it is; raises `TransformError`."""
-    with opened(data, NO_LIMIT, allow) as (image, facts):
+    """Decode all of an image file, and return what it is; raises `TransformError`."""
+    with opened(data, sys.maxsize, allow) as (image, facts):
         pixels = image.decode(DecodeOptions((facts.width, facts.height))).pixels
     height, width, *channels = pixels.shape
     return Inspected(facts.format, width, height, *(channels or [1]))
 
 
 def describe_bytes(data: bytes) -> str:
-    """Describe in a few words what a file's bytes seem to be, by its header alone and without a decoder."""
+    """Return a few words about what a file seems to be, by its header only, without a decoder."""
     try:
         image = recognise(data)(data)
     except ImageError as error:
@@ -108,7 +109,7 @@ def describe_bytes(data: bytes) -> str:
 
 @contextmanager
 def opened(data: bytes | memoryview, max_pixels: int, allow: Allow) -> Iterator[tuple[EncodedImage, SourceFacts]]:
-    """Yield an opened image file and its facts; raise any error in the block as a `TransformError`.
+    """Yield an opened image file and its facts; translate any exception in the block into a `TransformError`.
 
     `max_pixels` and `allow` are as for `transform`.
     """
@@ -132,26 +133,26 @@ def _decode(
         refuse_oversized(geometry, recipe.format, max_pixels)
         if geometry.width * geometry.height > facts.width * facts.height:
             allow(geometry.width * geometry.height)
-        # Nearest needs the original pixels; a reduced picture has only averages.
-        full = facts.width, facts.height
-        times = OVERSAMPLING.get(recipe.jpeg_decoding)
+        # `nearest` needs the original pixels; scaling down while decoding averages them.
+        times = None if recipe.filter == "nearest" else OVERSAMPLING.get(recipe.jpeg_decoding)
         width, height = _stored_size(geometry, facts.orientation)
-        min_size = full if recipe.filter == "nearest" or times is None else (width * times, height * times)
+        min_size = (width * times, height * times) if times else (facts.width, facts.height)
         options = DecodeOptions(min_size, gray=recipe.color == "gray", tolerant=recipe.damage == "tolerant")
         decoded = image.decode(options)
-        _refuse_empty_remainder(decoded)
+        _refuse_blank_picture(decoded)
     return facts, geometry, decoded
 
 
-def _refuse_empty_remainder(decoded: Decoded) -> None:
-    # If no pixel of a damaged file can be read, decoders return one colour.
+def _refuse_blank_picture(decoded: Decoded) -> None:
+    """Raise `ImageError` for a damaged picture of one colour: decoders return that if they can read no pixel."""
     pixels = decoded.pixels
-    code = next((code for code, warning in DAMAGE_WARNINGS.items() if warning in decoded.warnings), None)
+    code = next((code for code, warning in TOLERATED_DAMAGE.items() if warning in decoded.warnings), None)
     if code and all((pixels[rows] == pixels[0, 0]).all() for rows in bands(*pixels.shape[:2])):
         raise ImageError(code, "none of the picture's pixels can be read")
 
 
 def _stored_size(geometry: Geometry, orientation: int) -> Size:
+    """Return the resized width and height before orientation."""
     size = geometry.resized_width, geometry.resized_height
     return size[::-1] if orientation >= 5 else size
 
@@ -165,23 +166,22 @@ def _compose(decoded: Decoded, geometry: Geometry, recipe: Recipe) -> Pixels:
 
 
 def _place(decoded: Decoded, geometry: Geometry, recipe: Recipe) -> Pixels:
-    pixels, orientation = decoded.pixels, decoded.orientation
-    width, height = _stored_size(geometry, orientation)
-    shrinks = width <= pixels.shape[1] and height <= pixels.shape[0]
-    if shrinks and recipe.filter != "nearest":
-        # The filters are symmetric, so the picture can be turned when it is smaller.
-        resized = _resize(decoded, geometry, recipe.filter, orientation)
-        return apply_orientation(resized, orientation)
-    return _resize(replace(decoded, pixels=apply_orientation(pixels, orientation)), geometry, recipe.filter, 1)
+    """Return the picture upright, resized and cropped."""
+    width, height = _stored_size(geometry, decoded.orientation)
+    shrinks = width <= decoded.pixels.shape[1] and height <= decoded.pixels.shape[0]
+    # All filters but `nearest` are symmetric, so turn the picture when it has the fewest pixels.
+    if recipe.filter == "nearest" or not shrinks:
+        decoded = replace(decoded, pixels=apply_orientation(decoded.pixels, decoded.orientation), orientation=1)
+    return apply_orientation(_resize_and_crop(decoded, geometry, recipe.filter), decoded.orientation)
 
 
-def _resize(decoded: Decoded, geometry: Geometry, method: Filter, orientation: int) -> Pixels:
-    """Return the pixels resized and cropped as planned for the upright picture, which `orientation` makes of them."""
-    size = _stored_size(geometry, orientation)
+def _resize_and_crop(decoded: Decoded, geometry: Geometry, method: Filter) -> Pixels:
+    """Return pixels resized and cropped, but not turned; `geometry` is for the upright picture."""
+    size = _stored_size(geometry, decoded.orientation)
     if not geometry.crops:
         return resize(decoded.pixels, *size, method, decoded.extent)
     upright = (-geometry.left, -geometry.top, geometry.width, geometry.height)
-    crop = stored_rectangle(upright, (geometry.resized_width, geometry.resized_height), orientation)
+    crop = stored_rectangle(upright, (geometry.resized_width, geometry.resized_height), decoded.orientation)
     return resize_and_crop(decoded.pixels, size, crop, method, decoded.extent)
 
 

@@ -1,1 +1,1 @@
-"""What people are shown of a run: reports, history, summaries, pictures."""
+"""Report runs to users: reports, history, summaries, contact sheets, charts."""

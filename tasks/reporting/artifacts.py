@@ -1,4 +1,4 @@
-"""Artifacts of a flow run in the Prefect UI, under keys that stay the same from run to run."""
+"""Create artifacts of a flow run in the Prefect UI, with the same keys in each run of a destination."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import cast
 from uuid import UUID
 
 MAX_NAME = 60
-"""Characters of a destination's path that an artifact's key has."""
+"""Upper limit on the characters of a destination's path in an artifact's key."""
 
 
 def artifact_key(destination: str, kind: str) -> str:
-    """Return the key under which the Artifacts page lists all versions of a destination's artifact.
+    """Return the key of a destination's artifact, under which the UI lists the artifacts of all its runs.
 
-    It is the destination's path in the characters that a key may have, `/`, `.`, `_` and `-` being the same. A path
-    that is long, or has other characters, gets a hash, too.
+    It is the destination's path with `-` for all characters that a key may not have. A path that is long, or has other
+    characters than lower-case letters, digits and `/._-`, also gets a hash.
     """
     name = re.sub(r"[^a-z0-9]+", "-", destination.lower()).strip("-")
     if len(name) > MAX_NAME or not re.fullmatch(r"(s3:/|gs:/|az:/)?[a-z0-9/._-]+", destination):

@@ -1,4 +1,4 @@
-"""The last runs as small bar charts, in SVG."""
+"""Draw the last runs as small bar charts in SVG."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ BOTTOM = 98
 HEIGHT = 116
 MIN_SLOTS = 12
 MIN_HEIGHT = 1.5
-"""A value above zero is always visible."""
+"""Least height of the bar of a value above 0, so that it is visible."""
 
 CUT = 7
-"""Distance of the gap in an outlier's bar from its top."""
+"""Distance from the top of an outlier's bar to the gap in it."""
 
 TEXT = "#7b828e"
 BLUE, RED, GRAY, GREEN = "#4c7dff", "#e5484d", "#7b828e", "#2f9e6e"
@@ -28,7 +28,7 @@ BLUE, RED, GRAY, GREEN = "#4c7dff", "#e5484d", "#7b828e", "#2f9e6e"
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A figure of each run, oldest first."""
+    """A figure of each run, oldest first; `shown` formats a value."""
 
     name: str
     values: tuple[float, ...]
@@ -37,9 +37,9 @@ class Series:
 
 
 def draw_chart(runs: tuple[PastRun, ...]) -> bytes:
-    """Return an SVG of bars for the runs, which are given newest first and drawn newest last.
+    """Return an SVG with a bar chart of each figure; `runs` are newest first, bars newest last.
 
-    A bar with a gap near its top is an outlier, taller than drawn.
+    A bar with a gap near its top is an outlier: its value is greater than its height shows.
     """
     ordered = runs[::-1]
     panels = [

@@ -1,14 +1,12 @@
-"""Two pictures of a run: a sample of its outputs, and one of what failed."""
+"""Make two contact sheets of a run: a sample of its outputs, and one of its failed images."""
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import RUNS, Destination
@@ -26,23 +24,23 @@ OUTPUTS_SHOWN = 24
 FAILURES_SHOWN = 12
 
 MAX_BYTES = 90_000
-"""Of each picture: Prefect's database stores them as text, which is a third longer."""
+"""Upper limit on a contact sheet: Prefect's database stores it as text, which is a third longer."""
 
 MAX_OUTPUT_BYTES = 64 << 20
 MAX_PIXELS = 60_000_000
-"""Pixels of outputs that are decoded, about one second of work: the larger they are, the fewer are shown."""
+"""Upper limit on the pixels of the sample, about one second of work: of larger outputs fewer are shown."""
 
 MAX_SOURCE_BYTES = 64 << 20
 MAX_PREVIEWED_PIXELS = 50_000_000
 PREVIEW_SECONDS = 3.0
 PREVIEWS_SECONDS = 6.0
-"""Limits on decoding one broken image, and all of them."""
+"""Time limits on decoding one failed image, and all of them."""
 
 PREVIEW_BYTES = 1 << 30
-"""Limit on the memory for decoding a broken image."""
+"""Memory limit on decoding a failed image."""
 
 SHEET_SECONDS = 60.0
-"""Limit on decoding one output, and on drawing a picture."""
+"""Time limit on decoding one output, and on drawing a contact sheet."""
 
 PREVIEWED = frozenset(
     {
@@ -55,12 +53,12 @@ PREVIEWED = frozenset(
         ErrorCode.WRITE_FAILED,
     }
 )
-"""Failures of which something may be visible. Images that crashed, hung or exhausted a decoder are not tried again."""
+"""Failures whose images may have readable pixels; not those that crashed a decoder or exceeded its limits."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContactSheet:
-    """A picture of several images, as a JPEG of at most `MAX_BYTES`."""
+    """A contact sheet of several images: a JPEG of at most `MAX_BYTES`."""
 
     jpeg: bytes
     images: int
@@ -68,7 +66,7 @@ class ContactSheet:
 
 @dataclass(frozen=True, slots=True)
 class ContactSheets:
-    """A run's pictures; None where there is nothing to show."""
+    """A run's contact sheets; None if there is nothing to show."""
 
     made: ContactSheet | None = None
     failed: ContactSheet | None = None
@@ -76,7 +74,7 @@ class ContactSheets:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """An image of the run file that was made; sizes in pixels of the output."""
+    """A row of the run file with an output; width and height of the output in pixels."""
 
     source_path: str
     file_name: str
@@ -87,19 +85,19 @@ class _Made:
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
-    """An image of the run file that failed."""
+    """A row of the run file that failed."""
 
     source_path: str
     error_code: str
 
 
 def make_contact_sheets(destination: Destination, job: Job) -> ContactSheets:
-    """Draw a sample of a published run's outputs, spread over their paths, and one of its failures.
+    """Return contact sheets of a published run: outputs evenly spaced by path, and failed images of all error codes.
 
-    An output that is missing or damaged becomes a tile without a picture.
+    An output that is missing or damaged has a tile without a picture.
     """
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        run_file = destination.store.local(f"{RUNS}/{job.run_file}", Path(scratch))
+    with sql.connect_in_scratch() as (db, scratch):
+        run_file = destination.store.local(f"{RUNS}/{job.run_file}", scratch)
         db.execute(f"CREATE VIEW run AS FROM {sql.parquet(run_file, numbered=True)}")
         made, failed = _sample(db), _sample_of_failures(db)
     with closing(Codec()) as codec:
@@ -135,7 +133,7 @@ _SAMPLE_SQL = """
 
 
 def _sample(db: sql.Connection) -> list[_Made]:
-    """Return at most `OUTPUTS_SHOWN` images that were made, evenly spaced in the order of paths."""
+    """Return at most `OUTPUTS_SHOWN` images with an output, evenly spaced in the order of paths."""
     [(images, pixels)] = db.execute(
         "SELECT count(*), avg(width::BIGINT * height) FROM run WHERE status = 'ok'"
     ).fetchall()
@@ -147,7 +145,7 @@ def _sample(db: sql.Connection) -> list[_Made]:
 
 
 def _sample_of_failures(db: sql.Connection) -> list[_Failed]:
-    """Return failed images, with as many different codes among them as possible."""
+    """Return at most `FAILURES_SHOWN` failed images with as many different error codes as possible."""
     return sql.records(
         db,
         "SELECT source_path, error_code FROM ("
@@ -177,8 +175,7 @@ def _output_tile(codec: Codec, orders: Orders, outputs: Store, image: _Made) -> 
     try:
         data = outputs.get(image.file_name, max_bytes=MAX_OUTPUT_BYTES).data
     except StorageError as error:
-        wrong = "missing" if isinstance(error, NotFound) else "can't be read"
-        return Tile(caption=image.source_path, alarm=wrong)
+        return Tile(caption=image.source_path, alarm="missing" if isinstance(error, NotFound) else "can't be read")
     if hashlib.sha256(data).hexdigest() == image.output_sha256:
         [shown] = codec.run(Operation.THUMBNAIL, orders, [data])
         if isinstance(shown, Tile):
@@ -198,7 +195,7 @@ def _failure_tiles(codec: Codec, job: Job, images: Sequence[_Failed]) -> list[Ti
 
 
 def _preview(codec: Codec, source: Source, image: _Failed, seconds: float) -> Tile:
-    """Return what is still visible of a broken image; an empty tile if that is one colour, as a decoder fills in."""
+    """Return a tile with the readable part of a failed image; an empty one for one colour, as decoders fill in."""
     try:
         data = source.get(image.source_path, max_bytes=MAX_SOURCE_BYTES).data
     except StorageError:

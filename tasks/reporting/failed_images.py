@@ -1,10 +1,8 @@
-"""The images that a destination's manifest has as failed."""
+"""Read the failed images of a destination's manifest."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import MANIFEST, Destination
@@ -15,21 +13,17 @@ BATCH_ROWS = 10_000
 
 
 def read_failed(destination: Destination, codes: Collection[str] = ()) -> Iterator[FailedImage]:
-    """Yield the failed images of a destination, sorted by path; none if it has no manifest.
-
-    Args:
-        destination: where runs have published.
-        codes: yield only images with one of these error codes; empty for all.
+    """Yield the failed images of a destination with one of these error codes (empty: all), sorted by path.
 
     Raises:
         SettingsError: this user may not read the manifest.
-        DarkroomError: it is damaged, or was written by another version of Darkroom.
+        DarkroomError: the manifest is damaged, or was written by another version of Darkroom.
     """
     if read_whole(destination) is None:
         return
     wanted = f"AND error_code IN ({', '.join(map(sql.text, codes))})" if codes else ""
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        manifest = sql.parquet(destination.store.local(MANIFEST, Path(scratch)))
+    with sql.connect_in_scratch() as (db, scratch):
+        manifest = sql.parquet(destination.store.local(MANIFEST, scratch))
         query = f"SELECT {FAILED_COLUMNS} FROM {manifest} WHERE status = 'failed' {wanted} ORDER BY source_path"
         for batch in sql.stream(db, query, BATCH_ROWS):
             yield from (FailedImage(**row) for row in batch.to_pylist())

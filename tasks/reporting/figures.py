@@ -1,9 +1,7 @@
-"""The figures of a run, from the Parquet files that it published."""
+"""Compute the figures of a run from the Parquet files that it published."""
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -23,14 +21,14 @@ COUNTS = """
     coalesce(sum(source_size), 0)::BIGINT AS source_bytes,
     coalesce(sum(output_bytes), 0)::BIGINT AS output_bytes
 """
-"""SQL: the counts of a run file's rows."""
+"""SQL expressions: the counts of a run file's rows."""
 
 FAILED_COLUMNS = "source_path, error_code, coalesce(error_message, '') AS error_message"
-"""SQL: the fields of `FailedImage`."""
+"""SQL expressions: the fields of `FailedImage`."""
 
 
 class StageTimes(BaseModel):
-    """Milliseconds that images spent in one stage."""
+    """Milliseconds per image in one stage."""
 
     stage: str
     p50: float
@@ -63,7 +61,7 @@ class Figures(BaseModel):
     ok: int = 0
     failed: int = 0
     touched: int = 0
-    """Images whose file was touched but holds the same bytes."""
+    """Images whose file has a new modification time, but the same bytes."""
 
     source_bytes: int = 0
     output_bytes: int = 0
@@ -80,7 +78,7 @@ class Figures(BaseModel):
 
 
 class Counted:
-    """What follows from a run's counts."""
+    """Figures computed from a run's counts."""
 
     ok: int
     failed: int
@@ -89,30 +87,30 @@ class Counted:
 
     @property
     def attempted(self) -> int:
-        """Images that the run worked on."""
+        """Number of images that the run processed."""
         return self.ok + self.failed + self.touched
 
     @property
     def images_per_second(self) -> float:
-        """Images worked on, per second of the time in which shards ran."""
+        """Images processed per second of the time in which shards ran."""
         return self.attempted / self.work_seconds if self.work_seconds else 0.0
 
 
 class Failures(NamedTuple):
-    """How a run's attempted images came out in the end, its own retries included."""
+    """The final results of a run's images after its own retries."""
 
     attempted: int
-    """Without those that failed again."""
+    """Number of images, without those in `again`."""
 
     codes: dict[str, int]
-    """How many of these failed, by code."""
+    """Number of them that failed, by error code."""
 
     again: int = 0
-    """How many failed that had failed in an earlier run, too."""
+    """Number of images that failed in this run and in an earlier one."""
 
 
 def read_figures(workspace: Workspace, job: Job) -> Figures:
-    """Return the figures of a run that has published."""
+    """Return the figures of a published run."""
     store = workspace.store
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
         db.execute(f"CREATE VIEW run AS FROM {sql.parquet(store.local(f'{RUNS}/{job.run_file}', scratch))}")
@@ -157,15 +155,15 @@ def _times(db: sql.Connection, stage: str) -> dict[str, Any]:
 
 
 def read_failures(destination: Destination, run_id: str) -> Failures:
-    """Return how the images of a run came out; each of its tries has left a file.
+    """Return the final results of a run's images, from the run files of all its tries.
 
-    An image whose first attempt in the run was not its first of all had failed in an earlier run.
+    An image whose least number of attempts in the run is above 1 failed in an earlier run.
     """
     files = [path for path in destination.run_files() if path.startswith(f"{RUNS}/{run_id}")]
     if not files:
         return Failures(0, {})
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        tries = sql.parquet(*(destination.store.local(path, Path(scratch)) for path in files))
+    with sql.connect_in_scratch() as (db, scratch):
+        tries = sql.parquet(*(destination.store.local(path, scratch) for path in files))
         ends = db.execute(
             f"FROM ({(_ONE_TRY_SQL if len(files) == 1 else _TRIES_SQL).format(tries=tries)}) "
             "SELECT error_code, error_code IS NOT NULL AND tried_before AS again, count(*) AS images "

@@ -1,4 +1,4 @@
-"""Findings of a verification: their kinds, their table, and the file that collects them."""
+"""Findings of a verification: their kinds, their table, and the file of them all."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ FINDINGS_SHOWN = 300
 
 
 class FindingKind(StrEnum):
-    """What can be wrong, the worst first."""
+    """Kinds of findings, the worst first."""
 
     DAMAGED = "damaged"
-    """The file is not the one that was written."""
+    """The file's bytes are not those that were written."""
 
     INVALID_ROW = "invalid_row"
     """The manifest's row contradicts itself."""
@@ -37,15 +37,15 @@ class FindingKind(StrEnum):
 
 
 MOVED = (FindingKind.DAMAGED, FindingKind.INVALID_ROW, FindingKind.FOREIGN)
-"""Findings whose files a repair moves away. An unreadable file may be intact, and stays."""
+"""Kinds whose files a repair moves to the quarantine. An unreadable file may be intact, so it stays."""
 
 REMADE = (FindingKind.DAMAGED, FindingKind.INVALID_ROW, FindingKind.MISSING)
-"""Findings whose outputs the next run makes again, once their files are moved away."""
+"""Kinds whose outputs the next run makes again after a repair."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as the manifest says."""
+    """A difference between the outputs and the manifest."""
 
     kind: Annotated[FindingKind, pa.string()]
     file_name: str | None
@@ -54,14 +54,14 @@ class Finding:
     source_path: str | None
     detail: str
     present: bool = True
-    """Whether a file of that name exists."""
+    """Whether a file with this name exists."""
 
 
 FINDINGS_SCHEMA = arrow_schema(Finding)
 
 
 class ShownFinding(BaseModel):
-    """A finding as people are shown it."""
+    """A finding as reports show it."""
 
     kind: str
     file_name: str | None
@@ -74,17 +74,17 @@ class Findings:
     """All findings of a verification."""
 
     counts: dict[str, int]
-    """By kind, the worst first."""
+    """Number of findings by kind, the worst kind first."""
 
     first: tuple[ShownFinding, ...]
     """The worst `FINDINGS_SHOWN`."""
 
     file: str
-    """Path of the Parquet file of all of them, relative to the destination."""
+    """Path of the Parquet file of all findings, relative to the destination."""
 
 
 def collect_findings(workspace: Workspace) -> Findings | None:
-    """Write one file of all findings in a verification's journal, the worst first; return None without findings."""
+    """Write all findings of a verification's journal, the worst first, to one file; return None if there are none."""
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
         parts = [workspace.store.local(part, scratch) for part in workspace.journal_parts()]
         found = dict(db.execute(f"SELECT kind, count(*) FROM {sql.parquet(*parts)} GROUP BY 1").fetchall())

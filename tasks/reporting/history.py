@@ -1,8 +1,7 @@
-"""The last runs of a destination, from their files in `runs/`."""
+"""Read the last runs of a destination from their files in `runs/`."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,12 +20,12 @@ from darkroom.tasks.storage.store_errors import NotFound
 RUNS_SHOWN = 30
 
 OUTLIER = 5.0
-"""A bar ends at this multiple of the median: the first run must not flatten the bars of all runs after it."""
+"""The tallest bar shows at most this multiple of the median, so that a long first run does not flatten later bars."""
 
 COLUMNS = ("started (UTC)", "made", "failed", "touched", "deleted", "MB read", "MB written", "took", "images/s")
 
 SHORT_COLUMNS = ("started (UTC)", "made", "failed", "deleted", "took", "images/s")
-"""Those that fit on a terminal."""
+"""The columns that fit on a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +37,10 @@ class PastRun(Counted):
     """UTC."""
 
     seconds: float
-    """From its start until it published; if it was interrupted, until its last image."""
+    """Seconds from its start until it published; of an interrupted run, until its last image."""
 
     work_seconds: float
-    """Of them, those in which shards ran."""
+    """Seconds of these in which shards ran."""
 
     ok: int
     failed: int
@@ -50,10 +49,10 @@ class PastRun(Counted):
     source_bytes: int
     output_bytes: int
     interrupted: bool
-    """Whether it did not end by itself; a later run adopted what it had finished."""
+    """Whether it ended before it published, and a later run adopted its finished images."""
 
     def cells(self) -> tuple[str, ...]:
-        """Return its cells under `COLUMNS`."""
+        """Return the run's cells for `COLUMNS`."""
         return (
             f"{self.started:%Y-%m-%d %H:%M}",
             f"{self.ok:,}",
@@ -67,7 +66,7 @@ class PastRun(Counted):
         )
 
     def short_cells(self) -> tuple[str, ...]:
-        """Return its cells under `SHORT_COLUMNS`."""
+        """Return the run's cells for `SHORT_COLUMNS`."""
         cells = dict(zip(COLUMNS, self.cells(), strict=True))
         return tuple(cells[column] for column in SHORT_COLUMNS)
 
@@ -87,10 +86,9 @@ class History:
 
 
 def read_history(destination: Destination, last: int = RUNS_SHOWN) -> History:
-    """Return the last runs of a destination; a run with nothing to do leaves no file, and is not among them.
+    """Return the last runs of a destination that had anything to do.
 
-    Raises:
-        SettingsError: this user may not list them.
+    Raises `SettingsError` if this user may not list the run files.
     """
     import duckdb
 
@@ -99,10 +97,10 @@ def read_history(destination: Destination, last: int = RUNS_SHOWN) -> History:
     unreadable, denied = list(found.unreadable), found.denied
     if not found.newest_first:
         return History((), _names(unreadable), _names(denied))
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
+    with sql.connect_in_scratch() as (db, scratch):
         for path in found.newest_first[:last]:
             try:
-                runs.append(_read(db, destination, path, Path(scratch)))
+                runs.append(_read(db, destination, path, scratch))
             except (DarkroomError, duckdb.Error, NotFound):
                 unreadable.append(path)
     return History(tuple(runs), _names(unreadable), _names(denied))
@@ -146,7 +144,7 @@ def _or_span(seconds: float | None, start: datetime, end: datetime) -> float:
 
 
 def bar_heights(values: Iterable[float]) -> list[float]:
-    """Return the heights of the bars of a non-negative series, from 0 to 1; an outlier's is above 1."""
+    """Return the heights of bars for non-negative values, from 0 to 1, or above 1 for outliers."""
     series = list(values)
     most = max(series, default=0.0)
     usual = [value for value in series if value > 0]

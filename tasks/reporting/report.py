@@ -1,4 +1,4 @@
-"""What the reports of all flows have in common."""
+"""The base of the reports of all flows."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 PROBLEMS_IN_MESSAGE = 5
-"""A failed run's state message lists this many problems; its summary lists more."""
+"""Upper limit on the problems in a failed run's state message; its summary lists more."""
 
 
 class Report(BaseModel):
-    """What a flow run did, built once at its end."""
+    """What a flow run did, created at its end."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,7 +20,7 @@ class Report(BaseModel):
     run_id: str
     seconds: float = 0.0
     work_seconds: float = 0.0
-    """Of them, those in which shards ran."""
+    """Seconds of these in which shards ran."""
 
     interrupted: bool = False
     """Whether a signal or a request to cancel it ended the run."""
@@ -47,9 +47,7 @@ class Report(BaseModel):
 
 
 def first_problems(problems: Sequence[str]) -> list[str]:
-    """Return the problems that fit in a state's message, and a line about the number of further ones."""
+    """Return the problems for a state's message, and a line with the number of further ones."""
     more = len(problems) - PROBLEMS_IN_MESSAGE
-    return [
-        *problems[:PROBLEMS_IN_MESSAGE],
-        *([f"And {more:,} more problems, which the summary lists."] if more > 0 else []),
-    ]
+    rest = [f"And {more:,} more problems, which the summary lists."] if more > 0 else []
+    return [*problems[:PROBLEMS_IN_MESSAGE], *rest]

@@ -1,4 +1,4 @@
-"""What a run of `preprocess` did."""
+"""The report of a run of `preprocess`."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ class RunReport(Report, Figures, Counted):
     """Whether only the first images were processed, in a temporary destination."""
 
     pictures: tuple[str, ...] = ()
-    """Files with a preview's contact sheets."""
+    """Paths of a preview's contact sheets."""
 
     planned: bool = False
-    """Whether source and manifest were compared; if not, counts mean nothing."""
+    """Whether source and manifest were compared; if not, the counts are meaningless."""
 
     published: bool = False
     """Whether the run wrote a manifest; if not, nothing was deleted either."""
 
     stopped: bool = False
-    """Whether it stopped early; then nothing was deleted, and no failure replaced an output."""
+    """Whether the run stopped early; then nothing was deleted, and no failure replaced an output."""
 
     to_do: int = 0
-    """Images that were planned."""
+    """Number of images that were planned."""
 
     kept: int = 0
-    """Images that an interrupted run has finished; the next run adopts them."""
+    """Number of images that this run finished before it was interrupted; the next run adopts them."""
 
     unchanged: int = 0
     deleted: int = 0
     adopted: int = 0
-    """Images that an interrupted run had finished."""
+    """Number of images that an earlier, interrupted run had finished."""
 
     damaged_parts: int = 0
-    """Journal parts of interrupted runs that could not be read; their images are made again."""
+    """Number of damaged journal parts of interrupted runs, whose images are made again."""
 
     reasons: dict[str, int] = Field({})
     """Number of images to process, by reason."""
 
     skipped: dict[str, int] = Field({})
     not_images: dict[str, int] = Field({})
-    """Files that were left out for being no images, by suffix, the most frequent first."""
+    """Number of files that were skipped because they are not images, by suffix, the most frequent first."""
 
     unreadable_folders: tuple[str, ...] = ()
 
     @property
     def manifest(self) -> str:
-        """Where the manifest is."""
+        """Path or URL of the manifest."""
         return f"{self.destination}/{MANIFEST}"
 
     def __str__(self) -> str:
-        """Return a few lines: what the run did, its failures by code, and where the manifest is."""
+        """Return the headline, failures by error code, the manifest's location, and why the run failed."""
         codes = ", ".join(f"{count:,} × {code}" for code, count in self.error_codes.items())
         lines = [self.headline(), codes and f"failures: {codes}", f"manifest: {self.manifest}", self.failure()]
         return "\n".join(filter(None, lines))
 
     def failures(self) -> list[FailedImage]:
-        """Return all images that the manifest has as failed now, sorted by path."""
+        """Return all failed images of the current manifest, sorted by path."""
         return list(read_failed(open_destination(self.destination)))
 
     def headline(self) -> str:
@@ -97,12 +97,12 @@ class RunReport(Report, Figures, Counted):
         return f"Stopped: {kept}. The next run, or a retry of this one, goes on from there."
 
     def title(self) -> str:
-        """Return one line about what the run did or, if it failed, why."""
+        """Return one line: what the run did, or why it failed."""
         return f"Failed: {first_sentence(self.problems[0])[0]}" if self.problems else self.headline()
 
 
 def describe_damage(parts: int) -> str:
-    """Return a sentence about journal parts of interrupted runs that could not be read."""
+    """Return a sentence about the number of damaged journal parts of an interrupted run."""
     of = "its" if parts == 1 else "their"
     return f"{counted(parts, 'damaged journal part')} of an interrupted run can't be read: {of} images are made again."
 
@@ -110,13 +110,13 @@ def describe_damage(parts: int) -> str:
 def failure_problems(failures: Failures, known: int, max_failure_ratio: float) -> list[str]:
     """Return a sentence for each limit on failures that was exceeded.
 
-    Images that had failed before, such as those without read permission, are compared with all known images instead:
-    otherwise a single one of them would fail every run that has little else to do.
+    Images that failed in an earlier run, too, such as those without read permission, are compared with all known
+    images: otherwise a single one would fail every run that has little else to do.
     """
     codes = ", ".join(f"{count:,} × {code}" for code, count in failures.codes.items())
     return [
         f"{failed:,} of {of:,} {what}, which is more than `max_failure_ratio={max_failure_ratio:g}` allows. The "
-        "manifest is published; its rows with status 'failed' tell each image's reason. If so many are to be expected, "
+        "manifest is published; its rows with status 'failed' have each image's reason. If so many are to be expected, "
         f"set `max_failure_ratio={sufficient_limit(failed / of)}`."
         for failed, of, what in (
             (sum(failures.codes.values()), failures.attempted, f"attempted images failed ({codes})"),

@@ -1,4 +1,4 @@
-"""What a listing left out, in words, and the settings that would list it."""
+"""Describe the files that a listing skipped, and the settings that would include them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ SUFFIXES_SHOWN = 5
 
 
 def describe_skipped(counts: Mapping[str, int], suffixes: Mapping[str, int]) -> str:
-    """Return the number of files and folders that were left out, by reason, and of those that are no images by suffix.
+    """Return the numbers of skipped files and folders in words.
 
     Args:
-        counts: the numbers, by reason.
-        suffixes: numbers of files that are no images, by suffix, the most frequent first.
+        counts: numbers by reason.
+        suffixes: numbers of files that are not images by suffix, the most frequent first.
     """
     return ", ".join(
         f"{count:,} {reason.replace('_', ' ')}{_by_suffix(suffixes) if reason.startswith('not_image') else ''}"
@@ -30,12 +30,12 @@ def _by_suffix(suffixes: Mapping[str, int]) -> str:
 
 
 def describe_suffix(suffix: str) -> str:
-    """Return a suffix as it is written in names, or words for files without one."""
+    """Return a suffix with its dot, or "without suffix"."""
     return f".{printable(suffix)}" if suffix else "without suffix"
 
 
 def hints(counts: Mapping[str, int], suffixes: Mapping[str, int]) -> Iterator[str]:
-    """Yield a sentence for each setting that would list some of what was left out; arguments as above."""
+    """Yield a sentence for each setting that would include skipped files; arguments as for `describe_skipped`."""
     if counts.get("outside") or counts.get("linked_folder"):
         yield "`follow_symlinks=True` also follows links that lead outside the source, and linked folders."
     if "tar" in suffixes:
@@ -45,5 +45,5 @@ def hints(counts: Mapping[str, int], suffixes: Mapping[str, int]) -> Iterator[st
 
 
 def _may_hide_image(suffix: str) -> bool:
-    """Return whether images may end so, as in `photo`, `x.jpg.1`, `x.jpg_large` and `x.jpg?w=600`."""
+    """Return whether names of images may have this suffix, as in `photo`, `x.jpg.1`, `x.jpg_large`, `x.jpg?w=600`."""
     return suffix.isdigit() or not suffix.isalnum()

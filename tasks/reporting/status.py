@@ -1,8 +1,7 @@
-"""What a destination holds, found without looking at outputs."""
+"""Read what a destination holds, without reading its outputs."""
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ from darkroom.tasks.dataset.runs import newest_run
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The latest run that attempted any image. Times are UTC."""
+    """The latest run that published. Times are UTC."""
 
     run_id: str
     ended: datetime
@@ -27,11 +26,11 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Runs that ended without publishing their work; the next run adopts it."""
+    """Runs that ended without publishing; the next run adopts their finished images."""
 
     runs: int = 0
     images: int = 0
-    """Images that they finished: outputs and journal have them."""
+    """Number of images that they finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Status:
     output_bytes: int = 0
     last_run: LastRun | None = None
     damaged_run: str = ""
-    """The file of the latest run and what is wrong with it, if it is damaged."""
+    """The latest run's file and its damage; empty if it has none."""
 
     lease: Lease | None = None
     unfinished: Unfinished = field(default_factory=Unfinished)
@@ -54,8 +53,8 @@ def read_status(destination: Destination) -> Status:
     """Return what a destination holds.
 
     Raises:
-        SettingsError: this user may not read it.
-        DarkroomError: its manifest is damaged, or can't be read.
+        SettingsError: this user may not read the destination.
+        DarkroomError: the manifest is damaged, or was written by another version of Darkroom.
     """
     info = read_whole(destination)
     store = destination.store
@@ -63,8 +62,8 @@ def read_status(destination: Destination) -> Status:
     unfinished = read_unfinished(destination, lease)
     if info is None:
         return Status(None, lease=lease, unfinished=unfinished)
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(store.local(MANIFEST, Path(scratch)))}")
+    with sql.connect_in_scratch() as (db, scratch):
+        db.execute(f"CREATE VIEW manifest AS FROM {sql.parquet(store.local(MANIFEST, scratch))}")
         statuses = db.execute("SELECT status, count(*) FROM manifest GROUP BY 1 ORDER BY 1 DESC").fetchall()
         codes = db.execute(
             "SELECT error_code, count(*) FROM manifest WHERE error_code IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
@@ -72,16 +71,15 @@ def read_status(destination: Destination) -> Status:
         [(output_bytes,)] = db.execute("SELECT coalesce(sum(output_bytes), 0)::BIGINT FROM manifest").fetchall()
         latest = newest_run(destination, info)
         reason = find_damage(store, latest) if latest else None
-        last_run = _last_run(db, destination, latest, Path(scratch)) if latest and not reason else None
+        last_run = _last_run(db, destination, latest, scratch) if latest and not reason else None
     damaged_run = f"{store.where(latest)} is damaged ({reason})" if latest and reason else ""
     return Status(info, dict(statuses), dict(codes), output_bytes, last_run, damaged_run, lease, unfinished)
 
 
 def read_unfinished(destination: Destination, lease: Lease | None) -> Unfinished:
-    """Return which work of runs that ended is not published yet; the lease holder has not ended.
+    """Return the unpublished work of runs other than the lease holder, which has not ended.
 
-    Raises:
-        SettingsError: this user may not list them.
+    Raises `SettingsError` if this user may not list it.
     """
     running = lease.run_id if lease and lease.is_live() else None
     store = destination.store
@@ -89,8 +87,8 @@ def read_unfinished(destination: Destination, lease: Lease | None) -> Unfinished
     parts = [part for workspace in ended for part in workspace.journal_parts() if not find_damage(store, part)]
     if not parts:
         return Unfinished(len(ended))
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as db:
-        journal = sql.parquet(*(store.local(part, Path(scratch)) for part in parts), by_name=True)
+    with sql.connect_in_scratch() as (db, scratch):
+        journal = sql.parquet(*(store.local(part, scratch) for part in parts), by_name=True)
         [(images,)] = db.execute(
             f"SELECT count(DISTINCT source_path) FROM {journal} WHERE status <> 'failed'"
         ).fetchall()
@@ -107,6 +105,6 @@ def _last_run(db: sql.Connection, destination: Destination, file: str, scratch: 
         return None
     run_id, record = found
     ended = row[0]
-    if ended is None and record.started_at:  # it only deleted
+    if ended is None and record.started_at:  # the run only deleted
         ended = record.started_at + timedelta(seconds=record.seconds or 0)
     return LastRun(run_id, ended, images=row[1], failed=row[2])

@@ -1,4 +1,4 @@
-"""A run's summary as Markdown, for the Prefect UI."""
+"""Write a run's summary as Markdown for the Prefect UI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from darkroom.tasks.reporting.contact_sheet import ContactSheets
 from darkroom.tasks.reporting.history import COLUMNS, History, PastRun
 from darkroom.tasks.reporting.run_report import RunReport, describe_damage
 from darkroom.tasks.reporting.skipped import describe_suffix, hints
-from darkroom.tasks.reporting.text import code, first_sentence, groups, megabytes, plain, table
+from darkroom.tasks.reporting.text import code, first_sentence, grouped_list, megabytes, plain, table
 
 PROBLEMS_SHOWN = 20
 FOLDERS_SHOWN = 20
@@ -24,7 +24,7 @@ def summary_markdown(
     sheets: ContactSheets = ContactSheets(),  # noqa: B008 - frozen
     history: History = History(),  # noqa: B008 - frozen
 ) -> str:
-    """Return a run's summary as GitHub-flavoured Markdown; that of a failed run begins with the reason."""
+    """Return a run's summary as GitHub-flavoured Markdown; for a failed run it begins with the reason."""
     sections = [
         *_opening(report),
         f"`{code(report.source)}` → `{code(report.destination)}`",
@@ -42,8 +42,7 @@ def summary_markdown(
 def failures_markdown(report: RunReport) -> str:
     """Return the first failures of a run as GitHub-flavoured Markdown."""
     rows = [(failure.error_code, failure.source_path, failure.error_message) for failure in report.first_failures]
-    first = f"The first {len(rows):,} of them:" if len(rows) < report.failed else ""
-    return "\n\n".join(filter(None, [f"# {report.failed:,} failed", first, *groups(rows)])) + "\n"
+    return grouped_list(f"{report.failed:,} failed", rows, report.failed)
 
 
 def _opening(report: RunReport) -> Iterator[str]:

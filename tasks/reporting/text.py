@@ -1,11 +1,11 @@
-"""Names, figures and messages as people are shown them, in plain text and in GitHub-flavoured Markdown."""
+"""Format names, figures and messages as plain text and as GitHub-flavoured Markdown."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -14,7 +14,7 @@ _FIRST_SENTENCE = re.compile(r"(.+?[.?!])\s+(?=[A-Z])", re.DOTALL)
 
 
 def printable(text: str) -> str:
-    """Return text of one line in which every unprintable character is a �."""
+    """Return text with � for each unprintable character, line breaks included."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
@@ -24,29 +24,29 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a time span as `m:ss`, or `h:mm:ss` from an hour on."""
+    """Return seconds as `m:ss`, or `h:mm:ss` from an hour on."""
     minutes, whole = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes}:{whole:02d}"
 
 
 def duration(seconds: float) -> str:
-    """Return a time span with tenths of seconds below a minute, and as `clock` does above."""
+    """Return seconds with one decimal below a minute, else as `clock` does."""
     return f"{seconds:.1f} s" if seconds < 59.95 else clock(seconds)
 
 
 def megabytes(count: int) -> str:
-    """Return a number of bytes in millions, without the unit."""
+    """Return a number of bytes in millions with one decimal, without the unit."""
     return f"{count / 1e6:,.1f}"
 
 
 def sufficient_limit(ratio: float) -> str:
-    """Return the lowest limit, in hundredths, that would allow a ratio."""
+    """Return the lowest limit with two decimals that is not below a ratio."""
     return f"{math.ceil(100 * ratio) / 100:g}"
 
 
 def first_sentence(text: str) -> tuple[str, str]:
-    """Return a text's first sentence and the rest."""
+    """Return a text's first sentence, and the rest."""
     match = _FIRST_SENTENCE.match(text)
     return (match[1], text[match.end() :]) if match else (text, "")
 
@@ -58,15 +58,21 @@ def table(header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def groups(rows: Iterable[tuple[str, str, str]]) -> Iterator[str]:
-    """Yield Markdown sections for rows of group, name and text, sorted by group, as lists: tables don't wrap."""
+def grouped_list(title: str, rows: Sequence[tuple[str, str, str]], total: int) -> str:
+    """Return a Markdown document of rows (group, name, text), sorted by group, as a list each: tables don't wrap.
+
+    `total` is the number of all rows, of which `rows` may be the first.
+    """
+    sections = [f"# {title}"]
+    if len(rows) < total:
+        sections.append(f"The first {len(rows):,} of them:")
     for group, members in itertools.groupby(rows, key=itemgetter(0)):
-        yield f"## {group}"
-        yield "\n".join(f"- `{code(name)}`: {plain(text)}" for _, name, text in members)
+        sections += [f"## {group}", "\n".join(f"- `{code(name)}`: {plain(text)}" for _, name, text in members)]
+    return "\n\n".join(sections) + "\n"
 
 
 def code(text: str) -> str:
-    """Return text that is safe between backticks in a Markdown table."""
+    """Return text for use between backticks, also in a Markdown table: ` and | are replaced."""
     return printable(text).replace("`", "ˋ").replace("|", "¦")
 
 

@@ -1,4 +1,4 @@
-"""What a verification found: its report, and that as Markdown."""
+"""The report of a verification, and its Markdown."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from pydantic import Field
 
 from darkroom.tasks.reporting.findings import MOVED, REMADE, FindingKind, ShownFinding
 from darkroom.tasks.reporting.report import Report, first_problems
-from darkroom.tasks.reporting.text import code, counted, groups, megabytes, plain, table
+from darkroom.tasks.reporting.text import code, counted, grouped_list, megabytes, plain, table
 
 PROBLEMS_SHOWN = 20
 
 
 class VerifyReport(Report):
-    """What a verification found; `problems` are what kept it, or its repair, from being complete."""
+    """What a verification found; `problems` are the reasons why it, or its repair, is incomplete."""
 
     repair: bool = False
     sample: float = 1.0
     outputs: int = 0
-    """Outputs that the manifest names."""
+    """Number of outputs in the manifest."""
 
     reread: int = 0
-    """Outputs that were read again."""
+    """Number of outputs that were read again."""
 
     bytes: int = 0
     counts: dict[str, int] = Field({})
-    """Number of findings by kind, the worst first."""
+    """Number of findings by kind, the worst kind first."""
 
     findings: tuple[ShownFinding, ...] = ()
-    """The worst of them."""
+    """The worst findings."""
 
     findings_file: str = ""
-    """All of them; relative to the destination, empty if there are none."""
+    """Path of the file of all findings, relative to the destination; empty if there are none."""
 
     quarantine: str = ""
-    """Where a repair moved files to; relative to the destination, empty if it moved none."""
+    """Folder that a repair moved files to, relative to the destination; empty if it moved none."""
 
     moved: int = 0
     removed: int = 0
@@ -63,17 +63,17 @@ class VerifyReport(Report):
         return f"{'Not all could be verified' if self.problems else 'As the manifest says'}: {scope}."
 
     def failure(self) -> str:
-        """Return what was found and what to do about it, the counts in the first line."""
+        """Return the headline, the problems, and what to do, a line each."""
         return "\n".join([self.headline(), *first_problems(self.problems), *self.remedies()])
 
     def remedies(self) -> list[str]:
-        """Return sentences about what was repaired and what remains to be done."""
+        """Return sentences about what was repaired, and what users should do."""
         remedies = [self._repaired()] if self.moved or self.removed else []
         remade = sum(self.counts.get(kind, 0) for kind in REMADE)
         if not self.repair and self.counts.keys() & set(MOVED):
             remedies.append(
-                "Verify with `repair=True` to move what should not be there to a quarantine; the next "
-                "'darkroom run' then makes just that again, and what is missing."
+                "Verify with `repair=True` to move damaged and foreign files to a quarantine; the next 'darkroom run' "
+                "then makes damaged and missing outputs again."
             )
         elif remade:
             remedies.append(f"The next 'darkroom run' makes {remade:,} again.")
@@ -83,7 +83,7 @@ class VerifyReport(Report):
                 "or makes all outputs again with `rebuild=True`."
             )
         if FindingKind.UNREADABLE in self.counts:
-            remedies.append("What is unreadable may be whole: remove the cause, and verify again.")
+            remedies.append("Unreadable outputs may be intact: remove the cause, and verify again.")
         return remedies
 
     def _repaired(self) -> str:
@@ -93,7 +93,7 @@ class VerifyReport(Report):
 
 
 def verify_markdown(report: VerifyReport) -> str:
-    """Return what was found as GitHub-flavoured Markdown."""
+    """Return the report as GitHub-flavoured Markdown."""
     sections = [f"# {report.headline()}"]
     sections += [f"**{plain(line)}**" for line in [*report.problems[:PROBLEMS_SHOWN], *report.remedies()]]
     if len(report.problems) > PROBLEMS_SHOWN:
@@ -118,5 +118,4 @@ def findings_markdown(report: VerifyReport) -> str:
         (finding.kind.replace("_", " "), finding.file_name or finding.source_path or "", finding.detail)
         for finding in report.findings
     ]
-    first = f"The first {len(rows):,} of them:" if len(rows) < report.found else ""
-    return "\n\n".join(filter(None, [f"# {report.found:,} found", first, *groups(rows)])) + "\n"
+    return grouped_list(f"{report.found:,} found", rows, report.found)

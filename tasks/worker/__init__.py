@@ -1,4 +1,4 @@
-"""How one shard is worked: read ahead, decode and encode in a codec process, write behind.
+"""Process the images of a shard: read ahead, decode and encode in a codec process, write behind.
 
-Import from the modules: a codec process loads only what it needs, and neither Arrow nor Prefect.
+This package exports nothing, so that a codec process loads neither Arrow nor Prefect: import from the modules.
 """

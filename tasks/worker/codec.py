@@ -1,7 +1,7 @@
-"""The worker's side of a codec process: hand over batches, take answers, replace the process when an image ends it.
+"""The worker's side of a codec process: submit batches, collect answers, replace the process after a fault.
 
-Only bytes and validated JSON come back from a codec process, and it gets no credentials: an image that takes control
-of a decoder cannot make the worker run anything.
+A codec process returns only bytes and validated JSON, and gets no credentials: an image that takes control of a decoder
+cannot make the worker run anything.
 """
 
 from __future__ import annotations
@@ -25,55 +25,59 @@ from darkroom.tasks.worker.codec_handle import (
     too_long,
 )
 from darkroom.tasks.worker.orders import Answer, Orders, read_answer
-from darkroom.tasks.worker.shared_batch import IMAGES, SIZE, Operation, SharedBatch
+from darkroom.tasks.worker.shared_batch import BATCH_IMAGES, SIZE, Operation, SharedBatch
 
 PATIENCE = 3
-"""Seconds by the clock for each second of processor time that an image may take: the machine may have other work."""
+"""Seconds of wall-clock time allowed per second of processor time: the machine may be busy with other work."""
 
 START_SECONDS = 120.0
 
 MAX_TRIES = 2
+"""Upper limit on the processes that an image may end."""
+
 MAX_TRIES_FROM_OUTSIDE = 3
-"""Tries at an image that ends its process, and at one whose processes were killed from outside."""
+"""The same if the last was killed from outside."""
 
 MAX_IDLE_FAULTS = 3
-"""After this many faults in a row without an image begun, the images are not the cause."""
+"""After this many faults in a row before any image was begun, no image can be the cause."""
 
 
 @dataclass(slots=True, eq=False)
 class _Submitted:
-    """A batch that was handed over."""
+    """A batch that was submitted to the codec process."""
 
     batch: SharedBatch
     orders: Orders
     taken: int = 0
-    """Number of images whose answers were taken."""
+    """Number of images whose answers were collected."""
 
     tries: int = 0
-    """How many processes have ended at the next image."""
+    """Number of processes that ended while working on the next image."""
 
-    begun: int = -1
-    """Number of images that were begun when this was last looked at, and the seconds for which it has not changed."""
+    last_begun: int = -1
+    """`begun` in the batch's head when it was last checked."""
+
     unchanged_seconds: float = 0.0
+    """Seconds since it changed."""
 
     @property
     def is_finished(self) -> bool:
         return self.taken == len(self.batch.operations)
 
     def take(self, answer: Answer) -> Answer:
-        """Go on to the next image."""
+        """Advance to the next image; return the answer."""
         self.taken += 1
         self.tries = 0
         return answer
 
 
 class Codec:
-    """A codec process, and the batches that are shared with it. It belongs to one thread.
+    """A codec process and the batches shared with it, for one thread.
 
-    The process is started when it is first needed and after each fault. The image at which it ended is tried again in a
-    fresh one, because images before it may have been the cause; and once more if that was killed from outside, because
-    a machine that runs out of memory may kill any process. A timeout is not tried again. So a bad image costs three
-    processes at most, and costs other images nothing.
+    The process is started when first needed, and again after each fault. The image that it was working on is retried in
+    the new process, because earlier images may have caused the fault; and once more if that process was killed from
+    outside, because a machine that runs out of memory may kill any process. A timeout is not retried. So a bad image
+    ends three processes at most, and no other image fails because of it.
     """
 
     def __init__(self) -> None:
@@ -83,38 +87,37 @@ class Codec:
         self._idle_faults = 0
 
     def start(self) -> ProcessHandle:
-        """Return the process, started if there is none; do not wait until it is ready."""
+        """Return the process, and start it if there is none; do not wait until it is ready."""
         if self._process is None:
             self._process = ProcessHandle()
             for submitted in self._submitted:
                 submitted.batch.rewind(submitted.taken)
-                submitted.begun = -1
+                submitted.last_begun = -1
                 self._process.send(submitted.batch)
         return self._process
 
     def take_batch(self) -> SharedBatch:
-        """Return free memory for a batch. Memory that is never released is never used again."""
+        """Return memory for a batch. Memory that is never released is not reused."""
         return self._free.pop() if self._free else SharedBatch.create()
 
     def release(self, batch: SharedBatch, keep: int = SIZE) -> None:
-        """Make the memory of a batch free for another one, and give back what is beyond so many bytes."""
-        with suppress(OSError):  # a codec process has made it larger than can be mapped
+        """Free the memory of a batch for reuse, and return what is beyond so many bytes to the system."""
+        with suppress(OSError):  # drop memory that a codec process enlarged so much that it can't be mapped
             batch.trim(keep)
             self._free.append(batch)
 
     def submit(self, batch: SharedBatch, orders: Orders) -> None:
-        """Hand over a batch. Batches are worked in the order of submission."""
+        """Submit a batch; the codec process works on batches in this order."""
         process = self.start()
         self._submitted.append(_Submitted(batch, orders))
         process.send(batch)
 
     def collect(self) -> tuple[list[Answer], bool]:
-        """Wait at most a tick for answers about the batch that was submitted first.
-
-        The answer for an image that ends its process is `decode.crash`, `decode.timeout` or `decode.memory`.
+        """Wait up to `TICK_SECONDS` for answers for the oldest submitted batch.
 
         Returns:
-            The answers for its next images, and whether these were the last.
+            The answers for its next images, and whether the batch is finished. The answer for an image that ends its
+            processes is `decode.crash`, `decode.timeout` or `decode.memory`.
 
         Raises:
             DarkroomError: no codec process can be started.
@@ -134,7 +137,7 @@ class Codec:
         return answers, submitted.is_finished
 
     def close(self) -> None:
-        """End the process, if there is one, and drop the batches that were submitted."""
+        """End the process, if there is one, and forget the submitted batches."""
         if self._process:
             self._process.close()
             self._process = None
@@ -142,11 +145,11 @@ class Codec:
         self._idle_faults = 0
 
     def run(self, operation: Operation, orders: Orders, sources: Sequence[bytes | memoryview]) -> Iterator[Answer]:
-        """Yield the answers for a few images; an output is valid until the next answer is requested."""
-        for first in range(0, len(sources), IMAGES):
+        """Yield an answer for each source; an output is valid until the next answer is requested."""
+        for first in range(0, len(sources), BATCH_IMAGES):
             batch = self.take_batch()
             batch.reset(orders.model_dump_json().encode())
-            for source in sources[first : first + IMAGES]:
+            for source in sources[first : first + BATCH_IMAGES]:
                 batch.place(len(source))[:] = source
                 batch.add(operation, *batch.keep(len(source)))
             finished = False
@@ -157,18 +160,18 @@ class Codec:
                     yield from answers
             finally:
                 if not finished:
-                    self.close()  # otherwise the next batch would get the answers for this one
+                    self.close()  # otherwise `collect` would return answers for this batch first
             self.release(batch)
 
     def _take_answers(self, submitted: _Submitted) -> tuple[list[Answer], Fault | None]:
-        """Return the answers that are there, and the fault if one of them requires another process."""
+        """Return the answers written so far, up to one that requires another process, and the fault if there is one."""
         answers: list[Answer] = []
         batch = submitted.batch
         while submitted.taken < min(batch.head.done, len(batch.operations)):
             try:
                 answer = read_answer(batch.operations[submitted.taken], *batch.answer(submitted.taken))
             except Exception:  # noqa: BLE001 - an image may have taken control of the process
-                return answers, Fault(ErrorCode.DECODE_CRASH, "the codec process answered nonsense")
+                return answers, Fault(ErrorCode.DECODE_CRASH, "the codec process returned an invalid answer")
             if isinstance(answer, ImageError) and answer.code is ErrorCode.DECODE_MEMORY and not submitted.tries:
                 return answers, Fault(answer.code, answer.message)
             answers.append(submitted.take(answer))
@@ -176,7 +179,10 @@ class Codec:
         return answers, None
 
     def _blame(self, submitted: _Submitted, fault: Fault) -> list[Answer]:
-        """Return the answer for the image that a process was at when it failed, unless it is tried again."""
+        """Return the answer for the image that the process was working on; none if the image is retried.
+
+        Raises `DarkroomError` after `MAX_IDLE_FAULTS`.
+        """
         if submitted.is_finished:
             return []
         if submitted.batch.head.begun <= submitted.taken:
@@ -193,11 +199,11 @@ class Codec:
 
 
 def _overdue(submitted: _Submitted, seconds: float) -> Fault | None:
-    """Return a fault if a process has been at the same image for too long, the last seconds included."""
+    """Return a fault if a process has worked on one image for too long; `seconds` have passed since the last check."""
     head, orders = submitted.batch.head, submitted.orders
-    if submitted.begun != head.begun:
-        submitted.begun, submitted.unchanged_seconds = head.begun, 0.0
-    # A machine that was suspended for an hour has not spent an hour on the image.
+    if submitted.last_begun != head.begun:
+        submitted.last_begun, submitted.unchanged_seconds = head.begun, 0.0
+    # The limit discounts the time for which the machine was suspended.
     submitted.unchanged_seconds += min(seconds, TICK_SECONDS)
     allowed = START_SECONDS
     if head.begun > submitted.taken:
@@ -210,7 +216,7 @@ _threads = threading.local()
 
 
 def thread_codec() -> Codec:
-    """Return this thread's codec, which lives as long as the thread does."""
+    """Return this thread's codec, which exists until the thread ends."""
     if not hasattr(_threads, "codec"):
         _threads.codec = Codec()
     codec: Codec = _threads.codec
@@ -218,6 +224,6 @@ def thread_codec() -> Codec:
 
 
 def longest_seconds(rules: Rules) -> float:
-    """Return the longest time in seconds, by the clock, that a worker may spend on an image: three processes."""
+    """Return the longest wall-clock time in seconds that a worker may spend on an image: that of three processes."""
     orders = Orders(max_pixels=rules.max_pixels, max_image_seconds=rules.max_image_seconds)
     return 3 * (START_SECONDS + PATIENCE * orders.seconds_for(rules.max_pixels) + END_SECONDS)

@@ -1,4 +1,4 @@
-"""A worker's handles on a codec process, and on the codec server from which codec processes are forked."""
+"""A worker's handles on a codec process, and on the codec server, which forks codec processes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ END_SECONDS = 30.0
 TICK_SECONDS = 0.5
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_", "LD_", "DYLD_", "PYTHON", "TMPDIR")
-"""Prefixes of the environment variables that a codec process inherits: none of them holds credentials."""
+"""Prefixes of the environment variables that codec processes inherit; no such variable holds credentials."""
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
-    # By default glibc returns memory after each image and requests it again: a third of a small image's time.
+    # By default glibc returns memory to the kernel after each image, which costs a third of a small image's time.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
@@ -40,11 +40,11 @@ class Fault:
     code: ErrorCode
     message: str
     from_outside: bool = False
-    """Whether something other than the image may have ended it, such as a machine that ran out of memory."""
+    """Whether something else than the image may have ended it, such as a machine that ran out of memory."""
 
 
 class ServerHandle:
-    """A codec server, see `darkroom.tasks.worker.codec_server`. Processes forked from this one share it."""
+    """A codec server (`darkroom.tasks.worker.codec_server`), shared by this process and those forked from it."""
 
     current: ClassVar[ServerHandle | None] = None
     lock: ClassVar[threading.Lock] = threading.Lock()
@@ -54,7 +54,7 @@ class ServerHandle:
         with theirs:
             try:
                 self._process = subprocess.Popen(  # noqa: S603 - this project's module, by this interpreter
-                    # -P keeps the current folder off sys.path: a user's own modules may have the same names.
+                    # -P keeps the current folder off sys.path, where a user's modules may have the same names.
                     [sys.executable, "-P", "-m", "darkroom.tasks.worker.codec_server", str(theirs.fileno())],
                     env={name: value for name, value in os.environ.items() if name.startswith(INHERITED)} | ENVIRONMENT,
                     pass_fds=[theirs.fileno()],
@@ -68,11 +68,11 @@ class ServerHandle:
         self.pid = self._process.pid
 
     def fork(self, channel: socket.socket, lifeline: socket.socket) -> None:
-        """Request a codec process with these ends of its sockets; raise `OSError` if the server has ended."""
+        """Request a codec process with these sockets; raise `OSError` if the server has ended."""
         socket.send_fds(self._requests, [b"f"], [channel.fileno(), lifeline.fileno()])
 
     def close(self) -> str:
-        """End the server and all its codec processes; return the last line of its stderr."""
+        """Kill the server, which ends its codec processes; return the last line of its stderr."""
         self._requests.close()
         self._process.kill()
         _, errors = self._process.communicate()
@@ -80,25 +80,21 @@ class ServerHandle:
 
 
 def start_server() -> ServerHandle:
-    """Return the codec server, started if there is none; do not wait until it is ready."""
+    """Return the codec server, and start it if there is none; do not wait until it is ready."""
     with ServerHandle.lock:
         ServerHandle.current = ServerHandle.current or ServerHandle()
         return ServerHandle.current
 
 
 def end_server() -> str:
-    """End the codec server and all its codec processes, if there is one; return the last line of its stderr."""
+    """End the codec server, if there is one, and its codec processes; return the last line of its stderr."""
     with ServerHandle.lock:
         server, ServerHandle.current = ServerHandle.current, None
     return server.close() if server else ""
 
 
 class ProcessHandle:
-    """A codec process, being started.
-
-    Raises:
-        DarkroomError: it cannot be started.
-    """
+    """A new codec process; raises `DarkroomError` if it cannot be started."""
 
     def __init__(self) -> None:
         try:
@@ -117,29 +113,29 @@ class ProcessHandle:
         self._poll.register(self._channel, select.POLLIN)
 
     def send(self, batch: SharedBatch) -> None:
-        """Hand over a batch."""
-        with suppress(OSError):  # the process has ended, which `wait` will find
+        """Send a batch."""
+        with suppress(OSError):  # the process has ended, which `wait` returns
             socket.send_fds(self._channel, [b"b"], [batch.descriptor])
 
     def wait(self, orders: Orders) -> Fault | None:
-        """Wait for a message for at most a tick; return the fault if the process has ended."""
+        """Wait up to `TICK_SECONDS` for a message; return a fault if the process has ended, else None."""
         if not self._poll.poll(TICK_SECONDS * 1000):
             return None
         try:
-            # The message has no meaning of its own: the head of the batch says what was done.
+            # A message only wakes the worker: progress is in the batch's head.
             message = self._channel.recv(1)
         except OSError:
             message = b""
         return None if message else self._why_it_ended(orders)
 
     def close(self) -> None:
-        """Kill the process and wait for its end, so that it cannot write to a batch that another process gets."""
+        """Kill the process and wait for its end, so that it cannot write to a batch that its successor gets."""
         with self._lifeline, self._channel, suppress(OSError):
             self._lifeline.shutdown(socket.SHUT_WR)
             self._exit_code()
 
     def _exit_code(self) -> int | None:
-        """Return the exit code as in `subprocess.Popen.returncode`; None if the server has ended or does not answer."""
+        """Return the exit code as `subprocess.Popen.returncode` does; None if the server has ended or hangs."""
         self._lifeline.settimeout(END_SECONDS)
         with suppress(OSError, ValueError):
             return int(self._lifeline.recv(16))
@@ -157,7 +153,7 @@ class ProcessHandle:
 
 
 def fork(channel: socket.socket, lifeline: socket.socket) -> None:
-    """Request a codec process with these ends of its sockets, from a new server if the present one has ended."""
+    """Request a codec process with these sockets, from a new server if the current one has ended."""
     server = start_server()
     with suppress(OSError):
         server.fork(channel, lifeline)
@@ -171,7 +167,7 @@ def fork(channel: socket.socket, lifeline: socket.socket) -> None:
 
 
 def too_long(orders: Orders) -> Fault:
-    """Return the fault of a process that has exceeded the time for an image."""
+    """Return the fault of a process that has exceeded the time limit for an image."""
     message = f"decoding did not end within max_image_seconds = {orders.max_image_seconds:g}"
     return Fault(ErrorCode.DECODE_TIMEOUT, message)
 
@@ -179,6 +175,6 @@ def too_long(orders: Orders) -> Fault:
 def no_process(reason: str) -> DarkroomError:
     """Return the error for a codec process that cannot be started."""
     return DarkroomError(
-        f"No codec process could be started: {reason}. On the workers' machines, see that there is room for one, and "
-        "that 'python -m darkroom.tasks.worker.codec_server' finds all that it imports."
+        f"No codec process could be started: {reason}. On the workers' machines, check that there is memory for it, and"
+        " that 'python -m darkroom.tasks.worker.codec_server' can import its modules."
     )

@@ -1,7 +1,7 @@
-"""The codec process: work the batches that a worker shares with it until the worker closes the channel.
+"""The codec process: work on the batches that a worker shares with it, until the worker closes the channel.
 
-The kernel limits each image. An error is an answer about an image; an image that ends this process is found and
-recorded by the worker's side, `darkroom.tasks.worker.codec`.
+The kernel limits its time and memory for each image. An exception becomes the answer for its image; if an image ends
+the process, the worker's side, `darkroom.tasks.worker.codec`, makes the answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from darkroom.tasks.worker.shared_batch import Operation, SharedBatch
 
 
 def serve(channel: socket.socket) -> None:
-    """Work one batch after the other; each message brings the descriptor of a batch's memory."""
+    """Work on one batch after the other; each message comes with the descriptor of a batch's memory."""
     limits = _Limits()
     batches: dict[int, SharedBatch] = {}
     while True:
@@ -55,7 +55,7 @@ def _work(batch: SharedBatch, limits: _Limits) -> None:
 
 
 def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> None:
-    """Do what the worker wants with one image, and answer."""
+    """Carry out the operation for one image, and write its answer."""
     operation, source = batch.source(image)
     memory = 0
 
@@ -70,8 +70,8 @@ def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> 
     try:
         output, made = _OPERATIONS[operation](source, orders, allow)
         batch.finish(image, output, MADE + made)
-    except Exception as error:  # noqa: BLE001 - it costs one image only
-        limits.lift_memory()  # the answer needs some
+    except Exception as error:  # noqa: BLE001 - it becomes the answer
+        limits.lift_memory()  # the answer needs memory
         problem = as_image_error(error, ErrorCode.DECODE_CORRUPT)
         message = problem.message
         if problem.code is ErrorCode.DECODE_MEMORY:
@@ -79,9 +79,9 @@ def _answer(batch: SharedBatch, image: int, orders: Orders, limits: _Limits) -> 
         facts = problem.facts if isinstance(problem, TransformError) else None
         failure = Failure(code=problem.code, message=message, facts=facts)
         batch.finish(image, b"", FAILED + failure.model_dump_json().encode())
-        problem.__traceback__ = None  # it would keep the picture in memory
+        problem.__traceback__ = None  # it refers to the picture, which stays in memory
         if problem.code is ErrorCode.DECODE_MEMORY:
-            # The images before it may have left too little memory: the worker tries it again in a fresh process.
+            # Earlier images may have left too little memory: the worker retries the image in a new process.
             os._exit(1)
 
 
@@ -109,7 +109,7 @@ _OPERATIONS: dict[Operation, Callable[[memoryview, Orders, Allow], tuple[bytes |
     Operation.THUMBNAIL: _thumbnail,
     Operation.SHEET: lambda data, *_: (draw_sheet(bytes(data)), b"null"),
 }
-"""Functions that return an output and the JSON about it, or raise `ImageError`."""
+"""Functions that return an image's output and the JSON of its answer, or raise an exception."""
 
 
 class _Limits:
@@ -119,21 +119,21 @@ class _Limits:
         self._held = _memory_held()
 
     def allow(self, seconds: float, memory: int) -> None:
-        """Limit this process to this many more seconds of processor time, and bytes beyond those it began with."""
+        """Allow this many more seconds of processor time, and this many bytes beyond those held at the start."""
         _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + seconds))
         if sys.platform == "linux":
             _limit(resource.RLIMIT_DATA, self._held + memory)
 
     def lift_memory(self) -> None:
-        """Remove the limit on this process's memory."""
+        """Remove the limit on memory."""
         _limit(resource.RLIMIT_DATA, resource.RLIM_INFINITY)
 
 
 def _memory_held() -> int:
-    """Return how many bytes of this process count for RLIMIT_DATA; only Linux enforces it for all memory."""
+    """Return the bytes of this process that RLIMIT_DATA counts; 0 except on Linux, as only that counts all memory."""
     if sys.platform != "linux":
         return 0
-    # RLIMIT_AS would also count libraries and reserved addresses.
+    # RLIMIT_AS, the alternative, also counts libraries and reserved addresses.
     pages = int(Path("/proc/self/statm").read_text().split()[5])
     return pages * resource.getpagesize()
 

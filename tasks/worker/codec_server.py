@@ -1,9 +1,8 @@
-"""The codec server, from which codec processes are forked: `python -m darkroom.tasks.worker.codec_server DESCRIPTOR`.
+"""The codec server, which forks codec processes: `python -m darkroom.tasks.worker.codec_server DESCRIPTOR`.
 
-It imports what they need once. The descriptor is a socket on which workers request codec processes: the process that
-started the server and those forked from it. A request is one byte and two more sockets, a channel and a lifeline. The
-new codec process gets the channel. The server kills it when anything comes over the lifeline, such as its end, and
-sends the process's exit code back over it.
+It imports their modules once. The descriptor is a socket for requests, shared by the process that started the server
+and those forked from it. A request is one byte and two sockets: the new codec process gets the channel; the server
+keeps the lifeline, kills the process when anything arrives over it, its end included, and sends the exit code over it.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from darkroom.tasks.worker.codec_process import serve
 from darkroom.tasks.worker.orphan import end_with_parent
 
 MAX_BATCH_BYTES = 1 << 40
-"""Upper limit on a batch's memory: an image that takes control must not make it larger than its worker can map."""
+"""Upper limit on a batch's memory, so that an image that takes control can't make it too large to map."""
 
 
 class Server:
-    """Forks codec processes and reports their exit codes."""
+    """Forks codec processes, kills them on request, and reports their exit codes."""
 
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
         self._lifelines: dict[int, tuple[socket.socket, int]] = {}
-        """Lifelines and process ids by the lifeline's descriptor."""
+        """Lifeline and process id by the lifeline's descriptor."""
 
         self._deaths, self._wakeup = socket.socketpair()
         self._deaths.setblocking(False)
@@ -45,7 +44,7 @@ class Server:
         self._poll.register(self._deaths, select.POLLIN)
 
     def run(self) -> None:
-        """Serve requests until all processes that could send one have ended; then kill all codec processes."""
+        """Serve requests until all processes that could send one have ended; then kill the codec processes."""
         while True:
             for descriptor, _ in self._poll.poll():
                 if descriptor in self._lifelines:
@@ -61,7 +60,7 @@ class Server:
             self._report_deaths()
 
     def _fork(self) -> bool:
-        """Fork a codec process for the next request; return False if there can be no more requests."""
+        """Fork a codec process for the next request; return False if the socket for requests was closed."""
         request, descriptors, _, _ = socket.recv_fds(self._requests, 1, 2)
         if not request:
             return False
@@ -70,7 +69,7 @@ class Server:
         with channel:
             try:
                 process = os.fork()
-            except OSError:  # no memory; the worker sees the end of its lifeline
+            except OSError:  # no memory; closing the lifeline reports it to the worker
                 lifeline.close()
                 return True
             if not process:
@@ -89,7 +88,7 @@ class Server:
         for descriptor, (lifeline, process) in list(self._lifelines.items()):
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
-                with suppress(KeyError):  # it was killed
+                with suppress(KeyError):  # `run` unregistered it when it killed the process
                     self._poll.unregister(descriptor)
                 del self._lifelines[descriptor]
                 with lifeline, suppress(OSError):  # its worker may have ended
@@ -99,7 +98,7 @@ class Server:
 def _be_codec_process(channel: socket.socket, server: int) -> NoReturn:
     try:
         end_with_parent(signal.SIGKILL)
-        with suppress(OSError):  # on Linux: be killed first when memory is short
+        with suppress(OSError):  # Linux: make the kernel kill codec processes first when it runs out of memory
             Path("/proc/self/oom_score_adj").write_text("1000")
         if os.getppid() == server:
             serve(channel)
@@ -110,7 +109,7 @@ def _be_codec_process(channel: socket.socket, server: int) -> NoReturn:
 
 def main() -> None:
     """Run the codec server."""
-    # A signal to all of a run's processes must not look like a fault of an image.
+    # A signal to all processes of a run must not be attributed to an image.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
@@ -118,7 +117,7 @@ def main() -> None:
     most = MAX_BATCH_BYTES if most == resource.RLIM_INFINITY else min(most, MAX_BATCH_BYTES)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     configure_codecs()
-    # Nothing reads what codecs print, and there is no limit to it.
+    # Codecs may print without limit, and nothing reads stderr.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     gc.freeze()
     Server(socket.socket(fileno=int(sys.argv[1]))).run()

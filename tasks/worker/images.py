@@ -1,4 +1,4 @@
-"""What a worker does with an image before and after its transform: read and hash it, write its output, fill its row."""
+"""Read and hash an image before its transform; write its output and fill its row afterwards."""
 
 from __future__ import annotations
 
@@ -53,20 +53,20 @@ _WRITE_CODES: dict[type[StorageError], ErrorCode] = {
 
 @dataclass(slots=True)
 class Image:
-    """An image on its way through a worker."""
+    """An image while a worker processes it."""
 
     planned: PlannedImage
     row: ManifestRow
-    """Its row as far as it is known; `unchanged` until it has an answer."""
+    """Its row, filled step by step; its status is `unchanged` until there is an answer."""
 
     source: tuple[int, int] = (0, 0)
-    """Where its bytes start and end in its batch."""
+    """Start and end of its bytes in its batch."""
 
     operation: Operation | None = None
-    """What the codec process must do with it, if anything."""
+    """The codec process's operation for it; None if it needs none."""
 
     answer: Answer | None = None
-    """Its output, or why there is none: a `Transformed` or an `ImageError`."""
+    """A `Transformed` with its output, or an `ImageError`; None before, and for an unchanged image."""
 
 
 class Images:
@@ -74,9 +74,9 @@ class Images:
 
     Args:
         job: the run's settings.
-        claim: on the shard; checked before outputs are written, because once it is lost another attempt or run may
+        claim: on the shard; checked before outputs are written, because another attempt or run that takes it over may
             write outputs of the same names.
-        memory: upper limit in bytes on the codec process's memory for an image; None: only its size limits it.
+        memory: upper limit in bytes on the codec process's memory for an image; None: only the image's size limits it.
     """
 
     def __init__(self, job: Job, claim: Claim, memory: int | None) -> None:
@@ -89,11 +89,14 @@ class Images:
         self._source = open_source(job.source, rules)
         self._destination = open_destination(job.destination).store
         self.read_apart, self.written_apart = self._source.is_remote, self._destination.is_remote
-        # Estimated: a lossy output takes far less than one byte per pixel, a PNG may take all four.
+        # An estimate: a lossy output has less than one byte per pixel, a PNG up to four.
         self.output_bytes = job.recipe.width * job.recipe.height * (4 if job.recipe.format == "png" else 1)
 
     def read(self, planned: PlannedImage, batch: SharedBatch) -> Image:
-        """Read and hash an image; it need not be transformed if there is an output of the same bytes already."""
+        """Read an image into `batch` and hash it; set its operation unless there already is an output of these bytes.
+
+        An exception becomes the image's answer.
+        """
         image = self._new(self._without_suspects(planned))
         planned, row, started = image.planned, image.row, time.perf_counter()
         with _as_answer(image, ErrorCode.SOURCE_FAILED):
@@ -112,10 +115,10 @@ class Images:
         return image
 
     def _without_suspects(self, planned: PlannedImage) -> PlannedImage:
-        """Return an image without its output of earlier bytes, if another attempt may have replaced that."""
+        """Return `planned` without its known output if another attempt may have replaced that."""
         if not self._claim.resumed or not (planned.known_output or planned.known_sha256):
             return planned
-        with suppress(SettingsError):  # it can't be read
+        with suppress(SettingsError):  # the output can't be read
             if planned.known_output and has_bytes(self._destination, self._name(planned), planned.known_output):
                 return planned
         return replace(planned, known_sha256=None, known_output=None)
@@ -134,7 +137,7 @@ class Images:
             raise ImageError(code, f"reading failed: {error.reason}") from error
 
     def hung(self, planned: PlannedImage) -> Image:
-        """Return an image whose read takes longer than it may."""
+        """Return an image whose answer is `source.timeout`: its read exceeded `max_read_seconds`."""
         image = self._new(planned)
         message = f"reading did not end within max_read_seconds = {self.max_read_seconds:g}"
         image.answer = ImageError(ErrorCode.SOURCE_TIMEOUT, message)
@@ -159,7 +162,7 @@ class Images:
         return Image(planned, row)
 
     def finish(self, images: list[Image]) -> list[ManifestRow]:
-        """Write the outputs and return the rows of images that have an answer or need none.
+        """Write the outputs of images, each with an answer or unchanged, and return their rows.
 
         Raises:
             ReplacedError: another attempt has taken over the shard, or the run has ended.
@@ -176,7 +179,7 @@ class Images:
         if isinstance(image.answer, ImageError):
             self._add_error(row, image.answer, image.planned)
             if self._claim.resumed and not image.planned.known_output:
-                with suppress(StorageError):  # another attempt may have written one
+                with suppress(StorageError):  # delete an output of another attempt, if there is one
                     self._destination.delete([self._name(image.planned)])
         row.processed_at = datetime.now(UTC)
         return row
@@ -211,7 +214,7 @@ class Images:
         row.error_code = error.code.value
         row.error_stage = error.code.stage
         row.error_message = error.message
-        # The output of earlier bytes stays until the present ones could be processed.
+        # The output of the previous bytes stays until the current ones can be processed.
         row.warnings = [OUTPUT_KEPT] if error.code in RETRIED_NEXT_RUN and planned.known_output else []
 
 
@@ -227,12 +230,12 @@ def _add_facts(row: ManifestRow, facts: SourceFacts) -> None:
 
 @contextmanager
 def _as_answer(image: Image, code: ErrorCode) -> Iterator[None]:
-    """Turn any exception into the image's answer, so that it costs only that image."""
+    """Make any exception but a `DarkroomError` the image's answer, so that the shard goes on."""
     try:
         yield
     except DarkroomError:
         raise
-    except Exception as error:  # noqa: BLE001 - it becomes a row and must not end the shard
+    except Exception as error:  # noqa: BLE001 - it becomes a row
         image.answer = as_image_error(error, code)
 
 
@@ -242,5 +245,5 @@ def _ms_since(started: float) -> float:
 
 @cache
 def worker_name() -> str:
-    """Return the name of this process in the manifest: host and process id."""
+    """Return this process's name in the manifest: host and process id."""
     return f"{socket.gethostname()}/{os.getpid()}"

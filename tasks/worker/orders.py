@@ -1,6 +1,6 @@
-"""What a worker and its codec process exchange: orders for the images of a batch, and an answer about each image.
+"""Messages between a worker and its codec process: orders for the images of a batch, and an answer for each image.
 
-An answer is one byte for success or failure, then JSON; the output itself lies beside it.
+An answer is one byte, for success or failure, and JSON; the output is stored separately in the batch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SIZE = TypeAdapter(tuple[int, int])
 
 
 class Orders(BaseModel):
-    """Orders for the images of a batch."""
+    """Recipe and limits for the images of a batch."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,23 +37,23 @@ class Orders(BaseModel):
     max_pixels: int
     max_image_seconds: float
     memory: int | None = None
-    """Upper limit in bytes on the memory for an image; None: only its size and its file's size limit it."""
+    """Upper limit in bytes on the memory for an image, beside that by its size; None: no other limit."""
 
     side: int = 0
     """Longest side in pixels of thumbnails."""
 
     def seconds_for(self, pixels: int) -> float:
-        """Return how many seconds of processor time an image with this number of pixels may take."""
+        """Return the seconds of processor time that an image with this number of pixels may take."""
         return self.max_image_seconds * max(1.0, min(pixels, self.max_pixels) / PIXELS_PER_TURN)
 
     def memory_for(self, pixels: int, source_bytes: int) -> int:
-        """Return how many bytes of memory an image may take, given its number of pixels and its file's size."""
+        """Return the bytes of memory that an image with this number of pixels and bytes may take."""
         wanted = BASE_BYTES + BYTES_PER_PIXEL * min(pixels, self.max_pixels) + BYTES_PER_SOURCE_BYTE * source_bytes
         return wanted if self.memory is None else min(wanted, self.memory)
 
 
 class Failure(BaseModel):
-    """An `ImageError` in an answer."""
+    """The JSON of an answer that is an `ImageError`."""
 
     code: ErrorCode
     message: str
@@ -61,7 +61,7 @@ class Failure(BaseModel):
 
 
 def read_answer(operation: Operation, output: memoryview, answer: memoryview) -> Answer:
-    """Return the result of an operation; raise `ValueError` if the answer is not a valid one."""
+    """Return the result of an operation; raise `ValueError` if output or answer are invalid."""
     kind, text = bytes(answer[:1]), bytes(answer[1:])
     if kind == FAILED:
         failure = Failure.model_validate_json(text)

@@ -1,4 +1,4 @@
-"""What happens to a process when its parent dies."""
+"""End a process when its parent dies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(number: signal.Signals) -> None:
-    """Have the kernel send this process a signal when its parent dies; see prctl(2). Only Linux does."""
+    """Make the kernel send this process a signal when its parent dies, on Linux only; see prctl(2)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)

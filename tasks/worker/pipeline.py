@@ -1,4 +1,4 @@
-"""The images of a shard on their way through a worker: read ahead, transform batch by batch, write behind."""
+"""Process a shard's images batch by batch: read ahead, transform in the codec process, write behind."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from darkroom.tasks.worker.codec import Codec
 from darkroom.tasks.worker.images import Image, Images
 from darkroom.tasks.worker.orders import Answer
 from darkroom.tasks.worker.readers import Readers
-from darkroom.tasks.worker.shared_batch import IMAGES, SIZE, SharedBatch
+from darkroom.tasks.worker.shared_batch import BATCH_IMAGES, SIZE, SharedBatch
 
 BATCH_BYTES = 16 << 20
-"""Upper limit on the bytes of a batch's sources, and on its estimated outputs; a larger image has its own batch."""
+"""Upper limit on the bytes of a batch's sources, and on its estimated outputs; a larger image is a batch by itself."""
 
 BATCH_SECONDS = 1.0
-"""Answers of an unfinished batch are written after this time: they would be lost with the worker."""
+"""Interval at which outputs of an unfinished batch are written, so that fewer are lost if the worker dies."""
 
 SUBMITTED = 2
-"""Upper limit on the batches that the codec process has: the next one while it works, so that it need not wait."""
+"""Upper limit on the batches that are submitted. The codec process has two, so that it need not wait for the next."""
 
 IN_FLIGHT_BYTES = 64 << 20
-"""Upper limit on the bytes of all batches in flight; a larger batch is in flight alone."""
+"""Upper limit on the bytes of all batches in flight; a larger batch is the only one in flight."""
 
 T = TypeVar("T")
 
@@ -49,17 +49,23 @@ FAR = _Pace(batches=8, writers=32, keep=IN_FLIGHT_BYTES // 16)
 
 
 @dataclass(slots=True)
-class _Batch:
-    """A batch on its way; of its images, those that have an answer, and those that are being written or were."""
+class _InFlight:
+    """A batch between the start of its read and the end of its writes."""
 
     planned: list[PlannedImage]
     size: int
+    """Estimated bytes of its sources and outputs."""
+
     memory: SharedBatch | None
     reading: list[Future[list[Image]]]
     is_retry: bool
     images: list[Image] = field(default_factory=list)
     answered: int = 0
+    """The images before this index have an answer, or need none."""
+
     written: int = 0
+    """The images before this index are written, or being written since `written_at`."""
+
     written_at: float = 0.0
 
     @property
@@ -71,7 +77,7 @@ class _Batch:
         return bool(self.memory and self.memory.operations)
 
     def answer(self, answers: list[Answer]) -> None:
-        """Give answers to the next images that wait for one."""
+        """Set the answers of the next images that need one."""
         for answer in answers:
             while self.images[self.answered].operation is None:
                 self.answered += 1
@@ -82,7 +88,7 @@ class _Batch:
 @dataclass(slots=True)
 class _Writing:
     rows: list[Future[list[ManifestRow]]]
-    finished: _Batch | None
+    finished: _InFlight | None
     """The batch that ends with these rows."""
 
     @property
@@ -91,12 +97,12 @@ class _Writing:
 
 
 class Pipeline:
-    """Takes the images of one shard from their sources to their outputs.
+    """Processes the images of one shard.
 
     Args:
         images: reads and writes them.
-        codec: this thread's.
-        on_progress: called several times a second while the codec process is at work, also at one slow image.
+        codec: this thread's codec process.
+        on_progress: called several times a second while the codec process works, even on a single slow image.
     """
 
     def __init__(self, images: Images, codec: Codec, on_progress: Callable[[], None]) -> None:
@@ -106,15 +112,15 @@ class Pipeline:
         self._read_pace = FAR if images.read_apart else NEAR
         self._write_pace = FAR if images.written_apart else NEAR
         self._orders = images.orders.model_dump_json().encode()
-        self._reading: deque[_Batch] = deque()
-        self._working: deque[_Batch] = deque()
+        self._reading: deque[_InFlight] = deque()
+        self._working: deque[_InFlight] = deque()
         self._writing: deque[_Writing] = deque()
         self._readers = Readers(images.max_read_seconds)
         self._in_flight = 0
         self._ended = False
 
     def run(self, planned: list[PlannedImage]) -> Iterator[ManifestRow]:
-        """Yield a finished row for every planned one, in the same order.
+        """Yield a row for each planned image, in the same order.
 
         Raises:
             DarkroomError: the source does not answer, no codec process can be started, or the run has ended.
@@ -147,12 +153,12 @@ class Pipeline:
                 self._codec.close()
 
     def _batches(self, planned: list[PlannedImage]) -> Iterator[tuple[list[PlannedImage], int]]:
-        """Yield batches of images in the same order, with the bytes that each will take."""
+        """Yield batches of images in the same order, each with the estimated bytes of its sources and outputs."""
         batch: list[PlannedImage] = []
         sources = outputs = 0
         for image in planned:
             source, output = image.source_size or 0, self._images.output_bytes
-            if batch and (len(batch) == IMAGES or max(sources + source, outputs + output) > BATCH_BYTES):
+            if batch and (len(batch) == BATCH_IMAGES or max(sources + source, outputs + output) > BATCH_BYTES):
                 yield batch, sources + outputs
                 batch, sources, outputs = [], 0, 0
             batch.append(image)
@@ -165,12 +171,12 @@ class Pipeline:
         has_place = len(self._reading) < self._read_pace.batches and self._in_flight + size <= IN_FLIGHT_BYTES
         return not in_flight or has_place
 
-    def _read(self, planned: list[PlannedImage], size: int, *, is_retry: bool = False) -> _Batch:
+    def _read(self, planned: list[PlannedImage], size: int, *, is_retry: bool = False) -> _InFlight:
         memory = self._codec.take_batch()
         memory.reset(self._orders)
         self._in_flight += size
         parts = _parts(planned, apart=self._images.read_apart)
-        return _Batch(
+        return _InFlight(
             planned, size, memory, [self._readers.start(self._read_part, part, memory) for part in parts], is_retry
         )
 
@@ -178,10 +184,10 @@ class Pipeline:
         return [self._images.read(image, memory) for image in planned if not self._ended]
 
     def _submit(self) -> None:
-        """Wait until the next batch is read, and hand it over.
+        """Wait until the next batch is read, and submit it to the codec process.
 
-        If its read hangs, each of its images is read again by itself, and fails if that hangs, too. A read that hangs
-        may still write to its batch's memory, which is not used again.
+        If its read hangs, each of its images is read again by itself, and fails if that read hangs, too. A hung read
+        may still write to its batch's memory, so that is not reused.
         """
         batch = self._reading.popleft()
         try:
@@ -203,7 +209,7 @@ class Pipeline:
         self._working.append(batch)
 
     def _collect(self, writers: ThreadPoolExecutor) -> None:
-        """Take answers for the oldest batch; write what is answered once that is all or `BATCH_SECONDS` have passed."""
+        """Collect answers for the oldest batch; start writing outputs if it is finished, or each `BATCH_SECONDS`."""
         batch, finished = self._working[0], True
         if batch.is_submitted:
             answers, finished = self._codec.collect()
@@ -219,6 +225,7 @@ class Pipeline:
             self._working.popleft()
 
     def _written(self) -> list[ManifestRow]:
+        """Wait for the oldest write, and return its rows; release a finished batch's memory."""
         writing = self._writing.popleft()
         rows = [row for part in writing.rows for row in part.result()]
         if writing.finished:

@@ -1,8 +1,7 @@
-"""Reads in background threads that can be abandoned.
+"""Read in background threads that can be abandoned.
 
-A read of a network file system may never return, and nothing in Python can interrupt it. So no read waits for another
-one's thread, and the threads are daemons: a read that hangs delays neither other reads nor the end of its shard or
-process.
+A read of a network file system may never return, and Python cannot interrupt it. So no read waits for the thread of
+another, and threads are daemons: a hung read delays neither other reads nor the end of its shard or process.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ from typing import Any, ParamSpec, TypeVar
 from darkroom.tasks.errors import DarkroomError
 
 MAX_HUNG = 8
-"""After this many reads of a shard that hang, the files are not the cause."""
+"""If more reads of a shard hang, the cause is the source, not its files."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Readers:
-    """The reads of a shard, each of which may take `seconds` once its result is needed."""
+    """The reads of a shard; each may take `seconds` after its result is requested."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -35,7 +34,7 @@ class Readers:
         """Counts threads that wait for a call."""
 
     def start(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Call a function in a thread that has nothing else to do, a new one if need be."""
+        """Call a function in an idle thread, or in a new one, and return the future of its result."""
         future: Future[T] = Future()
         self._calls.put(partial(_call, future, partial(function, *args, **kwargs)))
         if not self._idle.acquire(blocking=False):
@@ -44,11 +43,11 @@ class Readers:
         return future
 
     def results(self, futures: Sequence[Future[T]]) -> list[T]:
-        """Wait for reads to end and return their results.
+        """Wait for reads, and return their results or raise the first exception.
 
         Raises:
-            TimeoutError: one takes longer than a read may.
-            DarkroomError: too many reads do.
+            TimeoutError: one hangs.
+            DarkroomError: more than `MAX_HUNG` reads hang.
         """
         wait(futures, self._seconds)
         if all(future.done() for future in futures):
@@ -57,7 +56,7 @@ class Readers:
         if self._hung > MAX_HUNG:
             raise DarkroomError(
                 f"The source does not answer: {MAX_HUNG} reads took longer than max_read_seconds = {self._seconds:g}. "
-                "See that it can be read from this worker's machine."
+                "Check that it can be read from this worker's machine."
             )
         raise TimeoutError
 

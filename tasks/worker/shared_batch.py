@@ -1,8 +1,7 @@
-"""A batch of images in memory that a worker shares with its codec process.
+"""A batch of images in memory that a worker shares with its codec process, so that neither copies images.
 
-A head comes first, with an entry for each image: where its source, its output and the answer about it are. The worker
-writes the sources one behind the other, the codec process writes outputs and answers behind them. Neither copies what
-the other has written.
+It begins with a head, which has an entry for each image: the positions of its source, its output and its answer. The
+orders follow, then the sources, written by the worker, then outputs and answers, written by the codec process.
 """
 
 from __future__ import annotations
@@ -20,15 +19,16 @@ from typing import Self
 
 from darkroom.tasks.errors import DarkroomError
 
-IMAGES = 8
-"""Upper limit on the images of a batch. Handing over each small image by itself would cost a tenth of its time."""
+BATCH_IMAGES = 8
+"""Upper limit on the images of a batch. Submitting each small image by itself would cost a tenth of its time."""
 
 SIZE = 20 << 20
-"""Bytes of a batch's memory. It grows as needed for larger images, and what is beyond this is given back."""
+"""Initial bytes of a batch's memory. It grows as needed for larger images; `trim` returns the excess to the system.
+Pages that are never touched take no memory."""
 
 
 class Operation(IntEnum):
-    """What a codec process must do with an image."""
+    """An operation of the codec process on an image."""
 
     TRANSFORM = 0
     INSPECT = 1
@@ -38,21 +38,21 @@ class Operation(IntEnum):
 
 
 class _Entry(ctypes.Structure):
-    """An image: where its source starts and ends, where its output and its answer start, and where the answer ends."""
+    """An image: its operation, and the start and end of its source, start of output and answer, end of the answer."""
 
     _fields_ = tuple((name, ctypes.c_uint64) for name in ("operation", "start", "end", "output", "answer", "last"))
 
 
 class _Head(ctypes.Structure):
     _fields_ = (
-        ("images", ctypes.c_uint64),
-        ("begun", ctypes.c_uint64),  # images that the codec process has begun
-        ("done", ctypes.c_uint64),  # images that it has answered for
-        ("seconds", ctypes.c_double),  # of processor time that the image begun last may take
+        ("images", ctypes.c_uint64),  # number of images
+        ("begun", ctypes.c_uint64),  # number of images that the codec process has begun
+        ("done", ctypes.c_uint64),  # number of images with an answer
+        ("seconds", ctypes.c_double),  # seconds of processor time that the image begun last may take
         ("waited", ctypes.c_double),  # seconds that the codec process was idle before this batch
-        ("orders", ctypes.c_uint64),  # where the orders end
-        ("used", ctypes.c_uint64),  # where the bytes in use end
-        ("entries", _Entry * IMAGES),
+        ("orders", ctypes.c_uint64),  # end of the orders
+        ("used", ctypes.c_uint64),  # end of the bytes in use
+        ("entries", _Entry * BATCH_IMAGES),
     )
 
 
@@ -60,19 +60,19 @@ _HEAD_BYTES = ctypes.sizeof(_Head)
 
 
 class SharedBatch:
-    """The memory of one batch at a time. Only one thread, in either process, uses it at a time, but for `reserve`.
+    """The memory of one batch at a time, used by one thread at a time in either process, but for `reserve`.
 
     Args:
-        descriptor: of the memory; closed with this object.
+        descriptor: the memory's file descriptor, closed when this object is collected.
     """
 
     head: _Head
-    """Written by both processes. The worker must not trust it: an image may have taken control of the other one."""
+    """Written by both processes. The worker must not trust it: an image may control the codec process."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.operations: list[Operation] = []
-        """The operation that the worker wants for each image."""
+        """The operations as the worker set them, which the codec process cannot change."""
 
         self._lock = threading.Lock()
         weakref.finalize(self, os.close, descriptor)
@@ -80,11 +80,7 @@ class SharedBatch:
 
     @classmethod
     def create(cls) -> Self:
-        """Return new memory of `SIZE` bytes. Pages that are never touched take no room.
-
-        Raises:
-            DarkroomError: a limit of this process forbids it.
-        """
+        """Return new memory of `SIZE` bytes; raise `DarkroomError` if a limit of this process forbids it."""
         descriptor = None
         try:
             descriptor = _new_file()
@@ -101,7 +97,7 @@ class SharedBatch:
         return cls(descriptor)
 
     def _map(self) -> None:
-        # The memory that was mapped before is unmapped with the last view of it.
+        # The previous mapping is unmapped when its last view is collected.
         self._memory = mmap.mmap(self.descriptor, os.fstat(self.descriptor).st_size)
         self._view = memoryview(self._memory)
         self.head = _Head.from_buffer(self._memory)
@@ -112,7 +108,7 @@ class SharedBatch:
             self._map()
 
     def trim(self, keep: int = SIZE) -> None:
-        """Give back the memory beyond so many bytes, at most `SIZE`, if it was used."""
+        """Return the memory beyond so many bytes, at most `SIZE`, to the system, if it was used."""
         self.refresh()
         keep = -(-keep // mmap.PAGESIZE) * mmap.PAGESIZE
         length = len(self._view)
@@ -120,23 +116,23 @@ class SharedBatch:
             self._memory.madvise(mmap.MADV_REMOVE, keep, length - keep)
 
     def reset(self, orders: bytes) -> None:
-        """Begin another batch with these orders for the codec process."""
+        """Clear the batch, and write the orders of the next."""
         self.operations = []
         self.head.images = self.head.begun = self.head.done = 0
         self.head.orders = self.head.used = _HEAD_BYTES + len(orders)
         self._view[_HEAD_BYTES : self.head.used] = orders
 
     def place(self, size: int) -> memoryview:
-        """Return this many bytes behind those in use. They are in use once `keep` was called."""
+        """Return `size` bytes after those in use, growing the memory as needed; `keep` marks them as in use."""
         end = self.head.used + size
-        self.refresh()  # a process that ended while it answered may have grown it
+        self.refresh()  # a codec process that ended while it wrote an answer may have grown the memory
         if end > len(self._view):
             os.ftruncate(self.descriptor, -(-end // mmap.PAGESIZE) * mmap.PAGESIZE)
             self._map()
         return self._view[self.head.used : end]
 
     def keep(self, size: int) -> tuple[int, int]:
-        """Mark this many of the bytes that were placed last as in use; return where they start and end."""
+        """Mark the first `size` bytes of the last `place` as in use; return their start and end."""
         start = self.head.used
         self.head.used = start + size
         return start, start + size
@@ -148,21 +144,17 @@ class SharedBatch:
             return self.keep(size)[0], view
 
     def add(self, operation: Operation, start: int, end: int) -> None:
-        """Add an image whose source is at these bytes."""
+        """Add an image with this operation and the start and end of its source."""
         self.head.entries[len(self.operations)] = (operation, start, end)
         self.operations.append(operation)
         self.head.images = len(self.operations)
 
     def rewind(self, done: int) -> None:
-        """Make a codec process begin with image `done`, counted from 0."""
+        """Make the codec process begin at the image with index `done`."""
         self.head.begun = self.head.done = done
 
     def answer(self, image: int) -> tuple[memoryview, memoryview]:
-        """Return an image's output and the answer about it.
-
-        Raises:
-            ValueError: they are not within the memory.
-        """
+        """Return an image's output and answer; raise `ValueError` if they are not within the memory."""
         self.refresh()
         entry = self.head.entries[image]
         output, answer, last = entry.output, entry.answer, entry.last
@@ -172,11 +164,11 @@ class SharedBatch:
 
     @property
     def orders(self) -> bytes:
-        """The orders for this batch."""
+        """The orders of this batch."""
         return bytes(self._view[_HEAD_BYTES : self.head.orders])
 
     def source(self, image: int) -> tuple[Operation, memoryview]:
-        """Return the operation for an image, and the image's bytes."""
+        """Return an image's operation and bytes."""
         entry = self.head.entries[image]
         return Operation(entry.operation), self._view[entry.start : entry.end]
 
@@ -186,7 +178,7 @@ class SharedBatch:
         self.head.begun = image + 1
 
     def finish(self, image: int, output: bytes | memoryview, answer: bytes) -> None:
-        """Write an image's output and the answer about it, and mark the image as done."""
+        """Write an image's output and answer, and mark the image as done."""
         view = self.place(len(output) + len(answer))
         view[: len(output)] = output
         view[len(output) :] = answer
@@ -217,11 +209,11 @@ class Room:
 
 
 def _new_file() -> int:
-    """Return the descriptor of a new file in memory, or of a temporary one where the system has no files in memory."""
+    """Return the descriptor of a new file in memory, or of a temporary file if the system has no memory files."""
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
     descriptor = os.memfd_create("darkroom-batch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    # A codec process that shrank it would end its worker, which reads what is no longer there.
+    # Without seals, a codec process could shrink the file, and reading beyond its end would kill the worker.
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
     return descriptor

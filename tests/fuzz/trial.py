@@ -15,7 +15,7 @@ import psutil
 
 from darkroom.tasks.errors import MAX_MESSAGE_LENGTH, ErrorCode, ImageError
 from darkroom.tasks.imaging import SourceFacts, Transformed
-from darkroom.tasks.imaging.formats.base import DAMAGE_WARNINGS
+from darkroom.tasks.imaging.formats.base import TOLERATED_DAMAGE
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.worker.codec import thread_codec
 from darkroom.tasks.worker.codec_handle import start_server
@@ -26,7 +26,7 @@ from tests.fuzz.cases import MAX_PIXELS, RECIPES, Case
 
 MAX_IMAGE_SECONDS = 5.0
 INT32 = 1 << 31
-DAMAGE = set(DAMAGE_WARNINGS.values())
+DAMAGE = set(TOLERATED_DAMAGE.values())
 CODES = {code for code in ErrorCode if code.stage in {"decode", "encode"}} | {ErrorCode.SOURCE_EMPTY}
 """The codes that a file may fail with."""
 

@@ -192,9 +192,9 @@ def paths_of(file):
     return pq.read_table(file)["source_path"].to_pylist()
 
 
-def publish_rows(place, rows, *, run_id="run", recipe=SMALL):
-    """Publish rows as a run of their own, with an output for each that has one."""
-    job = make_job(place, run_id=run_id, recipe=recipe)
+def publish_rows(place, rows, *, run_id="run", source="/source", recipe=SMALL):
+    """Publish rows as a run of their own, with an output for each that has one; return its job."""
+    job = make_job(place, source, run_id=run_id, recipe=recipe)
     workspace = open_workspace(place, job)
     write_journal(workspace, [each | {"run_id": run_id} for each in rows])
     publish(workspace, job, ended=False)

@@ -231,7 +231,7 @@ def call_before_each_image(monkeypatch, action):
         action(next(numbers))
         submit(codec, batch, orders)
 
-    monkeypatch.setattr(pipeline, "IMAGES", 1)
+    monkeypatch.setattr(pipeline, "BATCH_IMAGES", 1)
     monkeypatch.setattr(Codec, "submit", submit_one)
 
 

@@ -1,4 +1,4 @@
-"""The formats of sources, one module for each.
+"""The source image formats, one module each.
 
 To add a format, write a module with a subclass of `EncodedImage` (or of `PillowImage`, if Pillow has a reader for it),
 and list the class in `registry.FORMATS`.

@@ -1,4 +1,4 @@
-"""AVIF: the size and the orientation that the container states, and whether the end of the file is there."""
+"""AVIF: read size and orientation from the container, and check that the file is complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BRANDS = frozenset({b"avif", b"avis"})
 
 
 class AvifReader(AvifImagePlugin.AvifImageFile):
-    """A reader that takes the orientation from the container, as the standard says, and ignores the EXIF."""
+    """Pillow's reader, but with the orientation of the container, as the standard says, instead of EXIF's."""
 
     orientation = 1
 
@@ -46,7 +46,8 @@ class AvifImage(PillowImage):
         return max(self._stated_sizes(), key=lambda size: size[0] * size[1], default=None)
 
     def _stated_sizes(self) -> Iterator[Size]:
-        # Every item has an `ispe` property; the picture is the largest (a grid, or the item itself).
+        # Every item has an image spatial extents property (ispe) with its size. A picture may be a grid of items, which
+        # has the largest size.
         position = self.data.find(b"ispe")
         while position >= 0:
             if self.data[position - 4 : position] == b"\x00\x00\x00\x14" and position + 16 <= len(self.data):
@@ -61,7 +62,7 @@ class AvifImage(PillowImage):
         return self.image.orientation
 
     def _lacks_data(self) -> bool:
-        """Return whether the data of the pictures is shorter than the file says, or not there at all."""
+        """Return whether the file ends within its picture data (the `mdat` box), or has none."""
         return not self._pictures or self._pictures[0].end > len(self.data)
 
     def _check_pixels(self) -> None:

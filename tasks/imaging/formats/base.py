@@ -16,7 +16,7 @@ from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, to_array
 from darkroom.tasks.imaging.color import cmyk_to_rgb, scale_16_bits, to_srgb
 from darkroom.tasks.imaging.exif import read_orientation
-from darkroom.tasks.imaging.failures import code_of
+from darkroom.tasks.imaging.failures import code_of, corrupt, truncated, unsupported
 from darkroom.tasks.imaging.limits import MAX_FRAMES
 from darkroom.tasks.imaging.records import Extent, Size, SourceFacts
 
@@ -24,13 +24,13 @@ from darkroom.tasks.imaging.records import Extent, Size, SourceFacts
 Image.MAX_IMAGE_PIXELS = None
 
 MALFORMED = (struct.error, OverflowError, IndexError)
-"""Exceptions from reading a structure that extends beyond the end of the file."""
+"""Exceptions raised where a structure extends beyond the end of the file."""
 
 ZERO_TAIL = bytes(256)
-"""An interrupted copy to a file of the right length ends like this."""
+"""The end of a file whose full length was allocated, but whose copy was interrupted."""
 
-DAMAGE_WARNINGS = {ErrorCode.DECODE_TRUNCATED: "truncated", ErrorCode.DECODE_CORRUPT: "corrupt"}
-"""What a damaged picture that is kept is marked with, by what it fails with otherwise."""
+TOLERATED_DAMAGE = {ErrorCode.DECODE_TRUNCATED: "truncated", ErrorCode.DECODE_CORRUPT: "corrupt"}
+"""Damage that `damage="tolerant"` forgives: the warning that is recorded instead of each error."""
 
 ALPHA_MODES = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 
@@ -48,10 +48,9 @@ class DecodeOptions:
     """How a file is to be decoded.
 
     Args:
-        min_size: pixels as stored; a decoder that can reduce a picture on the way may do so down to this size.
-        gray: whether only the luma is needed.
-        tolerant: whether to keep what can be shown of a damaged picture, with the warning `truncated` if its end is
-            missing, else `corrupt`.
+        min_size: width and height as stored; a decoder that can scale down while decoding may do so to this size.
+        gray: whether only luma is needed.
+        tolerant: whether to keep the readable part of a damaged picture and add a warning of `TOLERATED_DAMAGE`.
     """
 
     min_size: Size
@@ -61,14 +60,14 @@ class DecodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Pixels in sRGB: (height, width) gray, (height, width, 3) RGB, or 4 with straight alpha; uint8.
+    """A decoded picture in sRGB.
 
     Args:
-        pixels: the picture, or a reduced one.
-        orientation: what is still to be applied to `pixels`, 1..8.
-        warnings: what was odd about the file.
-        extent: width and height of a reduced picture within `pixels`, whose last column and row may lie partly outside
-            it; None if it is all of them.
+        pixels: uint8: (height, width) gray, (height, width, 3) RGB, or (height, width, 4) RGB with straight alpha.
+        orientation: the EXIF orientation that remains to be applied to `pixels`, 1..8.
+        warnings: codes for what is odd about the file.
+        extent: width and height, with fractions, that a scaled-down picture covers within `pixels`: its last column and
+            row may be covered only in part; None if the picture covers all pixels.
     """
 
     pixels: Pixels
@@ -78,14 +77,14 @@ class Decoded:
 
 
 class EncodedImage(ABC):
-    """An image file. A subclass holds everything that is specific to one format.
+    """An image file; a subclass implements everything that is specific to one format.
 
-    `facts` is what the header says, as far as it was read; `warnings` collects what was odd about the file.
+    `facts` holds what the header says, None until it is read; `warnings` collects codes for what is odd about the file.
     """
 
     name: ClassVar[str]
     signature: ClassVar[re.Pattern[bytes]]
-    """What the first bytes of every file of the format match."""
+    """Matches the first bytes of every file of the format."""
 
     def __init__(self, data: bytes | memoryview) -> None:
         self.data = data
@@ -98,14 +97,14 @@ class EncodedImage(ABC):
         return cls.signature.match(head) is not None
 
     def stated_size(self) -> Size | None:
-        """Return the size in pixels that the header states, without a decoder; None if it can't be read."""
+        """Return the width and height that the header states, without using a decoder; None if it can't be read."""
         try:
             return self._header_size()
         except MALFORMED:
             return None
 
     def is_cut(self) -> bool:
-        """Return whether the file is shorter than its own structure says; False for formats that don't say."""
+        """Return whether the file is shorter than its own structure says; False if the format does not state that."""
         try:
             return self._lacks_data()
         except MALFORMED:
@@ -114,9 +113,9 @@ class EncodedImage(ABC):
             return error.code is ErrorCode.DECODE_TRUNCATED
 
     def _header_size(self) -> Size | None:
-        """Return the largest size that a decoder would allocate pixels for; may raise `MALFORMED`.
+        """Return the largest width and height that a decoder would allocate; may raise `MALFORMED`.
 
-        Formats whose decoders read the size before they allocate anything need not implement it.
+        Override it if the decoder allocates pixels before `open` can check the size it reports.
         """
         return None
 
@@ -133,17 +132,17 @@ class EncodedImage(ABC):
     def open(self, admit: Callable[[SourceFacts], None]) -> SourceFacts:
         """Read the header and return what it says.
 
-        `admit` is called with what is known of the source before a decoder allocates pixels, and raises to refuse it.
-        Raises `ImageError`, or whatever a decoder does.
+        `admit` is called with the facts known before a decoder allocates pixels, and raises to refuse the file.
+        Raises `ImageError`, or whatever the decoder raises.
         """
 
     @abstractmethod
     def decode(self, options: DecodeOptions) -> Decoded:
-        """Decode the first frame of the opened image to sRGB. Raises `ImageError`, or whatever a decoder does."""
+        """Return the first frame of the opened file. Raises `ImageError`, or whatever the decoder raises."""
 
 
 class PillowImage(EncodedImage):
-    """An image file that one of Pillow's readers decodes. No other reader of Pillow ever sees the file."""
+    """An image file decoded by `reader`; Pillow's readers of other formats never get it."""
 
     reader: ClassVar[type[ImageFile.ImageFile]]
     image: ImageFile.ImageFile
@@ -153,28 +152,28 @@ class PillowImage(EncodedImage):
         super().__init__(bytes(data))
 
     def decoder_input(self) -> bytes:
-        """Return the file without what its decoder does not need."""
+        """Return the bytes to decode: the file, or one rewritten so that Pillow decodes it correctly."""
         return self.data
 
     def _open_reader(self) -> ImageFile.ImageFile:
-        """Return Pillow's reader of the file; raises whatever that does."""
+        """Return Pillow's reader of `decoder_input`; raise whatever it raises."""
         return self.reader(io.BytesIO(self.decoder_input()))
 
     def _check_structure(self) -> None:
-        """Raise `ImageError` for errors of the structure that the reader would not notice."""
+        """Raise `ImageError` for an invalid structure that the reader accepts."""
 
     def check_checksums(self) -> None:
-        """Raise `decode.corrupt` for wrong checksums that the decoder would not notice."""
+        """Raise `decode.corrupt` for a wrong checksum that the decoder does not verify."""
 
     def _check_pixels(self) -> None:
-        """Raise `ImageError` for pixels that are missing or damaged although the decoder raised nothing."""
+        """Raise `ImageError` for missing or damaged pixels after a decoder that raised nothing."""
 
     def _stored_size(self) -> Size:
-        """Return the size in pixels of the picture before it is turned."""
+        """Return width and height before orientation."""
         return self.image.size
 
     def _read_orientation(self) -> int | None:
-        """Return the orientation, 1..8; None if the file states an invalid one."""
+        """Return the EXIF orientation, 1..8; 1 if the file states none, None if it is invalid."""
         exif = self.image.info.get("exif")
         return read_orientation(exif) if exif else 1
 
@@ -183,12 +182,12 @@ class PillowImage(EncodedImage):
         return int(getattr(self.image, "n_frames", 1))
 
     def _icc_profile(self) -> bytes | None:
-        """Return the embedded colour profile; None without one."""
+        """Return the embedded ICC profile; None if there is none."""
         profile = self.image.info.get("icc_profile") or None
         return profile if profile is None or isinstance(profile, bytes) else b"invalid"
 
     def _is_turned(self) -> bool:
-        """Return whether the reader has already applied the orientation to the decoded picture."""
+        """Return whether the reader has applied the orientation while decoding."""
         return False
 
     def open(self, admit: Callable[[SourceFacts], None]) -> SourceFacts:
@@ -207,9 +206,9 @@ class PillowImage(EncodedImage):
         return facts
 
     def decode(self, options: DecodeOptions) -> Decoded:
-        """Decode the first frame to gray, RGB or RGB with straight alpha in sRGB, and close the image.
+        """Return the first frame, and close the image; raise as `EncodedImage.decode` does.
 
-        Of a damaged file, what was decoded is kept if `options.tolerant`; the rest is black, or transparent.
+        If `options.tolerant`, the missing part of a damaged picture is black, or transparent.
         """
         stored = self._stored_size()
         self._forgive_checksums() if options.tolerant else self.check_checksums()
@@ -217,17 +216,13 @@ class PillowImage(EncodedImage):
         is_turned = self._is_turned()
         expected = stored[::-1] if is_turned and self._orientation >= 5 else stored
         if image.size != expected:
-            message = f"header says {expected[0]} × {expected[1]} pixels, contents {image.size[0]} × {image.size[1]}"
-            raise ImageError(ErrorCode.DECODE_CORRUPT, message)
+            sizes = f"{expected[0]:,} × {expected[1]:,} pixels, contents {image.size[0]:,} × {image.size[1]:,}"
+            raise corrupt(f"header says {sizes}")
         profile = self._icc_profile()
-        if image.mode == "CMYK":
-            inks = to_array(image)
-            image.close()
-            pixels = cmyk_to_rgb(inks, profile, self.warnings)
-        else:
-            pixels = self._to_pixels(image, whole=image is self.image)
-            image.close()
-            pixels = to_srgb(pixels, profile, self.warnings)
+        is_cmyk = image.mode == "CMYK"
+        pixels = to_array(image) if is_cmyk else self._to_pixels(image, whole=image is self.image)
+        image.close()
+        pixels = (cmyk_to_rgb if is_cmyk else to_srgb)(pixels, profile, self.warnings)
         return Decoded(pixels, 1 if is_turned else self._orientation, tuple(self.warnings))
 
     def _forgive_checksums(self) -> None:
@@ -240,29 +235,27 @@ class PillowImage(EncodedImage):
         image = self.image
         try:
             image.load()
-            # Free the decoder's canvases, which are as large as the picture.
-            image.__dict__.pop("_decoder", None)
+            image.__dict__.pop("_decoder", None)  # frees the decoder's canvases, which are as large as the picture
             self._check_pixels()
         except Exception as error:
-            warning = DAMAGE_WARNINGS.get(code_of(error, self.is_cut))
+            warning = TOLERATED_DAMAGE.get(code_of(error, self.is_cut))
             if not tolerant or not warning or image._im is None:
                 raise
             self.warnings.append(warning)
-            # Without its list of tiles, Pillow treats the image as loaded as far as it got.
+            # An empty list of tiles makes Pillow treat the partly decoded image as loaded.
             image.tile = []
             return image.copy()
         return image
 
     def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:  # noqa: ARG002 - for subclasses
-        """Return the pixels of a decoded image that isn't CMYK: gray, RGB, or RGB with straight alpha.
+        """Return the pixels of a decoded image that isn't CMYK, in the shapes of `Decoded.pixels`.
 
-        `whole` is False if the file ends early. Raises `decode.unsupported` for samples of 32 bits.
+        `whole` is False if only a part was decoded. Raises `decode.unsupported` for samples of 32 bits.
         """
         if image.mode.startswith("I;16"):
             return scale_16_bits(to_array(image))
         if image.mode in {"I", "F"}:
-            message = "32-bit samples are not supported: nothing says which value is white"
-            raise ImageError(ErrorCode.DECODE_UNSUPPORTED, message)
+            raise unsupported("32-bit samples are not supported: the file does not state which value is white")
         if image.mode in {"1", "L"} and not image.has_transparency_data:
             return to_array(image, lambda band: band.convert("L"))
         mode = "RGBA" if image.mode in ALPHA_MODES or image.has_transparency_data else "RGB"
@@ -270,6 +263,6 @@ class PillowImage(EncodedImage):
 
 
 def refuse_zero_tail(data: bytes, start: int, end: int) -> None:
-    """Raise `decode.truncated` if a part of a file that can't end in zeros does."""
+    """Raise `decode.truncated` if `data[start:end]`, whose format never ends in many zeros, ends in `ZERO_TAIL`."""
     if data.endswith(ZERO_TAIL, start, end):
-        raise ImageError(ErrorCode.DECODE_TRUNCATED, "the end of the picture is lost: there are only zeros")
+        raise truncated("the end of the picture is lost: there are only zeros")

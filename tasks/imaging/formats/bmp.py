@@ -1,8 +1,8 @@
-"""BMP and DIB: what Pillow does not read, or not rightly, is rewritten as a plain bitmap.
+"""BMP and DIB: rewrite those that Pillow does not read correctly as uncompressed bitmaps.
 
-That is: colours and alpha by any bit masks, 2-bit colours, and run lengths. Pixels that a run-length encoded picture
-skips are transparent. An alpha channel that is 0 everywhere is not meant, and ignored. Of the colour spaces that a
-header can name, embedded profiles are applied; the others are taken for sRGB.
+These have colours and alpha in bit fields, 2-bit colours, or run lengths. A BMP has a file header, which a DIB lacks,
+then a second header whose size is its version. Pixels that run lengths skip are transparent. Alpha that is 0 everywhere
+is ignored. Embedded profiles are applied; other colour spaces are treated as sRGB.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import BmpImagePlugin, Image
 
-from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, Samples, bands
 from darkroom.tasks.imaging.color import with_alpha, without_empty_alpha
+from darkroom.tasks.imaging.failures import corrupt, truncated, unsupported
 from darkroom.tasks.imaging.formats.base import PillowImage
 from darkroom.tasks.imaging.formats.bmp_runs import Runs, decode_runs
 from darkroom.tasks.imaging.records import Size
@@ -43,11 +43,11 @@ READ_BY_PILLOW = {
         (0, 0, 0, 0),
     },
 }
-"""Masks of red, green, blue and alpha, by bits for each pixel."""
+"""The bit masks of red, green, blue and alpha that Pillow reads, by bits per pixel."""
 
 
 class Header(NamedTuple):
-    """What the second header says; the height is negative where the first row is on top."""
+    """The second header; the height is negative if the top row is stored first."""
 
     size: int
     width: int
@@ -59,18 +59,18 @@ class Header(NamedTuple):
 
     @property
     def color_bytes(self) -> int:
-        """Bytes for each colour of the palette."""
+        """Bytes per colour of the palette."""
         return 3 if self.size == OLD_HEADER else 4
 
     @property
     def palette_at(self) -> int:
-        """Where the palette starts, after the second header's start."""
+        """Offset of the palette from the start of the second header."""
         masks = {BIT_FIELDS: 12, ALPHA_BIT_FIELDS: 16}.get(self.compression, 0)
         return self.size + (masks if self.size == V3_HEADER else 0)
 
     @property
     def stride(self) -> int:
-        """Bytes of a row."""
+        """Bytes per row, padded to a multiple of four."""
         return (self.width * self.bits + 31) // 32 * 4
 
 
@@ -93,14 +93,14 @@ def read_header(data: bytes, start: int) -> Header:
 
 
 class BmpImage(PillowImage):
-    """A Windows bitmap, or one without a file header (DIB), to which one is added."""
+    """A BMP, or a DIB, to which a file header is added."""
 
     name = "bmp"
     signature = re.compile(
         rb"(?s)BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0|"
         rb"(?:\x0c\0\0\0.{4}|[\x28\x34\x38\x40\x6c\x7c]\0\0\0.{8})\x01\0[\x01\x02\x04\x08\x10\x18\x20]\0"
     )
-    """The second header: one of the known sizes; without a file header also one plane and a known number of bits."""
+    """A second header of a known size; in a DIB also one colour plane and a known number of bits per pixel."""
 
     reader = BmpImagePlugin.BmpImageFile
 
@@ -118,13 +118,13 @@ class BmpImage(PillowImage):
         return self._header.width, abs(self._header.height)
 
     def _check_structure(self) -> None:
-        """Raise `decode.unsupported` for pixels that nothing here reads."""
+        """Raise `decode.truncated` for an incomplete header, `decode.unsupported` for pixels that are not read."""
         try:
             header = self._header
         except struct.error as error:
-            raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends within its header") from error
+            raise truncated("the file ends within its header") from error
         if not header.width or not header.height:
-            raise ImageError(ErrorCode.DECODE_CORRUPT, f"a BMP of {header.width} × {header.height} pixels")
+            raise corrupt(f"a BMP of {header.width:,} × {header.height:,} pixels")
         problem = ""
         if header.size == OS2_HEADER and header.compression > RLE4:
             problem = "compressed as fax or 24-bit runs"
@@ -133,21 +133,20 @@ class BmpImage(PillowImage):
         elif header.bits not in {1, 2, 4, 8, 16, 24, 32}:
             problem = f"with {header.bits} bits for each pixel"
         elif header.compression in {BIT_FIELDS, ALPHA_BIT_FIELDS} and not self._has_readable_masks():
-            problem = f"with {header.bits}-bit pixels and the bit fields " + " ".join(
-                f"{mask:x}" for mask in header.masks
-            )
+            masks = " ".join(f"{mask:x}" for mask in header.masks)
+            problem = f"with {header.bits}-bit pixels and the bit fields {masks}"
         if problem:
-            raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"a BMP {problem} is not read here: save it as PNG first")
+            raise unsupported(f"a BMP {problem} is not read here: save it as PNG first")
 
     def _has_readable_masks(self) -> bool:
         bits, masks = self._header.bits, self._header.masks
         if masks in READ_BY_PILLOW.get(bits, ()):
             return True
-        # In a mask without gaps, adding its lowest bit leaves none of its bits.
+        # Adding its lowest bit to a mask clears all its bits only if they are contiguous.
         return bits in {16, 32} and all(mask & (mask + (mask & -mask)) == 0 for mask in masks)
 
     def decoder_input(self) -> bytes:
-        """Return the file, or a plain bitmap of the same pixels where Pillow would not read them rightly."""
+        """Return the file, or an uncompressed bitmap of its pixels if Pillow would not read them correctly."""
         header = self._header
         if header.compression in {RLE8, RLE4} and header.bits in {4, 8}:
             return self._without_runs()
@@ -181,7 +180,7 @@ class BmpImage(PillowImage):
         return self._plain(runs.indices.reshape(size[::-1])[:rows])
 
     def _plain(self, indices: Pixels) -> bytes:
-        """Return a bitmap of 8 bits for each pixel, with the palette of the file."""
+        """Return an uncompressed bitmap of 8 bits per pixel with the file's palette."""
         header = self._header
         start = FILE_HEADER + header.palette_at
         length = header.color_bytes * 256
@@ -208,7 +207,7 @@ class BmpImage(PillowImage):
         return _bitmap(header, pixels, masks=masks)
 
     def _icc_profile(self) -> bytes | None:
-        """Return the embedded profile; one in a file elsewhere adds a warning."""
+        """Return the embedded profile; None without one. A link to one adds the warning `icc_ignored`."""
         if self._header.size < V5_HEADER:
             return None
         space = self.data[FILE_HEADER + 56 : FILE_HEADER + 60]
@@ -220,7 +219,7 @@ class BmpImage(PillowImage):
         return self.data[FILE_HEADER + start : FILE_HEADER + start + length]
 
     def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
-        """Return the pixels as `PillowImage._to_pixels` does, transparent where the file has none."""
+        """Return the pixels as `PillowImage._to_pixels` does, transparent where run lengths skip them."""
         pixels = without_empty_alpha(super()._to_pixels(image, whole=whole), self.warnings)
         return pixels if self._gaps is None else with_alpha(pixels, ~self._gaps)
 
@@ -235,7 +234,7 @@ def _with_file_header(data: bytes) -> bytes:
 
 
 def _bitmap(header: Header, rows: Pixels, palette: bytes = b"", masks: tuple[int, ...] = ()) -> bytes:
-    """Return a bitmap of 8 bits with a palette, or of 32 with masks, and with a header of version 4."""
+    """Return an uncompressed bitmap (V4 header) of 8 bits per pixel with a palette, or of 32 with masks."""
     offset = FILE_HEADER + 108 + len(palette)
     start = struct.pack("<2sIHHI", b"BM", offset + rows.size, 0, 0, offset)
     bits, compression = (8, PLAIN) if palette else (32, BIT_FIELDS)
@@ -245,7 +244,7 @@ def _bitmap(header: Header, rows: Pixels, palette: bytes = b"", masks: tuple[int
 
 
 def _field(samples: Samples, mask: int) -> Pixels:
-    """Return the bits of a mask as 8 bits, rounded."""
+    """Return the bits that `mask` selects, scaled to 8 bits and rounded."""
     shift = (mask & -mask).bit_length() - 1
     white = mask >> shift
     values = (samples & np.asarray(mask, samples.dtype)) >> np.asarray(shift, samples.dtype)

@@ -1,4 +1,4 @@
-"""The run lengths of a BMP: which pixels they set, and which they skip."""
+"""Decode the run lengths of a BMP, which set pixels and skip others."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.errors import ImageError
 from darkroom.tasks.imaging.bands import Pixels
+from darkroom.tasks.imaging.failures import corrupt
 from darkroom.tasks.imaging.records import Size
 
 END_OF_ROW, END_OF_PICTURE, SKIP = 0, 1, 2
 
 
 class Runs(NamedTuple):
-    """A decoded picture, flat, in the order of the file.
+    """A decoded picture; arrays are one-dimensional, with one element per pixel in stored order.
 
     Args:
-        indices: colour numbers; 0 for pixels that were skipped.
-        written: which pixels were set.
-        end: how many pixels the file describes, set or skipped: fewer than the picture's if it is cut.
+        indices: indices into the palette; 0 for skipped pixels.
+        written: whether each pixel was set.
+        end: number of pixels that the file sets or skips; less than all if it is cut.
     """
 
     indices: Pixels
@@ -29,9 +30,9 @@ class Runs(NamedTuple):
 
 
 def decode_runs(data: bytes, size: Size, *, half_bytes: bool) -> Runs:
-    """Return the pixels of run-length encoded `data`; with `half_bytes`, colour numbers have 4 bits.
+    """Return the pixels of run-length encoded `data`; with `half_bytes`, palette indices have 4 bits.
 
-    Raises `decode.corrupt` where runs lead out of a row or of the picture.
+    Raises `decode.corrupt` if a run extends beyond its row or the picture.
     """
     width, height = size
     total = width * height
@@ -90,7 +91,5 @@ def _refuse_outside(x: int, y: int, size: Size) -> None:
         raise _corrupt("rows")
 
 
-def _corrupt(what: str) -> ImageError:
-    return ImageError(
-        ErrorCode.DECODE_CORRUPT, f"the BMP's run lengths are damaged: they hold more {what} than the picture"
-    )
+def _corrupt(excess: str) -> ImageError:
+    return corrupt(f"the BMP's run lengths are damaged: they hold more {excess} than the picture")

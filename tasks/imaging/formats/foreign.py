@@ -1,7 +1,6 @@
-"""What a file is that no format here reads: other image formats, and files that are no images at all.
+"""Identify files that are not read, by signatures in their first bytes: other image formats, and no images at all.
 
-Nothing here decodes anything: the first bytes are compared with signatures, so that a message can name what was found
-and the remedy.
+The error message names the kind of file and the remedy.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ VIDEO = "extract its frames first"
 
 
 class Foreign(NamedTuple):
-    """A kind of file that isn't read: what to call it, what its first bytes match, and the remedy."""
+    """A kind of file that isn't read: its name in messages, a pattern for its first bytes, and the remedy."""
 
     name: str
     signature: re.Pattern[bytes]
@@ -37,14 +36,14 @@ def _table(*rows: tuple[str, bytes, str]) -> tuple[Foreign, ...]:
 
 
 START_OF_TEXT = rb"(?:\xef\xbb\xbf)?\s*"
-"""What may come before the first word of a text."""
+"""Matches an optional byte order mark and white space."""
 
 PROLOGUE = START_OF_TEXT + (
     rb"(?>(?i:<\?xml.{0,500}?\?>|<!--.{0,2000}?-->|<!DOCTYPE(?! html)[^\[>]{0,1000}(?:\[.{0,3000}?\]\s*)?>)\s*)*+"
 )
-"""What may come before the first element of an XML or HTML document."""
+"""Matches everything that may precede the first element of an XML or HTML document."""
 
-IMAGES = _table(
+UNREAD_IMAGES = _table(
     ("a JPEG XL (jpegxl) image", rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", CONVERT),
     ("a Photoshop document (psd)", rb"8BPS", "export it as PNG, TIFF or JPEG first"),
     ("an SVG drawing (svg)", PROLOGUE + rb"<(?:\w+:)?svg\b", DRAWING),
@@ -73,9 +72,9 @@ IMAGES = _table(
     ("a Minolta camera raw file (mrw)", rb"\0MRM", CAMERA_RAW),
     ("a Phase One camera raw file (iiq)", rb"(?:II\*\0|MM\0\*).{4}(?:IIII|MMMM)", CAMERA_RAW),
 )
-"""Images that are not read: `decode.unsupported`."""
+"""Image formats that are not read: `decode.unsupported`."""
 
-OTHERS = _table(
+NOT_IMAGES = _table(
     ("a Git LFS pointer", rb"version https?://(?:git-lfs\.|hawser\.|git-media)", "run git lfs pull"),
     ("a git-annex pointer", rb"(?:\.\./)*(?:\.git)?/?annex/objects/", "run git annex get"),
     ("an HTML page", PROLOGUE + rb"(?i:<(?:!DOCTYPE html|html|head|body|script)\b)", SERVER_ANSWER),
@@ -107,25 +106,24 @@ OTHERS = _table(
     ("a Parquet file", rb"PAR1", "export its images first"),
     ("an SQLite database", rb"SQLite format 3\0", NOT_A_PICTURE),
 )
-"""Files that are no images: `decode.unknown_format`."""
+"""Files that are not images: `decode.unknown_format`."""
 
 TEXT = re.compile(rb"[\t\n\r\f\x20-\x7e\x80-\xff]+")
 
 
 def refusal(head: bytes) -> TransformError:
-    """Return the error for a file that begins with `head` and is of no format that is read.
+    """Return the error for a file that no format of `FORMATS` matches.
 
-    `decode.unsupported` for an image, which the message names with the remedy; else `decode.unknown_format`, with what
-    the file is as far as its first bytes show it.
+    `decode.unsupported` for an image of another format, else `decode.unknown_format`; the message names the kind of
+    file, if its first bytes `head` reveal it, and the remedy.
     """
-    image = _first_match(IMAGES, head)
+    image = _first_match(UNREAD_IMAGES, head)
     if image is None and brands(head) & HEIF_BRANDS:
         image = Foreign("a HEIC or HEIF (heif) image, as iPhones take them", re.compile(b""), CONVERT)
     if image:
-        return TransformError(
-            ErrorCode.DECODE_UNSUPPORTED, f"this is {image.name}, which is not read here: {image.remedy}"
-        )
-    other = _first_match(OTHERS, head)
+        message = f"this is {image.name}, which is not read here: {image.remedy}"
+        return TransformError(ErrorCode.DECODE_UNSUPPORTED, message)
+    other = _first_match(NOT_IMAGES, head)
     if other:
         return TransformError(ErrorCode.DECODE_UNKNOWN_FORMAT, f"not an image but {other.name}: {other.remedy}")
     return TransformError(ErrorCode.DECODE_UNKNOWN_FORMAT, f"not an image of any known format{_hint(head)}")

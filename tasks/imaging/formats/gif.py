@@ -1,6 +1,7 @@
-"""GIF: its blocks, which say how large the first frame is, and how many frames there are.
+"""GIF: walk its blocks for the size of the first frame and the number of frames.
 
-What the first frame does not cover is transparent, as browsers show it: they ignore the background colour.
+The part of the screen that the first frame does not cover is transparent, as in browsers, which ignore the background
+colour.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class GifImage(PillowImage):
     reader = GifImagePlugin.GifImageFile
 
     def _header_size(self) -> Size:
-        """Return the size that a decoder allocates: the screen, enlarged to hold the first frame."""
+        """Return the width and height that a decoder allocates: the screen, enlarged to hold the first frame."""
         width, height = struct.unpack_from("<HH", self.data, 6)
         for position in self._frames[:1]:
             _, _, right, bottom = self._extent(position)
@@ -40,12 +41,12 @@ class GifImage(PillowImage):
         return left, top, left + width, top + height
 
     def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
-        """Return the pixels as `PillowImage._to_pixels` does, transparent where the first frame isn't."""
+        """Return the pixels as `PillowImage._to_pixels` does, transparent outside the first frame."""
         left, top, right, bottom = self._extent(self._frames[0])
         pixels = super()._to_pixels(image, whole=whole)
         is_covered = (left, top, right, bottom) == (0, 0, *image.size)
         if is_covered or (pixels.ndim == 3 and pixels.shape[2] == 4):
-            return pixels  # where a colour is transparent, Pillow fills the rest with it
+            return pixels  # Pillow fills the rest with the transparent colour, if there is one
         opaque = np.zeros(pixels.shape[:2], bool)
         opaque[top:bottom, left:right] = True
         return with_alpha(pixels, opaque)
@@ -55,7 +56,7 @@ class GifImage(PillowImage):
 
     @cached_property
     def _frames(self) -> list[int]:
-        """Where each image block begins; bytes that belong to no block are skipped, as Pillow does."""
+        """The position of each image block; bytes outside blocks are skipped, as in Pillow."""
         data, frames = self.data, []
         position = 13 + _color_table_size(data[10:11])
         while position < len(data):

@@ -1,4 +1,4 @@
-"""ICO: the pictures in an icon, and which of them is read."""
+"""ICO: find the pictures in an icon, and read the largest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from darkroom.tasks.imaging.formats.png import PngImage
 from darkroom.tasks.imaging.records import Size
 
 OLD_HEADER = 12
-"""Bytes of a bitmap header in which sizes have 16 bits."""
+"""Bytes of a bitmap header whose width and height have 16 bits."""
 
 HEADERS = frozenset({OLD_HEADER, 40, 52, 56, 64, 108, 124})
 
@@ -26,34 +26,34 @@ class IcoImage(PillowImage):
 
     name = "ico"
     signature = re.compile(rb"\0\0\x01\0(?!\0\0|ftyp)")
-    """At least one picture; an ISO base media file may begin with a box of 256 bytes."""
+    """Type 1 and at least one picture; not an ISO base media file, whose first box may have 256 bytes."""
 
     reader = IcoImagePlugin.IcoImageFile
 
     def _header_size(self) -> Size | None:
-        """Return the largest size that a picture's own header asks a decoder for."""
+        """Return the largest width and height among the pictures' own headers."""
         sizes = [self._size_at(start) for *_, start in self._entries]
         return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
     def decoder_input(self) -> bytes:
-        """Return the file without what the decoder of its PNG does not need."""
+        """Return the file; if a PNG is read, without its chunks that make no pixels."""
         return self._png.decoder_input() if self._png else self.data
 
     def check_checksums(self) -> None:
-        """Raise `decode.corrupt` for wrong checksums in the PNG that is read."""
+        """Raise `decode.corrupt` for wrong checksums in the picture that is read, if it is a PNG."""
         if self._png:
             self._png.check_checksums()
             self.warnings += self._png.warnings
 
     def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
-        """Return the pixels as `PillowImage._to_pixels` does; a bitmap's alpha that is 0 everywhere is ignored."""
+        """Return the pixels as `PillowImage._to_pixels` does, but ignore a bitmap's alpha that is 0 everywhere."""
         pixels = super()._to_pixels(image, whole=whole)
         return pixels if self._png else without_empty_alpha(pixels, self.warnings)
 
     @cached_property
     def _png(self) -> PngImage | None:
         """The picture that is read, if it is a PNG."""
-        # As Pillow chooses: the largest by the directory; among equals, the one with the fewest bits.
+        # Pillow's choice: the largest by the directory; among equals, that of fewest bits.
         chosen = min(self._entries, key=lambda entry: (-entry[0] * entry[1], entry[2]), default=None)
         return self._png_at(chosen[3]) if chosen else None
 
@@ -62,7 +62,7 @@ class IcoImage(PillowImage):
 
     @cached_property
     def _entries(self) -> list[tuple[int, int, int, int]]:
-        """Width and height in pixels, bits of colour, and start of each picture, by the directory."""
+        """(width, height, bits per pixel, start) of each picture, as the directory states them."""
         (count,) = struct.unpack_from("<H", self.data, 4)
         entries = []
         for position in range(6, min(6 + 16 * count, len(self.data) - 15), 16):
@@ -78,9 +78,9 @@ class IcoImage(PillowImage):
         try:
             (header,) = struct.unpack_from("<I", self.data, start)
             if header not in HEADERS:
-                return 0, 0  # not a picture that is read
+                return 0, 0  # Pillow does not read it
             width, height = struct.unpack_from("<HH" if header == OLD_HEADER else "<ii", self.data, start + 4)
         except struct.error:
             return 0, 0
-        # The height includes the mask, which is stored below the colours.
+        # The stored height counts the rows of the colours and those of the transparency mask (AND mask).
         return abs(width), abs(height) // 2

@@ -1,4 +1,4 @@
-"""The boxes of an ISO base media file, of which AVIF, HEIF and JPEG 2000 are kinds."""
+"""Boxes: the typed, length-prefixed parts of ISO base media files such as AVIF, HEIF and JPEG 2000."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from darkroom.tasks.imaging.formats.base import Part
 
 
 def boxes(data: bytes) -> Iterator[Part]:
-    """Yield the boxes at the top level of a file, as far as they can be followed; the last may end beyond the file."""
+    """Yield the top-level boxes until a length is invalid or the file ends; the last may end beyond the file."""
     position = 0
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
@@ -17,8 +17,7 @@ def boxes(data: bytes) -> Iterator[Part]:
         if length == 1 and position + 16 <= len(data):
             (length,) = struct.unpack_from(">Q", data, start)
             start += 8
-        # A length of 0 means that the box extends to the end of the file.
-        end = position + length if length else len(data)
+        end = position + length if length else len(data)  # 0: to the end of the file
         yield Part(kind, start, end)
         if end < start:
             return
@@ -26,7 +25,7 @@ def boxes(data: bytes) -> Iterator[Part]:
 
 
 def brands(head: bytes) -> set[bytes]:
-    """Return the brands that a file's first box says it conforms to; none for other kinds of files."""
+    """Return the brands (four-letter names of formats) that the `ftyp` box at a file's start lists; else none."""
     if head[4:8] != b"ftyp":
         return set()
     box = head[: min(int.from_bytes(head[:4], "big"), 256)]

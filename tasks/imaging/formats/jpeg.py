@@ -1,4 +1,4 @@
-"""JPEG: its header, and decoding at the smallest scale of the DCT that is large enough."""
+"""JPEG: read the header, and decode at the smallest scale of the DCT that is large enough, repaired if necessary."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels
 from darkroom.tasks.imaging.color import cmyk_to_rgb, to_srgb
 from darkroom.tasks.imaging.exif import PREFIX, read_orientation
-from darkroom.tasks.imaging.failures import code_of
-from darkroom.tasks.imaging.formats.base import DAMAGE_WARNINGS, Decoded, DecodeOptions, EncodedImage
+from darkroom.tasks.imaging.failures import code_of, corrupt, truncated, unsupported
+from darkroom.tasks.imaging.formats.base import TOLERATED_DAMAGE, Decoded, DecodeOptions, EncodedImage
 from darkroom.tasks.imaging.formats.jpeg_repair import Repair, cut_at_marker, has_junk, rebuild_header
 from darkroom.tasks.imaging.formats.jpeg_structure import (
     APP1,
@@ -33,28 +33,28 @@ from darkroom.tasks.imaging.formats.jpeg_structure import (
 from darkroom.tasks.imaging.records import Size, SourceFacts
 
 DECODABLE = frozenset({0xC0, 0xC1, 0xC2, LOSSLESS, 0xC9, 0xCA})
-"""Frame headers of the coding processes that the decoder reads."""
+"""The markers in `PROCESSES` of the coding processes that the decoder reads."""
 
 SCALES = (1, 2, 4)
-"""Eighths of the size for which the decoder is fast; others are slower than the full size and look worse."""
+"""Eighths of the full size that the decoder scales to fast; others take longer than the full size and look worse."""
 
 ICC_PREFIX = b"ICC_PROFILE\x00"
 MODES = {1: "L", 3: "RGB", 4: "CMYK"}
 
 
 def choose_scale(size: Size, min_size: Size) -> int:
-    """Return N of the smallest scale N/8 at which a picture of `size` has at least `min_size`; 8 for the full size."""
+    """Return the smallest N, of `SCALES` or 8, for which a picture of `size` scaled by N/8 has at least `min_size`."""
     return next((eighths for eighths in SCALES if all(map(partial(_suffices, eighths), size, min_size))), 8)
 
 
 def _suffices(eighths: int, length: int, needed: int) -> bool:
     whole, rest = divmod(length * eighths, 8)
-    # OpenCV copies, rather than resamples, what is less than a pixel too large.
+    # OpenCV would copy, not resample, a length that is less than a pixel too large.
     return length >= 8 and whole >= needed + bool(rest)
 
 
 class JpegImage(EncodedImage):
-    """A JPEG, or the part of another file that is one."""
+    """A JPEG file, or a JPEG within another file."""
 
     name = "jpeg"
     signature = re.compile(rb"\xff\xd8\xff")
@@ -67,7 +67,7 @@ class JpegImage(EncodedImage):
         self._profile: bytes | None = None
 
     def _header_size(self) -> Size:
-        """Return the size that the frame header states; raises `ImageError`."""
+        """Return width and height as the frame header states them; raises `ImageError`."""
         facts = self.open(lambda _: None)
         return facts.width, facts.height
 
@@ -77,10 +77,10 @@ class JpegImage(EncodedImage):
         return end is None or self.data[end.start() + 1] == SOI
 
     def open(self, admit: Callable[[SourceFacts], None]) -> SourceFacts:
-        """Read the header and return what it says.
+        """Read the header and return what it says; see `EncodedImage.open`.
 
-        Raises `ImageError`: `decode.truncated` if the file ends before its first scan, `decode.unsupported` for
-        kinds of JPEG that no decoder here reads, `decode.corrupt` if the header contradicts itself.
+        Raises `ImageError`: `decode.truncated` if the file ends before its first scan, `decode.unsupported` for a kind
+        of JPEG that the decoder does not read, `decode.corrupt` for a picture without pixels.
         """
         self._segments = list(walk_segments(self.data))
         exif: bytes | None = None
@@ -117,27 +117,24 @@ class JpegImage(EncodedImage):
         frame = self._frame
         scan = self._segments[-1] if self._segments else Segment(EOI, 0, 0)
         if not frame.components or scan.marker != SOS or scan.end >= len(self.data):
-            raise ImageError(ErrorCode.DECODE_TRUNCATED, "JPEG ends before its first scan")
-        unsupported = ""
+            raise truncated("JPEG ends before its first scan")
+        problem = ""
         if frame.marker not in DECODABLE:
-            unsupported = f"its coding process is {PROCESSES[frame.marker]}"
+            problem = f"its coding process is {PROCESSES[frame.marker]}"
         elif frame.precision != 8:
-            unsupported = f"its samples have {frame.precision} bits"
+            problem = f"its samples have {frame.precision} bits"
         elif frame.components not in MODES:
-            unsupported = f"it has {frame.components} components"
-        if unsupported:
-            raise ImageError(
-                ErrorCode.DECODE_UNSUPPORTED,
-                f"this kind of JPEG is not supported: {unsupported}. Convert it to a baseline JPEG",
-            )
+            problem = f"it has {frame.components} components"
+        if problem:
+            raise unsupported(f"this kind of JPEG is not supported: {problem}. Convert it to a baseline JPEG")
         if not frame.width or not frame.height:
-            raise ImageError(ErrorCode.DECODE_CORRUPT, f"JPEG of {frame.width} × {frame.height} pixels")
+            raise corrupt(f"JPEG of {frame.width:,} × {frame.height:,} pixels")
 
     def decode(self, options: DecodeOptions) -> Decoded:
-        """Decode to RGB or gray in sRGB, at the smallest N/8 that has `options.min_size`.
+        """Return the picture in RGB or gray, at the scale that `choose_scale` returns for `options.min_size`.
 
-        Raises `decode.corrupt` if the decoder warns of the pixels, and `decode.truncated` if the end is missing, unless
-        `options.tolerant`. A faulty header is repaired.
+        Damage that costs no pixels is repaired. Unless `options.tolerant`, raises `decode.truncated` if the end is
+        missing, `decode.corrupt` if the decoder warns of other damage.
         """
         space = self._colorspace(gray=options.gray)
         width, height = self._frame.width, self._frame.height
@@ -152,20 +149,20 @@ class JpegImage(EncodedImage):
         return Decoded(pixels, self._orientation, tuple(self.warnings), extent)
 
     def check_undamaged(self, admit: Callable[[SourceFacts], None]) -> None:
-        """Raise `ImageError` if `admit` does, or if the decoder complains of the pixels.
+        """Raise `ImageError` if `admit` does, or if the decoder warns of damage.
 
-        For a part of another file, whose decoder has read it without an error.
+        For a JPEG within another file, whose decoder ignores such warnings.
         """
         try:
             self.open(admit)
         except ImageError as error:
             if error.code is ErrorCode.DECODE_UNSUPPORTED:
-                return  # the other decoder reads more kinds of JPEG
+                return  # the decoder of the other file reads more kinds
             raise
         self._read(self._colorspace(gray=False), self._choose_scale((1, 1)), tolerant=False)
 
     def _choose_scale(self, min_size: Size) -> int:
-        # The decoder crashes when it is to reduce a lossless JPEG.
+        # Scaling down a lossless JPEG crashes the decoder.
         return 8 if self._frame.marker == LOSSLESS else choose_scale((self._frame.width, self._frame.height), min_size)
 
     def _colorspace(self, *, gray: bool) -> str:
@@ -175,22 +172,21 @@ class JpegImage(EncodedImage):
         return "GRAY" if self._frame.components == 1 or (gray and self._profile is None) else "RGB"
 
     def _read(self, space: str, eighths: int, *, tolerant: bool) -> Pixels:
-        """Return (height, width, channels) samples at a scale of `eighths`; warn of what is forgiven.
+        """Return (height, width, channels) samples at a scale of `eighths`/8; add a warning for tolerated damage.
 
-        Raises `ImageError`, or the codec's `ValueError`.
+        Raises `ImageError`, or the decoder's `ValueError`.
         """
-        least = (
-            (0, 0) if eighths == 8 else (-(-self._frame.width * eighths // 8), -(-self._frame.height * eighths // 8))
-        )
+        size = self._frame.width, self._frame.height
+        width, height = (0, 0) if eighths == 8 else (-(-length * eighths // 8) for length in size)
 
         def decode(data: bytes | memoryview, *, strict: bool = True) -> Pixels:
-            pixels: Pixels = simplejpeg.decode_jpeg(data, space, min_width=least[0], min_height=least[1], strict=strict)
+            pixels: Pixels = simplejpeg.decode_jpeg(data, space, min_width=width, min_height=height, strict=strict)
             return pixels
 
         try:
             return self._read_undamaged(decode)
         except (ImageError, ValueError) as error:
-            warning = DAMAGE_WARNINGS.get(code_of(error, self.is_cut))
+            warning = TOLERATED_DAMAGE.get(code_of(error, self.is_cut))
             if not tolerant or warning is None:
                 raise
             self.warnings.append(warning)
@@ -204,11 +200,9 @@ class JpegImage(EncodedImage):
             return decode(cut_at_marker(data, scan), strict=False)
 
     def _read_undamaged(self, decode: Callable[[bytes | memoryview], Pixels]) -> Pixels:
-        """Return the samples of a file that the decoder does not complain of, if need be after a repair."""
+        """Return the samples if the decoder accepts the file without a warning, if necessary after a repair."""
         if lacks_scans(self.data, self._frame, self._segments[-1]):
-            raise ImageError(
-                ErrorCode.DECODE_TRUNCATED, "scans of the JPEG are missing, and a part of its detail with them"
-            )
+            raise truncated("scans of the JPEG are missing, and a part of its detail with them")
         try:
             return decode(self.data)
         except ValueError as error:
@@ -217,7 +211,7 @@ class JpegImage(EncodedImage):
             pixels = repair.run()
         except ValueError as error:
             if code_of(error, self.is_cut) is ErrorCode.DECODE_TRUNCATED:
-                raise ImageError(ErrorCode.DECODE_TRUNCATED, "the JPEG ends before its last pixel") from error
+                raise truncated("the JPEG ends before its last pixel") from error
             raise
         self.warnings += repair.warnings
         return pixels

@@ -1,4 +1,7 @@
-"""JPEG 2000: whether all of its tiles are there."""
+"""JPEG 2000: check that all tiles are there.
+
+A tile consists of tile-parts, each with a header of 12 bytes that begins with the marker SOT and states its length.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import struct
 
 from PIL import Jpeg2KImagePlugin
 
-from darkroom.tasks.errors import ErrorCode, ImageError
+from darkroom.tasks.imaging.failures import truncated
 from darkroom.tasks.imaging.formats.base import PillowImage
 from darkroom.tasks.imaging.formats.isobmff import boxes
 
@@ -27,9 +30,9 @@ class Jpeg2000Image(PillowImage):
         return not self.data.rstrip(b"\0").endswith(END) or self._lacks_tiles()
 
     def _check_pixels(self) -> None:
-        """Raise `decode.truncated` if a tile, or the end of one, is missing: decoders leave it black."""
+        """Raise `decode.truncated` if a tile or its end is missing, which decoders leave black."""
         if self._lacks_tiles():
-            raise ImageError(ErrorCode.DECODE_TRUNCATED, "tiles of the picture are missing")
+            raise truncated("tiles of the picture are missing")
 
     def _lacks_tiles(self) -> bool:
         start = self._codestream()
@@ -45,18 +48,18 @@ class Jpeg2000Image(PillowImage):
         while self.data.startswith(SOT.to_bytes(2, "big"), position) and position + TILE_PART_HEADER <= len(self.data):
             tile, length = struct.unpack_from(">HI", self.data, position + 4)
             seen.add(tile)
-            # A length of 0 means that the part extends to the end of the file.
+            # 0: to the end of the file
             position = position + max(length, TILE_PART_HEADER) if length else len(self.data)
         return position > len(self.data) or len(seen) < tiles
 
     def _codestream(self) -> int | None:
-        """Return where the codestream starts; None where there is none."""
+        """Return the position of the codestream, which may be in a `jp2c` box; None if there is none."""
         if self.data.startswith(START):
             return 0
         return next((box.start for box in boxes(self.data) if box.kind == b"jp2c"), None)
 
     def _end_of_header(self, position: int) -> int:
-        """Return the position of the first marker that is followed by data or by a tile."""
+        """Return the position of the first marker that does not belong to the codestream's main header."""
         while position + 4 <= len(self.data):
             marker, length = struct.unpack_from(">HH", self.data, position)
             if marker in {SOT, SOD, EOC} or length < 2:

@@ -1,4 +1,8 @@
-"""Repairs of JPEGs whose pixels are all there: afterwards, the decoder must not complain of anything."""
+"""Repair damage to JPEGs that costs no pixels, until the decoder accepts the file without a warning.
+
+Scans may consist of restart intervals: runs of minimum coded units (MCUs), separated by restart markers, that can be
+decoded independently.
+"""
 
 from __future__ import annotations
 
@@ -32,49 +36,50 @@ RESTART = re.compile(rb"\xff+([\xd0-\xd7])")
 LONG_RUN = re.compile(rb"(.)\1{7}", re.DOTALL)
 TEXT = string.printable.encode()
 
-HEADER_COMPLAINT = re.compile(
+HEADER_WARNING = re.compile(
     r"bad ICC marker|JFIF revision|Adobe color transform|Invalid SOS parameters|"
     r"extraneous bytes before marker 0x(e|c|da|db|dd|fe)"
 )
-"""Complaints of the decoder that may say nothing about the pixels."""
+"""Warnings of the decoder about the header, which may not affect pixels."""
 
 EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 CUT_SHORT = "premature end of data segment"
-"""The decoder's complaint of a scan, or a part of one, that ends before its last pixel."""
+"""In the decoder's warning about a scan, or a restart interval, that ends before its last pixel."""
 
-LONG_REMAINDER = 1024
-"""So many bytes without an invalid marker, a run or a text are most likely entropy-coded data."""
+MAX_TRAILING_BYTES = 1024
+"""More bytes than this without an invalid marker, a run or a text are most likely entropy-coded data."""
 
 LOOKAHEAD = 12
-"""The decoder reads a few bytes ahead, which it does not count as extraneous."""
+"""Bytes that the decoder may have read ahead, and does not count as extraneous."""
 
 MAX_SIDE = 65500
-"""Pixels that the decoder accepts in a row."""
+"""Longest row in pixels that the decoder accepts."""
 
 Decode = Callable[[bytes], Pixels]
-"""Returns a JPEG's samples; raises `ValueError` if there is anything to complain of."""
+"""Returns the samples of a JPEG; raises `ValueError` for any error or warning."""
 
 
 class Repair:
-    """The repair of a JPEG in steps, each of which the decoder then tries.
+    """A repair in steps; after each, the file is decoded again.
 
-    `data` is the file as far as it is repaired, `complaint` what the decoder says of it, `warnings` what was done.
+    `data` is the file after the steps so far, `problem` the decoder's message about it, `warnings` the codes for the
+    steps that changed it.
     """
 
-    def __init__(self, data: bytes, frame: Frame, complaint: str, decode: Decode) -> None:
+    def __init__(self, data: bytes, frame: Frame, problem: str, decode: Decode) -> None:
         self.data = data
-        self.complaint = complaint
+        self.problem = problem
         self.warnings: list[str] = []
         self._frame = frame
         self._decode = decode
 
     def run(self) -> Pixels:
-        """Return the samples of the repaired file; raise `ValueError` if the decoder still complains."""
+        """Return the samples of the repaired file; raise the decoder's `ValueError` if no step helps."""
         for warning, step in (
             ("header_repaired", self._rebuild_header),
-            ("eoi_missing", self._close),
+            ("eoi_missing", self._add_eoi),
             ("extraneous_data", self._drop_padding),
-            ("extraneous_data", self._drop_remainder),
+            ("extraneous_data", self._drop_trailing_data),
         ):
             repaired = step(list(walk_segments(self.data)))
             if repaired is None or repaired == self.data:
@@ -84,19 +89,18 @@ class Repair:
             try:
                 return self._decode(self.data)
             except ValueError as error:
-                self.complaint = str(error)
-        raise ValueError(self.complaint)
+                self.problem = str(error)
+        raise ValueError(self.problem)
 
     def _rebuild_header(self, segments: Sequence[Segment]) -> bytes | None:
-        if HEADER_COMPLAINT.search(self.complaint) or has_junk(segments):
+        if HEADER_WARNING.search(self.problem) or has_junk(segments):
             return rebuild_header(self.data, segments, self._frame)
         return None
 
-    def _close(self, segments: Sequence[Segment]) -> bytes | None:
-        """Return a file that has no EOI with one, and without what follows its scans.
+    def _add_eoi(self, segments: Sequence[Segment]) -> bytes | None:
+        """Return a file without EOI with one at the end of its scans; None if it has one.
 
-        A run of one byte at the end is dropped: an interrupted copy to a file of the right length ends like this, and
-        decoders take zeros for pixels.
+        A byte repeated at the end is dropped: it is not pixels, but decoders would decode zeros.
         """
         end = end_of_scans(self.data, segments[-1])
         if self.data.startswith(END, end):
@@ -105,9 +109,10 @@ class Repair:
         return self.data[: end if end - len(stripped) == 1 else max(len(stripped), segments[-1].end)] + END
 
     def _drop_padding(self, segments: Sequence[Segment]) -> bytes | None:
-        """Return a file without the bytes, one repeated, that end its restart intervals.
+        """Return the file without padding, one byte repeated, at the end of restart intervals.
 
-        The last byte of an interval's pixels may be equal to the padding, so each interval is decoded for itself.
+        None if it has no restart intervals, or has too few. Each interval is decoded by itself, as its pixels may end
+        with the same byte.
         """
         frame, scan = self._frame, segments[-1]
         interval = _restart_interval(self.data, segments)
@@ -128,10 +133,10 @@ class Repair:
         return b"".join((*parts, END))
 
     def _drop_run(self, piece: bytes, header: bytes) -> bytes:
-        """Return a restart interval without those last bytes of one value that its pixels do not need."""
+        """Return a restart interval without the repeated last bytes that decoding it does not need."""
         stripped = piece.rstrip(piece[-1:])
         if stripped.endswith(b"\xff") and len(stripped) < len(piece):
-            stripped += b"\x00"  # an FF among the pixels, not a marker
+            stripped += b"\x00"  # FF 00 is an FF among the pixels
 
         def suffices(length: int) -> bool:
             try:
@@ -142,40 +147,43 @@ class Repair:
 
         return piece[: bisect_left(range(len(piece)), True, lo=len(stripped), key=suffices)]
 
-    def _drop_remainder(self, segments: Sequence[Segment]) -> bytes | None:
-        """Return a file without what lies between its last pixel and EOI, unless that may be pixels.
+    def _drop_trailing_data(self, segments: Sequence[Segment]) -> bytes | None:
+        """Return the file without the bytes between its last pixel and EOI; None if they may be pixels.
 
-        Pixels that the decoder could not follow are entropy-coded data. One byte repeated, as some cameras write, is
-        none. In a file that had no EOI, anything is accepted that does not look like entropy-coded data.
+        They are not if one byte is repeated, as some cameras write, or if the file had no EOI and they do not look like
+        entropy-coded data.
         """
-        match = EXTRANEOUS.search(self.complaint)
+        match = EXTRANEOUS.search(self.problem)
         if match is None or int(match[2], 16) != EOI:
             return None
         end = end_of_scans(self.data, segments[-1])
         start = max(end - int(match[1]), segments[-1].end)
-        remainder = self.data[start:end]
-        is_foreign = "eoi_missing" in self.warnings and _is_foreign(self.data[:end], start)
-        return self.data[:start] + END if is_foreign or len(set(remainder)) == 1 else None
+        is_repeated = len(set(self.data[start:end])) == 1
+        is_trailing = "eoi_missing" in self.warnings and _is_trailing_data(self.data[:end], start)
+        return self.data[:start] + END if is_repeated or is_trailing else None
 
 
-def _is_foreign(data: bytes, start: int) -> bool:
-    """Return whether what follows the pixels does not look like more of them, and was not taken for pixels itself."""
+def _is_trailing_data(data: bytes, start: int) -> bool:
+    """Return whether the bytes from `start` look like text, a run or an invalid marker rather than pixels.
+
+    A text must begin near `start`: otherwise its beginning was decoded as pixels.
+    """
     text = len(data.rstrip(TEXT))
     if text <= start:
         return start - text <= LOOKAHEAD
-    return len(data) - start <= LONG_REMAINDER or LONG_RUN.search(data, start) is not None
+    return len(data) - start <= MAX_TRAILING_BYTES or LONG_RUN.search(data, start) is not None
 
 
 def has_junk(segments: Sequence[Segment]) -> bool:
-    """Return whether there is anything between the segments of a header that belongs to nothing."""
+    """Return whether bytes between the segments of a header belong to none."""
     return any(segment.after_junk for segment in segments)
 
 
 def rebuild_header(data: bytes, segments: Sequence[Segment], frame: Frame) -> bytes:
-    """Return the file with only those header segments that decoding needs, so that decoders accept it.
+    """Return the file with only the header segments that decoding needs.
 
-    Junk between segments, profiles, EXIF and comments are left out; a JFIF segment is written anew; the scan
-    parameters of a sequential JPEG, which some cameras leave undefined, are set to the only valid ones.
+    Junk between segments, profiles, EXIF and comments are left out; a JFIF segment is replaced; the scan parameters of
+    a sequential JPEG, which some cameras leave undefined, are set to the only valid ones.
     """
     parts = [data[:2]]
     for marker, start, end, _ in segments:
@@ -186,7 +194,7 @@ def rebuild_header(data: bytes, segments: Sequence[Segment], frame: Frame) -> by
         elif marker == SOS:
             parts.append(data[start - 4 :])
         elif marker == APP14:
-            # Without an Adobe segment the decoder chooses a colour transform; an undefined one is dropped.
+            # An undefined colour transform is dropped: without an Adobe segment the decoder chooses one.
             if data.startswith(b"Adobe", start, end) and data[end - 1] <= 2:
                 parts.append(data[start - 4 : end])
         elif marker != COM and not APP0 <= marker < APP0 + 16:
@@ -195,7 +203,7 @@ def rebuild_header(data: bytes, segments: Sequence[Segment], frame: Frame) -> by
 
 
 def cut_at_marker(data: bytes, header: Segment) -> bytes:
-    """Return the file up to the first marker that ends a scan, whatever it is, and an EOI."""
+    """Return the file cut at the first marker that ends the scan with this header, with an EOI."""
     found = END_OF_SCAN.search(data, header.end)
     return data[: found.start()] + END if found else data
 
@@ -206,7 +214,7 @@ def _restart_interval(data: bytes, segments: Sequence[Segment]) -> int:
 
 
 def _header_of_part(data: bytes, segments: Sequence[Segment], size: tuple[int, int]) -> bytes:
-    """Return the header of a JPEG of this size in pixels, with the tables of another, without restart markers."""
+    """Return a header for a JPEG of this width and height with the tables of `data`, but without restart intervals."""
     parts = [data[:2]]
     for marker, start, end, _ in segments:
         if marker in SEQUENTIAL:

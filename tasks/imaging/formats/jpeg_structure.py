@@ -1,4 +1,8 @@
-"""The structure of a JPEG: its segments, its frame header and its scans."""
+"""The structure of a JPEG: its segments, its frame header and its scans.
+
+A segment is a marker (FF and a byte) with a payload. Each scan is a segment, SOS, followed by entropy-coded data, the
+compressed pixels, in which FF is followed by 00. A frame header lists the components: one for gray, else the colours.
+"""
 
 from __future__ import annotations
 
@@ -28,38 +32,38 @@ PROCESSES = {
     0xDE: "hierarchical",
     0xF7: "JPEG-LS",
 }
-"""Names of the coding processes, by the markers of their frame headers; a hierarchical file begins with its own."""
+"""Names of the coding processes by the marker of the frame header; of a hierarchical file, by its first marker."""
 
 SEQUENTIAL = frozenset({0xC0, 0xC1})
 PROGRESSIVE = frozenset({0xC2, 0xCA})
 LOSSLESS = 0xC3
 
 STANDALONE = frozenset({0x01, SOI, *range(0xD0, 0xD8)})
-"""Markers without a segment."""
+"""Markers without a payload."""
 
 RESERVED = frozenset(range(0x02, 0xC0)) | frozenset({0xC8, *range(0xF0, 0xFE)}) - {0xF7}
-"""Markers that no file has."""
+"""Markers that the standard does not use."""
 
 FILLERS = re.compile(rb"\xff+")
 END_OF_SCAN = re.compile(rb"\xff(?=[^\x00\xff\xd0-\xd7])")
-"""A marker that ends the entropy-coded data of a scan."""
+"""The marker that ends the entropy-coded data of a scan: any but those of restarts."""
 
 END_OF_IMAGE = re.compile(rb"\xff[\xd8\xd9]")
-"""EOI, or the SOI of another file where there is none. Entropy-coded data contains neither."""
+"""EOI, or the SOI of a file that follows one without EOI."""
 
 
 class Segment(NamedTuple):
-    """A marker, and where its payload starts and ends, without the two length bytes."""
+    """A marker, and the start and end of its payload, which exclude the two bytes of its length."""
 
     marker: int
     start: int
     end: int
     after_junk: bool = False
-    """Whether bytes before the marker belong to nothing."""
+    """Whether bytes that belong to no segment precede the marker."""
 
 
 class Frame(NamedTuple):
-    """A frame header: its marker, bits per sample, size in pixels, and the components' ids and sampling factors."""
+    """A frame header: marker, bits per sample, size in pixels, number of components, their ids and sampling factors."""
 
     marker: int = 0
     precision: int = 0
@@ -68,26 +72,24 @@ class Frame(NamedTuple):
     components: int = 0
     ids: bytes = b""
     sampling: bytes = b""
-    """For each component, the horizontal factor in the upper four bits and the vertical one in the lower."""
+    """Of each component, the horizontal factor in the upper four bits and the vertical one in the lower."""
 
     @classmethod
     def read(cls, marker: int, payload: bytes) -> Frame:
-        """Return the frame header with this payload, of at least six bytes."""
+        """Return the frame header with this marker and payload, which has at least six bytes."""
         precision, height, width, components = struct.unpack_from(">BHHB", payload)
         return cls(marker, precision, height, width, components, payload[6::3], payload[7::3])
 
     @property
     def unit(self) -> tuple[int, int]:
-        """Width and height in pixels of what one minimum coded unit of a scan of all components covers."""
-        if self.components == 1:
-            return 8, 8
-        return 8 * max(max(factors >> 4, 1) for factors in self.sampling), 8 * max(
-            max(factors & 15, 1) for factors in self.sampling
-        )
+        """Width and height in pixels of a minimum coded unit (MCU), the smallest part of a scan of all components."""
+        sampling = b"\x11" if self.components == 1 else self.sampling
+        across, down = (factors >> 4 for factors in sampling), (factors & 15 for factors in sampling)
+        return 8 * max((1, *across)), 8 * max((1, *down))
 
 
 def walk_segments(data: bytes | memoryview, position: int = 2) -> Iterator[Segment]:
-    """Yield the segments from a position up to and with the next scan's header; junk in between is skipped."""
+    """Yield the segments from a position up to and including the next SOS; skip bytes that belong to no segment."""
     expected, size = position, len(data)
     while True:
         fillers = FILLERS.search(data, position)
@@ -113,7 +115,7 @@ def walk_segments(data: bytes | memoryview, position: int = 2) -> Iterator[Segme
 
 
 def _is_plausible(data: bytes | memoryview, marker: int, start: int, end: int) -> bool:
-    """Return whether a payload is of a length that the marker allows, or another marker follows."""
+    """Return whether a payload has a length that its marker allows, or else precedes another marker."""
     if start >= end or end >= len(data) or marker == EOI:
         return False
     length = end - start
@@ -131,7 +133,7 @@ def _is_plausible(data: bytes | memoryview, marker: int, start: int, end: int) -
 
 
 def walk_scans(data: bytes | memoryview, first: Segment) -> Iterator[Segment]:
-    """Yield the header of each scan of a file whose first one is given."""
+    """Yield the SOS segment of each scan, beginning with `first`."""
     scan = first
     while True:
         yield scan
@@ -145,17 +147,14 @@ def walk_scans(data: bytes | memoryview, first: Segment) -> Iterator[Segment]:
 
 
 def end_of_scans(data: bytes | memoryview, first: Segment) -> int:
-    """Return where the marker is that ends the last scan; the length of the file if there is none."""
+    """Return the position of the marker that ends the last scan; the length of the file if there is none."""
     *_, last = walk_scans(data, first)
     found = END_OF_SCAN.search(data, last.end)
     return found.start() if found else len(data)
 
 
 def lacks_scans(data: bytes | memoryview, frame: Frame, first: Segment) -> bool:
-    """Return whether the scans that a file has leave out bits of any coefficient of any component.
-
-    Decoders take what is left out for zeros and do not complain.
-    """
+    """Return whether no scan has some bit of some coefficient of a component; decoders use zeros without a warning."""
     if frame.marker not in PROGRESSIVE and data[first.start] == frame.components:
         return False
     missing = {component: bytearray(b"\xff" * 64) for component in frame.ids}

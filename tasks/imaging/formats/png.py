@@ -1,9 +1,9 @@
-"""PNG: its chunks, what they say, whether they are undamaged, and which of them a decoder needs.
+"""PNG: read its chunks, verify their checksums, and pass only those that make pixels to the decoder.
 
-Colours follow the third edition of the standard: `cICP` first, then `iCCP`, else sRGB. `gAMA` and `cHRM` are not
-applied, as in nearly all software but browsers: most files that carry them are sRGB and say so only roughly. A `gAMA`
-that is far from sRGB's and alone adds the warning `gamma_ignored`. Of `cICP`, what can be written as an ICC profile is
-applied; HDR (PQ and HLG) is not, and adds `cicp_ignored`.
+The colour space is that of the chunk `cICP`, else of `iCCP`, else sRGB, as in the third edition of the standard. A
+`cICP` that no ICC profile can describe, such as HDR (PQ and HLG), is not applied, and adds the warning `cicp_ignored`.
+`gAMA` and `cHRM` are not applied, as in nearly all software but browsers: most files that have them are sRGB. A `gAMA`
+far from sRGB's without `iCCP` and `sRGB` adds `gamma_ignored`.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ from typing import Any
 
 from PIL import Image, ImageFile, PngImagePlugin
 
-from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, to_array
 from darkroom.tasks.imaging.cicp import profile_of
 from darkroom.tasks.imaging.color import round_16_bits, scale_16_bits, warn_of_low_range, with_alpha
 from darkroom.tasks.imaging.exif import PREFIX, read_orientation
+from darkroom.tasks.imaging.failures import corrupt, truncated, unsupported
 from darkroom.tasks.imaging.formats.base import Part, PillowImage
 from darkroom.tasks.imaging.records import Size
 
 DECODED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-"""Chunks that make the pixels of the picture, or of an animation's first frame. Decoders never see the others, such as
+"""Chunks that make the pixels of the picture, or of an animation's first frame. The decoder gets no others, such as
 texts that unpack to a thousand times their size."""
 
 OF_PIXELS = DECODED - {b"IEND"} | {b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM", b"sBIT", b"eXIf"}
-"""Chunks that say what the pixels are, how they are turned, or which colours they have."""
+"""Chunks that determine pixels, colours or orientation."""
 
 GAMMA_TOLERANCE = 0.1
-"""How far a stated gamma may be from sRGB's, as a part of it, without a warning."""
+"""Relative difference from sRGB's gamma up to which a stated gamma adds no warning."""
 
 END = b"\0\0\0\0IEND\xaeB`\x82"
 RAW_PROFILES = (b"Raw profile type exif\x00", b"Raw profile type APP1\x00")
 
 
 class PngImage(PillowImage):
-    """A PNG, or the part of another file from `start` on that is one."""
+    """A PNG that begins at `start` of a file."""
 
     name = "png"
     signature = re.compile(rb"\x89PNG\r\n\x1a\n")
@@ -53,7 +53,7 @@ class PngImage(PillowImage):
 
     @cached_property
     def chunks(self) -> list[Part]:
-        """The chunks up to and including IEND, as far as they are complete."""
+        """The complete chunks up to and including IEND."""
         data, found = self.data, []
         position = self._start + 8
         while position + 12 <= len(data):
@@ -67,7 +67,7 @@ class PngImage(PillowImage):
         return found
 
     def _header_size(self) -> Size | None:
-        """Return the size that the header states; None if its checksum is wrong."""
+        """Return width and height as the header states them; None if its checksum is wrong."""
         width, height, checksum = struct.unpack_from(">II5xI", self.data, self._start + 16)
         return (width, height) if zlib.crc32(self.data[self._start + 12 : self._start + 29]) == checksum else None
 
@@ -75,7 +75,7 @@ class PngImage(PillowImage):
         return self._header_size() is not None and (not self.chunks or self.chunks[-1].kind != b"IEND")
 
     def decoder_input(self) -> bytes:
-        """Return the file with only those chunks that make pixels; bytes before the PNG are kept."""
+        """Return the file without chunks that make no pixels; bytes before `start` are kept."""
         view, parts, kept = memoryview(self.data), [], 0
         for chunk in self.chunks:
             is_damaged_end = chunk.kind == b"IEND" and not self._is_sound(chunk)
@@ -91,19 +91,18 @@ class PngImage(PillowImage):
         try:
             return super()._open_reader()
         except SyntaxError:
-            self.check_checksums()  # which names the chunk
+            self.check_checksums()  # its error names the damaged chunk
             raise
 
     def check_checksums(self) -> None:
-        """Raise `decode.corrupt` if the checksum of a chunk that has to do with the pixels is wrong.
+        """Raise `decode.corrupt` for a wrong checksum of a chunk that affects pixels; for others add `chunk_crc`.
 
-        Others add the warning `chunk_crc`. Decoders check only a few of them.
+        Decoders verify only a few checksums.
         """
         for chunk in self.chunks:
             if not self._is_sound(chunk):
-                if self._says_of_pixels(chunk):
-                    message = f"the checksum of the PNG's {chunk.kind.decode('latin-1')!a} chunk is wrong"
-                    raise ImageError(ErrorCode.DECODE_CORRUPT, message)
+                if self._affects_pixels(chunk):
+                    raise corrupt(f"the checksum of the PNG's {chunk.kind.decode('latin-1')!a} chunk is wrong")
                 self.warnings.append("chunk_crc")
 
     def _is_sound(self, chunk: Part) -> bool:
@@ -111,41 +110,41 @@ class PngImage(PillowImage):
         stated = int.from_bytes(self.data[end : end + 4], "big")
         return zlib.crc32(memoryview(self.data)[start - 4 : end]) == stated
 
-    def _says_of_pixels(self, chunk: Part) -> bool:
-        """Return whether a chunk with a wrong checksum may have to do with the pixels."""
+    def _affects_pixels(self, chunk: Part) -> bool:
+        """Return whether a chunk with a wrong checksum may affect pixels, colours or orientation."""
         if chunk.kind == b"IEND":
             return False
         is_ancillary = chunk.kind.isalpha() and chunk.kind[:1].islower()
         if not is_ancillary or self.data.startswith(RAW_PROFILES, chunk.start):
             return True
-        # A type that differs in one byte may be the damaged one of such a chunk.
+        # The damaged byte may be one of the chunk's type.
         return any(sum(map(ne, chunk.kind, kind)) <= 1 for kind in OF_PIXELS)
 
     def _check_pixels(self) -> None:
-        """Raise `decode.truncated` if the file ends within a chunk of pixels: they may be anything then."""
+        """Raise `decode.truncated` if the file ends within an IDAT chunk, whose checksum is missing then."""
         end = self.chunks[-1].end + 4 if self.chunks else 8
         if self.data.startswith(b"IDAT", end + 4):
-            raise ImageError(ErrorCode.DECODE_TRUNCATED, "the file ends within its pixels")
+            raise truncated("the file ends within its pixels")
 
     def _count_frames(self) -> int:
-        """Return the number of frames that an animation says it has; the picture itself may be one more."""
+        """Return the number of frames in `acTL`, and one more if the picture itself is not part of the animation."""
         before = self._before_pixels()
         controls = [chunk.start for chunk in before if chunk.kind == b"acTL" and chunk.end - chunk.start >= 8]
         frames = int.from_bytes(self.data[controls[-1] : controls[-1] + 4], "big") if controls else 0
         return frames + all(chunk.kind != b"fcTL" for chunk in before) if frames else 1
 
     def _icc_profile(self) -> bytes | None:
-        """Return the ICC profile, None without one; one that can't be unpacked is empty."""
+        """Return the ICC profile, made from `cICP` if there is one; None for sRGB, empty if it can't be unpacked."""
         found = {kind: self.data[start:end] for kind, start, end in reversed(self._before_pixels())}
         if b"cICP" in found:
-            # primaries, transfer curve, matrix (0 for RGB), whether the range is full
+            # primaries, transfer curve, matrix (0: RGB), range (1: full)
             primaries, transfer, *rest = found[b"cICP"].ljust(4, b"\0")
             profile = profile_of(primaries, transfer) if rest == [0, 1] else None
             if profile:
                 return profile
             self.warnings.append("cicp_ignored")
         if b"iCCP" in found:
-            # name NUL method, 0: deflated
+            # name, NUL, method (0: deflate), compressed profile
             _, _, content = found[b"iCCP"].partition(b"\0")
             return _inflate(content[1:]) if content[:1] == b"\0" else b""
         if b"gAMA" in found and b"sRGB" not in found:
@@ -155,7 +154,7 @@ class PngImage(PillowImage):
         return None
 
     def _read_orientation(self) -> int | None:
-        """Return the orientation of the EXIF block, wherever in the file it is, or of one that is kept as text."""
+        """Return the orientation in an `eXIf` chunk, even after the pixels, else in EXIF stored as text."""
         text: bytes | None = None
         for kind, start, end in self.chunks:
             if kind == b"eXIf":
@@ -168,9 +167,9 @@ class PngImage(PillowImage):
         return list(takewhile(lambda chunk: chunk.kind != b"IDAT", self.chunks))
 
     def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
-        """Return the pixels as `PillowImage._to_pixels` does, but at the depth that the file has.
+        """Return the pixels as `PillowImage._to_pixels` does, but use all bits of the samples.
 
-        16-bit colours are rounded instead of cut, and the transparent colour is compared with all bits of the samples.
+        16-bit colours are rounded, not cut to 8 bits; samples are compared with the transparent colour at full depth.
         """
         bits = self.data[self._start + 24]
         key: Any = image.info.pop("transparency", None) if image.mode in {"I;16", "L"} or bits == 16 else None
@@ -180,7 +179,7 @@ class PngImage(PillowImage):
             pixels = scale_16_bits(samples)
             return pixels if key is None else with_alpha(pixels, samples != key)
         if image.mode == "L" and key is not None:
-            # Pillow widens the samples to 8 bits, but not the key.
+            # Pillow scales the samples to 8 bits, but not the transparent level.
             levels = (1 << bits) - 1
             image.info["transparency"] = (key & levels) * 255 // levels
         pixels = super()._to_pixels(image, whole=whole)
@@ -188,12 +187,12 @@ class PngImage(PillowImage):
             image.close()
             pixels = round_16_bits(self.decoder_input() + END, pixels)  # OpenCV needs an IEND
             if key is not None and pixels.shape[2] == 3:
-                raise ImageError(ErrorCode.DECODE_UNSUPPORTED, "this PNG's 16-bit transparent colour can't be read")
+                raise unsupported("this PNG's 16-bit transparent colour can't be read")
         return pixels
 
 
 def _raw_profile(kind: bytes, content: bytes) -> bytes:
-    # ImageMagick: keyword NUL [method, deflated] "\nexif\n   length\nhexadecimal digits in lines"
+    """Return the EXIF block that ImageMagick stores as text: keyword, NUL, "exif", length, hexadecimal digits."""
     text = content.partition(b"\0")[2]
     if kind == b"zTXt":
         text = _inflate(text[1:])

@@ -1,4 +1,4 @@
-"""The list of formats, and which of them a file is. A file's name plays no part in this."""
+"""The list of formats, and recognising them by a file's first bytes, whatever its name is."""
 
 from __future__ import annotations
 
@@ -33,19 +33,16 @@ FORMATS: tuple[type[EncodedImage], ...] = (
     NetpbmImage,
     TgaImage,
 )
-"""The formats that are read; TGA, which has no signature, comes last."""
+"""The formats that are read, in the order of matching: TGA has no signature, so it comes last."""
 
 PILLOW_NAMES = tuple(getattr(each, "reader", JpegImageFile).format for each in FORMATS)
-"""Pillow's names of the formats, for `Image.open`: Pillow would pass some of the others to external programs."""
+"""Pillow's names of `FORMATS`, for `Image.open`: Pillow passes files of some other formats to external programs."""
 
 SNIFFED_BYTES = 4096
 
 
 def recognise(data: bytes | memoryview) -> type[EncodedImage]:
-    """Return the format of an image file by its first bytes.
-
-    Raises `TransformError`: `source.empty`, or what `refusal` says of a file that isn't read.
-    """
+    """Return the class of `FORMATS` for a file; raise `TransformError`: `source.empty`, or the `refusal` of others."""
     if not data:
         raise TransformError(ErrorCode.SOURCE_EMPTY, "the file is empty")
     head = bytes(data[:SNIFFED_BYTES])

@@ -1,4 +1,4 @@
-"""Whether a file is an image at all, by its first bytes; nothing is decoded."""
+"""Recognise image files by their first bytes, without decoding them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["SNIFFED_BYTES", "is_image"]
 
 
 def is_image(head: bytes) -> bool:
-    """Return whether a file that begins with these `SNIFFED_BYTES` is an image, also of a format that isn't read."""
+    """Return whether a file is an image, even of a format that isn't read; `head`: its first `SNIFFED_BYTES`."""
     try:
         recognise(head)
     except TransformError as error:

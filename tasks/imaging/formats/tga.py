@@ -1,4 +1,4 @@
-"""TGA: its header, by which it has to be recognised because it has no signature, and what its alpha channel means."""
+"""TGA: recognise it by a plausible header, as it has no signature; decode all run lengths; interpret its alpha."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, TgaImagePlugin
 
-from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels
 from darkroom.tasks.imaging.color import without_empty_alpha
+from darkroom.tasks.imaging.failures import corrupt, unsupported
 from darkroom.tasks.imaging.formats.base import PillowImage
 from darkroom.tasks.imaging.records import Size
 
 HEADER = struct.Struct("<BBBHHBHHHHBB")
 PALETTE, COLOR, GRAY, RUNS = 1, 2, 3, 8
-"""Kinds of pixels; `RUNS` is added where they are run-length encoded."""
+"""Kinds of pixels; `RUNS` is added to the kind of run-length encoded ones."""
 
 KINDS = frozenset({PALETTE, COLOR, GRAY, PALETTE + RUNS, COLOR + RUNS, GRAY + RUNS})
 PALETTE_BITS = frozenset({15, 16, 24, 32})
 READ = frozenset({(PALETTE, 8), (COLOR, 16), (COLOR, 24), (COLOR, 32), (GRAY, 8), (GRAY, 16)})
-"""Kinds and bits for each pixel that Pillow reads."""
+"""The (kind, bits per pixel) that Pillow reads."""
 
 OVERRUN = "buffer overrun"
+"""In Pillow's message about runs that continue in the next row."""
 
 FOOTER = b"TRUEVISION-XFILE.\0"
 FOOTER_BYTES = 26
 MEANINGLESS_ALPHA = frozenset({0, 1, 2})
-"""Attribute types of the extension area: no alpha, and two kinds of undefined data."""
+"""Attribute types for no alpha, and for two kinds of undefined data."""
 
 
 class Header(NamedTuple):
-    """The fields of the header."""
+    """The fields of the header; `left` to `height` in pixels, `bits` per pixel."""
 
     id_bytes: int
     has_palette: int
@@ -50,21 +51,21 @@ class Header(NamedTuple):
 
     @property
     def base_kind(self) -> int:
-        """What the pixels are, whether they are run-length encoded or not."""
+        """The kind of pixels without `RUNS`."""
         return self.kind & ~RUNS
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes for each pixel."""
+        """Bytes per pixel."""
         return (self.bits + 7) // 8
 
     @property
     def alpha_bits(self) -> int:
-        """How many bits of a pixel are said to be alpha."""
+        """Bits of alpha per pixel, as the header states them."""
         return self.descriptor & 15
 
     def is_plausible(self) -> bool:
-        """Return whether the fields agree as they do in no other file."""
+        """Return whether the fields are consistent, as those of other formats hardly ever are."""
         if self.kind not in KINDS or not self.width or not self.height or self.descriptor & 0xC0:
             return False
         if self.has_palette:
@@ -82,15 +83,12 @@ class TgaImage(PillowImage):
 
     name = "tga"
     reader = TgaImagePlugin.TgaImageFile
+    _is_expanded = False
 
     @classmethod
     def matches(cls, head: bytes) -> bool:
         """Return whether a file begins with a plausible header."""
         return len(head) >= HEADER.size and Header(*HEADER.unpack_from(head)).is_plausible()
-
-    def __init__(self, data: bytes | memoryview) -> None:
-        super().__init__(data)
-        self._is_expanded = False
 
     @cached_property
     def _header(self) -> Header:
@@ -100,7 +98,7 @@ class TgaImage(PillowImage):
         return self._header.width, self._header.height
 
     def _lacks_data(self) -> bool:
-        """Return whether the pixels end early; for run lengths only the decoder knows."""
+        """Return whether the file ends within its pixels; False for run lengths, which only the decoder can check."""
         header = self._header
         pixels = 0 if header.kind & RUNS else header.width * header.height * header.pixel_bytes
         return self._pixels_at + pixels > len(self.data)
@@ -114,10 +112,8 @@ class TgaImage(PillowImage):
     def _check_structure(self) -> None:
         header = self._header
         if (header.base_kind, header.bits) not in READ or (header.has_palette and header.color_bits == 15):
-            message = (
-                f"a TGA of kind {header.kind} with {header.bits}-bit pixels is not read here: save it as PNG first"
-            )
-            raise ImageError(ErrorCode.DECODE_UNSUPPORTED, message)
+            kind = f"a TGA of kind {header.kind} with {header.bits}-bit pixels"
+            raise unsupported(f"{kind} is not read here: save it as PNG first")
 
     def _load(self, *, tolerant: bool) -> Image.Image:
         try:
@@ -125,13 +121,12 @@ class TgaImage(PillowImage):
         except OSError as error:
             if not self._header.kind & RUNS or OVERRUN not in str(error):
                 raise
-        # Pillow does not follow runs from one row into the next.
         self._is_expanded = True
         self.image = self._open_reader()
         return super()._load(tolerant=tolerant)
 
     def decoder_input(self) -> bytes:
-        """Return the file; without run lengths if Pillow could not read those."""
+        """Return the file; with its run lengths expanded if Pillow could not decode them."""
         if not self._is_expanded:
             return self.data
         header = self._header
@@ -140,7 +135,7 @@ class TgaImage(PillowImage):
         return self.data[:2] + bytes((header.base_kind,)) + self.data[3:start] + pixels
 
     def _attribute_type(self) -> int | None:
-        """Return what the file says of its alpha channel, None where it says nothing."""
+        """Return the attribute type, which states what alpha means, of the extension area; None if there is none."""
         footer = self.data[-FOOTER_BYTES:]
         start = int.from_bytes(footer[:4], "little")
         if not footer.endswith(FOOTER) or not start or start + 494 >= len(self.data):
@@ -148,7 +143,7 @@ class TgaImage(PillowImage):
         return self.data[start + 494]
 
     def _to_pixels(self, image: Image.Image, *, whole: bool) -> Pixels:
-        """Return the pixels as `PillowImage._to_pixels` does, without an alpha channel that means nothing."""
+        """Return the pixels as `PillowImage._to_pixels` does, without alpha that the file declares undefined."""
         pixels = super()._to_pixels(image, whole=whole)
         if pixels.ndim == 2 or pixels.shape[2] < 4 or self._header.base_kind == PALETTE:
             return pixels
@@ -159,7 +154,7 @@ class TgaImage(PillowImage):
 
 
 def _expand(data: bytes, pixel_bytes: int, total: int) -> bytes:
-    """Return the pixels of run-length encoded data, at most `total`; raise `decode.corrupt` if there are more."""
+    """Return the pixels of run-length encoded data; raise `decode.corrupt` if they are more than `total`."""
     pixels, position, count = list[bytes](), 0, 0
     while count < total and position < len(data):
         packet = data[position]
@@ -169,7 +164,5 @@ def _expand(data: bytes, pixel_bytes: int, total: int) -> bytes:
         pixels.append(data[start:position] * (length if is_run else 1))
         count += length
     if count > total:
-        raise ImageError(
-            ErrorCode.DECODE_CORRUPT, "the TGA is damaged: its run lengths hold more pixels than the picture"
-        )
+        raise corrupt("the TGA is damaged: its run lengths hold more pixels than the picture")
     return b"".join(pixels)

@@ -1,7 +1,7 @@
-"""The samples of a TIFF that do not have 8 bits: which value is white, and how they become 8 bits.
+"""Convert samples of a TIFF that do not have 8 bits.
 
-White is the largest value that the samples' bits can hold, or `MaxSampleValue` where the file states it and no sample
-is above it. Floating-point samples are read if they lie within 0..1, of which 1 is white.
+White is the tag `MaxSampleValue` if the file has it and no sample exceeds it, else the largest value of the samples'
+bits. Floating-point samples are read if they lie within 0..1; 1 is white.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.bands import Pixels, Samples, bands, to_array
 from darkroom.tasks.imaging.color import lab_to_rgb, round_16_bits, scale_16_bits, warn_of_low_range
+from darkroom.tasks.imaging.failures import unsupported
 from darkroom.tasks.imaging.formats.tiff_directory import (
     BITS,
     COMPRESSION,
@@ -51,7 +51,7 @@ NUMBERS = {1: "unsigned", 2: "signed", 3: "floating-point", 4: "undefined", 5: "
 
 
 class TiffSamples:
-    """The samples of the picture that a directory of a file describes."""
+    """The samples of the picture that `directory` describes."""
 
     def __init__(self, data: bytes, directory: Directory) -> None:
         self._data = data
@@ -66,7 +66,7 @@ class TiffSamples:
 
     @property
     def kind(self) -> str:
-        """The samples in words."""
+        """The kind of samples in words, for messages."""
         bits = dict.fromkeys(self._directory.values(BITS)[:8])
         widths = "/".join(map(str, bits)) or "1"
         numbers = NUMBERS.get(self._value(SAMPLE_FORMAT, 1), "unknown")
@@ -76,9 +76,9 @@ class TiffSamples:
         return f"{widths}-bit {numbers} samples, {channels} for each pixel ({model})"
 
     def as_8_bits(self) -> bytes | None:
-        """Return a TIFF of 8-bit samples in place of floating-point ones that Pillow can't read; else None.
+        """Return the file with 8-bit samples if it has floating-point ones that Pillow can't read; else None.
 
-        Raises `decode.unsupported` if no value is known to be white.
+        Raises `decode.unsupported` if they are not within 0..1.
         """
         layout = self._value(SAMPLES, 1), self._value(PHOTOMETRIC, BLACK_IS_ZERO)
         is_gray, is_rgb = layout in {(1, WHITE_IS_ZERO), (1, BLACK_IS_ZERO)}, layout == (3, RGB)
@@ -86,32 +86,24 @@ class TiffSamples:
             return None
         if is_gray and self._bits == 32:
             return None
-        samples = cv2.imdecode(
-            np.frombuffer(rewritten(self._data, self._directory, {ORIENTATION: []}), np.uint8), cv2.IMREAD_UNCHANGED
-        )
+        data = rewritten(self._data, self._directory, {ORIENTATION: []})
+        samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if samples is None or samples.dtype.kind != "f":
             return None
         pixels = self._from_unit_range(samples)
         rows = np.ascontiguousarray(pixels[:, :, ::-1] if is_rgb else pixels)
-        tags = dict.fromkeys((PREDICTOR, SAMPLE_FORMAT, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, PLANES), ())
-        return rewritten(
-            self._data,
-            self._directory,
-            {
-                **tags,
-                BITS: [8] * (3 if is_rgb else 1),
-                COMPRESSION: [PLAIN],
-                STRIPS: [len(self._data)],
-                STRIP_BYTES: [rows.size],
-                STRIP_ROWS: [self._value(HEIGHT, 0)],
-            },
-            rows.tobytes(),
-        )
+        # The predictor, a step before compression, stores differences between samples.
+        removed = (PREDICTOR, SAMPLE_FORMAT, TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, PLANES)
+        tags: dict[int, list[int]] = {tag: [] for tag in removed}
+        tags |= {BITS: [8] * (3 if is_rgb else 1), COMPRESSION: [PLAIN], STRIP_ROWS: [self._value(HEIGHT, 0)]}
+        tags |= {STRIPS: [len(self._data)], STRIP_BYTES: [rows.size]}
+        return rewritten(self._data, self._directory, tags, rows.tobytes())
 
     def to_pixels(self, image: Image.Image, encoded: Callable[[], bytes] | None, warnings: list[str]) -> Pixels | None:
-        """Return the pixels of a decoded image whose samples have more than 8 bits, or are Lab; else None.
+        """Return the pixels of a decoded image whose samples have more than 8 bits, or are CIELab; else None.
 
-        `encoded` returns the file that Pillow decoded, or is None if that is cut.
+        `encoded` returns the file that Pillow decoded; None if that is cut. Raises `decode.unsupported` if white is
+        unknown.
         """
         if image.mode.startswith("I;16"):
             samples = to_array(image)
@@ -121,8 +113,8 @@ class TiffSamples:
         if image.mode == "LAB":
             return to_array(image, lab_to_rgb)
         if image.mode == "I":
-            message = f"a TIFF with {self.kind} is not read here: nothing says which value is white"
-            raise ImageError(ErrorCode.DECODE_UNSUPPORTED, f"{message}; convert it to 8 or 16 bits unsigned first")
+            message = f"a TIFF with {self.kind} is not read here: the file does not state which value is white"
+            raise unsupported(f"{message}; convert it to 8 or 16 bits unsigned first")
         if encoded and image.mode == "RGB" and self._bits == 16:
             pixels = to_array(image)
             image.close()
@@ -134,7 +126,7 @@ class TiffSamples:
         return np.subtract(255, gray, dtype=np.uint8) if is_inverted else gray
 
     def _white(self, samples: Samples, warnings: list[str]) -> int:
-        """Return the value of white; warn if it is not stated and the samples do not come near it."""
+        """Return the value of white; add `low_range` to `warnings` if it is unknown and all samples are low."""
         highest = (1 << self._bits) - 1
         stated = max(self._stated_whites, default=0)
         if 0 < stated < highest and samples.max() <= stated:
@@ -148,13 +140,13 @@ class TiffSamples:
         return self._directory.values(MAX_SAMPLE)[:4] or self._directory.values(MAX_OF_FORMAT)[:4]
 
     def _from_unit_range(self, samples: Samples) -> Pixels:
-        """Return floating-point samples as 8 bits; raise `decode.unsupported` if any is not within 0..1."""
+        """Return floating-point samples scaled to 8 bits; raise `decode.unsupported` if any is not within 0..1."""
         pixels = np.empty(samples.shape, np.uint8)
         for rows in bands(*samples.shape[:2]):
             lowest, highest = float(samples[rows].min()), float(samples[rows].max())
             if not 0 <= lowest <= highest <= 1:
                 message = f"a TIFF with {self.kind} is read only if they lie within 0 to 1, where 1 is white"
                 found = f"; these go from {lowest:g} to {highest:g}: convert it to 8 or 16 bits first"
-                raise ImageError(ErrorCode.DECODE_UNSUPPORTED, message + found)
+                raise unsupported(message + found)
             pixels[rows] = np.rint(samples[rows] * 255)
         return pixels

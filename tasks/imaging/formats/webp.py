@@ -1,4 +1,4 @@
-"""WebP: its size, and whether its end is there."""
+"""WebP: read the size, and check that the file is complete."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from darkroom.tasks.imaging.records import Size
 
 
 class WebpImage(PillowImage):
-    """A RIFF file of one picture or an animation."""
+    """A picture or an animation in a RIFF container, whose length is in bytes 4 to 8."""
 
     name = "webp"
     signature = re.compile(rb"(?s)RIFF.{4}WEBP")
     reader = WebPImagePlugin.WebPImageFile
 
     def _header_size(self) -> Size | None:
-        """Return the size of the canvas, or of the picture where there is no canvas."""
+        """Return width and height of the canvas, or of the picture if there is no canvas."""
         chunk = self.data[12:16]
         if chunk == b"VP8X":
             return 1 + int.from_bytes(self.data[24:27], "little"), 1 + int.from_bytes(self.data[27:30], "little")
@@ -35,8 +35,7 @@ class WebpImage(PillowImage):
         return self._length > len(self.data)
 
     def _check_pixels(self) -> None:
-        # A lossy picture may end in zeros.
-        if self.data[12:16] == b"VP8L":
+        if self.data[12:16] == b"VP8L":  # a lossy picture may end in zeros
             refuse_zero_tail(self.data, 0, self._length)
 
     @property

@@ -1,4 +1,4 @@
-"""Pictures to test the imaging code with, and what it should make of them, computed plainly."""
+"""Pictures for tests of the imaging code, and their expected outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from darkroom.tasks.settings import Recipe
 LIMIT = 100_000_000
 
 SIZE = {"width": 120, "height": 80}
-"""Of `picture()`."""
+"""The size of `picture()` as a recipe."""
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -29,7 +29,7 @@ TO_STORED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
-"""How a camera that writes an EXIF orientation stores the upright picture."""
+"""The transposition from the upright picture to the stored one, by EXIF orientation."""
 
 
 def picture(width=120, height=80, seed=0):
@@ -60,7 +60,7 @@ def exif_with(orientation):
 
 
 def stored(pixels, orientation):
-    """Return the pixels as a camera stores them beside this orientation."""
+    """Return the upright pixels as a camera with this EXIF orientation stores them."""
     image = Image.fromarray(pixels)
     return image if TO_STORED[orientation] is None else image.transpose(TO_STORED[orientation])
 
@@ -99,7 +99,7 @@ def failure(data, max_pixels=LIMIT, **recipe) -> tuple[ErrorCode, TransformError
 
 
 def facts_of(data, max_pixels=LIMIT):
-    """Return what is known of a source once it was transformed, or could not be."""
+    """Return a source's facts, whether it can be transformed or not."""
     try:
         return run(data, max_pixels, width=1, height=1).facts
     except TransformError as error:

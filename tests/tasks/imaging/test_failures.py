@@ -62,11 +62,11 @@ def test_a_failing_encoder_is_encode_failed(monkeypatch):
         (MemoryError(), "not enough memory"),
     ],
 )
-def test_messages_say_what_is_wrong_with_the_file(error, message):
+def test_messages_name_what_is_wrong_with_the_file(error, message):
     assert message in translate(error, SourceFacts("tiff", "RGB", 40, 30)).message
 
 
-def test_of_a_file_that_is_cut_only_that_is_said():
+def test_the_message_about_a_cut_file_says_only_that():
     error = translate(SyntaxError("unknown pixel mode"), None, lambda: True)
     assert error.code is ErrorCode.DECODE_TRUNCATED and "ends before its picture does" in error.message
     assert "pixel mode" not in error.message
@@ -78,7 +78,7 @@ OPAQUE = re.compile(
 
 
 @pytest.mark.parametrize("name", samples())
-def test_no_message_about_a_damaged_file_is_a_riddle(name):
+def test_messages_about_damaged_files_have_no_decoder_jargon(name):
     data = samples()[name]
     for number in range(40):
         start = 8 + number * (len(data) - 16) // 40

@@ -14,7 +14,7 @@ FINE = encoded(BITS, "TIFF", compression="group4")
 DAMAGED = FINE[:60] + b"\xff" * 30 + FINE[90:]
 
 
-def test_only_damage_is_found_and_nothing_is_printed(capfd):
+def test_only_damage_is_reported_and_nothing_is_printed(capfd):
     descriptors = set(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
     assert has_damaged_lines(DAMAGED) and not has_damaged_lines(FINE) and not has_damaged_lines(b"no TIFF")
     assert capfd.readouterr() == ("", "")
@@ -37,7 +37,7 @@ print(has_damaged_lines(data), has_damaged_lines(data))
     assert done.stdout == "True True\n"
 
 
-def test_other_levels_of_logging_are_kept_and_change_nothing():
+def test_the_logging_level_is_restored_and_has_no_effect():
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         assert has_damaged_lines(DAMAGED)

@@ -48,14 +48,10 @@ def test_output_sizes(fit, upscale, source, expected):
     assert (geometry.width, geometry.height) == expected
 
 
-def test_contain_without_upscale_centres_the_picture_unscaled():
-    geometry = plan((500, 375), (600, 600), "contain", upscale=False)
-    assert (geometry.scale_x, geometry.scale_y, geometry.left, geometry.top) == (1, 1, 50, 112)
-
-
-def test_cover_crops_the_middle():
-    geometry = plan((500, 375), (600, 600), "cover")
-    assert (geometry.resized_width, geometry.left, geometry.top) == (800, -100, 0)
+@pytest.mark.parametrize(("fit", "scale", "left", "top"), [("contain", 1, 50, 112), ("cover", 1.6, -100, 0)])
+def test_the_picture_is_centred(fit, scale, left, top):
+    geometry = plan((500, 375), (600, 600), fit, upscale=fit == "cover")
+    assert (geometry.scale_x, geometry.scale_y, geometry.left, geometry.top) == (scale, scale, left, top)
 
 
 @given(sides, sides, recipes)

@@ -1,4 +1,4 @@
-"""Conversions by curves and a matrix are those of littleCMS."""
+"""Conversions by curves and a matrix agree with littleCMS."""
 
 import io
 import struct
@@ -104,7 +104,7 @@ def test_a_conversion_is_used_where_it_agrees_with_littlecms():
     assert np.array_equal(to_srgb(pixels.copy(), profile, []), read_matrix_conversion(profile).apply(pixels))
 
 
-def test_a_profile_of_which_littlecms_moves_the_black_point_is_left_to_it():
+def test_a_profile_whose_black_point_littlecms_moves_is_left_to_it():
     pixels, profile = lattice(), with_curve(parametric(2, 2.0, 0.85, 0.05, 0.1))
     expected = by_littlecms(profile, pixels)
     assert np.abs(expected.astype(int) - read_matrix_conversion(profile).apply(pixels)).max() > 50

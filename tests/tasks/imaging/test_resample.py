@@ -24,7 +24,7 @@ def test_enlarging_is_linear_by_default():
 
 
 @pytest.mark.parametrize("method", ["linear", "cubic", "lanczos"])
-def test_named_filters_are_pillows(method):
+def test_named_filters_equal_those_of_pillow(method):
     pixels = picture()
     names = {"linear": "BILINEAR", "cubic": "BICUBIC", "lanczos": "LANCZOS"}
     expected = Image.fromarray(pixels).resize((50, 70), Image.Resampling[names[method]])

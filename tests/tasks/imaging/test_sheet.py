@@ -95,7 +95,7 @@ def test_a_thumbnail_is_upright(noise):
         encoded(np.zeros((8, 8, 3), np.uint8), "JPEG")[:30],
     ],
 )
-def test_files_that_show_nothing_have_no_thumbnail(data):
+def test_unreadable_files_have_no_thumbnail(data):
     with pytest.raises(Exception):  # noqa: B017 - whatever Pillow raises
         preview(data, 100)
     assert not ImageFile.LOAD_TRUNCATED_IMAGES

@@ -1,4 +1,4 @@
-"""Whatever the bytes are: an output or a `TransformError`, and no warning of a library."""
+"""Any bytes give an output or a `TransformError`, and no library's warning."""
 
 import io
 import struct
@@ -36,7 +36,7 @@ def test_every_cut_is_truncated(name):
 
 
 @pytest.mark.parametrize("name", ["jpeg/420", "png/rgb", "gif/plain", "bmp/rgb", "ppm/p6", "tiff/gray"])
-def test_the_upper_part_of_a_cut_file_can_be_kept(name):
+def test_tolerant_decoding_keeps_the_upper_part_of_a_cut_file(name):
     data = samples()[name]
     recipe = {"width": 61, "height": 43, "filter": "nearest", "color": "gray"}
     cut = data[: int(len(data) * 0.8)]
@@ -78,7 +78,7 @@ def test_contain_pads_with_the_opaque_background():
 
 
 @pytest.mark.parametrize("name", samples())
-def test_an_image_is_inspected_as_its_facts_and_pixels_say(name):
+def test_inspection_agrees_with_facts_and_pixels(name):
     facts, found = facts_of(samples()[name]), inspect_image(samples()[name])
     assert (found.format, {found.width, found.height}) == (facts.format, {facts.width, facts.height})
     assert found.channels == lossless(samples()[name], width=9, height=9)[0, 0].size or found.channels == 1

@@ -24,7 +24,7 @@ def test_prefect_accepts_every_artifact_key(destination, kind):
     assert key.endswith(f"-{kind}")
 
 
-def test_artifact_keys_can_be_read_and_tell_destinations_apart():
+def test_artifact_keys_are_readable_and_distinct():
     assert artifact_key("/data/photos-600", "summary") == "data-photos-600-summary"
     assert artifact_key("s3://bucket/out", "failures") == "s3-bucket-out-failures"
     assert re.fullmatch("mnt-my-data-[0-9a-f]{6}-summary", artifact_key("/mnt/My Data", "summary"))

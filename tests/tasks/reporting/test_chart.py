@@ -5,7 +5,7 @@ from darkroom.tasks.reporting.chart import draw_chart
 from tests.tasks.helpers import NOON, past_run
 
 
-def test_the_chart_has_a_bar_for_every_figure_and_runs_to_the_right():
+def test_a_chart_has_a_bar_for_each_value_newest_last():
     runs = tuple(
         past_run(str(day), started=NOON - timedelta(days=day), ok=100 - day, failed=day % 2) for day in range(30)
     )
@@ -26,6 +26,6 @@ def test_the_chart_has_a_bar_for_every_figure_and_runs_to_the_right():
     assert right <= float(svg.get("width")) / 4
 
 
-def test_a_chart_of_nothing_but_zeros_has_no_bars():
+def test_zeros_have_no_bars():
     svg = draw_chart((past_run(seconds=0.0, work_seconds=0.0), past_run(seconds=0.0, work_seconds=0.0)))
     assert b"<rect" not in svg

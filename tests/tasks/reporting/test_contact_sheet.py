@@ -22,11 +22,11 @@ from darkroom.tasks.reporting.contact_sheet import (
 from darkroom.tasks.resize import ShardRef, work_shard
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.worker.shared_batch import Operation
-from tests.tasks.helpers import failed_row, make_job, open_workspace, prepare, row, write_journal
+from tests.tasks.helpers import failed_row, make_job, open_workspace, prepare, publish_rows, row
 
 
 def colour(number):
-    """A colour for each number below 64, far from all others and from the paper."""
+    """Return a colour for each number below 64, far from all others and from the background."""
     return tuple(40 + 50 * (number >> shift & 3) for shift in (0, 2, 4))
 
 
@@ -46,7 +46,7 @@ def night(source, place, recipe):
 
 
 def tile_of(sheet, number):
-    """The pixels of a tile of a contact sheet."""
+    """Return the pixels of a contact sheet's tile."""
     with Image.open(io.BytesIO(sheet.jpeg)) as opened:
         assert opened.format == "JPEG"
         pixels = np.asarray(opened.convert("RGB")).astype(int)
@@ -117,7 +117,7 @@ def test_gray_outputs_are_shown(source, place):
     assert close(middle(tile_of(make_contact_sheets(place, job).made, 0)), (90, 90, 90))
 
 
-def test_an_output_that_is_missing_or_damaged_costs_one_tile(source, place):
+def test_missing_and_damaged_outputs_have_tiles_without_pictures(source, place):
     for number in range(8):
         plain(source / f"{number}.png", (30, 30), colour(number))
     job = night(source, place, Recipe(width=32, height=32, format="png"))
@@ -139,7 +139,7 @@ def test_an_output_that_is_missing_or_damaged_costs_one_tile(source, place):
         assert close(middle(tile_of(sheet, number)), colour(number))
 
 
-def test_of_large_outputs_fewer_are_shown(source, place, monkeypatch):
+def test_fewer_large_outputs_are_shown(source, place, monkeypatch):
     for number in range(20):
         plain(source / f"{number:02d}.png", (10, 10), colour(number))
     job = night(source, place, Recipe(width=50, height=40, format="png"))
@@ -152,7 +152,7 @@ def test_of_large_outputs_fewer_are_shown(source, place, monkeypatch):
     assert close(corner(tile_of(sheet, 0)), ALARM_GROUND)
 
 
-def test_pictures_of_noise_fit_too(source, place):
+def test_contact_sheets_of_noise_are_within_the_limit(source, place):
     noise = np.random.default_rng(0)
     for number in range(OUTPUTS_SHOWN):
         pixels = noise.integers(0, 255, (TILE_SIDE, TILE_SIDE, 3), dtype=np.uint8)
@@ -163,7 +163,7 @@ def test_pictures_of_noise_fit_too(source, place):
     Image.open(io.BytesIO(sheet.jpeg)).load()
 
 
-def test_what_failed_is_shown_as_far_as_it_goes(source, place):
+def test_the_readable_part_of_failed_images_is_shown(source, place):
     photo = np.zeros((400, 400, 3), np.uint8)
     photo[:200] = (30, 160, 60)
     photo[200:] = np.random.default_rng(0).integers(0, 255, (200, 400, 3))
@@ -184,25 +184,21 @@ def test_what_failed_is_shown_as_far_as_it_goes(source, place):
 
 
 @pytest.mark.parametrize(("fill", "shown"), [((0, 0, 0), False), ((0, 0, 9), True)])
-def test_one_colour_is_what_a_decoder_fills_in_and_no_preview(source, place, fill, shown):
+def test_a_failed_image_of_one_colour_has_no_preview(source, place, fill, shown):
     picture = Image.new("RGB", (300, 200))
     picture.paste(fill, (0, 0, 300, 100))
     picture.save(source / "a.png")
-    job = make_job(place, source)
-    workspace = open_workspace(place, job)
-    write_journal(workspace, [failed_row("a.png", "decode.corrupt")])
-    publish(workspace, job, ended=True)
+    job = publish_rows(place, [failed_row("a.png", "decode.corrupt")], source=source)
     tile = tile_of(make_contact_sheets(place, job).failed, 0)
     assert close(tile[40:50, 40:90].mean((0, 1)), fill if shown else ALARM_GROUND)
 
 
-def test_what_was_too_much_for_a_decoder_is_never_given_to_another(source, place, monkeypatch, submitted):
-    job = make_job(place, source)
-    workspace = open_workspace(place, job)
+def test_images_that_crashed_or_exceeded_limits_are_not_decoded_again(source, place, monkeypatch, submitted):
     for code in ErrorCode:
         plain(source / f"{code}.png", (10, 10), (0, 0, 0))
-    write_journal(workspace, [failed_row(f"{code}.png", code.value) for code in sorted(ErrorCode)])
-    publish(workspace, job, ended=True)
+    rows = [failed_row(f"{code}.png", code.value) for code in sorted(ErrorCode)]
+    job = publish_rows(place, rows, source=source)
+    submitted.clear()
     monkeypatch.setattr(contact_sheet, "FAILURES_SHOWN", 100)
     assert make_contact_sheets(place, job).failed.images == len(ErrorCode)
     assert [operation for operation, _ in submitted] == [Operation.THUMBNAIL] * len(PREVIEWED) + [Operation.SHEET]
@@ -211,12 +207,10 @@ def test_what_was_too_much_for_a_decoder_is_never_given_to_another(source, place
 
 
 def test_previews_end_when_their_time_is_up(source, place, monkeypatch):
-    job = make_job(place, source)
-    workspace = open_workspace(place, job)
     for number in range(5):
         (source / f"{number}.jpg").write_bytes(b"x")
-    write_journal(workspace, [failed_row(f"{number}.jpg", "decode.corrupt") for number in range(5)])
-    publish(workspace, job, ended=True)
+    rows = [failed_row(f"{number}.jpg", "decode.corrupt") for number in range(5)]
+    job = publish_rows(place, rows, source=source)
     seconds = iter([0.0, 0.0, 1.0, 4.5, 5.9, 6.1])
     given = []
     monkeypatch.setattr(contact_sheet, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
@@ -225,13 +219,10 @@ def test_previews_end_when_their_time_is_up(source, place, monkeypatch):
     assert given == [3.0, 3.0, 1.5, 0.1]
 
 
-def test_of_many_failures_every_kind_is_shown(source, place, submitted):
-    job = make_job(place, source)
-    workspace = open_workspace(place, job)
+def test_failures_of_every_code_are_shown(source, place, submitted):
     many = [failed_row(f"a/{number:03d}.jpg", "source.denied") for number in range(100)]
     rare = [failed_row("z.jpg", "write.failed"), failed_row("y.jpg", "decode.corrupt")]
-    write_journal(workspace, many + rare)
-    publish(workspace, job, ended=True)
+    job = publish_rows(place, many + rare, source=source)
     submitted.clear()
     make_contact_sheets(place, job)
     tiles = Sheet.model_validate_json(submitted[-1][1]).tiles
@@ -241,7 +232,7 @@ def test_of_many_failures_every_kind_is_shown(source, place, submitted):
     ]  # fmt: skip
 
 
-def test_a_run_that_attempted_nothing_has_no_pictures(place):
+def test_a_run_that_attempted_nothing_has_no_contact_sheets(place):
     job = make_job(place)
     workspace = open_workspace(place, job)
     publish(workspace, job, ended=True)
@@ -249,8 +240,5 @@ def test_a_run_that_attempted_nothing_has_no_pictures(place):
 
 
 def test_images_that_were_only_touched_are_not_shown(place):
-    job = make_job(place)
-    workspace = open_workspace(place, job)
-    write_journal(workspace, [row("a.jpg", status="unchanged", file_name=None, width=None, height=None)])
-    publish(workspace, job, ended=True)
+    job = publish_rows(place, [row("a.jpg", status="unchanged", file_name=None, width=None, height=None)])
     assert make_contact_sheets(place, job) == ContactSheets()

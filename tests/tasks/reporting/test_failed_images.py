@@ -6,7 +6,7 @@ from darkroom.tasks.reporting.figures import FailedImage
 from tests.tasks.helpers import failed_row, make_job, open_workspace, publish_rows, row
 
 
-def test_all_that_the_manifest_has_as_failed_are_listed_by_path_or_those_with_a_code(place):
+def test_failed_images_are_listed_by_path_and_filtered_by_code(place):
     denied = failed_row("c.jpg", "source.denied", error_message=None)
     publish_rows(place, [row("a.jpg"), failed_row("d.jpg", "decode.corrupt"), denied], run_id="r1")
     publish_rows(place, [failed_row("b.jpg", "decode.corrupt")], run_id="r2")
@@ -20,7 +20,7 @@ def test_all_that_the_manifest_has_as_failed_are_listed_by_path_or_those_with_a_
     ]
 
 
-def test_before_the_first_manifest_nothing_has_failed_and_a_damaged_one_is_refused(place):
+def test_no_manifest_has_no_failures_and_a_damaged_one_is_an_error(place):
     open_workspace(place, make_job(place))
     assert list(read_failed(place)) == []
     place.manifest.write_bytes(b"x" * 100)

@@ -27,7 +27,7 @@ from tests.tasks.helpers import (
 
 
 def night(place, run_id, rows, *, deleted=(), started=NOON, work_seconds=4.0):
-    """A run that comes to its end by itself."""
+    """Publish a run that was not interrupted; return its run file."""
     job = make_job(place, run_id=run_id).model_copy(update={"started_at": started})
     workspace = open_workspace(place, job)
     if rows:
@@ -40,7 +40,7 @@ def night(place, run_id, rows, *, deleted=(), started=NOON, work_seconds=4.0):
 
 
 def rewrite(file, **metadata):
-    """Write a run's file again with other key-value metadata."""
+    """Replace the key-value metadata of a run file."""
     table = pq.read_table(file)
     write_table(file, iter(table.to_batches()), {"schema_version": "1", "run_id": file.stem} | metadata)
 
@@ -104,7 +104,7 @@ def test_only_the_newest_runs_are_read(place):
     assert read_history(place, last=3).unreadable == ("2.parquet",)
 
 
-def test_a_file_that_is_damaged_costs_only_itself(place):
+def test_damaged_run_files_are_listed_as_unreadable(place):
     whole = night(place, "whole", [row(f"{number}.jpg") for number in range(2000)])
     data = whole.read_bytes()
     (place.runs / "empty.parquet").write_bytes(b"")
@@ -122,7 +122,7 @@ def test_a_file_that_is_damaged_costs_only_itself(place):
     assert sorted(history.unreadable) == [f"{name}.parquet" for name in ("cut", "empty", "inside", "odd", "other")]
 
 
-def test_files_of_runs_that_said_nothing_about_themselves_are_read_too(place):
+def test_run_files_without_a_record_are_read(place):
     file = night(place, "old", [row("a.jpg", processed_at=after(1)), row("b.jpg", processed_at=after(3))])
     rewrite(file)
     [run] = read_history(place).runs
@@ -143,7 +143,7 @@ def test_the_manifest_and_the_run_file_name_each_other(place):
 
 
 @given(st.lists(st.one_of(st.integers(0, 10**7), st.floats(0.01, 1e6)), max_size=40))
-def test_bars_are_as_high_as_what_they_stand_for(values):
+def test_the_heights_of_bars_follow_their_values(values):
     heights = bar_heights(values)
     assert len(heights) == len(values)
     assert [height == 0 for height in heights] == [value == 0 for value in values]
@@ -152,7 +152,7 @@ def test_bars_are_as_high_as_what_they_stand_for(values):
         assert max(heights) == 1
 
 
-def test_a_first_night_does_not_flatten_those_that_follow():
+def test_an_outlier_does_not_flatten_the_other_bars():
     first, *rest = bar_heights([1_000_000, *[1000] * 10])
     assert first > 1
     assert set(rest) == {0.2}

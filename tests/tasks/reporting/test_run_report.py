@@ -15,7 +15,7 @@ def test_a_run_with_nothing_to_do_says_so():
     assert report(unchanged=1234).title() == "Nothing to do: 1,234 images unchanged."
 
 
-def test_what_the_try_before_made_is_adopted_and_not_unchanged():
+def test_adopted_images_are_not_counted_as_unchanged():
     assert report(ok=5, unchanged=10, adopted=7).headline() == "5 made, 0 failed, 7 adopted, 3 unchanged"
     assert report(unchanged=10, adopted=7).headline() == "Nothing to do: 7 images adopted, 3 unchanged."
     assert report(ok=10, adopted=10).headline() == "10 made, 0 failed, 0 unchanged", "all had changed meanwhile"
@@ -40,7 +40,7 @@ def test_an_interrupted_run_says_what_is_kept(figures, headline):
     assert report(interrupted=True, **figures).headline() == headline
 
 
-def test_a_preview_is_called_one():
+def test_the_headline_of_a_preview():
     assert report(ok=2, failed=1, preview=True).headline() == "Preview: 2 made, 1 failed, 0 unchanged"
 
 
@@ -79,7 +79,7 @@ def test_a_report_is_frozen():
         report(ok=3).ok = 4
 
 
-def test_a_report_leads_to_the_manifest_and_all_failures_in_it(place):
+def test_a_report_has_the_manifest_and_its_failures(place):
     publish_rows(place, [row("a.jpg"), failed_row("c.jpg", "source.empty"), failed_row("b.jpg", "decode.corrupt")])
     of_place = RunReport(source="/source", destination=str(place.root), run_id="r")
     assert of_place.manifest == str(place.manifest)

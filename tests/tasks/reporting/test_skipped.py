@@ -3,7 +3,7 @@ import pytest
 from darkroom.tasks.reporting.skipped import describe_skipped, hints
 
 
-def test_what_is_no_image_is_described_by_suffix():
+def test_files_that_are_not_images_are_described_by_suffix():
     counts = {"not_image": 12, "excluded": 2, "outside": 1_000}
     suffixes = {"txt": 5, "": 3, "db": 1, "a": 1, "b": 1, "c": 1}
     assert describe_skipped(counts, suffixes) == (
@@ -27,7 +27,7 @@ def test_names_that_may_be_those_of_images_name_the_option(suffix):
 
 
 @pytest.mark.parametrize("counts", [{"not_image": 1}, {"hidden": 3, "special": 1}, {}])
-def test_nothing_else_is_advertised(counts):
+def test_other_reasons_have_no_hint(counts):
     assert not list(hints(counts, {"txt": 1}))
 
 

@@ -55,7 +55,7 @@ def test_figures_are_those_of_the_manifest_and_the_last_run(tmp_path, name):
     assert files(place.root) == before
 
 
-def test_a_run_that_was_tried_again_is_called_by_its_id(place):
+def test_a_retried_run_is_named_by_its_id(place):
     publish_rows(place, [row("a.jpg")], run_id="r")
     publish_rows(place, [row("b.jpg", processed_at=after(1))], run_id="r")
     os.utime(place.runs / "r.2.parquet", (0, 0))
@@ -75,7 +75,7 @@ def test_a_run_that_only_deleted_ended_when_it_published(place):
     assert timedelta() <= last.ended - job.started_at < timedelta(minutes=5)
 
 
-def test_a_damaged_manifest_is_said_to_be(place):
+def test_a_damaged_manifest_is_an_error(place):
     publish_rows(place, [row("a.jpg")])
     place.manifest.write_bytes(b"x" * 100)
     with pytest.raises(DarkroomError, match="damaged"):
@@ -92,7 +92,7 @@ def test_only_what_the_next_run_adopts_is_unfinished(place):
     assert read_unfinished(place, None) == Unfinished()
 
 
-def test_a_file_that_stands_in_the_way_of_working_folders_is_named(place):
+def test_the_error_names_a_file_in_place_of_a_working_folder(place):
     place.work.mkdir(parents=True)
     (place.work / "runs").touch()
     workspace = place.workspace("run")
@@ -102,7 +102,7 @@ def test_a_file_that_stands_in_the_way_of_working_folders_is_named(place):
         workspace.begin()
 
 
-def test_working_folders_that_may_not_be_listed_are_not_taken_for_none(open_path):
+def test_working_folders_without_permission_are_an_error(open_path):
     place = destination_in(open_path)
     open_workspace(place, make_job(place))
     for closed in (disk(place.workspace("run"), "path"), place.work / "runs"):

@@ -31,5 +31,5 @@ def test_the_first_sentence(text, split):
     assert first_sentence(text) == split
 
 
-def test_a_number_has_separators_and_its_noun_the_right_form():
+def test_counts_have_separators_and_the_right_form_of_the_noun():
     assert [counted(number, "image") for number in (0, 1, 1234)] == ["0 images", "1 image", "1,234 images"]

@@ -8,38 +8,32 @@ def report(**figures):
     return VerifyReport(destination="/data/out", run_id="r", **figures)
 
 
-def test_the_first_line_counts_and_the_next_ones_say_what_to_do():
+def test_a_failure_has_the_counts_then_the_remedies():
     found = report(outputs=1234, reread=1200, counts={"damaged": 1000, "missing": 2, "invalid_row": 1})
     assert found.failure().splitlines() == [
         "1,000 damaged, 2 missing, 1 invalid row; 1,234 outputs, 1,200 of them read again.",
-        "Verify with `repair=True` to move what should not be there to a quarantine; the next 'darkroom run' "
-        "then makes just that again, and what is missing.",
+        "Verify with `repair=True` to move damaged and foreign files to a quarantine; the next 'darkroom run' "
+        "then makes damaged and missing outputs again.",
     ]
     assert report(outputs=9, reread=9).headline() == "As the manifest says: 9 outputs, 9 of them read again."
 
 
-def test_what_is_only_missing_needs_no_repair():
-    assert report(counts={"missing": 3}).failure().splitlines()[1:] == ["The next 'darkroom run' makes 3 again."]
+def test_each_kind_of_finding_has_its_remedy():
+    repaired = {"repair": True, "quarantine": ".darkroom/quarantine/r", "moved": 2, "removed": 1}
+    for kind, figures, remedy in (
+        ("missing", {}, "The next 'darkroom run' makes 3 again."),
+        ("unreadable", {}, "Unreadable outputs may be intact: remove the cause, and verify again."),
+        ("foreign", repaired, "Repaired: 2 moved to /data/out/.darkroom/quarantine/r, 1 temporary removed."),
+    ):
+        assert report(counts={kind: 3}, **figures).failure().splitlines()[1:] == [remedy]
 
 
-def test_what_is_unreadable_is_for_people_to_look_at():
-    [line] = report(counts={"unreadable": 3}).failure().splitlines()[1:]
-    assert line == "What is unreadable may be whole: remove the cause, and verify again."
-
-
-def test_foreign_files_are_moved_and_nothing_is_made_again():
-    repaired = report(repair=True, counts={"foreign": 3}, quarantine=".darkroom/quarantine/r", moved=2, removed=1)
-    assert repaired.failure().splitlines()[1:] == [
-        "Repaired: 2 moved to /data/out/.darkroom/quarantine/r, 1 temporary removed."
-    ]
-
-
-def test_other_codec_libraries_are_mentioned_where_outputs_have_to_be_made_again():
+def test_other_codec_libraries_are_mentioned_if_outputs_must_be_made_again():
     assert "`rebuild=True`" in report(counts={"missing": 1}, rebuild_needed=True).failure()
     assert "`rebuild=True`" not in report(counts={"foreign": 1}, rebuild_needed=True).failure()
 
 
-def test_what_could_not_be_looked_at_is_a_failure_and_never_as_the_manifest_says():
+def test_an_incomplete_verification_fails():
     some = report(outputs=9, reread=3, problems=[f"Shard {number} could not be verified: lost" for number in range(8)])
     assert not some.succeeded
     lines = some.failure().splitlines()

@@ -1,4 +1,4 @@
-"""Runs of images through a codec process, and what they must result in."""
+"""Transform images in a codec process, and directly for comparison."""
 
 import dataclasses
 
@@ -19,7 +19,7 @@ GOOD = jpeg(picture())
 
 
 def transformed(codec, *images, orders=QUICK):
-    """The answers about images, their outputs copied."""
+    """Return the answers for images, with copies of their outputs."""
     return [
         dataclasses.replace(answer, data=bytes(answer.data)) if isinstance(answer, Transformed) else answer
         for answer in codec.run(Operation.TRANSFORM, orders, images)
@@ -41,13 +41,13 @@ def expected(data=GOOD, recipe=SMALL):
 
 
 def codec_server():
-    """The only codec server of this process."""
+    """Return the only codec server of this process."""
     children = psutil.Process().children()
     [server] = [child for child in children if "darkroom.tasks.worker.codec_server" in child.cmdline()]
     return server
 
 
 def pid_of_process():
-    """The process id of the only codec process."""
+    """Return the process id of the only codec process."""
     [process] = [child for child in codec_server().children() if child.status() != psutil.STATUS_ZOMBIE]
     return process.pid

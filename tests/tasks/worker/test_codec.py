@@ -1,4 +1,4 @@
-"""Which image is blamed for a fault of its codec process, and what the fault costs others."""
+"""Faults of the codec process: the image that caused one fails, and no other."""
 
 import hashlib
 import os
@@ -10,22 +10,22 @@ from darkroom.tasks.imaging import Transformed
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.worker import codec_handle
 from darkroom.tasks.worker.orders import Orders
-from darkroom.tasks.worker.shared_batch import IMAGES, SIZE, Operation
+from darkroom.tasks.worker.shared_batch import BATCH_IMAGES, SIZE, Operation
 from tests.poisoned import met, poison
 from tests.tasks.imaging.reference import encoded, jpeg, picture
 from tests.tasks.worker.codec_runs import GOOD, QUICK, assert_made, expected, failure, pid_of_process, transformed
 
 
-def test_an_image_that_ends_its_process_costs_only_itself(codec, log):
+def test_an_image_that_ends_its_process_fails_alone(codec, log):
     too_long = (ErrorCode.DECODE_TIMEOUT, "decoding did not end within max_image_seconds = 1")
     too_much = (ErrorCode.DECODE_MEMORY, "decoding takes more than 200 MB of memory")
-    nonsense = (ErrorCode.DECODE_CRASH, "the codec process answered nonsense")
+    invalid = (ErrorCode.DECODE_CRASH, "the codec process returned an invalid answer")
     kinds = {
         "crash": (ErrorCode.DECODE_CRASH, "the decoder crashed (SIGSEGV)"),
         "abort": (ErrorCode.DECODE_CRASH, "the decoder crashed (SIGABRT)"),
         "leave": (ErrorCode.DECODE_CRASH, "the decoder crashed (exit code 3)"),
-        "lie": nonsense,
-        "wander": nonsense,
+        "lie": invalid,
+        "wander": invalid,
         "eat": too_much,
         "overflow": too_much,
         "spin": too_long,
@@ -39,7 +39,7 @@ def test_an_image_that_ends_its_process_costs_only_itself(codec, log):
     assert 100 <= ate <= 200, "megabytes that could be touched"
 
 
-def test_the_other_images_of_a_batch_are_made_and_none_twice(codec, log):
+def test_the_other_images_of_a_batch_are_transformed_once(codec, log):
     def image(seed):
         return jpeg(picture(40, 30, seed)) + b"poison:nothing"
 
@@ -53,7 +53,7 @@ def test_the_other_images_of_a_batch_are_made_and_none_twice(codec, log):
     assert [what for what, _ in met(log) if not what.startswith("ate")] == ["crash", "crash", "sleep", "eat", "eat"]
 
 
-def test_unexpected_messages_change_nothing(codec):
+def test_unexpected_messages_are_ignored(codec):
     images = [jpeg(picture(40, 30, 1)), poison("babble"), jpeg(picture(40, 30, 2)), poison("babble")]
     for _ in range(2):
         assert_made(codec, *images)
@@ -86,20 +86,20 @@ def test_each_slow_image_has_its_own_time(codec):
         assert isinstance(made, Transformed)
 
 
-def test_an_unfinished_batch_does_not_answer_for_the_next(codec, monkeypatch):
-    answers = codec.run(Operation.DESCRIBE, QUICK, [GOOD] * IMAGES)
+def test_answers_of_an_unfinished_batch_are_dropped(codec, monkeypatch):
+    answers = codec.run(Operation.DESCRIBE, QUICK, [GOOD] * BATCH_IMAGES)
     next(answers)
     answers.close()
     assert_made(codec, GOOD)
     with monkeypatch.context() as patch:
         patch.setattr(codec_handle.ProcessHandle, "wait", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            list(codec.run(Operation.DESCRIBE, QUICK, [b""] * IMAGES))
+            list(codec.run(Operation.DESCRIBE, QUICK, [b""] * BATCH_IMAGES))
     assert_made(codec, GOOD)
 
 
 def test_many_images_share_the_memory_of_one_batch(codec):
-    images = [jpeg(picture(40, 30, seed)) for seed in range(3 * IMAGES + 1)]
+    images = [jpeg(picture(40, 30, seed)) for seed in range(3 * BATCH_IMAGES + 1)]
     assert_made(codec, *images)
     assert len(codec._free) == 1
 
@@ -116,7 +116,7 @@ def test_images_and_outputs_larger_than_the_memory_of_a_batch(codec):
         assert_made(codec, GOOD)
 
 
-def test_a_process_cannot_make_memory_larger_than_its_worker_can_map(codec, log):
+def test_a_process_cannot_make_memory_too_large_to_map(codec, log):
     answers = transformed(codec, GOOD, poison("swell"), GOOD)
     assert [getattr(answer, "code", None) for answer in answers] == [None, ErrorCode.DECODE_CRASH, None]
     assert {what for what, _ in met(log)} == {"swell", "refused"}

@@ -1,4 +1,4 @@
-"""How codec processes and their server are started, replaced and ended."""
+"""Codec processes and their server are started, replaced and ended."""
 
 import hashlib
 import os

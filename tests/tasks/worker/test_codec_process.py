@@ -1,4 +1,4 @@
-"""What a codec process answers, and the limits that the kernel puts on it."""
+"""The answers of a codec process, and its limits."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ from tests.tasks.worker.codec_runs import GOOD, MB, QUICK, SMALL, failure, pid_o
 
 
 @pytest.mark.parametrize("image_format", ["jpeg", "webp"])
-def test_bytes_and_facts_are_the_same_as_without_a_process(codec, image_format):
+def test_answers_equal_those_of_transform(codec, image_format):
     recipe = Recipe(width=40, height=40, fit="contain", format=image_format)
     orders = QUICK.model_copy(update={"recipe": recipe})
     images = [encoded(picture(), name) for name in ("JPEG", "PNG", "WEBP", "TIFF", "GIF")]
@@ -34,7 +34,7 @@ def test_bytes_and_facts_are_the_same_as_without_a_process(codec, image_format):
     assert pid_of_process() == process, "a bad image is no reason for another process"
 
 
-def test_other_operations(codec):
+def test_operations_other_than_transform(codec):
     [inspected, cut] = codec.run(Operation.INSPECT, QUICK, [GOOD, GOOD[:-300]])
     assert inspected == Inspected("jpeg", 120, 80, 3)
     assert cut.code is ErrorCode.DECODE_TRUNCATED

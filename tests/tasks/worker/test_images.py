@@ -1,4 +1,4 @@
-"""Reading images, writing their outputs, filling their rows."""
+"""Read images, write their outputs, fill their rows."""
 
 import errno
 import hashlib
@@ -79,7 +79,7 @@ def test_denied_reads_and_writes_are_recorded(open_path, delays):
 
 
 def growing(path, times):
-    """Reading as it is while something appends to the file: for so many reads, and then no more."""
+    """Return a function for `_read_to_end` that appends to the file after each of the first `times` reads."""
     read_to_end, left = storage._read_to_end, iter(range(times))
 
     def read_while_it_grows(descriptor, view):
@@ -93,7 +93,7 @@ def growing(path, times):
 
 
 @pytest.mark.parametrize(("times", "code"), [(TRIES - 1, None), (100, "source.changed")])
-def test_a_file_that_is_being_written_is_read_again(source, place, monkeypatch, delays, times, code):
+def test_a_file_that_grows_while_it_is_read_is_read_again(source, place, monkeypatch, delays, times, code):
     write_image(source / "a.jpg")
     monkeypatch.setattr(storage, "_read_to_end", growing(source / "a.jpg", times))
     rows, _ = work(source, place)
@@ -129,7 +129,7 @@ def test_every_format_can_be_read_back(source, place, image_format):
 
 
 @pytest.mark.usefixtures("log")
-def test_an_unexpected_error_costs_one_image(source, place):
+def test_an_unexpected_error_fails_one_image(source, place):
     for number in range(3):
         write_image(source / f"{number}.jpg", seed=number)
     (source / "1.jpg").write_bytes(poison("stumble"))
@@ -142,7 +142,7 @@ def test_an_unexpected_error_costs_one_image(source, place):
     assert rows["1.jpg"]["error_message"] == "unexpected ZeroDivisionError"
 
 
-def test_a_file_larger_than_memory_costs_only_itself(source, place):
+def test_a_file_larger_than_memory_fails_alone(source, place):
     write_image(source / "a.jpg")
     with (source / "huge.jpg").open("wb") as file:
         file.truncate(300 << 30)
@@ -168,7 +168,7 @@ def test_a_link_that_replaced_an_image_since_the_listing_is_not_followed(source,
     assert rows == {"a.jpg": "source.denied", "sub/a.jpg": "source.denied", "real.jpg": None, "inside.jpg": None}
 
 
-def test_a_path_that_fits_only_in_the_source_costs_one_image_and_no_run_after_it(source, tmp_path, delays):
+def test_a_path_too_long_for_the_destination_fails_one_image_in_each_run(source, tmp_path, delays):
     place = destination_at(tmp_path / ("d" * 200))
     depth = (MAX_PATH_BYTES - len(os.fsencode(source)) - 7) // 201
     long = "/".join(["x" * 200] * depth) + "/a.jpg"
@@ -185,7 +185,7 @@ def test_a_path_that_fits_only_in_the_source_costs_one_image_and_no_run_after_it
     assert delays == []
 
 
-def test_images_that_are_found_by_content_have_outputs_beside_those_of_other_names(source, place):
+def test_images_found_by_content_have_outputs_of_their_own(source, place):
     for number, name in enumerate(("photo", "photo.jpg", "photo.heic", "photo.jpg.1")):
         write_image(source / name, 20 + number, 20)
     write_image(source / ".hidden")

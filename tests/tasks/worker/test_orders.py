@@ -1,4 +1,4 @@
-"""Limits of an image, and answers that no codec process would give."""
+"""Limits on an image, and invalid answers."""
 
 import pytest
 

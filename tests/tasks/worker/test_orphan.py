@@ -1,4 +1,4 @@
-"""A process that asked to end with its parent does."""
+"""A process that requested it ends with its parent."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The order of a shard's images, and how many are in flight."""
+"""The order of a shard's rows, limits on what is in flight, and hung reads."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ from darkroom.tasks.worker import pipeline as pipeline_module
 from darkroom.tasks.worker.codec import Codec, thread_codec
 from darkroom.tasks.worker.images import Images
 from darkroom.tasks.worker.pipeline import FAR, IN_FLIGHT_BYTES, NEAR, SUBMITTED, Pipeline
-from darkroom.tasks.worker.shared_batch import IMAGES, SharedBatch
+from darkroom.tasks.worker.shared_batch import BATCH_IMAGES, SharedBatch
 from tests.poisoned import met, poison
 from tests.tasks.helpers import journal_rows, plan_rows, prepare, write_image
 from tests.tasks.shards import shard_of, work
@@ -61,8 +61,8 @@ def test_bytes_in_flight_are_bounded(source, place, monkeypatch, limit):
     thread_codec().close()
     _, [result] = work(source, place, recipe=recipe)
     assert result.ok == 60
-    assert max(in_flight) <= max(limit, IMAGES) * each
-    assert len(memories) <= min(max(limit // IMAGES, 1), 2 * NEAR.batches + SUBMITTED)
+    assert max(in_flight) <= max(limit, BATCH_IMAGES) * each
+    assert len(memories) <= min(max(limit // BATCH_IMAGES, 1), 2 * NEAR.batches + SUBMITTED)
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ def remote(monkeypatch):
 
 @pytest.mark.parametrize("method", ["read", "finish"])
 def test_the_images_of_a_batch_wait_for_a_bucket_together(source, place, monkeypatch, remote, method):  # noqa: ARG001
-    for number in range(2 * IMAGES):
+    for number in range(2 * BATCH_IMAGES):
         write_image(source / f"{number:02d}.jpg", seed=number)
-    together, original = threading.Barrier(IMAGES), getattr(Images, method)
+    together, original = threading.Barrier(BATCH_IMAGES), getattr(Images, method)
 
     def meet(*arguments):
         together.wait(60)
@@ -87,7 +87,7 @@ def test_the_images_of_a_batch_wait_for_a_bucket_together(source, place, monkeyp
         assert row["status"] == "ok"
         made = transform((source / path).read_bytes(), Recipe(width=8, height=6), 10**9)
         assert (place.images / path).read_bytes() == made.data
-    assert len(rows) == 2 * IMAGES
+    assert len(rows) == 2 * BATCH_IMAGES
 
 
 def test_bytes_in_flight_are_bounded_for_a_bucket_too(source, place, monkeypatch, remote):  # noqa: ARG001
@@ -104,16 +104,16 @@ def test_bytes_in_flight_are_bounded_for_a_bucket_too(source, place, monkeypatch
     monkeypatch.setattr(Pipeline, "_read", noted)
     monkeypatch.setattr(SharedBatch, "trim", lambda batch, keep: kept.append(keep) or trim(batch, keep))
     monkeypatch.setattr(Images, "_finish", lambda _, image: time.sleep(0.002) or replace(image.row, status="ok"))
-    monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", 3 * IMAGES * each)
+    monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", 3 * BATCH_IMAGES * each)
     _, [result] = work(source, place, recipe=Recipe(width=16, height=16))
     assert result.ok == 60
-    assert max(in_flight) == 3 * IMAGES * each
+    assert max(in_flight) == 3 * BATCH_IMAGES * each
     assert set(kept) == {FAR.keep}
     assert FAR.keep * (2 * FAR.batches + SUBMITTED) < 2 * IN_FLIGHT_BYTES
 
 
-def test_a_read_that_hung_and_goes_on_changes_no_other_image(source, place, monkeypatch):
-    for number in range(3 * IMAGES):
+def test_a_hung_read_that_resumes_changes_no_other_image(source, place, monkeypatch):
+    for number in range(3 * BATCH_IMAGES):
         write_image(source / f"{number:02d}.jpg", seed=number)
     goes_on, ended = threading.Event(), threading.Event()
     read_to_end = storage._read_to_end
@@ -130,7 +130,7 @@ def test_a_read_that_hung_and_goes_on_changes_no_other_image(source, place, monk
 
     def submit_late(codec, batch, orders):
         submitted.append(batch)
-        if len(submitted) == IMAGES:  # seven of the first batch by themselves; the next batch is being read
+        if len(submitted) == BATCH_IMAGES:  # seven of the first batch by themselves; the next batch is being read
             goes_on.set()
             assert ended.wait(60)
         submit(codec, batch, orders)
@@ -146,14 +146,14 @@ def test_a_read_that_hung_and_goes_on_changes_no_other_image(source, place, monk
 
 @pytest.fixture
 def parts(monkeypatch):
-    """How many images were written at a time."""
+    """Return a list to which the number of images of each write is added."""
     sizes = []
     finish = Images.finish
     monkeypatch.setattr(Images, "finish", lambda self, items: sizes.append(len(items)) or finish(self, items))
     return sizes
 
 
-def test_large_images_are_handed_over_one_by_one(source, place, monkeypatch, parts):
+def test_large_images_are_submitted_one_by_one(source, place, monkeypatch, parts):
     for number in range(12):
         write_image(source / f"{number:02d}.jpg", seed=number)
     monkeypatch.setattr(pipeline_module, "BATCH_BYTES", 0)
@@ -161,7 +161,7 @@ def test_large_images_are_handed_over_one_by_one(source, place, monkeypatch, par
     assert (len(rows), parts) == (12, [1] * 12)
 
 
-def test_outputs_of_slow_images_are_not_held_back(source, place, parts, log):
+def test_outputs_of_slow_images_are_written_before_their_batch_ends(source, place, parts, log):
     for number in range(3):
         (source / f"{number}.jpg").write_bytes(poison("nap", number))
     rows, _ = work(source, place)
@@ -170,7 +170,7 @@ def test_outputs_of_slow_images_are_not_held_back(source, place, parts, log):
 
 
 def test_once_a_shard_has_ended_no_more_images_are_read(source, place, monkeypatch):
-    for number in range(IMAGES):
+    for number in range(BATCH_IMAGES):
         write_image(source / f"{number}.jpg")
     goes_on, begun = threading.Event(), []
     read = Images.read

@@ -1,4 +1,4 @@
-"""Reads in threads of their own, some of which never end."""
+"""Reads in background threads, some of which hang."""
 
 import threading
 
@@ -10,7 +10,7 @@ from darkroom.tasks.worker.readers import MAX_HUNG, Readers
 
 @pytest.fixture
 def forever():
-    """A function that does not return before the test ends."""
+    """Yield a function that does not return before the test ends."""
     event = threading.Event()
     yield event.wait
     event.set()

@@ -10,7 +10,7 @@ from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.worker.shared_batch import SIZE, Room, SharedBatch
 
 
-def test_memory_that_a_process_has_grown_is_given_back():
+def test_trim_returns_grown_memory():
     batch = SharedBatch.create()
     os.ftruncate(batch.descriptor, 3 * SIZE)
     batch.reset(b"orders")
@@ -74,7 +74,7 @@ def test_a_second_try_gets_the_same_memory():
         (resource.RLIMIT_FSIZE, SIZE - 1, r"File too large.*20,971,519 bytes \('ulimit -f'"),
     ],
 )
-def test_a_limit_that_forbids_memory_is_named(limit, most, reason):
+def test_the_error_names_the_limit_that_forbids_memory(limit, most, reason):
     usual = resource.getrlimit(limit)
     resource.setrlimit(limit, (most, usual[1]))
     try:

@@ -1,4 +1,4 @@
-"""BMP files that the tests of bitmaps are about."""
+"""BMP files for tests."""
 
 import struct
 
@@ -7,7 +7,7 @@ FOUR_COLORS = bytes((0, 0, 255, 0, 0, 255, 0, 0, 255, 0, 0, 0, 9, 9, 9, 0))
 
 
 def bitmap(rows, bits, *, size=(4, 2), compression=3, masks=(), header=124, palette=b"", profile=b""):
-    """A bitmap whose second header has `header` bytes; masks that it has no room for follow it."""
+    """Return a BMP whose second header has `header` bytes; masks that do not fit into it follow."""
     fields = struct.pack("<IiiHHIIiiII", header, *size, 1, bits, compression, 0, 0, 0, len(palette) // 4, 0)
     body = fields + struct.pack(f"<{len(masks)}I", *masks)
     if header == 124:

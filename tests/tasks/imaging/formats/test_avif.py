@@ -31,7 +31,7 @@ def test_deep_colors_have_a_size_too(depth):
     assert AvifImage(data[1].tobytes()).stated_size() == (50, 40)
 
 
-def test_the_exif_is_never_opened(monkeypatch):
+def test_exif_is_not_parsed(monkeypatch):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "a maker"
     data = encoded(Image.fromarray(picture()), "AVIF", speed=10, exif=exif)

@@ -50,6 +50,6 @@ def test_runs_without_an_end_are_fine_if_all_pixels_are_there():
     assert run(runs(b"\4\1\0\0\4\2")).warnings == ()
 
 
-def test_what_there_is_of_cut_runs_can_be_kept():
+def test_tolerant_decoding_keeps_the_pixels_of_cut_runs():
     result = run(runs(b"\4\1\0\0\2\1"), damage="tolerant", width=4, height=2, format="png")
     assert "truncated" in result.warnings and pixels_of(result)[1, :, :3].tolist() == [[0, 255, 0]] * 4

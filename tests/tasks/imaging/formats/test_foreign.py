@@ -46,14 +46,14 @@ def tarred():
         ("grüße aus köln".encode() * 500, "text", ""),
     ],
 )
-def test_a_file_that_is_no_image_is_named_with_its_remedy(data, name, remedy):
+def test_errors_about_other_files_name_their_kind_and_the_remedy(data, name, remedy):
     code, error = failure(data)
     assert code is ErrorCode.DECODE_UNKNOWN_FORMAT and error.facts is None
     assert name in error.message and remedy in error.message and len(error.message) <= MAX_MESSAGE_LENGTH
 
 
 @pytest.mark.parametrize("data", [b"\x9c\x02\xfe\x81" * 90, b"\xff\xd8"])
-def test_a_file_of_which_nothing_is_known(data):
+def test_an_unknown_file(data):
     code, error = failure(data)
     assert code is ErrorCode.DECODE_UNKNOWN_FORMAT and error.message == "not an image of any known format"
 
@@ -80,7 +80,7 @@ def test_a_file_of_which_nothing_is_known(data):
         (b"gimp xcf v011\0", "xcf", "convert"),
     ],
 )
-def test_an_image_that_is_not_read_is_named_with_its_remedy(data, name, remedy):
+def test_errors_about_other_image_formats_name_them_and_the_remedy(data, name, remedy):
     code, error = failure(data)
     assert code is ErrorCode.DECODE_UNSUPPORTED
     assert name in error.message and remedy in error.message and len(error.message) <= MAX_MESSAGE_LENGTH

@@ -30,7 +30,7 @@ def test_the_limit_covers_what_the_reader_allocates_for_the_header():
 
 
 @pytest.mark.parametrize(("colors", "transparency"), [("palette", None), ("palette", 3), ("gray", None), ("gray", 100)])
-def test_what_the_first_frame_does_not_cover_is_transparent(colors, transparency):
+def test_pixels_outside_the_first_frame_are_transparent(colors, transparency):
     image = Image.fromarray(picture()).quantize(8) if colors == "palette" else Image.fromarray(picture()[:, :, 0])
     options = {} if transparency is None else {"transparency": transparency}
     data = bytearray(encoded(image, "GIF", **options))

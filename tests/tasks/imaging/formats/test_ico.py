@@ -14,7 +14,7 @@ def test_the_largest_picture_is_read():
     assert run(data, **SIZE).channels == 3
 
 
-def test_a_wrong_checksum_counts_only_in_the_picture_that_is_read():
+def test_checksums_of_pictures_that_are_not_read_are_ignored():
     large, small = encoded(picture(16, 16), "PNG"), encoded(picture(8, 8), "PNG")
     broken = small[:40] + bytes([small[40] ^ 1]) + small[41:]
     table = struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(large), 38)
@@ -34,6 +34,6 @@ def test_a_bitmap_whose_alpha_is_zero_everywhere_is_opaque():
     assert run(as_png, width=32, height=32, format="png").channels == 4, "a PNG means its alpha"
 
 
-def test_damage_that_says_nothing_of_the_pixels_of_its_png_is_a_warning():
+def test_damage_to_a_png_that_affects_no_pixels_adds_a_warning():
     png = encoded(picture(16, 16), "PNG")
     assert run(build.ico([png[:-1] + b"\0"])).warnings == ("chunk_crc",)

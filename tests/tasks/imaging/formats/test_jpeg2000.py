@@ -7,7 +7,7 @@ from tests.tasks.imaging.reference import failure
 
 
 @pytest.mark.parametrize("name", ["jpeg2000/tiles", "jpeg2000/rgb", "jpeg2000/codestream"])
-def test_a_missing_end_is_noticed(name):
+def test_a_missing_end_is_detected(name):
     data = samples()[name]
     assert not Jpeg2000Image(data).is_cut()
     assert Jpeg2000Image(data[:-3]).is_cut() and Jpeg2000Image(data[: len(data) // 2]).is_cut()

@@ -1,4 +1,4 @@
-"""Whole pictures in files that are not quite right, beside files of which pixels are missing."""
+"""Damaged files with all pixels are repaired, those with missing pixels are not."""
 
 import re
 
@@ -25,7 +25,7 @@ def same(data, original):
 
 @pytest.mark.parametrize("marker", [0xDB, 0xC0, 0xC4, 0xDA, 0xDD])
 @pytest.mark.parametrize("junk", [JUNK, b"junk", b"\xff\x9bxx", b"\x00", b"\xff\xe1\x00\x04abjunk"])
-def test_junk_between_segments_is_left_out_with_a_warning(marker, junk):
+def test_junk_between_segments_is_dropped_with_a_warning(marker, junk):
     data = jpeg(SMOOTH, restart_marker_rows=1)
     position = data.index(bytes((0xFF, marker)))
     damaged = data[:position] + junk + data[position:]
@@ -72,14 +72,14 @@ def test_a_missing_end_marker_is_forgiven_but_not_missing_pixels(trailer, option
 
 
 @pytest.mark.parametrize("lost", [3, 4, 5, 8, 20])
-def test_pixels_at_the_end_that_became_zeros_are_missing(lost):
+def test_zeros_instead_of_the_last_pixels_are_truncated(lost):
     data = jpeg(SMOOTH)
     assert failure(data[:-lost])[0] is ErrorCode.DECODE_TRUNCATED
     assert failure(data[:-lost] + bytes(lost))[0] is ErrorCode.DECODE_TRUNCATED
     assert failure(data[:-lost] + bytes(5000))[0] is ErrorCode.DECODE_TRUNCATED
 
 
-def test_pixels_that_the_decoder_could_not_follow_are_no_trailer():
+def test_undecodable_pixels_are_not_dropped_as_trailing_data():
     noise = np.random.default_rng(3).integers(0, 256, (400, 400, 3), np.uint8)
     data, other = jpeg(SMOOTH), jpeg(noise)
     foreign = other[scan_of(other) + 14 : -2]  # entropy-coded data
@@ -126,7 +126,7 @@ def test_padding_and_a_missing_end():
     assert run(damaged).warnings == ("eoi_missing", "extraneous_data") and same(damaged, data)
 
 
-def test_fill_bytes_before_markers_are_no_fault():
+def test_fill_bytes_before_markers_add_no_warning():
     data = jpeg(SMOOTH, restart_marker_rows=1)
     scan = scan_of(data)
     filled = data[:scan] + RESTARTS.sub(lambda match: b"\xff\xff" + match[0], data[scan:])

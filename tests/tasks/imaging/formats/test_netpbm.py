@@ -12,7 +12,7 @@ from tests.tasks.imaging.reference import SIZE, failure, lossless, rounded, run
 
 
 @pytest.mark.parametrize("white", [1023, 65535])
-def test_a_deep_pgm_is_scaled_by_its_own_white(white):
+def test_a_deep_pgm_is_scaled_by_its_white(white):
     samples = np.linspace(0, white, 80 * 120).astype(">u2").reshape(80, 120)
     data = f"P5 120 80 {white}\n".encode() + samples.tobytes()
     out = lossless(data, **SIZE, color="gray")

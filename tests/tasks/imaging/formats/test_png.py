@@ -91,7 +91,7 @@ def test_a_transparent_gray(bits):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_transparent_color_of_16_bits_is_compared_with_all_of_them(channels):
+def test_a_transparent_color_of_16_bits_is_compared_at_full_depth(channels):
     samples_ = np.random.default_rng(5).integers(40000, 65536, (80, 120, channels)).astype(np.uint16)
     samples_[10:20, 30:50] = range(1000, 1000 + channels)
     samples_[40:50] = range(1001, 1001 + channels)  # the same in the upper 8 bits
@@ -104,7 +104,7 @@ def test_a_transparent_color_of_16_bits_is_compared_with_all_of_them(channels):
     )
 
 
-def test_samples_of_12_bits_in_16_are_a_warning():
+def test_samples_of_12_bits_in_16_add_a_warning():
     samples_ = np.random.default_rng(5).integers(0, 4096, (80, 120, 1)).astype(np.uint16)
     assert run(build.png(120, 80, build.png_rows(samples_), bits=16, color_type=0)).warnings == ("low_range",)
 
@@ -115,7 +115,7 @@ def test_gray_with_alpha():
     assert np.array_equal(out, pixels[:, :, [0, 0, 0, 1]])
 
 
-def test_a_picture_that_is_not_in_the_animation_is_one_more_frame():
+def test_a_picture_outside_the_animation_counts_as_a_frame():
     data = encoded(picture(), "PNG", save_all=True, append_images=[PALETTE.convert("RGB")], default_image=True)
     with Image.open(io.BytesIO(data)) as image:
         assert facts_of(data).frames == image.n_frames == 2
@@ -126,14 +126,14 @@ def damaged(data, position):
 
 
 def with_metadata():
-    """A PNG with a chunk of every kind that the tests damage."""
+    """Return a PNG with a chunk of every kind that the tests damage."""
     whole = encoded(PALETTE, "PNG", transparency=3, icc_profile=other_profile(), exif=exif_with(6))
     chunks = [(b"tEXt", b"Title\0hello"), (b"pHYs", bytes(9)), (b"tIME", bytes(7)), (b"prVt", b"private")]
     return whole[:33] + b"".join(build.png_chunk(*chunk) for chunk in chunks) + whole[33:]
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"IDAT"])
-def test_the_checksum_of_a_chunk_that_makes_the_pixels_counts(kind):
+def test_a_wrong_checksum_of_a_chunk_that_affects_pixels_is_corrupt(kind):
     data = with_metadata()
     assert run(data).warnings == ()
     code, error = failure(damaged(data, data.index(kind) + 5))
@@ -141,7 +141,7 @@ def test_the_checksum_of_a_chunk_that_makes_the_pixels_counts(kind):
 
 
 @pytest.mark.parametrize("kind", [b"tEXt", b"pHYs", b"tIME", b"prVt", b"IEND"])
-def test_the_checksum_of_a_chunk_that_says_nothing_of_the_pixels_is_a_warning(kind):
+def test_a_wrong_checksum_of_another_chunk_adds_a_warning(kind):
     data = with_metadata()
     result = run(damaged(data, data.index(kind) + (4 if kind == b"IEND" else 5)))
     assert result.warnings == ("chunk_crc",) and result.data == run(data).data
@@ -149,7 +149,7 @@ def test_the_checksum_of_a_chunk_that_says_nothing_of_the_pixels_is_a_warning(ki
 
 @pytest.mark.parametrize("offset", range(4))
 @pytest.mark.parametrize("kind", [b"tRNS", b"iCCP", b"eXIf"])
-def test_a_damaged_type_of_a_chunk_that_makes_the_pixels_is_no_warning(kind, offset):
+def test_a_damaged_type_of_a_chunk_that_affects_pixels_is_corrupt(kind, offset):
     data = with_metadata()
     assert failure(damaged(data, data.index(kind) + offset))[0] is ErrorCode.DECODE_CORRUPT
 
@@ -170,7 +170,7 @@ def test_an_end_of_zeros_is_refused(part):
     assert code is ErrorCode.DECODE_TRUNCATED
 
 
-def test_the_decoder_sees_neither_texts_nor_animation(monkeypatch):
+def test_the_decoder_gets_no_texts_and_no_animation(monkeypatch):
     seen = []
     text = build.png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 21)))  # more than Pillow allows
     data = samples()["png/animated"]
@@ -194,14 +194,14 @@ def with_chunk(kind, content):
     return data[:33] + build.png_chunk(kind, content) + data[33:]
 
 
-def test_code_points_win_over_a_profile():
+def test_code_points_take_precedence_over_a_profile():
     profiled = encoded(picture(), "PNG", icc_profile=other_profile())
     as_srgb = profiled[:33] + build.png_chunk(b"cICP", bytes((1, 13, 0, 1))) + profiled[33:]
     assert np.array_equal(lossless(as_srgb, **SIZE), picture()) and run(as_srgb).warnings == ()
 
 
 @pytest.mark.parametrize("points", [(9, 16, 0, 1), (9, 18, 0, 1), (1, 13, 1, 1), (1, 13, 0, 0), (99, 13, 0, 1)])
-def test_code_points_that_no_profile_describes_are_a_warning(points):
+def test_code_points_without_a_profile_add_a_warning(points):
     data = with_chunk(b"cICP", bytes(points))
     assert run(data).warnings == ("cicp_ignored",) and np.array_equal(lossless(data, **SIZE), picture())
 
@@ -209,7 +209,7 @@ def test_code_points_that_no_profile_describes_are_a_warning(points):
 @pytest.mark.parametrize(
     ("gamma", "warnings"), [(45455, ()), (47000, ()), (100000, ("gamma_ignored",)), (0, ("gamma_ignored",))]
 )
-def test_a_gamma_far_from_that_of_srgb_is_a_warning(gamma, warnings):
+def test_a_gamma_far_from_that_of_srgb_adds_a_warning(gamma, warnings):
     data = with_chunk(b"gAMA", struct.pack(">I", gamma))
     assert run(data).warnings == warnings and np.array_equal(lossless(data, **SIZE), picture())
     with_srgb = data[:33] + build.png_chunk(b"sRGB", b"\0") + data[33:]

@@ -11,5 +11,5 @@ def test_an_empty_file():
 
 
 @pytest.mark.parametrize("name", samples())
-def test_one_format_matches_a_file(name):
+def test_exactly_one_format_matches_a_file(name):
     assert [each.name for each in FORMATS if each.matches(samples()[name])] == [name.partition("/")[0]]

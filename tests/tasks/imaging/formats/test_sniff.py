@@ -15,15 +15,7 @@ def test_the_first_bytes_of_every_format_are_recognised(name):
     assert is_image(file.getvalue()[:SNIFFED_BYTES])
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
-        b"\0\0\0\x0cJXL \r\n\x87\n",
-        b"8BPS\0\1",
-        b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg">',
-    ],
-)
+@pytest.mark.parametrize("head", [b"8BPS\0\1", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg">'])
 def test_images_of_formats_that_are_not_read_are_images(head):
     assert is_image(head)
 
@@ -32,5 +24,5 @@ def test_images_of_formats_that_are_not_read_are_images(head):
     "head",
     [b"", b"text", b"%PDF-1.7\n", b"\x1f\x8b\x08\0", b"\0" * 4096, b"<!DOCTYPE html><html>", b"\0\0\0\x18ftypmp42"],
 )
-def test_other_files_are_not(head):
+def test_other_files_are_not_images(head):
     assert not is_image(head)

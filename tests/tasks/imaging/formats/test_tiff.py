@@ -32,13 +32,13 @@ def test_pages_are_counted_by_the_chain_of_directories(links, pages):
 
 
 def strips(data):
-    """Where the strips of a TIFF are."""
+    """Return the start and end of each strip."""
     with Image.open(io.BytesIO(data)) as image:
         return [(start, start + size) for start, size in zip(image.tag_v2[273], image.tag_v2[279], strict=True)]
 
 
 @pytest.mark.parametrize("compression", ["tiff_adobe_deflate", "jpeg"])
-def test_damage_within_the_strips_is_noticed(compression):
+def test_damage_within_strips_is_detected(compression):
     data = encoded(picture(300, 200), "TIFF", compression=compression)
     assert run(data).warnings == ()
     passed_over = 0
@@ -81,7 +81,7 @@ def test_orientation_in_the_xmp_only(orientation):
 
 
 BITS = np.kron(np.random.default_rng(7).integers(0, 2, (40, 60)), np.ones((5, 6), np.uint8)).astype(bool)
-"""A page in black and white, (200, 360)."""
+"""A black and white page, (200, 360)."""
 
 
 @pytest.mark.parametrize("compression", ["group3", "group4", "tiff_ccitt"])
@@ -128,6 +128,6 @@ def test_a_fax_of_many_strips_in_either_order_of_bits():
         ([(273, 2, b"x")], ErrorCode.DECODE_CORRUPT, "damaged"),
     ],
 )
-def test_messages_say_what_is_wrong_with_the_file(changes, code, words):
+def test_messages_name_what_is_wrong_with_the_file(changes, code, words):
     found, error = failure(build.tiff_picture(picture(), more=changes))
     assert found is code and words in error.message

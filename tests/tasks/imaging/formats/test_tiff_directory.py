@@ -9,7 +9,7 @@ from tests.tasks.imaging.reference import SIZE, failure, lossless, picture, pixe
 
 
 def pages(*pictures):
-    """A TIFF of these pictures, each an array and further tags; and those beside the first one."""
+    """Return a TIFF of these pictures, each an array and its additional tags."""
     body, directories = b"", []
     for pixels, more in pictures:
         entries = {256: [pixels.shape[1]], 257: [pixels.shape[0]], 258: [8] * 3, 259: [1], 262: [2], 277: [3]}
@@ -20,21 +20,21 @@ def pages(*pictures):
 
 
 @pytest.mark.parametrize("says", [{254: [1]}, {254: [5]}, {254: [4]}, {255: [2]}])
-def test_a_first_page_that_is_a_reduced_copy_is_not_the_picture(says):
+def test_a_reduced_copy_is_not_the_picture(says):
     small, large = picture(20, 14, seed=1), picture()
     result = run(pages((small, says), (large, {254: [0], 274: [1]})), **SIZE, format="png")
     assert np.array_equal(pixels_of(result), large) and result.facts.frames == 2 and result.warnings == ()
     assert (result.facts.width, result.facts.height) == (120, 80)
 
 
-def test_the_first_page_is_the_picture_if_all_are_reduced_or_it_says_nothing():
+def test_the_first_page_is_the_picture_if_it_is_unmarked_or_all_are_reduced():
     small, large = picture(20, 14, seed=1), picture()
     for says in ({254: [1]}, {}, {254: [2]}):
         out = lossless(pages((small, says), (large, {254: [1]})), width=20, height=14)
         assert np.array_equal(out, small)
 
 
-def test_the_picture_may_be_beside_the_first_page():
+def test_the_picture_may_be_in_a_sub_directory():
     small, large = picture(20, 14, seed=1), picture()
     data = pages((small, {254: [1], 330: [0]}), (large, {254: [0]}))
     first = struct.unpack_from("<I", data, 4)[0]
@@ -54,7 +54,7 @@ def test_the_picture_may_be_beside_the_first_page():
         (b"Canon\0", {50706: [0x04010000]}, "DNG"),
     ],
 )
-def test_camera_raw_files_are_named(maker, tags, name):
+def test_errors_name_camera_raw_formats(maker, tags, name):
     more = [(271, 2, maker), *((tag, 4, values) for tag, values in tags.items())]
     code, error = failure(build.tiff_picture(picture(), more=more))
     assert code is ErrorCode.DECODE_UNSUPPORTED and name in error.message and "raw converter" in error.message

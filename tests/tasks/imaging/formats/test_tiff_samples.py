@@ -21,13 +21,13 @@ def test_samples_are_scaled_by_the_white_that_the_file_states(channels, tag, whi
     assert np.array_equal(lossless(data, **SIZE), expected) and run(data).warnings == ()
 
 
-def test_a_stated_white_below_a_sample_is_not_believed():
+def test_a_stated_white_below_a_sample_is_ignored():
     samples, data = deep(1, 65535, more=[(281, 3, [4095])])
     assert np.array_equal(lossless(data, **SIZE, color="gray"), rounded(samples[:, :, 0]))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_samples_of_12_bits_in_16_of_which_the_file_says_nothing_are_a_warning(channels):
+def test_samples_of_12_bits_in_16_without_a_stated_white_add_a_warning(channels):
     samples, data = deep(channels, 4095)
     result = run(data, **SIZE, format="png", color="gray" if channels == 1 else "rgb")
     assert result.warnings == ("low_range",)
@@ -64,7 +64,7 @@ def test_floating_point_samples_from_0_to_1(kind, channels, order):
         (np.full((80, 120, 3), 5, "i2"), "16-bit signed samples"),
     ],
 )
-def test_samples_that_are_not_read_are_named(samples, words):
+def test_errors_name_samples_that_are_not_read(samples, words):
     kinds = {"f": 3, "i": 2, "u": 1}
     formats = [kinds[samples.dtype.kind]] * samples.shape[2]
     code, error = failure(build.tiff_picture(samples, more=[(339, 3, formats)]))
