@@ -1,14 +1,19 @@
-"""What the reports of all flows have in common."""
+"""The parts that the reports of all flows share."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from darkroom.tasks.reporting.text import first_sentence, plain
+
 PROBLEMS_IN_MESSAGE = 5
 """A failed run's state message lists this many problems; its summary lists more."""
+
+PROBLEMS_SHOWN = 20
+"""A summary lists this many problems."""
 
 
 class Report(BaseModel):
@@ -53,3 +58,12 @@ def first_problems(problems: Sequence[str]) -> list[str]:
         *problems[:PROBLEMS_IN_MESSAGE],
         *([f"And {more:,} more problems, which the summary lists."] if more > 0 else []),
     ]
+
+
+def problems_markdown(problems: Sequence[str]) -> Iterator[str]:
+    """Yield a Markdown paragraph for each of the first problems, and one about the number of further ones."""
+    for problem in problems[:PROBLEMS_SHOWN]:
+        reason, remedy = first_sentence(problem)
+        yield f"**{plain(reason)}**{' ' if remedy else ''}{plain(remedy)}"
+    if len(problems) > PROBLEMS_SHOWN:
+        yield f"And {len(problems) - PROBLEMS_SHOWN:,} more such problems."
