@@ -1,4 +1,4 @@
-"""The state of a destination, without what differs between any two runs, and how two states differ."""
+"""The state of a destination, and the differences between two, except those between any two runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class State:
 
     rows: dict[str, dict[str, Any]]
     paths: list[str]
-    """Of the rows, in the manifest's order."""
+    """Source paths in the manifest's order."""
 
     working: frozenset[str]
     """Files of the working state."""
@@ -85,7 +85,7 @@ def difference(found: State, expected: State) -> list[str]:
 
 @dataclass(frozen=True)
 class Written:
-    """What identifies one writing of an output: if it is written again, this differs."""
+    """Identifies one write of an output: another write changes it."""
 
     inode: int
     mtime_ns: int
