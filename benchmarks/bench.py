@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -142,12 +142,12 @@ class Bench:
 
     def _import(self, number: int) -> Sample:
         """Measure T, the time that importing prefect_dask takes."""
-        measured = self._measure([sys.executable, "-c", "import prefect_dask"], self._environment(IMPORT))
+        measured = self._measure(IMPORT, [sys.executable, "-c", "import prefect_dask"])
         return Sample(IMPORT, "", 0, number, measured.wall_s, measured.cpu_s, None)
 
     def _article(self, contender: str, way: str, trial: Trial) -> Sample:
         command = [sys.executable, "-m", "benchmarks.article", way, str(trial.source)]
-        measured = self._measure(command, self._environment(contender), trial)
+        measured = self._measure(contender, command, trial)
         _check(contender, "images", int(measured.output), trial.images)
         return trial.sample(contender, measured)
 
@@ -155,22 +155,19 @@ class Bench:
         """Measure a way to resize JPEGs that shares no code with Darkroom, and check that it made an output of each."""
         destination = self._destination(contender)
         command = [sys.executable, "-m", f"benchmarks.{contender}", str(trial.source), str(destination)]
-        server_before = self.server.cpu_seconds()
-        measured = self._measure(command, self._environment(contender), trial)
-        server_cpu = self.server.cpu_seconds() - server_before if contender in WITH_SERVER else 0
+        measured = self._measure(contender, command, trial)
         _check(contender, "outputs", sum(1 for _ in _files(destination)), trial.images)
         self._remove(destination)
-        sample = trial.sample(contender, measured)
-        return replace(sample, cpu_s=sample.cpu_s + server_cpu)
+        return trial.sample(contender, measured)
 
     def _command(self, contender: str, trial: Trial, arguments: list[str]) -> Sample:
-        return trial.sample(contender, self._measure([*DARKROOM, *arguments], self._environment(contender), trial))
+        return trial.sample(contender, self._measure(contender, [*DARKROOM, *arguments], trial))
 
     def _sane_pool(self, trial: Trial) -> Sample:
         """Measure the sane pool; its outputs are what Darkroom's are compared with."""
         destination = self._destination(SANE)
         command = [sys.executable, "-m", "benchmarks.pool", str(trial.source), str(destination)]
-        measured = self._measure(command, self._environment(SANE), trial)
+        measured = self._measure(SANE, command, trial)
         made = _digest(destination / "images")
         _check(SANE, "outputs", made[0], int(measured.output))
         _check(SANE, "outputs", made, self._expected.setdefault((trial.corpus.name, trial.images), made))
@@ -180,9 +177,7 @@ class Bench:
     def _darkroom(self, contender: str, trial: Trial, destination: Path) -> Sample:
         """Measure a run, and check that manifest and outputs are those that the sane pool came to."""
         command = [*DARKROOM, "run", str(trial.source), str(destination)]
-        server_before = self.server.cpu_seconds()
-        measured = self._measure(command, self._environment(contender), trial)
-        server_cpu = self.server.cpu_seconds() - server_before
+        measured = self._measure(contender, command, trial)
         manifest = destination / "manifest.parquet"
         idle = contender in {COLD_NOOP, SERVED_NOOP}
         expected = self._expected[trial.corpus.name, trial.images]
@@ -190,16 +185,19 @@ class Bench:
         _check(contender, "rows", pq.read_metadata(manifest).num_rows, trial.images)
         _check(contender, "nothing to do", "Nothing to do" in measured.output, idle)
         sample = trial.sample(contender, measured)
-        if contender in WITH_SERVER:
-            sample = replace(sample, cpu_s=sample.cpu_s + server_cpu)
         if not idle:
             work_s = _work_seconds(measured.output, trial.images)
             sample = replace(sample, work_s=work_s, span_s=_span_seconds(manifest))
         return sample
 
-    def _measure(self, command: list[str], env: Mapping[str, str], trial: Trial | None = None) -> Measurement:
-        os.sync()  # what others have written is on the disk before the clock starts
-        return measure(command, env, memory=trial is not None and trial.round == MEMORY_ROUND)
+    def _measure(self, contender: str, command: list[str], trial: Trial | None = None) -> Measurement:
+        """Measure a command of a contender, with the CPU time that its server spends on it."""
+        os.sync()  # earlier writes are on the disk before the clock starts
+        server_before = self.server.cpu_seconds()
+        memory = trial is not None and trial.round == MEMORY_ROUND
+        measured = measure(command, self._environment(contender), memory=memory)
+        server_cpu = self.server.cpu_seconds() - server_before if contender in WITH_SERVER else 0
+        return replace(measured, cpu_s=measured.cpu_s + server_cpu)
 
     def _environment(self, contender: str) -> dict[str, str]:
         """Return the environment of a contender: where its Prefect home is, and its server if it has one."""

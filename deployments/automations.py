@@ -1,4 +1,4 @@
-"""Automations of the Prefect server: mark dead runs as Crashed, notify about runs that failed or crashed."""
+"""Automations of the Prefect server: mark dead runs as Crashed, notify of runs that failed or crashed."""
 
 from __future__ import annotations
 
@@ -48,10 +48,7 @@ def zombies() -> AutomationCore:
 
 
 def unstarted() -> AutomationCore:
-    """Return the automation that marks a run as Crashed when a worker took it but it never began.
-
-    This happens when the worker, or its machine, stops at that moment.
-    """
+    """Return the automation that marks a run as Crashed if it never began because its worker stopped just then."""
     return _mark_crashed(
         UNSTARTED,
         f"A run that is Pending for {START_SECONDS} s was lost. Kept up to date by `make deploy`.",
@@ -72,7 +69,7 @@ def _silence(event: str, expected: set[str], seconds: int) -> EventTrigger:
 
 
 def _trigger(**conditions: Any) -> EventTrigger:
-    """Return a trigger on the events of the tagged deployments' runs, each of which is counted by itself."""
+    """Return a trigger on events of the tagged deployments' runs, separate for each run."""
     return EventTrigger(
         match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
         match_related=ResourceSpecification(
@@ -108,9 +105,9 @@ def notification(block_document_id: UUID, ui_url: str) -> AutomationCore:
 
 
 def put(client: SyncPrefectClient, wanted: AutomationCore) -> None:
-    """Create an automation, or update the one of the same name; one that a user has paused stays paused.
+    """Create an automation, or update the one of the same name, which stays paused if a user has paused it.
 
-    An automation that is up to date is not written: an update makes the server forget which heartbeats it expects.
+    An automation that is up to date is not written: after an update, the server no longer expects pending heartbeats.
     """
     known = client.read_automations_by_name(wanted.name)
     if not known:

@@ -1,4 +1,4 @@
-"""Deploy everything to a Prefect server (`make deploy`); running it again updates what is there."""
+"""Create or update the deployments on a Prefect server (`make deploy`)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,14 @@ FOLDERS = ("source", "destination")
 
 
 def main() -> None:
-    """Deploy, and print what was done. Exit codes: 0 success, 1 failure, 2 wrong settings."""
+    """Deploy, and print a line about each object. Exit codes: 0 success, 1 failure, 2 wrong settings."""
     with terminal.exit_on_error():
         for line in deploy():
             print(line)
 
 
 def deploy() -> Iterator[str]:
-    """Bring the configured server's pool, deployments and automations up to date; yield a line about each.
+    """Update the configured server's pool, deployments and automations; yield a line about each.
 
     Raises:
         SettingsError: no server is configured or answers, or the environment is wrong.
@@ -86,14 +87,14 @@ class Entry:
     """As `flow/deployment`."""
 
     variables: frozenset[str]
-    """The environment variables from which it takes its folders."""
+    """The environment variables that set its folders."""
 
     inactive: frozenset[str]
-    """The slugs of schedules that the file itself declares inactive."""
+    """The slugs of the schedules that the file declares inactive."""
 
     @property
     def unset(self) -> str:
-        """Return the names of the variables that are not set, for people."""
+        """The names of the unset variables, joined by "and"."""
         return " and ".join(sorted(name for name in self.variables if not os.environ.get(name)))
 
 
@@ -113,14 +114,13 @@ def _entry(declared: dict[str, Any]) -> Entry:
 
 
 def _find(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:
-    try:
+    with suppress(ObjectNotFound):
         return client.read_deployment_by_name(name)
-    except ObjectNotFound:
-        return None
+    return None
 
 
 def _check_folders_stay(entries: list[Entry], before: dict[str, DeploymentResponse | None]) -> None:
-    """Raise `SettingsError` if a deployment would lose the folders with which it was deployed before."""
+    """Raise `SettingsError` if a deployment would lose the folders that it has."""
     for entry in entries:
         known = before[entry.name]
         if entry.unset and known and all(known.parameters.get(folder, "unset") for folder in FOLDERS):
@@ -140,11 +140,7 @@ def _put_pool(client: SyncPrefectClient) -> str:
 
 
 def _put_deployments(entries: list[Entry]) -> None:
-    """Run `prefect deploy` on the file.
-
-    Raises:
-        DarkroomError: Prefect refuses a deployment; with Prefect's output.
-    """
+    """Run `prefect deploy`; raise `DarkroomError` with its output if it fails."""
     variables = {name for entry in entries for name in entry.variables if os.environ.get(name)}
     done = subprocess.run(  # noqa: S603 - Prefect, run by this interpreter
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(PREFECT_FILE), "--all"],
@@ -165,9 +161,9 @@ def _absolute(folder: str) -> str:
 
 
 def _put_schedules(client: SyncPrefectClient, entry: Entry, before: DeploymentResponse | None) -> str:
-    """Pause the schedules of a deployment that lacks folders, and resume those that lacked them until now.
+    """Pause a deployment's schedules if it lacks folders, and resume them once it has got some.
 
-    Schedules that a user has paused stay paused: Prefect keeps the state of schedules that have a slug.
+    Schedules that a user has paused stay paused: Prefect keeps the state of schedules with a slug.
     """
     deployment = client.read_deployment_by_name(entry.name)
     lacked_folders = before is not None and any(before.parameters.get(folder) == "" for folder in FOLDERS)

@@ -1,7 +1,7 @@
-"""A Prefect worker that ends its flow runs in order when it is stopped, and cleans up after those that are killed.
+"""A Prefect worker that stops its flow runs gracefully, and marks the task runs of killed ones as Crashed.
 
-`prefect worker start` kills them: their leases stay, and the UI shows them as Running until the server misses their
-heartbeats. Of a flow run that is killed, it marks only the flow run as Crashed; its task runs would stay Running.
+A stopped `prefect worker start` kills its flow runs: their leases stay, and the UI shows them as Running until the
+server misses their heartbeats. And for a killed flow run, it marks only the flow run as Crashed, not its task runs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from darkroom.flows.runtime.signals import ENDING, sigterm_exits
 
 POOL = "darkroom"
 RUN_SECONDS = 60.0
-"""Time for a flow run to close its journals and release its lease."""
+"""Time for a flow run to write its journals and release its lease."""
 
 WORKER_SECONDS = 15.0
 
 SWEEP_SECONDS = 5.0
-"""Interval at which the task runs of killed flow runs are looked for."""
+"""Interval of the search for task runs of killed flow runs."""
 
 
 def main() -> None:
@@ -47,21 +47,20 @@ def main() -> None:
 
 
 def _wait(worker: subprocess.Popen[bytes]) -> int:
-    """Wait for a worker's end, marking the task runs of killed flow runs meanwhile; return its exit code."""
+    """Wait for a worker to end, and mark the task runs of killed flow runs meanwhile; return its exit code."""
     # Without an address, Prefect's client would start a server.
     interval = SWEEP_SECONDS if PREFECT_API_URL.value() else None
     while True:
         with suppress(subprocess.TimeoutExpired):
             return worker.wait(interval)
-        # If the server can't be reached, Prefect's worker says so.
+        # Prefect's worker reports a server that can't be reached.
         with suppress(httpx.HTTPError):
             for name in mark_left_task_runs(POOL):
                 print(f"Flow run {name} was killed: its task runs are marked as Crashed.", flush=True)
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:
-    """Stop a worker's flow runs, then the worker itself; wait until all of them have ended."""
-    # It is stopping already: ignore further signals.
+    """Stop a worker's flow runs, then the worker, and wait for all of them to end; ignore further signals."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
     # The worker may start another run meanwhile.
@@ -85,7 +84,7 @@ def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
 
 
 def _flow_runs(worker: int) -> list[psutil.Process]:
-    """Return the processes of the flow runs that a worker has started and that have not ended."""
+    """Return the running processes of a worker's flow runs."""
     runs = []
     with suppress(psutil.NoSuchProcess):
         for child in psutil.Process(worker).children():

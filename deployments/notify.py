@@ -1,8 +1,9 @@
-"""The Prefect block that sends notifications: made from a URL, or chosen by the user."""
+"""The Prefect block that sends notifications: created from a URL, or an existing one."""
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -16,21 +17,21 @@ from darkroom.tasks.errors import SettingsError
 
 VARIABLE = "DARKROOM_NOTIFY"
 BLOCK = "darkroom-notify"
-"""The name of the block that is made from a URL."""
+"""The name of the block that is created from a URL."""
 
 SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
 
 
 def notification_block(client: SyncPrefectClient, target: str) -> tuple[UUID, str]:
-    """Return the id of the block that sends to a target, and its `type/name`; save a URL as a block first.
+    """Return the id and the `type/name` of the block for a target; save a URL as a block.
 
     Args:
         client: a client of the server that will send the notifications.
         target: the URL of a Slack webhook or of any other webhook, an Apprise URL such as `mailtos://…`, or an
-            existing notification block as `type/name`. A URL is a secret: it is stored as one and never shown.
+            existing notification block as `type/name`. URLs are secrets: they are stored as such and never shown.
 
     Raises:
-        SettingsError: it is none of these.
+        SettingsError: the target is none of these.
     """
     if "://" in target:
         block = _block_of(target)
@@ -42,7 +43,7 @@ def notification_block(client: SyncPrefectClient, target: str) -> tuple[UUID, st
             f"{VARIABLE}: there is no block {target!r}. Give a URL, or the type and name of a notification block as "
             "'prefect block ls' shows them, such as slack-webhook/my-block."
         )
-    # A URL that was set before may be in a block of the other type: an unused secret.
+    # The block of a former URL may have the other type: delete this unused secret.
     for kind in (SlackWebhook, CustomWebhookNotificationBlock):
         former = f"{kind.get_block_type_slug()}/{BLOCK}"
         if former != target and (unused := _block_id(client, former)):
@@ -52,17 +53,16 @@ def notification_block(client: SyncPrefectClient, target: str) -> tuple[UUID, st
 
 def _block_id(client: SyncPrefectClient, target: str) -> UUID | None:
     kind, _, name = target.partition("/")
-    try:
+    with suppress(ObjectNotFound):
         return client.read_block_document_by_name(name, kind, include_secrets=False).id
-    except ObjectNotFound:
-        return None
+    return None
 
 
 def _block_of(url: str) -> SlackWebhook | CustomWebhookNotificationBlock:
     try:
         parts = urlsplit(url)
     except ValueError:
-        # The error would show the URL.
+        # From None: the error would show the URL.
         raise SettingsError(f"{VARIABLE}: this is not a valid URL.") from None
     if parts.scheme in {"http", "https"} and parts.hostname not in SLACK_HOSTS:
         return CustomWebhookNotificationBlock(
@@ -73,7 +73,7 @@ def _block_of(url: str) -> SlackWebhook | CustomWebhookNotificationBlock:
             json_data={"subject": "{{ subject }}", "body": "{{ body }}", "text": "{{ subject }}\n{{ body }}"},
         )
     _check_apprise(url)
-    # Prefect has no block for most services of Apprise, but this one accepts every Apprise URL.
+    # Despite its name, this block accepts every Apprise URL.
     return SlackWebhook(url=SecretStr(url))
 
 

@@ -1,4 +1,4 @@
-"""Everything on one machine, in the foreground (`make stack`): server with UI, deployments, automations, worker."""
+"""Run everything on one machine (`make stack`): server with UI, deployments, automations, worker."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ HOST = "127.0.0.1"
 PORT = "4200"
 FOLDERS = ("DARKROOM_SOURCE", "DARKROOM_DESTINATION")
 DATA = Path(__file__).resolve().parents[1] / "data"
-"""Where `make` puts the sample dataset, in a checkout."""
+"""In a checkout, the folder of the sample dataset."""
 
 SERVER_SECONDS = 15.0
 WORKER_SECONDS = 90.0
-"""More than the worker needs to stop its flow runs and itself."""
+"""Time for the worker to stop its flow runs and itself."""
 
 READ_SECONDS = 5.0
 TICK_SECONDS = 0.2
 MARK = "DARKROOM_STACK"
-"""An environment variable that marks all processes of a stack, even those whose parent has died."""
+"""An environment variable that marks all processes of a stack, even orphaned ones."""
 
 
 def main() -> None:
@@ -74,18 +74,18 @@ def _run() -> None:
 
 
 def say(name: str, line: str) -> None:
-    """Print a line under the name of the process that it comes from."""
+    """Print a line with the name of its process."""
     print(f"{name:<6} | {line}", flush=True)
 
 
 class Piece:
-    """A process of the stack, whose output is printed line by line under its name.
+    """A process of the stack, whose output is printed line by line with its name.
 
     Args:
-        name: the name, of up to six letters.
+        name: the name, up to six letters.
         command: the module to run and its arguments.
         environment: the process's environment.
-        quiet: hold the output back, in `held`, until `quiet` is set to False.
+        quiet: collect the output in `held` until `quiet` is set to False.
     """
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str], *, quiet: bool = False) -> None:
@@ -114,13 +114,13 @@ class Piece:
                 say(self.name, line.rstrip())
 
     def wait(self) -> int:
-        """Wait until the process has ended and its output is read; return its exit code."""
+        """Wait for the process to end and its output to be read; return its exit code."""
         code = self.process.wait()
         self._reader.join(READ_SECONDS)
         return code
 
     def stop(self, seconds: float) -> None:
-        """End the process, and kill it if it takes longer than some seconds."""
+        """Terminate the process; kill it if it takes longer than some seconds."""
         if self.process.poll() is None:
             say("stack", f"Stopping the {self.name}.")
             self.process.terminate()
@@ -132,7 +132,7 @@ class Piece:
 
 
 def _check(*pieces: Piece) -> None:
-    """Wait a moment, then raise `DarkroomError` if one of the processes has ended."""
+    """Wait for a tick; raise `DarkroomError` if one of the processes has ended."""
     time.sleep(TICK_SECONDS)
     for piece in pieces:
         if (code := piece.process.poll()) is not None:
@@ -167,7 +167,7 @@ def _environment() -> dict[str, str]:
 
 
 def _folders() -> dict[str, str]:
-    """Return source and destination as environment variables: the user's, or those of the sample dataset."""
+    """Return the variables of source and destination: the user's, or the sample dataset's."""
     given = {name: os.environ[name] for name in FOLDERS if os.environ.get(name)}
     if len(given) == len(FOLDERS):
         return given
@@ -185,7 +185,7 @@ def _wait_until_healthy(server: Piece, url: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.process.poll() is None:
         with suppress(OSError), urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own http address
-            # The lines so far are a banner and advice.
+            # The output so far, a banner and advice, is dropped.
             server.quiet = False
             return
         time.sleep(TICK_SECONDS)
@@ -196,7 +196,7 @@ def _wait_until_healthy(server: Piece, url: str) -> None:
 
 @contextmanager
 def _killed_at_exit(mark: str) -> Iterator[None]:
-    """Kill all marked processes at the end: those of a worker that was killed have lost their parent."""
+    """Kill all marked processes at the end; some may have been orphaned by a killed worker."""
     try:
         yield
     finally:

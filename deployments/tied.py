@@ -1,6 +1,6 @@
-"""Run a module that gets SIGTERM when the process that started it dies for whatever reason (on Linux).
+"""Run a module that gets SIGTERM when its parent process dies (on Linux).
 
-`python -m darkroom.deployments.tied PARENT MODULE …`, where PARENT is the id of that process.
+`python -m darkroom.deployments.tied PARENT MODULE …`, where PARENT is the parent's process id.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> None:
     parent, *command = sys.argv[1:]
     end_with_parent(signal.SIGTERM)
     if os.getppid() != int(parent):
-        sys.exit(1)  # it died before the kernel was asked
+        sys.exit(1)  # the parent died before the line above
     os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606 - this interpreter
 
 

@@ -1,1 +1,1 @@
-"""What runs, in order."""
+"""The flows, their command line and their runtime."""

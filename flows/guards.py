@@ -15,7 +15,7 @@ from darkroom.tasks.reporting.text import sufficient_limit
 from darkroom.tasks.settings import Job, Rules
 
 EARLY_STOP_IMAGES = 200
-"""When this many images have failed and none has come out, the cause is not the images."""
+"""When this many images have failed and none has succeeded, the cause is not the images."""
 
 
 class EarlyStopError(GuardError):
@@ -23,11 +23,7 @@ class EarlyStopError(GuardError):
 
 
 def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
-    """Stop a run that would delete more than it should.
-
-    Raises:
-        GuardError: no image was found, or too many of the known ones are gone.
-    """
+    """Raise `GuardError` if no image was found, or if too many of the known images are gone."""
     if not listing.images:
         skipped, suffixes = listing.skipped.counts, listing.not_images
         described = describe_skipped(skipped, suffixes) or "nothing"
@@ -56,15 +52,15 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
 
 
 def early_stop(progress: Progress[Any], rules: Rules, retried: int) -> Callable[[], None]:
-    """Return a check that raises `EarlyStopError` when everything fails, more than failed before and is retried."""
+    """Return a check that raises `EarlyStopError` once `EARLY_STOP_IMAGES` more than the retried ones all failed."""
     limit = EARLY_STOP_IMAGES + retried if rules.max_failure_ratio < 1 else math.inf
 
     def check() -> None:
         if progress.done >= limit and progress.failed == progress.done:
             raise EarlyStopError(
                 f"Stopped early: the first {progress.done:,} of {progress.images:,} images all failed. A run stops "
-                f"once {EARLY_STOP_IMAGES} have failed and none has come out, unless `max_failure_ratio=1` is set. "
-                "Nothing was deleted, and what was there before is kept; the next run goes on with the rest."
+                f"once {EARLY_STOP_IMAGES} have failed and none has succeeded, unless `max_failure_ratio=1` is set. "
+                "Nothing was deleted, and former outputs are kept; the next run goes on with the rest."
             )
 
     return check

@@ -50,13 +50,16 @@ def preprocess(
     Args:
         source: Folder or bucket of the images; nothing in it is ever written, moved or deleted.
         destination: Folder or bucket for the outputs, the manifest and the working state.
-        recipe: What happens to the pixels. What is left out has its default, whatever the deployment's recipe says.
+        recipe: What happens to the pixels. Settings left out have their defaults, not the deployment's values.
         rules: What to work on, and when to stop.
         compute: Where the work is done.
 
     Returns:
-        The run's report, a `RunReport`. A run that failed raises `RunFailedError`, which has the report, or the error
-        that ended it.
+        The run's report.
+
+    Raises:
+        RunFailedError: The run ended and counts as failed; has the report.
+        DarkroomError: The run could not go on.
     """
     with ExitStack() as stack:
         if rules.limit:
@@ -87,7 +90,7 @@ def _run_stages(run: Run, watchdog: Watchdog) -> None:
             run_file=run_file(place, run.run_id),
             started_at=run.started_at,
         )
-        # A retry has a folder of its own: workers of the try before it may still be at their shards.
+        # A retry gets a new folder: workers of the former try may still be writing to theirs.
         name = job.run_id if (flow_run.run_count or 1) == 1 else f"{job.run_id}.{flow_run.run_count}"
         with open_workspace(place.workspace(name), job) as workspace:
             run.workspace = workspace
@@ -104,8 +107,8 @@ def _run_stages(run: Run, watchdog: Watchdog) -> None:
 
 def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: Callable[[], int]) -> Plan:
     limit = run.rules.limit
-    photos = printable(Path(job.source).name or job.source)
-    name = f"list the first {limit:,} images of {photos}" if limit else f"list {photos}"
+    folder = printable(Path(job.source).name or job.source)
+    name = f"list the first {limit:,} images of {folder}" if limit else f"list {folder}"
     source = open_source(job.source, run.rules, job.destination)
 
     def list_source() -> Listing:
@@ -125,9 +128,9 @@ def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: Callable[[
 
 
 def _resize(run: Run, workspace: Workspace, plan: Plan, lease: HeldLease, watchdog: Watchdog) -> None:
-    start_server()  # so that it is ready when the contact sheets are drawn
+    start_server()  # it imports meanwhile, and is ready when the contact sheets are drawn
     run.progress = progress = Progress[ShardResult](plan.images)
-    shards = shard_refs(workspace, [shard.images for shard in plan.shards])
+    shards = shard_refs(workspace, plan.shards)
     stop = early_stop(progress, run.rules, retried=plan.reasons.get("retry", 0))
     try:
         with watchdog.watch(progress):

@@ -1,9 +1,10 @@
-"""The settings of a run, the results of its stages, and the report that is built and published from them."""
+"""The settings of a run, the results of its stages, and the report on them."""
 
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +33,7 @@ from darkroom.tasks.storage import locations
 
 @dataclass(slots=True)
 class Run:
-    """A run's settings, and the results of its stages so far; a run that fails is reported as far as it got."""
+    """A run's settings, and the results of its stages so far, from which a failed run is reported, too."""
 
     source: str
     destination: str
@@ -51,7 +52,7 @@ class Run:
     stopped: bool = False
     figures: Figures | None = None
     seconds: float | None = None
-    """From its start until it published, as the history has it."""
+    """From the run's start until it published, as in its history."""
 
     problems: list[str] = field(default_factory=list)
 
@@ -65,7 +66,7 @@ class Run:
 
         Args:
             problem: why the stages ended early, if they did.
-            interrupted: whether a signal or a request to cancel it ended the run.
+            interrupted: whether a signal or a cancellation ended the run.
         """
         failures = self.progress.failures if self.progress else []
         return RunReport(
@@ -89,7 +90,7 @@ class Run:
 
 
 def absolute(location: str) -> str:
-    """Return a location as an absolute path, or as it is if it can't be one, which the stages report."""
+    """Return a location as an absolute path; unchanged if that fails, which the stages report."""
     try:
         return locations.absolute(location, "")
     except SettingsError:
@@ -97,7 +98,7 @@ def absolute(location: str) -> str:
 
 
 def _planned(listing: Listing | None, plan: Plan | None) -> dict[str, Any]:
-    """Return what a report has of listing and plan; `known` and `known_failed` change once the run publishes."""
+    """Return the report's fields from listing and plan; publishing changes `known` and `known_failed`."""
     if not listing or not plan:
         return {}
     return {
@@ -113,22 +114,18 @@ def _planned(listing: Listing | None, plan: Plan | None) -> dict[str, Any]:
 
 
 def publish_report(run: Run, report: RunReport) -> RunReport:
-    """Publish a run's report on the flow run's page; a failure to publish it changes nothing else.
-
-    Returns:
-        The report, with the files of a preview's pictures.
-    """
+    """Publish a run's report on the flow run's page, or log why not; return it, with a preview's picture files."""
     destination = open_destination(run.destination)
     sheets, history = ContactSheets(), History()
     try:
-        if run.figures and run.job and not report.interrupted:  # then there is no time for pictures
+        if run.figures and run.job and not report.interrupted:  # an interrupted run must end soon
             sheets = make_contact_sheets(destination, run.job)
             if run.rules.limit:
                 report = report.model_copy(update={"pictures": _write_contact_sheets(destination, sheets)})
     except Exception:  # noqa: BLE001 - a picture is not worth a run
         get_run_logger().warning("The contact sheet could not be made.", exc_info=True)
-    try:
-        with suppress(SettingsError):  # the run may have failed for the same reason
+    with summary_stored(report.title()):
+        with suppress(SettingsError):  # which the run has probably reported itself
             history = read_history(destination)
         publish_markdown(report.destination, "summary", summary_markdown(report, sheets, history), report.title())
         if report.first_failures:
@@ -136,14 +133,21 @@ def publish_report(run: Run, report: RunReport) -> RunReport:
             publish_markdown(
                 report.destination, "failures", failures_markdown(report), f"{report.failed:,} failed: {codes}"
             )
-        get_run_logger().info(f"Stored the summary: {report.title()}")
-    except Exception:  # noqa: BLE001 - the manifest is published, whether or not there is a server to report to
-        get_run_logger().warning("The summary could not be stored.", exc_info=True)
     return report
 
 
+@contextmanager
+def summary_stored(title: str) -> Iterator[None]:
+    """Log the title of the summary that the block stores, or why that failed, as without a Prefect server."""
+    try:
+        yield
+        get_run_logger().info(f"Stored the summary: {title}")
+    except Exception:  # noqa: BLE001 - the run's work is complete without its summary
+        get_run_logger().warning("The summary could not be stored.", exc_info=True)
+
+
 def _write_contact_sheets(destination: Destination, sheets: ContactSheets) -> tuple[str, ...]:
-    """Write a preview's contact sheets as JPEG files into its destination, and return where they are."""
+    """Write a preview's contact sheets to its destination as JPEG files; return their locations."""
     pictures = {"contact-sheet.jpg": sheets.made, "failures.jpg": sheets.failed}
     written = [name for name, sheet in pictures.items() if sheet and destination.store.put(name, sheet.jpeg)]
     return tuple(destination.store.where(name) for name in written)

@@ -1,4 +1,4 @@
-"""The flow that checks outputs: survey them, read them again on Dask workers, report, repair."""
+"""The flow that checks outputs: survey and reread them, report the findings, repair."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import uuid4
 
-from prefect import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import State
 
-from darkroom.flows.run import absolute
+from darkroom.flows.run import absolute, summary_stored
 from darkroom.flows.runtime.cluster import worker_counter
 from darkroom.flows.runtime.outcome import RunFailedError, flow_with_api, run_name, run_reported, run_stage
 from darkroom.flows.runtime.progress import Progress
@@ -45,9 +44,9 @@ def verify(
 
     Args:
         destination: Folder that runs have written to.
-        sample: Part of the outputs to read again, above 0 and up to 1. Whether outputs are there, have the right
-            size, and are all that is there, is looked up for all.
-        repair: Move damaged and foreign files to a quarantine, so that the next run makes again what is missing then.
+        sample: Fraction of the outputs to read again, above 0 and up to 1. Missing or foreign files and wrong sizes
+            are found whatever the sample.
+        repair: Move damaged and foreign files to a quarantine; the next run makes missing outputs again.
         compute: Where the work is done.
     """
     verification = Verification(absolute(destination), str(flow_run.id or uuid4()), sample, repair)
@@ -57,7 +56,7 @@ def verify(
 
 
 class VerifyFailedError(RunFailedError):
-    """A destination is not as its manifest says; has the report."""
+    """The destination differs from its manifest; has the report."""
 
 
 @dataclass(slots=True)
@@ -121,10 +120,10 @@ def _run_stages(verification: Verification, compute: Compute, watchdog: Watchdog
             )
             if found.shards:
                 verification.progress = Progress(found.reread, "not as they should be", "verify-progress")
-                shards = shard_refs(workspace, [shard.images for shard in found.shards])
+                shards = shard_refs(workspace, found.shards)
                 with watchdog.watch(verification.progress):
                     map_shards(verify_shard, shards, compute, verification.progress, watchdog.check, lease.check_noted)
-            # Whoever took the lease over may have changed outputs while they were read.
+            # A run that took the lease over may have changed outputs while they were read.
             lease.check()
             verification.findings = collect_findings(workspace)
             if verification.findings and verification.repair:
@@ -135,12 +134,9 @@ def _run_stages(verification: Verification, compute: Compute, watchdog: Watchdog
 
 
 def _publish_report(report: VerifyReport) -> VerifyReport:
-    """Publish the report on the flow run's page; a failure to publish it changes nothing else."""
-    try:
+    """Publish the report on the flow run's page, or log why not; return it."""
+    with summary_stored(report.headline()):
         publish_markdown(report.destination, "verify", verify_markdown(report), report.headline())
         if report.findings:
             publish_markdown(report.destination, "verify-findings", findings_markdown(report), report.headline())
-        get_run_logger().info(f"Stored the summary: {report.headline()}")
-    except Exception:  # noqa: BLE001 - the report is complete, whether or not there is a server to publish it to
-        get_run_logger().warning("The summary could not be stored.", exc_info=True)
     return report

@@ -1,10 +1,10 @@
-"""Worker processes: their modules, imported once in the process that they are forked from, and their set-up."""
+"""Set up worker processes; import their modules once, in the process that they are forked from."""
 
 import signal
 
 from darkroom.tasks.worker.codec_handle import start_server
 
-# First, because it has imports of its own, which run beside those below. Workers forked from this process share it.
+# First, so that its imports run in parallel with those below. Workers forked from this process share the server.
 start_server()
 
 import distributed.nanny
@@ -22,5 +22,5 @@ __all__ = ["darkroom", "dask_setup", "distributed", "prefect", "prefect_dask"]
 
 
 def dask_setup(worker: distributed.worker.Worker) -> None:  # noqa: ARG001 - Dask's interface
-    """Ignore Ctrl-C, upon which the flow ends its workers in order; Dask calls this when a worker starts."""
+    """Ignore Ctrl-C: the flow stops its workers itself. Dask calls this when a worker starts."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

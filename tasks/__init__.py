@@ -1,1 +1,1 @@
-"""What is done: one verb a module, pure functions with a thin Prefect task where one is needed."""
+"""The stages of the flows, a module each: plain functions, with a thin Prefect task where one is needed."""

@@ -31,23 +31,23 @@ from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.shared_batch import Operation
 
 READERS = 2
-"""Outputs that a worker reads at a time, so that it need not wait for the disk between them."""
+"""Outputs that a worker reads at a time, so that it doesn't wait for the disk between them."""
 
 AHEAD = 16
 """Outputs that are held in memory at most."""
 
 ORDERS = Orders(max_pixels=1 << 40, max_image_seconds=Rules().max_image_seconds)
-"""An output is as large as a recipe made it."""
+"""Without a limit on pixels: outputs are as large as the recipe made them."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """What came of verifying a shard."""
+    """The result of verifying a shard."""
 
     number: int
     done: int = 0
     failed: int = 0
-    """Outputs that are not as the manifest says, or could not be read."""
+    """Outputs that differ from the manifest or could not be read."""
 
     bytes: int = 0
     seconds: float = 0.0
@@ -62,7 +62,7 @@ class VerifyResult:
 
 @task(name="verify_shard", task_run_name="verify {shard.label}", cache_policy=NO_CACHE, persist_result=False)
 def verify_shard(shard: ShardRef) -> VerifyResult:
-    """Read the outputs of one shard again; one that is not as the manifest says is a finding, not an error."""
+    """Read a shard's outputs again; one that differs from the manifest is a finding, not an error."""
     result = check_shard(shard)
     get_run_logger().info(result.describe())
     return result
@@ -71,7 +71,7 @@ def verify_shard(shard: ShardRef) -> VerifyResult:
 def check_shard(shard: ShardRef) -> VerifyResult:
     """Do what `verify_shard` does, without Prefect.
 
-    What is found is written at the end: another attempt at a shard begins it again, and finds the same.
+    Findings are written at the end: another attempt starts the shard from its beginning.
     """
     report_progress(shard)  # before anything that may hang
     codec = thread_codec()
@@ -86,7 +86,7 @@ def check_shard(shard: ShardRef) -> VerifyResult:
 
 
 def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, planned: list[PlannedOutput]) -> Iterator[Finding]:
-    """Yield findings, and report progress."""
+    """Yield a shard's findings, and report progress."""
     starts = range(0, len(planned), AHEAD)
     failed = 0
     reported_at = 0.0
@@ -114,17 +114,17 @@ def _write(workspace: Workspace, shard: ShardRef, findings: list[Finding]) -> No
 
 
 def read_output(store: Store, planned: PlannedOutput) -> tuple[PlannedOutput, memoryview | Exception]:
-    """Read an output; return what is planned and its bytes, or why they could not be read."""
+    """Return a planned output with its bytes, or with the error that reading them raised."""
     try:
         return planned, with_retries(store.get, planned.file_name).data
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is no proof of damage, and not the shard's end
+    except Exception as error:  # noqa: BLE001 - no error proves damage or may end the shard
         return planned, error
 
 
 def compare(codec: Codec, output: tuple[PlannedOutput, memoryview | Exception]) -> Finding | None:
-    """Return what is wrong with an output that was read; None if it is as its row of the manifest says.
+    """Return how an output differs from its row of the manifest; None if it doesn't.
 
-    What could not be read, for whatever reason, is `unreadable` and not `damaged`: it may be whole.
+    An output that could not be read is `unreadable`, not `damaged`: it may be intact.
     """
     planned, data = output
     found = partial(Finding, file_name=planned.file_name, source_path=planned.source_path)
@@ -140,9 +140,9 @@ def compare(codec: Codec, output: tuple[PlannedOutput, memoryview | Exception]) 
 
 
 def _problem(codec: Codec, data: memoryview, planned: PlannedOutput) -> str | ImageError:
-    """Return how an output's bytes differ from what the manifest says; an empty text if they don't.
+    """Return how an output's bytes differ from the manifest, empty if they don't; an `ImageError` proves no damage.
 
-    No decoder sees bytes that are not those that were written. An `ImageError` is no proof of damage.
+    Only bytes with the right hash are decoded.
     """
     if len(data) != planned.output_bytes:
         return f"{len(data):,} bytes instead of {planned.output_bytes:,}"

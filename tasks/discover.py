@@ -24,43 +24,37 @@ from darkroom.tasks.storage.store import Skipped, Source, Store, list_schema
 from darkroom.tasks.storage.store_errors import StorageError
 
 LISTING_SCHEMA = pa.schema([field.with_name(f"source_{field.name}") for field in list_schema()])
-"""What a store lists, under the names that it has in the manifest."""
+"""The columns of a store's listing, under their names in the manifest."""
 
 OUTPUTS_SCHEMA = pa.schema(
     [pa.field("file_name", pa.string(), nullable=False), pa.field("size", pa.int64(), nullable=False)]
 )
-"""What isn't a regular file has a size of -1, which is no output's."""
+"""Size is -1 for anything but a regular file."""
 
 LOOKS_AT_ONCE = 8
-"""Files whose first bytes are read at the same time: on network storage, each read is mostly waited for."""
+"""Files whose first bytes are read at the same time: on network storage, a read is mostly waiting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a listing of the source came to."""
+    """The figures of a listing of the source."""
 
     images: int
     bytes: int
     skipped: Skipped
     not_images: dict[str, int] = field(default_factory=dict)
-    """Number of files that were left out for being no images, by suffix, the most frequent first."""
+    """Number of files left out because they are no images, by suffix, the most frequent first."""
 
     def describe(self) -> str:
-        """Return one line about what was found and what was left out."""
+        """Return one line about what was found and what was skipped."""
         skipped = describe_skipped(self.skipped.counts, self.not_images)
         return f"Found {self.images:,} images, {megabytes(self.bytes)} MB. Skipped: {skipped or 'nothing'}."
 
 
 def discover(source: Source, workspace: Workspace, rules: Rules) -> Listing:
-    """Write the listing of all images of a source to `workspace.listing`, in no particular order.
+    """Write the listing of a source's images to `workspace.listing`, in any order and in bounded memory.
 
-    An image whose status can't be read (a dangling symbolic link, a loop) is listed without size and time. Memory does
-    not grow with the number of images.
-
-    Args:
-        source: where to look.
-        workspace: of the run.
-        rules: what to list.
+    An image whose status can't be read (a dangling symbolic link, a loop) is listed without size and time.
     """
     skipped, selection, limit = Skipped(), Selection(rules), rules.limit
     images = total = 0
@@ -88,7 +82,7 @@ def _list(
 
 
 def _without_others(store: Source, batch: pa.RecordBatch, selection: Selection, skipped: Skipped) -> pa.RecordBatch:
-    """Return a batch without the files that are images neither by their suffix nor by their first bytes."""
+    """Return a batch without the files that are no images by their suffix or first bytes."""
     paths = batch["path"].to_pylist()
     with ThreadPoolExecutor(LOOKS_AT_ONCE, "look") as pool:
         kept = list(pool.map(partial(_may_be_image, store), paths))
@@ -100,7 +94,7 @@ def _without_others(store: Source, batch: pa.RecordBatch, selection: Selection, 
 
 
 def _may_be_image(store: Source, path: str) -> bool:
-    """Return whether a file is an image by suffix or contents, or can't be read, which its row is to say then."""
+    """Return whether a file is an image by suffix or content, or can't be read: then it gets a failed row."""
     from darkroom.tasks.imaging.formats.sniff import SNIFFED_BYTES, is_image  # decoders are imported with it
 
     if has_image_suffix(path):
@@ -112,18 +106,18 @@ def _may_be_image(store: Source, path: str) -> bool:
 
 
 def list_outputs(destination: Destination, listing: Path) -> None:
-    """Write name and size of every output to a local file, of `OUTPUTS_SCHEMA`.
+    """Write the name and size of every output to a local file of `OUTPUTS_SCHEMA`, and delete temporary files.
 
-    What interrupted writes have left is deleted. Only the holder of the destination's lease may call this.
+    Only the holder of the destination's lease may call this.
     """
     write_outputs(_without_temporary(destination.store), listing)
 
 
 def survey_outputs(destination: Destination, listing: Path) -> list[str]:
-    """Write what `list_outputs` does, changing nothing: temporary files are listed too.
+    """Write the same as `list_outputs`, but delete nothing, and list temporary files, too.
 
     Returns:
-        The folders, relative to the manifest, that could not be listed: what is below them is unknown, not gone.
+        The folders, relative to the destination, that could not be listed: their files are unknown, not gone.
     """
     skipped = Skipped()
     write_outputs(destination.store.list(IMAGES, skipped=skipped), listing)

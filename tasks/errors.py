@@ -1,4 +1,4 @@
-"""The closed list of what can go wrong with one image, and which of it is worth another try."""
+"""The closed list of error codes of an image, the codes that are retried, and the errors of runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TRANSIENT = frozenset(
         ErrorCode.WRITE_FAILED,
     }
 )
-"""May pass within seconds: tried again inside the task, with backoff."""
+"""Errors that may pass within seconds: retried within the task, with backoff."""
 
 RETRIED_NEXT_RUN = TRANSIENT | {
     ErrorCode.SOURCE_NOT_FOUND,
@@ -55,15 +55,15 @@ RETRIED_NEXT_RUN = TRANSIENT | {
     ErrorCode.WRITE_DENIED,
     ErrorCode.WRITE_PATH_TOO_LONG,
 }
-"""May pass by the next run without the image's bytes changing (permissions granted, a disk emptied, a folder moved)."""
+"""Errors that may pass by the next run although the image is unchanged (permissions granted, a disk emptied)."""
 
 
 class ImageError(Exception):
-    """One image could not be processed; it becomes a failed row and nothing else stops.
+    """One image could not be processed; it becomes a failed row, and the run goes on.
 
     Args:
-        code: which of the closed list.
-        message: what was wrong with the image, without any local path; cut to `MAX_MESSAGE_LENGTH`.
+        code: the error code.
+        message: what was wrong with the image, without local paths; cut to `MAX_MESSAGE_LENGTH`.
     """
 
     def __init__(self, code: ErrorCode, message: str) -> None:
@@ -77,34 +77,34 @@ class ImageError(Exception):
 
 
 def as_image_error(error: Exception, code: ErrorCode) -> ImageError:
-    """Return what has gone wrong with an image as an `ImageError`; `code` is for errors of any other type."""
+    """Return an error as an `ImageError`: unchanged if it is one, `decode.memory` for a `MemoryError`, else `code`."""
     if isinstance(error, ImageError):
         return error
     return ImageError(ErrorCode.DECODE_MEMORY if isinstance(error, MemoryError) else code, describe_unexpected(error))
 
 
 def describe_unexpected(error: Exception) -> str:
-    """Return the message about an image for an exception that has no type of ours."""
+    """Return the message about an image for an exception from elsewhere."""
     return "there was not enough memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
 
 
 class DarkroomError(Exception):
-    """A run cannot go on; the message says what was found, where, and what to do about it."""
+    """A run cannot go on; the message says what is wrong, where, and what to do."""
 
 
 class SettingsError(DarkroomError):
-    """A setting, or what it points at, is wrong; nothing was started."""
+    """A setting, or the file or folder that it names, is wrong; nothing was started."""
 
 
 class InvalidSettingError(SettingsError):
-    """A setting has a value that it can't have, or a name that there is not; says what to give instead."""
+    """A setting has a wrong name or value; the message says what to give instead."""
 
 
 class DamagedError(DarkroomError):
-    """A file of the destination is not what was written; the message names a remedy."""
+    """A file of the destination is damaged; the message names a remedy."""
 
     def __init__(self, file: str, reason: str, remedy: str) -> None:
-        super().__init__(file, reason, remedy)  # by which it can be sent from a worker
+        super().__init__(file, reason, remedy)  # in args, by which exceptions are pickled
 
     def __str__(self) -> str:
         return f"{self.args[0]} is damaged ({self.args[1]}). {self.args[2]}"
@@ -118,13 +118,13 @@ class DestinationError(DarkroomError):
     """The destination can't be written to any more; what is finished is kept.
 
     Args:
-        destination: the location that a user has to look at.
-        reason: what was wrong, as a clause.
+        destination: the location with the problem.
+        reason: the problem, as a clause.
         remedy: what to do about it, as a clause.
     """
 
     def __init__(self, destination: str, reason: str, remedy: str) -> None:
-        super().__init__(destination, reason, remedy)  # by which it can be sent from a worker
+        super().__init__(destination, reason, remedy)  # in args, by which exceptions are pickled
 
     def __str__(self) -> str:
         destination, reason, remedy = self.args
@@ -143,4 +143,4 @@ class LeaseError(DarkroomError):
 
 
 class InUseError(LeaseError):
-    """Another run is at work on the destination, so that this one did nothing."""
+    """Another run holds the destination, so that this one did nothing."""

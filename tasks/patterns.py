@@ -15,14 +15,14 @@ DEFAULT_EXCLUDE = (
     *("__MACOSX/", "._*", ".Trashes/", ".AppleDouble/"),  # macOS
     *("lost+found/", ".Trash*/", ".thumbnails/", ".dtrash/", ".stversions/", ".ipynb_checkpoints/"),
 )
-"""Patterns of files and folders that are in no dataset: thumbnails, recycle bins, snapshots, metadata."""
+"""Patterns of files and folders that belong to no dataset: thumbnails, recycle bins, snapshots, metadata."""
 
 
 def compile_patterns(patterns: Iterable[str]) -> GitIgnoreSpec:
-    """Return patterns of .gitignore, of which the last match decides; a `#` at the beginning has no special meaning.
+    """Return compiled .gitignore patterns, of which the last match decides; a leading `#` starts no comment.
 
     Raises:
-        ValueError: one can't match anything.
+        ValueError: a pattern can't match anything.
     """
     from pathspec import GitIgnoreSpec  # few processes need it
 

@@ -1,4 +1,4 @@
-"""Compare listing and manifest, and cut what is left to do into shards."""
+"""Compare listing and manifest, and cut the work into shards."""
 
 from __future__ import annotations
 
@@ -30,17 +30,14 @@ from darkroom.tasks.storage.store_errors import NotFound, reading
 R = TypeVar("R")
 
 BYTES_PER_SECOND = 25_000_000
-"""Source bytes that a worker process gets through in a second: 7 s for 352 camera JPEGs of 2.2 MB on two
-processes, from the design's measurements. Only the size of shards depends on it, so that a factor of
-two does not matter."""
+"""Source bytes that a worker process handles in a second: two took 7 s for 352 camera JPEGs of 2.2 MB. Only the size of
+shards depends on it, so that a factor of two does not matter."""
 
 IMAGE_OVERHEAD_BYTES = 60_000
-"""What one image costs beyond its bytes, in bytes: a 110 KB JPEG takes two and a half times as long as its
-bytes say."""
+"""Fixed cost of an image, in bytes: a 110 KB JPEG takes two and a half times as long as its bytes suggest."""
 
 SHARD_SECONDS = (2.0, 30.0)
-"""Predicted work of a shard at least and at most: a task run costs 0.1–0.2 s, and a shard that is lost with
-its worker shouldn't be worth a coffee break."""
+"""Least and most predicted work of a shard: a task run costs 0.1–0.2 s, and a lost worker loses its shard."""
 
 SHARDS_PER_WORKER = 4
 MAX_SHARDS = 2_000
@@ -49,30 +46,24 @@ PLAN_SCHEMA = arrow_schema(PlannedImage)
 
 
 @dataclass(frozen=True, slots=True)
-class Shard:
-    """One row group of the plan."""
-
-    number: int
-    images: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run has to do."""
+    """The figures of a run's plan."""
 
-    shards: tuple[Shard, ...]
+    shards: tuple[int, ...]
+    """Number of images of each shard; each is a row group of the plan."""
+
     reasons: dict[str, int] = field(default_factory=dict)
-    """Number of images to process by reason: `new`, `moved`, `changed`, `checked`, `retry`, `missing`,
-    `damaged`, `forced`, `rebuild`."""
+    """Number of images to process by reason: `new`, `moved`, `changed`, `checked`, `retry`, `missing`, `damaged`,
+    `forced`, `rebuild`."""
+
     deleted: int = 0
-    """Images of the manifest that the source no longer has under that name."""
+    """Images of the manifest whose paths the source no longer has."""
 
     gone: int = 0
-    """Those of them that are not there under another name either."""
+    """How many of the deleted images were not just moved."""
 
     left_out: int = 0
-    """Those of them again that the rules leave out of the listing, whether or not they are still there."""
+    """How many of the gone images the rules leave out of the listing, whether or not they still exist."""
 
     unchanged: int = 0
     known: int = 0
@@ -82,15 +73,15 @@ class Plan:
     """Whether the further columns of the list of images have changed since they became part of the manifest."""
 
     known_failed: int = 0
-    """Those of them that failed."""
+    """How many of the known images failed."""
 
     @property
     def images(self) -> int:
         """Number of images to process."""
-        return sum(shard.images for shard in self.shards)
+        return sum(self.shards)
 
     def describe(self) -> str:
-        """Return one line about what is to be done."""
+        """Return one line about the plan."""
         todo = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
         return (
             f"{self.images:,} images to process ({todo or 'none'}) in {len(self.shards):,} shards; "
@@ -99,14 +90,14 @@ class Plan:
 
     @property
     def nothing_to_do(self) -> bool:
-        """Whether the manifest is right as it is."""
+        """Whether the manifest is up to date."""
         return not self.shards and not self.deleted and not self.has_new_columns
 
 
 def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: Callable[[], int]) -> Plan:
-    """Write what is to be done to `workspace.plan` and `workspace.deleted`, and return its figures.
+    """Write the work to `workspace.plan` and `workspace.deleted`, and return its figures.
 
-    Images below folders that could not be listed are neither processed nor taken for deleted.
+    Images in folders that could not be listed are neither processed nor deleted.
     """
     store = workspace.store
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
@@ -114,7 +105,7 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: Callabl
         list_outputs(workspace.destination, outputs)
         db.execute(f"CREATE VIEW listing AS FROM {sql.parquet(store.local(workspace.listing, scratch))}")
         db.execute(f"CREATE VIEW outputs AS FROM {sql.parquet(outputs)}")
-        sql.view_if_there(db, "manifest", local_if_there(store, MANIFEST, scratch), SCHEMA)
+        sql.view(db, "manifest", [local_if_there(store, MANIFEST, scratch)], SCHEMA)
         db.execute(
             _COMPARED_SQL.format(
                 forced=job.rules.force,
@@ -159,7 +150,7 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: Callabl
 
 
 def _count_gone(db: sql.Connection, selection: Selection) -> tuple[int, int]:
-    """Return how many images are not there under any name, and how many of them the rules leave out."""
+    """Return the number of deleted images that were not moved, and how many of these the rules leave out."""
     gone = left_out = 0
     query = "SELECT source_path FROM deleted WHERE source_path NOT IN (SELECT moved_from FROM moved)"
     for batch in sql.stream(db, query, 65_536):
@@ -214,15 +205,15 @@ _DELETED_SQL = """
 
 def cut_shards(
     db: sql.Connection, plan: Path, schema: pa.Schema, size: str, workers: Callable[[], int]
-) -> Iterator[Shard]:
-    """Write the work as row groups of predicted work as equal as can be, in the order of paths.
+) -> Iterator[int]:
+    """Write the work in the order of paths, in row groups of about equal predicted work; yield each one's rows.
 
     Args:
-        db: where `work` is a table or view, with a column `source_path`.
-        plan: the Parquet file to write; there is none if there is no work.
+        db: has the table or view `work`, with a column `source_path`.
+        plan: the Parquet file to write; without work, none is written.
         schema: the columns to write.
-        size: the column with the bytes that are to be read.
-        workers: returns how many shards are worked on at a time; called only if there is work.
+        size: the column with the number of bytes to read.
+        workers: returns how many shards are processed at a time; called only if there is work.
     """
     cost = f"(coalesce({size}, 0) + {IMAGE_OVERHEAD_BYTES})"
     [(total,)] = db.execute(f"SELECT sum({cost})::DOUBLE FROM work").fetchall()
@@ -232,13 +223,13 @@ def cut_shards(
     batches = sql.stream(db, f"SELECT {', '.join(schema.names)} FROM work ORDER BY source_path", 65_536)
     tables = (pa.Table.from_batches([batch]).cast(schema) for batch in batches)
     with sealed_writer(plan, schema, compression="zstd") as writer:
-        for number, table in enumerate(_groups(tables, size, target)):
+        for table in _groups(tables, size, target):
             writer.write_table(table, row_group_size=table.num_rows)
-            yield Shard(number, table.num_rows, int(_sizes(table, size).sum()))
+            yield table.num_rows
 
 
 def shard_count(total_bytes: float, workers: int) -> int:
-    """Return into how many shards so much work (bytes to read and overhead) is best cut."""
+    """Return the best number of shards for some work, in bytes with `IMAGE_OVERHEAD_BYTES` for each image."""
     shortest, longest = (seconds * BYTES_PER_SECOND for seconds in SHARD_SECONDS)
     wanted = max(workers * SHARDS_PER_WORKER, total_bytes / longest)
     worthwhile = max(total_bytes / shortest, min(workers, 4 * total_bytes / shortest))
@@ -247,7 +238,7 @@ def shard_count(total_bytes: float, workers: int) -> int:
 
 
 def _groups(tables: Iterator[pa.Table], size: str, target: float) -> Iterator[pa.Table]:
-    """Regroup rows so that the k-th group ends where k targets of work are done."""
+    """Regroup rows so that k groups have about k targets of work."""
     done = 0.0
     group: list[pa.Table] = []
     group_number = 0.0
@@ -272,11 +263,7 @@ def _sizes(table: pa.Table, size: str) -> np.ndarray:
 
 
 def read_shard(workspace: Workspace, number: int, kind: type[R]) -> list[R]:
-    """Return the rows of one shard: `PlannedImage` of a run's plan, `PlannedOutput` of a verification's.
-
-    Raises:
-        DamagedError: the plan is damaged.
-    """
+    """Return a shard's rows, `PlannedImage` or `PlannedOutput`; raise `DamagedError` if the plan is damaged."""
     store, plan = workspace.store, workspace.plan
     try:
         with reading(), store.open(plan) as file:
@@ -294,5 +281,5 @@ _NEXT_PLAN = "The next run makes a new plan."
 
 @lru_cache(maxsize=1)
 def _damage_once(store: Store, plan: str) -> str | None:
-    """Return what is wrong with a run's only plan: a worker checks all of it once, and then reads only its shards."""
+    """Return what is wrong with a run's plan, None if nothing; a worker checks the whole plan only once."""
     return find_damage(store, plan)

@@ -1,4 +1,4 @@
-"""Find what is wrong with settings, and with what they point at, before any work starts."""
+"""Check settings, and the locations that they name, before any work starts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_locations(source: str, destination: str) -> tuple[str, Destination]:
 
 
 def _check_unused(destination: Destination) -> None:
-    """Make sure that what lies where outputs go was made by runs."""
+    """Raise `SettingsError` if `images/` or `runs/` holds anything that no run has made."""
     store = destination.store
     with reading():
         names = set(store.children(""))
@@ -56,7 +56,7 @@ def check_kept_destination(destination: str) -> Destination:
     """Return a destination that runs have written to.
 
     Raises:
-        SettingsError: it isn't one, or can't be written to, which holding its lease takes.
+        SettingsError: it isn't one, or can't be written to, as its lease must be.
     """
     place = open_destination(destination)
     check_is_destination(place)
@@ -66,11 +66,7 @@ def check_kept_destination(destination: str) -> Destination:
 
 
 def check_is_destination(destination: Destination) -> None:
-    """Make sure that a location is one that runs have used.
-
-    Raises:
-        SettingsError: it isn't, or can't be read.
-    """
+    """Raise `SettingsError` if runs have never used a location, or it can't be read."""
     try:
         names = {name.removesuffix("/") for name in destination.store.children("")}
     except StorageError as error:
@@ -82,11 +78,7 @@ def check_is_destination(destination: Destination) -> None:
 
 
 def check_sample(sample: float) -> None:
-    """Make sure that a sample is a part of something.
-
-    Raises:
-        InvalidSettingError: it isn't above 0 and up to 1.
-    """
+    """Raise `SettingsError` unless a sample is above 0 and up to 1."""
     if not 0 < sample <= 1:
         raise SettingsError(
             f"`sample={sample:g}`: give a number above 0 and up to 1, such as 0.1 for a tenth of the outputs."
@@ -94,11 +86,7 @@ def check_sample(sample: float) -> None:
 
 
 def check_compute(compute: Compute) -> None:
-    """Make sure that the cluster class is one, and takes the arguments that it is given.
-
-    Raises:
-        InvalidSettingError: it can't be imported, or has no argument of such a name.
-    """
+    """Raise `InvalidSettingError` if the cluster class can't be imported, or lacks an argument that is set."""
     if not (compute.cluster_class or compute.cluster_kwargs):
         return
     name = compute.cluster_class or "distributed.LocalCluster"
@@ -124,7 +112,7 @@ def _arguments(cluster: Callable[..., Any]) -> set[str]:
     """Return the names of the arguments that a cluster class takes; empty if it takes any."""
     from distributed import LocalCluster, Nanny, Worker
 
-    # The local cluster hands on to nannies what it does not know, and they to workers.
+    # The local cluster passes unknown arguments on to nannies, and these to workers.
     kinds = (LocalCluster, Nanny, Worker, *Worker.__mro__) if cluster is LocalCluster else (cluster,)
     parameters = [each for kind in kinds for each in inspect.signature(kind).parameters.values()]
     if cluster is not LocalCluster and any(each.kind is each.VAR_KEYWORD for each in parameters):
@@ -139,7 +127,7 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
         SettingsError: it belongs to another recipe, and `rebuild` isn't set.
         DarkroomError: its manifest, or the job of an interrupted run, can't be read.
     """
-    # Not needed to find what is wrong with locations, and slow to import.
+    # Slow to import, and not needed to check locations.
     from darkroom.tasks.dataset.manifest import ManifestInfo, read_info
     from darkroom.tasks.recover import read_job
 
@@ -163,24 +151,24 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
 
 
 def check_manifest(destination: Destination) -> None:
-    """Make sure that a destination that runs have published to has a manifest, and that it is whole.
+    """Make sure that the manifest is intact, and present if any run has published.
 
     Raises:
         SettingsError: this user may not read it.
-        DarkroomError: it has none, it is damaged, or it was written by another version of Darkroom.
+        DarkroomError: it is missing or damaged, or was written by another version of Darkroom.
     """
     from darkroom.tasks.dataset.manifest import read_whole, way_out
 
     if read_whole(destination) is None and (published := _published(destination)):
         manifest, runs = destination.store.where(MANIFEST), destination.store.where(RUNS)
         raise DarkroomError(
-            f"{manifest} is missing, though {len(published):,} runs have published one, says {runs}. "
+            f"{manifest} is missing, although {runs} has the files of {len(published):,} runs. "
             f"{way_out(destination)} To make all outputs again, move {runs} away."
         )
 
 
 def _published(destination: Destination) -> set[str]:
-    """Return the paths of the files of runs that came to publish a manifest."""
+    """Return the paths of the files of runs that published a manifest."""
     from darkroom.tasks.recover import read_job
 
     unfinished = {f"{RUNS}/{read_job(each).run_file}" for each in destination.unfinished()}

@@ -1,8 +1,7 @@
-"""Make what a run did part of the manifest: merge journals into it, in bounded memory.
+"""Merge a run's journal into the manifest, in bounded memory.
 
-Rows are wide, and sorting millions of them would take gigabytes. But shards are ranges of source paths in
-ascending order, and the manifest is sorted: so the journal is sorted a few shards at a time, and the manifest
-is merged with it a range of paths at a time.
+Rows are wide, and sorting millions of them would take gigabytes. But the manifest and the shards are in the order of
+source paths: so the journal is sorted a few shards at a time, and merged a range of paths at a time.
 """
 
 from __future__ import annotations
@@ -43,33 +42,32 @@ _OBSOLETE_SCHEMA = pa.schema([pa.field("file_name", pa.string())])
 
 
 def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float | None = None) -> RunRecord:
-    """Make what a run's journal holds part of the manifest, and note which outputs that makes obsolete.
+    """Merge a run's journal into the manifest, list the outputs that this makes obsolete, and return the run's record.
 
-    Images whose outputs are gone by now have failed. Can be repeated after an interruption anywhere, with the same end.
-    Returns what the run's file says about the run.
+    Images whose outputs have vanished become failures. Repeating this after an interruption gives the same result.
 
     Args:
-        workspace: the run's workspace; it is not removed.
-        job: what the run was to do.
-        ended: the run came to its end, so that the images of `workspace.deleted` are dropped, too. If a guard has
+        workspace: the run's workspace, which is kept.
+        job: the run's job.
+        ended: whether the run came to its end: then the images of `workspace.deleted` are dropped, too. If a guard has
             stopped it (`workspace.stopped`), nothing is dropped, and failures don't replace outputs.
-        work_seconds: how long shards ran in a run that was not interrupted.
+        work_seconds: how long the shards ran, if the run was not interrupted.
 
     Raises:
-        DamagedError: the former manifest is damaged, or what the run has written; nothing is published.
+        DamagedError: the former manifest or a file of the workspace is damaged; nothing is published.
     """
     store = workspace.store
     stopped = exists(store, workspace.stopped)
     delete = ended and not stopped
     read_whole(workspace.destination)
     for path in [*workspace.journal_parts(), *([workspace.deleted] if delete else [])]:
-        check_whole(store, path, "The same command goes on from what is whole.")
+        check_whole(store, path, "The same command goes on from the undamaged parts.")
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
         deleted = local_if_there(store, workspace.deleted, scratch) if delete else None
         columns = open_columns(db, local_if_there(store, workspace.columns, scratch))
         record = _record(job, work_seconds, deleted) if ended else _record_of_interrupted(workspace, job)
         run_file, manifest, obsolete = (scratch / f"{name}.parquet" for name in ("run", "manifest", "obsolete"))
-        sql.view_if_there(db, "base", local_if_there(store, MANIFEST, scratch), SCHEMA)
+        sql.view(db, "base", [local_if_there(store, MANIFEST, scratch)], SCHEMA)
         rows = _sorted_journal(db, workspace, scratch, _KEEPING_SQL if stopped else "")
         metadata = footer(job) | {"run": record.model_dump_json()}
         write_table(run_file, rows, metadata)
@@ -78,7 +76,7 @@ def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float 
             run_file = scratch / "run-2.parquet"
             write_table(run_file, as_failed(db, 2 * ROW_GROUP_ROWS), metadata)
             db.execute(f"CREATE OR REPLACE VIEW journal AS FROM {sql.parquet(run_file)}")
-        sql.view_if_there(db, "deleted", deleted, _DELETED_SCHEMA)
+        sql.view(db, "deleted", [deleted], _DELETED_SCHEMA)
         write_table(manifest, _merged(db), footer(job) | columns.metadata, columns.schema)
         db.execute(f"CREATE VIEW published AS FROM {sql.parquet(manifest)}")
         _note_obsolete(db, workspace, scratch, obsolete)
@@ -98,7 +96,7 @@ def _record(job: Job, work_seconds: float | None, deleted: Path | None) -> RunRe
 
 
 def _record_of_interrupted(workspace: Workspace, job: Job) -> RunRecord:
-    """Return what is known of a run that did not end; if it was interrupted after its last step, that is all."""
+    """Return the record of a run that did not end: complete if it was interrupted after publishing."""
     manifest = read_info(workspace.destination)
     if manifest and manifest.run_file == job.run_file:
         with suppress(DarkroomError):
@@ -176,10 +174,10 @@ def _merged(db: sql.Connection) -> Iterator[pa.RecordBatch]:
 
 
 def _note_obsolete(db: sql.Connection, workspace: Workspace, scratch: Path, obsolete: Path) -> None:
-    """Write which outputs the new manifest no longer names, and those that an interrupted try had noted."""
+    """Write the outputs that the new manifest no longer names, and those that an interrupted try listed."""
     is_noted = is_whole(workspace.store, workspace.obsolete)
     noted = workspace.store.local(workspace.obsolete, scratch) if is_noted else None
-    sql.view_if_there(db, "noted", noted, _OBSOLETE_SCHEMA)
+    sql.view(db, "noted", [noted], _OBSOLETE_SCHEMA)
     sql.copy_sealed(
         db,
         "FROM (SELECT file_name FROM base UNION ALL SELECT file_name FROM vanished UNION ALL FROM noted) "

@@ -1,4 +1,4 @@
-"""Make a lost or damaged manifest again, from what the runs wrote down and the outputs that are there."""
+"""Rebuild a lost or damaged manifest from the files of the runs and the outputs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
@@ -32,31 +33,30 @@ from darkroom.tasks.storage.store_errors import writing
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuilt manifest holds."""
+    """The result of rebuilding a manifest."""
 
     rows: int
     left_out: int
-    """Images whose output is missing or not what the runs say; the next run makes them again."""
+    """Images whose output is missing or has other bytes than its row says; the next run makes them again."""
 
     damaged_runs: tuple[str, ...]
-    """Run files that could not be used; what only they knew is made again, too."""
+    """Run files that could not be used; images that only they recorded are made again, too."""
 
     kept: str | None
-    """Where the damaged manifest was put."""
+    """Where the damaged manifest was moved to."""
 
 
 def rebuild_manifest(destination: Destination, run_id: str) -> Rebuilt | None:
-    """Make the manifest again from the last row that the run files have for each image.
+    """Rebuild the manifest from the last row of each image in the run files; return None if it is intact.
 
-    A row is taken only if its output is there, byte for byte. Images that have since gone from the source come back
-    as rows only if their output is still there or they had none; the next run drops them. Returns None, and changes
-    nothing, if the manifest is whole.
+    A row is used only if its output has the right hash. Images that were deleted since may come back as rows; the next
+    run drops them.
 
     Raises:
         DarkroomError: there is no whole run file, or a file was written by another version of Darkroom.
         SettingsError: this user may not read a file.
         DestinationError: the destination can't be written to.
-        LeaseError: a run is going on.
+        LeaseError: a run holds the destination.
     """
     store = destination.store
     with writing(destination.location), hold_lease(destination, run_id) as lease:
@@ -85,7 +85,7 @@ def _is_whole(destination: Destination) -> bool:
 
 
 def _sift(destination: Destination) -> tuple[list[str], list[str]]:
-    """Return the run files that are whole, and those that aren't."""
+    """Return the intact run files, and the damaged ones."""
     store = destination.store
     whole: list[str] = []
     damaged: list[str] = []
@@ -99,8 +99,8 @@ def _sift(destination: Destination) -> tuple[list[str], list[str]]:
     if not (whole or damaged or exists(store, MANIFEST)):
         adopts = "adopts what an interrupted run has finished, and " if destination.unfinished() else ""
         raise DarkroomError(
-            f"{destination.location} holds no manifest that could be damaged, and no file of a run that a lost one "
-            f"could be made from. Start 'darkroom run': it {adopts}makes what is left."
+            f"{destination.location} has neither a manifest nor files of runs from which to rebuild one. "
+            f"Start 'darkroom run': it {adopts}makes what is left."
         )
     if not whole:
         raise DarkroomError(
@@ -136,31 +136,24 @@ _LAST_SQL = """
 
 
 def _sound_rows(db: sql.Connection, store: Store, recipe_id: str, counts: Counter[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the last row of every image whose output is as the row says, in the order of paths."""
+    """Yield, in the order of paths, the last row of every image, unless its output has another hash."""
     with ThreadPoolExecutor() as pool:
         for within in path_ranges(db, "SELECT source_path FROM attempts"):
             query = _LAST_SQL.format(within=within, recipe_id=sql.text(recipe_id), output_kept=sql.text(OUTPUT_KEPT))
             for batch in sql.stream(db, query, ROW_GROUP_ROWS):
                 names, hashes = batch["file_name"].to_pylist(), batch["output_sha256"].to_pylist()
-                sound = list(pool.map(_is_sound, itertools.repeat(store), names, hashes))
+                sound = list(pool.map(partial(_is_sound, store), names, hashes))
                 counts["rows"] += sum(sound)
                 counts["left out"] += len(sound) - sum(sound)
                 yield batch.filter(pa.array(sound, pa.bool_()))
 
 
 def _is_sound(store: Store, file_name: str | None, sha256: str | None) -> bool:
-    """Return whether an output is there, byte for byte; an image that failed has none.
-
-    Raises:
-        SettingsError: this user may not read it.
-    """
-    if file_name is None:
-        return True
-    return has_bytes(store, file_name, sha256)
+    return file_name is None or has_bytes(store, file_name, sha256)  # an image that failed has no output
 
 
 def _set_aside(store: Store) -> str | None:
-    """Give a damaged manifest a name that is not in use, and return where it is then."""
+    """Move a damaged manifest to an unused name, and return where it is now."""
     if not exists(store, MANIFEST):
         return None
     taken = set(store.children(""))

@@ -1,4 +1,4 @@
-"""Adopt what runs that did not end have left behind."""
+"""Adopt the work of runs that did not end."""
 
 from __future__ import annotations
 
@@ -27,31 +27,30 @@ from darkroom.tasks.unjournalled import remove_unjournalled
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What was adopted."""
+    """The adopted work."""
 
-    runs: int = 0
     images: int = 0
-    """Not those that failed for what may have passed by now: they are tried again."""
+    """Without those that failed but are tried again."""
 
     damaged_parts: int = 0
     """Journal parts that could not be read; their images are made again."""
 
 
 def recover(destination: Destination) -> Recovered:
-    """Finish what unfinished runs began: publish their journals, remove outputs that are obsolete.
+    """Publish the journals of unfinished runs, and remove their obsolete outputs and workspaces.
 
     Only the holder of the destination's lease may call this.
     """
     clear_verifications(destination)
     _remove_left_over(destination)
-    runs = images = damaged_parts = 0
-    for workspace in destination.workspaces():
+    images = damaged_parts = 0
+    workspaces = destination.workspaces()
+    for workspace in workspaces:
         found = workspace.journal_parts()
         parts = whole_parts(workspace.store, found)
         damaged_parts += len(found) - len(parts)
-        # An interruption between a manifest's publication and the end of the run leaves a journal that
-        # is published already; publishing it again changes nothing. Without its job, a working folder was
-        # being removed.
+        # A run that died after publishing has left its journal: publishing it again changes nothing. A workspace
+        # without a job was being removed.
         if parts and workspace.is_open():
             job = read_job(workspace)
             publish(workspace, job, ended=False)
@@ -59,18 +58,17 @@ def recover(destination: Destination) -> Recovered:
         elif workspace.is_open():
             _retract(workspace)
         close_workspace(workspace)
-        runs += 1
-    if runs:
+    if workspaces:
         let_attempts_end(destination.store)
-    return Recovered(runs, images, damaged_parts)
+    return Recovered(images, damaged_parts)
 
 
 _OF_EARLIER_VERSIONS = re.compile(r"\.+([^/]*\.parquet|lease\.json)(\.tmp|\.writing|\.rebuilt)+")
-"""Names that earlier versions gave to files in the making."""
+"""Names that earlier versions gave to temporary files."""
 
 
 def _remove_left_over(destination: Destination) -> None:
-    """Remove what interrupted writes have left; below `images/`, planning does, and below workspaces, their removal."""
+    """Remove temporary files, except below `images/`, where planning does, and in workspaces, which are removed."""
     store = destination.store
     for folder in ("", f"{RUNS}/", f"{FINDINGS}/", f"{WORK}/"):
         for name in list(store.children(folder)):
@@ -81,7 +79,7 @@ def _remove_left_over(destination: Destination) -> None:
 
 
 def _finished(workspace: Workspace, job: Job) -> int:
-    """Return how many images a published run has done with."""
+    """Return the number of images of a published run that the next run does not retry."""
     retried = ", ".join(sql.text(code) for code in sorted(RETRIED_NEXT_RUN))
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
         run = sql.parquet(workspace.store.local(f"{RUNS}/{job.run_file}", scratch))
@@ -92,8 +90,8 @@ def _finished(workspace: Workspace, job: Job) -> int:
 
 
 def _retract(workspace: Workspace) -> None:
-    """Remove the file of a run that was only to delete, and did not come to it."""
-    with suppress(DarkroomError):  # a run without images may be lost, whatever is wrong with its job
+    """Remove the file of an interrupted run without images, unless the manifest names it."""
+    with suppress(DarkroomError):  # even with a damaged job, a run without images is no loss
         job = read_job(workspace)
         manifest = read_info(workspace.destination)
         if manifest is None or manifest.run_file != job.run_file:
@@ -101,13 +99,13 @@ def _retract(workspace: Workspace) -> None:
 
 
 def clear_verifications(destination: Destination) -> None:
-    """Remove what verifications that died have left; only the holder of the destination's lease may call this."""
+    """Remove the workspaces of dead verifications; only the holder of the destination's lease may call this."""
     for workspace in destination.workspaces("verify"):
         workspace.remove()
 
 
 def read_job(workspace: Workspace) -> Job:
-    """Return what an unfinished run was to do.
+    """Return the job of an unfinished run.
 
     Raises:
         SettingsError: this user may not read it.
@@ -120,22 +118,21 @@ def read_job(workspace: Workspace) -> Job:
         job, folder = workspace.store.where(workspace.job), workspace.store.where(workspace.path)
         raise DarkroomError(
             f"{job} is damaged, so that the work of an interrupted run can't be adopted. Remove the folder {folder} to "
-            "go on without it: its images are then made again. 'darkroom verify' finds outputs that it left behind."
+            "go on without it: its images are then made again. 'darkroom verify' finds the outputs it left behind."
         ) from error
 
 
 def close_workspace(workspace: Workspace) -> None:
-    """Remove the outputs that a run did not journal, or that it made obsolete, and then its workspace.
-
-    What it has journalled must be published.
+    """Remove the unjournalled and obsolete outputs of a run whose journal is published, and then its workspace.
 
     Raises:
         SettingsError: this user may not read an output.
-        DarkroomError: outputs may be there that are not journalled, and the job that would name them is damaged.
+        DarkroomError: unjournalled outputs may exist, and the job, which is needed to name them, is damaged.
     """
-    if workspace.begun_shards() and workspace.is_open():  # otherwise its removal has begun
-        remove_unjournalled(workspace, read_job(workspace))
-    # If the list is damaged, what it names is foreign, which verifications find.
+    begun = workspace.begun_shards()
+    if begun and workspace.is_open():  # otherwise its removal has begun
+        remove_unjournalled(workspace, read_job(workspace), begun)
+    # If the list is damaged, its outputs become foreign files, which verifications find.
     if is_whole(workspace.store, workspace.obsolete):
         for batch in _obsolete(workspace):
             workspace.store.delete(batch.column(0).to_pylist())
@@ -144,6 +141,6 @@ def close_workspace(workspace: Workspace) -> None:
 
 def _obsolete(workspace: Workspace) -> Iterator[pa.RecordBatch]:
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
-        sql.view_if_there(db, "manifest", local_if_there(workspace.store, MANIFEST, scratch), SCHEMA)
+        sql.view(db, "manifest", [local_if_there(workspace.store, MANIFEST, scratch)], SCHEMA)
         noted = sql.parquet(workspace.store.local(workspace.obsolete, scratch))
         yield from sql.stream(db, f"SELECT file_name FROM {noted} ANTI JOIN manifest USING (file_name)", 65_536)

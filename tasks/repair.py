@@ -1,4 +1,4 @@
-"""Move files that differ from the manifest to a quarantine, so that the next run makes just those again."""
+"""Move files that differ from the manifest to a quarantine, so that the next run makes them again."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from darkroom.tasks.storage.store import unused_name
 from darkroom.tasks.storage.store_errors import StorageError
 
 BATCH_FILES = 1_000
-"""Between so many files it is made sure that the destination is still this run's."""
+"""The lease is checked after so many files."""
 
 
 @dataclass(slots=True)
 class Repaired:
-    """What a repair did."""
+    """The result of a repair."""
 
     quarantine: str
     """Its path in the destination."""
@@ -30,14 +30,14 @@ class Repaired:
     """Files that could not be moved or removed."""
 
     problem: str = ""
-    """Why the first of them could not."""
+    """Why the first of these failed."""
 
 
 def repair(workspace: Workspace, findings: str, lease: HeldLease) -> Repaired:
-    """Move damaged and foreign files from `images/` to the quarantine, and remove temporary ones.
+    """Move damaged and foreign files from `images/` to the quarantine, and remove temporary files.
 
-    The manifest is not touched: the next run finds a moved output missing, and makes it again. Nothing that
-    can't be made again is lost, and wherever this is interrupted, each file is in one place or the other.
+    The manifest stays as it is: the next run finds moved outputs missing, and makes them again. An interruption at any
+    point loses no file.
 
     Raises:
         LeaseError: the lease was lost.

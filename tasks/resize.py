@@ -1,4 +1,4 @@
-"""The shard task: what is left of a shard goes through the pipeline and into the journal."""
+"""The shard task: process a shard's images with the pipeline, and journal them."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from darkroom.tasks.worker.images import Images, worker_name
 from darkroom.tasks.worker.pipeline import Pipeline
 
 UNWRITABLE_IMAGES = 20
-"""When so many outputs in a row can't be written, it may not be for them."""
+"""When so many outputs in a row can't be written, the destination itself is checked."""
 
 _UNWRITABLE = {ErrorCode.WRITE_NO_SPACE, ErrorCode.WRITE_DENIED}
 
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """What an attempt at a shard came to."""
+    """The result of an attempt at a shard."""
 
     number: int
     ok: int = 0
     failed: int = 0
     unchanged: int = 0
     resumed: int = 0
-    """Images that a former attempt had finished already."""
+    """Images that former attempts had finished."""
 
     seconds: float = 0.0
     source_bytes: int = 0
@@ -47,7 +47,7 @@ class ShardResult:
 
     @property
     def done(self) -> int:
-        """Images that are done, failed ones included."""
+        """Images done, failed ones included."""
         return self.ok + self.failed + self.unchanged + self.resumed
 
     def describe(self) -> str:
@@ -63,7 +63,7 @@ class ShardResult:
 
 @task(name="resize_shard", task_run_name="resize {shard.label}", cache_policy=NO_CACHE, persist_result=False)
 def resize_shard(shard: ShardRef) -> ShardResult:
-    """Process the images of one shard that no former attempt has finished; a bad image is a row, not an error."""
+    """Process a shard's images that no former attempt has finished; a bad image is a row, not an error."""
     try:
         result = work_shard(shard)
     except ReplacedError as reason:
@@ -76,17 +76,16 @@ def work_shard(shard: ShardRef) -> ShardResult:
     """Do what `resize_shard` does, without Prefect.
 
     Raises:
-        DestinationError: nothing can be written to the destination any more.
-        DarkroomError: this worker's libraries would make other pixels than the run's recipe says, or no codec process
-            can be started.
-        ReplacedError: another attempt has taken over the shard, or the run has ended, as one may whose flow was
-            cancelled while workers of a cluster of its user's were at their shards.
+        DestinationError: the destination can't be written to any more.
+        DarkroomError: the codec libraries of this worker and the flow differ, or no codec process can be started.
+        ReplacedError: another attempt has taken over the shard, or the run has ended: its flow may have been cancelled
+            while workers of an existing cluster go on.
     """
     report_progress(shard)  # before anything that may hang
     codec = thread_codec()
     codec.start()  # it imports its libraries meanwhile
     workspace = shard.workspace
-    with writing(workspace.store.location):  # where the job is gone, so is the destination or its working state
+    with writing(workspace.store.location):  # a missing job means that the destination was moved or removed
         job = with_retries(workspace.load_job)
     if job.recipe.recipe_id != job.recipe_id:
         raise DarkroomError(
@@ -116,11 +115,7 @@ def work_shard(shard: ShardRef) -> ShardResult:
 
 
 def _check_writable(workspace: Workspace, row: ManifestRow) -> None:
-    """Make sure that it is a few outputs that can't be written, and not the destination.
-
-    Raises:
-        DestinationError: it is the destination.
-    """
+    """Raise `DestinationError` if not only the last outputs but the whole destination can't be written to."""
     location, probe = workspace.store.location, f"{workspace.path}/probe-{worker_name().replace('/', '-')}"
     if row.error_code == ErrorCode.WRITE_NO_SPACE:
         raise DestinationError(location, "no space is left on the device", "Free some space there")
@@ -130,7 +125,7 @@ def _check_writable(workspace: Workspace, row: ManifestRow) -> None:
 
 
 def _memory_share() -> int | None:
-    """Return how many bytes of memory there are for each thread of this Dask worker; None if it has no limit."""
+    """Return the bytes of memory for each thread of this Dask worker; None if it has no limit."""
     from distributed import get_worker
 
     try:

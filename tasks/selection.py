@@ -15,44 +15,44 @@ CAMERA_RAW = (
     *("nef", "nrw", "orf", "pef", "raf", "raw", "rw2", "rwl", "rwz", "sr2", "srf", "srw", "x3f"),
 )
 UNREAD_SUFFIXES = frozenset({*HEIF, *DOCUMENTS, *CAMERA_RAW, "jxl", "jxr", "wdp", "exr", "qoi"})
-"""Suffixes of images that are listed although no decoder here reads them, so that a row says so of each."""
+"""Suffixes of images that no decoder here reads. They are listed, so that each gets a row that says so."""
 
 LISTED_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES
-"""Suffixes, lower case, without the dot, by which a listing takes a file for an image."""
+"""Suffixes, lower case, without the dot, of the files that are listed as images."""
 
 MAX_SUFFIXES = 200
-"""Suffixes that are counted each for itself: names may end in anything, such as a number."""
+"""Number of suffixes that are counted separately: names may end in anything, such as a number."""
 
 MAX_SUFFIX_LENGTH = 16
 OTHER_SUFFIXES = "…"
 
 
 class Selection:
-    """Chooses what is listed, by the rules; counts the suffixes of files that are no images."""
+    """Selects the files to list, by the rules; counts the suffixes of files that are no images."""
 
     def __init__(self, rules: Rules) -> None:
         excluded = [*DEFAULT_EXCLUDE, *rules.exclude]
         self._excluded_folders = compile_patterns(excluded)
-        # The folders above a file are looked at before it: patterns of folders are left out, for speed.
+        # For speed, without patterns of folders: the folders above a file are checked before it.
         self._excluded_files = compile_patterns(pattern for pattern in excluded if not pattern.endswith("/"))
         self._included = compile_patterns(rules.include) if rules.include else None
         self._by_content = rules.by_content
         self.not_images: Counter[str] = Counter()
-        """Number of files that were left out for being no images, by suffix; `OTHER_SUFFIXES` is for all further."""
+        """Number of files left out because they are no images, by suffix; the rest under `OTHER_SUFFIXES`."""
 
     def skip(self, path: str) -> str | None:
-        """Return what `why_skipped` does, and count a file that is no image."""
+        """Return the same as `why_skipped`, and count a file that is no image."""
         reason = self.why_skipped(path)
         if reason == "not_image":
             self.count_not_image(path)
         return reason
 
     def why_skipped(self, path: str) -> str | None:
-        """Return why a listing leaves out a path whose folders it doesn't leave out; None if it lists it.
+        """Return why a path is not listed, if its folders are; None if it is listed.
 
-        The path of a folder ends with `/`. `excluded`: a pattern of `exclude` matches, or one of those that always
-        come first. `hidden`: the name begins with a dot. `not_included`: there are patterns of `include`, and none
-        matches. `not_image`: the suffix is no image's, and counts.
+        The path of a folder ends with `/`. `excluded`: a pattern of `exclude` or `DEFAULT_EXCLUDE` matches. `hidden`:
+        the name begins with a dot. `not_included`: there are patterns of `include`, and none matches. `not_image`: the
+        suffix is no image's, and files are selected by suffix.
         """
         line = path.replace("\n", " ")  # in a pattern's regular expression, a dot matches no line feed
         excluded = self._excluded_folders if path.endswith("/") else self._excluded_files
@@ -68,18 +68,18 @@ class Selection:
         return None if self._by_content or has_image_suffix(name) else "not_image"
 
     def leaves_out(self, path: str) -> bool:
-        """Return whether a listing leaves out a file or one of the folders above it."""
+        """Return whether a file, or a folder above it, is not listed."""
         folders = path.split("/")[:-1]
         above = ("/".join(folders[:depth]) + "/" for depth in range(1, len(folders) + 1))
         return any(map(self.why_skipped, [*above, path]))
 
     def count_not_image(self, path: str) -> None:
-        """Count a file that is no image by its suffix."""
+        """Count, by its suffix, a file that is no image."""
         suffix = suffix_of(path.rpartition("/")[2])
         is_known = suffix in self.not_images or len(self.not_images) < MAX_SUFFIXES
         self.not_images[suffix if is_known and len(suffix) <= MAX_SUFFIX_LENGTH else OTHER_SUFFIXES] += 1
 
 
 def has_image_suffix(name: str) -> bool:
-    """Return whether a listing takes a file for an image by the suffix of its name or path."""
+    """Return whether a name or path has one of `LISTED_SUFFIXES`."""
     return suffix_of(name) in LISTED_SUFFIXES

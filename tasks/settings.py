@@ -1,6 +1,6 @@
-"""What a user can set: the recipe for the pixels, the rules of a rerun, the limits and the compute.
+"""The settings: recipe, rules and compute, as pydantic models.
 
-The pydantic models here are at once the validation, the form in the Prefect UI, and the documentation.
+They are the validation, the form in the Prefect UI, and the documentation at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from darkroom.tasks.patterns import DEFAULT_EXCLUDE, compile_patterns
 from darkroom.tasks.wording import describe_invalid
 
 KERNEL_VERSION = 3
-"""Raised by hand whenever a change to `darkroom.tasks.imaging` changes the pixels or bytes of any output."""
+"""To be raised with every change to `darkroom.tasks.imaging` that changes the bytes of any output."""
 
 CODEC_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg")
 
@@ -36,7 +36,7 @@ SYNONYMS = {"jpg": "jpeg", "grey": "gray"}
 
 
 def _canonical(value: Any) -> Any:
-    """Return a choice in the spelling of the settings: `JPG` as `jpeg`."""
+    """Return a choice in its standard spelling: `JPG` as `jpeg`."""
     return SYNONYMS.get(value.lower(), value.lower()) if isinstance(value, str) else value
 
 
@@ -106,7 +106,7 @@ class Recipe(Settings):
     @model_validator(mode="before")
     @classmethod
     def _rename_truncated(cls, values: Any) -> Any:
-        # Manifests and jobs of earlier versions call `damage` so.
+        # The name of `damage` in manifests and jobs of earlier versions.
         if isinstance(values, dict) and (old := values.get("truncated")) in ("fail", "keep"):
             others = {name: value for name, value in values.items() if name != "truncated"}
             return others | {"damage": "tolerant" if old == "keep" else "strict"}
@@ -120,19 +120,19 @@ class Recipe(Settings):
 
     @property
     def recipe_id(self) -> str:
-        """Hash of the recipe and of what else changes pixels: codec libraries and this project's kernel."""
+        """Hash of the recipe, the kernel version and the versions of the codec libraries."""
         text = json.dumps([self.model_dump(mode="json"), pixel_versions()], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
 def pixel_versions() -> dict[str, str]:
-    """Versions of everything whose change may change output bytes."""
+    """Return the versions of everything that may change output bytes."""
     return {"kernel": str(KERNEL_VERSION)} | {name: version(name) for name in CODEC_LIBRARIES}
 
 
 class Rules(Settings):
-    """What a run works on, and when it had better stop."""
+    """Which images a run processes, and when it stops."""
 
     force: bool = Field(False, description="Process every image again, changed or not.")
     detect_changes: DetectChanges = Field(
@@ -260,7 +260,7 @@ class Compute(Settings):
 
 
 class Job(Settings):
-    """What one run is to do, as its workers read it."""
+    """The parameters of one run, which its workers read."""
 
     run_id: str
     source: str

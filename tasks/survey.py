@@ -15,37 +15,33 @@ from darkroom.tasks.dataset.rows import PlannedOutput, arrow_schema
 from darkroom.tasks.dataset.unlisted import below
 from darkroom.tasks.discover import survey_outputs
 from darkroom.tasks.errors import DarkroomError
-from darkroom.tasks.plan import Shard, cut_shards
+from darkroom.tasks.plan import cut_shards
 from darkroom.tasks.preflight import check_manifest
 from darkroom.tasks.storage.local_files import TEMPORARY_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What there is to verify."""
+    """The figures of a verification's plan."""
 
-    shards: tuple[Shard, ...]
-    """The outputs to read again."""
+    shards: tuple[int, ...]
+    """Number of outputs of each shard, a row group of the plan."""
 
     outputs: int
-    """Outputs that the manifest names."""
+    """Number of outputs that the manifest names."""
 
     @property
     def reread(self) -> int:
         """Number of outputs to read again."""
-        return sum(shard.images for shard in self.shards)
+        return sum(self.shards)
 
 
 def check_settled(destination: Destination) -> ManifestInfo:
-    """Return what a manifest says about itself, after making sure that outputs can be compared with it.
-
-    Raises:
-        DarkroomError: there is no manifest, it is damaged, or a run that did not end has left work to adopt.
-    """
+    """Return the manifest's info; raise `DarkroomError` if it is missing or damaged, or a run has not ended."""
     if unfinished := destination.unfinished():
         raise DarkroomError(
-            f"Run {unfinished[-1].run_id} did not end, and what it made is not in the manifest of "
-            f"{destination.location} yet. Start 'darkroom run', which adopts and finishes that, and verify then."
+            f"Run {unfinished[-1].run_id} did not end, and its work is not in the manifest of "
+            f"{destination.location} yet. Start 'darkroom run', which adopts it, and verify then."
         )
     check_manifest(destination)
     info = read_info(destination)
@@ -58,12 +54,12 @@ def check_settled(destination: Destination) -> ManifestInfo:
 
 
 def survey(workspace: Workspace, sample: float, workers: Callable[[], int]) -> Survey:
-    """Write what the list of outputs shows to the journal, and which outputs to read again to `workspace.plan`.
+    """Write the findings from the list of outputs to the journal, and the outputs to read again to `workspace.plan`.
 
     Args:
         workspace: the verification's workspace.
-        sample: the part of the outputs to read again, 0 to 1; which of them depends on the run's id.
-        workers: returns how many shards are worked on at a time; called only if there is work.
+        sample: the fraction of the outputs to read again, 0 to 1; the run id decides which.
+        workers: returns how many shards are processed at a time; called only if there is work.
     """
     store = workspace.store
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
@@ -143,7 +139,7 @@ _FOUND_SQL = """
 
 
 def _choose(db: sql.Connection, sample: float, run_id: str) -> None:
-    """Create the view `work` of the outputs to read again: a sample of those whose size is right."""
+    """Create the view `work` of the outputs to read again: a sample of those with the right size."""
     readable = "FROM compared WHERE kind IS NULL AND status = 'ok'"
     if sample == 1:
         db.execute(f"CREATE VIEW work AS {readable}")

@@ -1,48 +1,54 @@
-"""Outputs that a run may have written without journalling them: they are what the manifest says, or are removed.
+"""Remove outputs that a run wrote without journalling them, unless the manifest has the same bytes.
 
-A run that dies leaves outputs that no row describes. Each was made of the bytes that its source had then; if the source
-gets its former bytes back, or another name, no later comparison of listing and manifest would find it.
+A run that dies leaves outputs that no row describes, made of the bytes that the sources had then. If a source gets its
+former bytes back, or another name, no later comparison of listing and manifest would find them.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import is_whole
-from darkroom.tasks.dataset.layout import MANIFEST, Workspace, output_path
+from darkroom.tasks.dataset.integrity import find_damage, is_whole
+from darkroom.tasks.dataset.journal import count_rows
+from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace, output_path
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.dataset.outputs import has_bytes
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, local_if_there
+from darkroom.tasks.storage.store_errors import NotFound
 
 _PATHS = pa.schema([pa.field("source_path", pa.string())])
 _NAMES = pa.schema([pa.field("file_name", pa.string())])
 _BATCH_ROWS = 65_536
 
 
-def remove_unjournalled(workspace: Workspace, job: Job) -> None:
-    """Remove what a run may have written and not journalled, unless its bytes are those that the manifest names.
+def remove_unjournalled(workspace: Workspace, job: Job, begun: list[int]) -> None:
+    """Remove the outputs that a run may have written without journalling them, unless the manifest has their hash.
 
-    Suspect are the images of shards that were begun, without those that the journal has: usually none after a run that
-    came to its end, and at most a shard for each of its workers after one that died. Their outputs are read and hashed.
-    If the plan is damaged, so that it isn't known which they are, all outputs of the manifest are.
+    Suspect are the images of begun shards that the journal lacks: at most a shard for each worker of a run that died.
+    Their outputs are read and hashed. If the plan is damaged, all outputs of the manifest are suspect.
 
-    Only the holder of the destination's lease may call this, after publishing what the journal has.
+    Only the holder of the destination's lease may call this, after publishing the journal.
+
+    Args:
+        workspace: the run's workspace.
+        job: the run's job.
+        begun: the numbers of the begun shards.
 
     Raises:
         SettingsError: this user may not read an output.
     """
-    begun = workspace.begun_shards()
-    if not begun:
+    if _all_journalled(workspace, job):
         return
     store = workspace.store
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
-        sql.view_if_there(db, "manifest", local_if_there(store, MANIFEST, scratch), SCHEMA)
+        sql.view(db, "manifest", [local_if_there(store, MANIFEST, scratch)], SCHEMA)
         if is_whole(store, workspace.plan):
             suspects = f"FROM {sql.parquet(_write_suspects(db, workspace, begun, job, scratch))}"
         else:
@@ -55,8 +61,18 @@ def remove_unjournalled(workspace: Workspace, job: Job) -> None:
                     pass
 
 
+def _all_journalled(workspace: Workspace, job: Job) -> bool:
+    """Return whether a run's file has as many rows as its plan: it has one for each journalled image."""
+    files = [workspace.plan, f"{RUNS}/{job.run_file}"]
+    with suppress(NotFound):
+        if not any(find_damage(workspace.store, file, footer_only=True) for file in files):
+            planned, journalled = (count_rows(workspace.store, file) for file in files)
+            return planned == journalled
+    return False
+
+
 def _write_suspects(db: sql.Connection, workspace: Workspace, begun: list[int], job: Job, scratch: Path) -> Path:
-    """Write where the outputs of unjournalled images of begun shards are, and return the file."""
+    """Write the names of the outputs of the begun shards' unjournalled images to a file, and return it."""
     store = workspace.store
     paths, suspects = scratch / "begun.parquet", scratch / "suspects.parquet"
     with pq.ParquetFile(store.local(workspace.plan, scratch)) as plan, pq.ParquetWriter(paths, _PATHS) as writer:

@@ -1,8 +1,7 @@
-"""Outputs that a run has made and that are gone before the manifest names them: their images have failed.
+"""Turn images whose outputs vanished during the run into failures, before the manifest names them.
 
-Something else may empty a destination while a run goes on. The run looks once more at what it made: at each output if
-those are few, else at a listing of the folders that it wrote to. To list 100,000 outputs takes one or two seconds on
-a local disk.
+Another process may empty a destination during a run. So the run looks at its outputs once more: at each one if they are
+few, otherwise at a listing of their folders, which takes 1–2 s for 100,000 outputs on a local disk.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from darkroom.tasks.storage.store import Skip, Store
 from darkroom.tasks.storage.store_errors import NotFound
 
 FEW_OUTPUTS = 1_000
-"""So many are looked at one by one: the folders that they are in may hold millions."""
+"""Up to so many outputs are looked at one by one: their folders may hold millions."""
 
 FEW_FOLDERS = 10_000
-"""Of more folders, the names are not held in memory, and everything below `images/` is listed."""
+"""With more folders, everything below `images/` is listed, so that their names need not be held in memory."""
 
 _MESSAGE = "the output was written, and then removed or changed by something else before the run ended"
 
@@ -53,7 +52,7 @@ _OF_OUTPUTS = (
 
 
 def find_vanished(db: sql.Connection, store: Store, scratch: Path) -> int:
-    """Return how many outputs of `journal` are gone; make the table `vanished` (source_path, file_name) of them."""
+    """Create the table `vanished` (source_path, file_name) of `journal`'s missing outputs; return their number."""
     made = "FROM journal WHERE status = 'ok'"
     [(count,)] = db.execute(f"SELECT count(*) {made}").fetchall()
     listed = scratch / "made.parquet"
@@ -68,7 +67,7 @@ def find_vanished(db: sql.Connection, store: Store, scratch: Path) -> int:
 
 
 def as_failed(db: sql.Connection, rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of `journal`, those of `vanished` as failures that the next run tries again."""
+    """Yield the rows of `journal`, with those in `vanished` as failures that the next run retries."""
     without = ", ".join(f"if(gone, NULL, {name}) AS {name}" for name in _OF_OUTPUTS)
     yield from sql.stream(db, _FAILED_SQL.format(without=without), rows)
 
@@ -88,7 +87,7 @@ def _size(store: Store, name: str) -> int | None:
 
 
 def _other_folders(db: sql.Connection, made: str) -> Skip | None:
-    """Return what leaves out folders without outputs of the run; None if those with such are too many."""
+    """Return a filter that leaves out folders without outputs of the run; None if too many folders have some."""
     folder = "array_to_string(string_split(file_name, '/')[:-2], '/')"
     found = db.execute(f"SELECT DISTINCT {folder} {made} LIMIT {FEW_FOLDERS + 1}").fetchall()
     if len(found) > FEW_FOLDERS:

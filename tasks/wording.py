@@ -1,4 +1,4 @@
-"""Messages about wrong settings, in words of ours in place of pydantic's."""
+"""Messages about wrong settings that say more than pydantic's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS: dict[Any, str] = {
 
 
 def describe_invalid(model: type[BaseModel], invalid: ValidationError) -> str:
-    """Return what is wrong with settings and what to give instead, a sentence for each of them."""
+    """Return what is wrong with settings and what to give instead, a sentence for each setting."""
     return " ".join(_describe(model, error) for error in invalid.errors())
 
 
@@ -43,7 +43,7 @@ def _describe(model: type[BaseModel], error: ErrorDetails) -> str:
 
 
 def _own_message(error: ErrorDetails) -> str:
-    """Return the message of an error that a validator of ours has raised, else an empty string."""
+    """Return the message of an error raised by one of our validators; empty for pydantic's own."""
     return str(error.get("ctx", {}).get("error", ""))
 
 
@@ -52,13 +52,13 @@ def _sentence(text: str) -> str:
 
 
 def did_you_mean(name: str, possible: Iterable[str]) -> str:
-    """Return a suggestion that follows a misspelt name; empty if none of the possible ones is close to it."""
+    """Return a suggestion to append to a message about a misspelt name; empty if no possible name is close."""
     close = difflib.get_close_matches(name, possible, n=1)
     return f"; did you mean {close[0]!r}" if close else ""
 
 
 def describe_values(field: FieldInfo) -> str:
-    """Return which values a setting takes, as "a whole number from 1 to 100" or "jpeg, png or webp"."""
+    """Return the values that a setting takes, such as "a whole number from 1 to 100" or "jpeg, png or webp"."""
     if choices := _choices(field):
         return f"{', '.join(choices[:-1])} or {choices[-1]}"
     if field.examples:
@@ -85,11 +85,11 @@ def _describe_limits(field: FieldInfo) -> str:
 
 
 def as_options(message: str, names: Iterable[str]) -> str:
-    """Return a message in which settings are named as on the command line: `` `force=True` `` as `--force`.
+    """Return a message with its settings as on the command line: `` `force=True` `` as `--force`.
 
     Args:
-        message: the message, with settings as in Python, between backticks.
-        names: the names of settings; anything else between backticks stays.
+        message: the message, with settings as in Python, in backticks.
+        names: the names of the settings; other text in backticks is unchanged.
     """
     known = set(names)
     return _NAMED.sub(lambda found: _as_option(found[1], found[2]) if found[1] in known else found[0], message)

@@ -1,4 +1,4 @@
-"""What the tests of whole runs share: the real command, the real API, real images."""
+"""Helpers of the tests of whole runs: the real command, the real API, real images."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DARKROOM = [sys.executable, "-m", "darkroom.flows.cli.commands"]
 CHECKOUT = Path(__file__).parents[1]
 
 NO_OTHER_SERVER = {"PREFECT_SERVER_API_PORT": "9"}
-"""Where no server runs: else a run would use one that somebody has started on this machine."""
+"""A port without a server, so that runs don't use one that happens to run on this machine."""
 
 VOLATILE = {"run_id", "shard", "worker", "processed_at", "read_ms", "decode_ms", "resize_ms", "encode_ms", "write_ms"}
-"""Columns of a manifest that say who did it, when, and how long it took."""
+"""Columns of a manifest that differ between any two runs."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Api:
         return self.post("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}, "sort": "KEY_ASC"})
 
     def latest_summary(self, destination: Path) -> str:
-        """Return what the Artifacts page shows of a destination now."""
+        """Return the newest summary of a destination, as on the Artifacts page."""
         key = artifact_key(str(destination), "summary")
         [latest] = self.post("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
         return latest["data"]
@@ -165,12 +165,12 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def has_begun(started: Started) -> bool:
-    """Say whether a worker of a command has begun with a shard, for which it has a codec process, or has ended."""
+    """Return whether a worker has begun a shard, and so has a codec process, or the command has ended."""
     return bool(codec_processes(started)) or started.process.poll() is not None
 
 
 def codec_processes(started: Started) -> list[psutil.Process]:
-    """Return the codec processes of a command: what looks like the one that it was forked from."""
+    """Return the codec processes of a command: those with the command line of their parent."""
     found = []
     for process in family(started.process):
         with suppress(psutil.Error):  # it has just ended
@@ -183,7 +183,7 @@ def codec_processes(started: Started) -> list[psutil.Process]:
 
 
 def stopped_within_a_shard(worker: psutil.Process, destination: Path, api: Api) -> bool:
-    """Stop a worker, and let it go on unless it is in the middle of a shard that Prefect has as running."""
+    """Stop a worker; resume it and return False unless it is within a shard whose task run Prefect has as running."""
     worker.suspend()
     [journal] = destination.glob(".darkroom/*/*/journal")
     ended = tuple(f"shard {int(part.name[:6]) + 1} of" for part in journal.glob("0*.parquet"))
@@ -200,7 +200,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 def manifest_rows(destination: Path) -> dict[str, dict[str, Any]]:
-    """Return a destination's manifest by source path, none of which is there twice."""
+    """Return a manifest's rows by source path, and check that no path occurs twice."""
     rows = pq.read_table(destination / "manifest.parquet").to_pylist()
     by_path = {row["source_path"]: row for row in rows}
     assert len(by_path) == len(rows)
@@ -208,7 +208,7 @@ def manifest_rows(destination: Path) -> dict[str, dict[str, Any]]:
 
 
 def lasting(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a row has to be the same whoever made it, when, and however long that took."""
+    """Return a row without its `VOLATILE` columns."""
     return {name: value for name, value in row.items() if name not in VOLATILE}
 
 
@@ -233,7 +233,7 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 180) -> Any:
-    """Wait for a condition that another process will bring about, and return what made it true."""
+    """Wait until a condition returns something true, and return that."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if met := condition():

@@ -1,7 +1,7 @@
 """The `darkroom` command.
 
-Slow modules are imported only when they are needed: `--help` is fast, and a run starts its Prefect server and its
-workers' imports before it imports Prefect itself.
+Slow modules are imported only when needed: `--help` is fast, and the Prefect server and the workers import while this
+process does.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # whose tables leave 20 of 80 columns to the descriptions
+    rich_markup_mode=None,  # Rich's tables leave only 20 of 80 columns to descriptions
 )
 
 LEAVE_SECONDS = 20.0
-"""How long the process may take to exit after the command has ended."""
+"""Time for the process to exit after the command has ended."""
 
 
 def main() -> None:
     """Run the command line."""
     open_streams()
     leave = _Leave()
-    # Registered first, it runs last: after the exit handlers of libraries.
+    # Registered first, so that it runs last, after the exit handlers of libraries.
     atexit.register(leave)
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # it may be ignored
         signal.signal(signal.SIGINT, Ending(_exit_at_once))
     leave.code = _exit_code()
     for number in ENDING:  # a second signal: exit without further clean-up
         signal.signal(number, lambda _number, _frame: leave())
-    # Libraries join threads and processes at exit, and one of them may hang in storage that does not answer.
+    # Libraries join threads and processes at exit, which may hang in storage that does not answer.
     overdue = threading.Timer(LEAVE_SECONDS, leave)
     overdue.daemon = True
     overdue.start()
@@ -70,19 +70,19 @@ def main() -> None:
 
 
 class _Leave:
-    """Exits without finalizing the interpreter, which would take half a second."""
+    """Exits without finalizing the interpreter, which takes half a second."""
 
     code = terminal.EXIT_FAILED
 
     def __call__(self) -> None:
-        with suppress(OSError, OutputError):  # it was reported
+        with suppress(OSError, OutputError):  # reported already
             sys.stdout.flush()
         sys.stderr.flush()
         os._exit(self.code)
 
 
 def _exit_at_once() -> None:
-    """Exit without any clean-up: what is finished is kept, and child processes end when this one does."""
+    """Exit without clean-up: finished work is kept, and child processes end with this one."""
     terminal.print_at_once("darkroom: Interrupted again, and ended at once. The same command can be given again.")
     os._exit(128 + signal.SIGINT)
 
@@ -102,7 +102,7 @@ def _exit_code() -> int:
 def _run_app() -> None:
     try:
         app()
-    except SystemExit:  # which it always ends with
+    except SystemExit:  # Typer always raises it
         flush_output()
         raise
 
@@ -169,15 +169,15 @@ def verify(
     sample: Annotated[
         float,
         typer.Option(
-            help="Part of the outputs to read again, above 0 and up to 1. Whether outputs are there, have the right "
-            "size, and are all that is there, is looked up for all."
+            help="Fraction of the outputs to read again, above 0 and up to 1. Missing or foreign files and wrong sizes "
+            "are found whatever the sample."
         ),
     ] = 1.0,
     repair: Annotated[
         bool,
         typer.Option(
             "--repair",
-            help="Move damaged and foreign files to a quarantine; the next run makes again what is missing then.",
+            help="Move damaged and foreign files to a quarantine; the next run makes missing outputs again.",
         ),
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show Prefect's log too.")] = False,
@@ -208,7 +208,7 @@ def verify(
 
 
 def _quieten(verbose: bool) -> None:
-    # Prefect's notice about telemetry is for people who start Prefect.
+    # Without Prefect's notice about telemetry, which users of this command don't expect.
     os.environ.setdefault("DO_NOT_TRACK", "1")
     if not verbose:
         # The report is printed at the end; Prefect's log is in the UI.
@@ -216,16 +216,16 @@ def _quieten(verbose: bool) -> None:
 
 
 def _run_flow(started: Session, flow: Callable[[], State[Any]], show: Callable[[Any, str], None], hint: str) -> None:
-    """Run a flow, and print its report or why it failed.
+    """Run a flow, and print its report, or why it failed.
 
     Args:
         started: the session to run it in.
         flow: calls the flow.
-        show: prints its report and where its page is.
+        show: prints a report and the location of its page.
         hint: what to do after an interruption.
 
     Raises:
-        typer.Exit: it failed.
+        typer.Exit: the flow failed.
     """
     from darkroom.flows.runtime.outcome import report_of
 

@@ -1,4 +1,4 @@
-"""Commands that look at a destination, or mend it, without a run."""
+"""Commands that inspect or repair a destination without a run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ inspection = typer.Typer()
 def status(destination: KeptDestination) -> None:
     """Say what DESTINATION holds.
 
-    That is counts by status and error code, last run, recipe and lease. It makes sure that manifest and last run are
-    whole. It does not look at outputs, which verify does.
+    That is counts by status and error code, last run, recipe and lease. It checks that the manifest and the last run's
+    file are whole; outputs are checked by verify.
 
     Exit codes: 0 all is well, 1 the manifest is damaged, 2 wrong usage.
     """

@@ -1,10 +1,10 @@
-"""Command-line options made from the settings, so that each setting is described in one place only."""
+"""Command-line options made from the settings, which describe themselves in one place."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
@@ -17,28 +17,28 @@ from darkroom.tasks.wording import as_options
 S = TypeVar("S", bound=Settings)
 
 OTHER_NAMES = ("sample", "repair")
-"""Parameters of flows that are options, but no settings."""
+"""Parameters of flows that are options but not settings."""
 
 
 def with_settings(*models: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command an option for every setting of some models.
+    """Return a decorator that gives a command an option for every setting of the models.
 
-    The command takes them as `**settings`, of which `parse` makes models.
+    The command takes the options' values as `**settings`, from which `parse` makes models.
     """
-    return lambda command: _with_options(command, models)
 
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        plain = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        options = [_parameter(name, field) for model in models for name, field in model.model_fields.items()]
+        command.__signature__ = signature.replace(parameters=[*plain, *options])  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*plain, *options]}
+        return command
 
-def _with_options(command: Callable[..., None], models: Sequence[type[Settings]]) -> Callable[..., None]:
-    signature = inspect.signature(command, eval_str=True)
-    plain = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    options = [_parameter(name, field) for model in models for name, field in model.model_fields.items()]
-    command.__signature__ = signature.replace(parameters=[*plain, *options])  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in [*plain, *options]}
-    return command
+    return decorate
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    """Return a setting as a parameter of its command; values are texts, of which the model makes what they are."""
+    """Return the command's parameter for a setting; its value is a string that the model parses, unless a flag."""
     default = field.get_default(call_default_factory=True)
     is_flag, is_list = field.annotation is bool, get_origin(field.annotation) is list
     option = typer.Option(
@@ -66,10 +66,10 @@ def _is_mapping(field: FieldInfo) -> bool:
 
 
 def parse(model: type[S], values: dict[str, Any]) -> S:
-    """Return the settings of one model from the options' values.
+    """Return a model from the options' values.
 
     Raises:
-        InvalidSettingError: a value is wrong; names the setting and the values that it takes.
+        InvalidSettingError: a value is wrong; names the setting and its possible values.
     """
     return model(
         **{
@@ -84,10 +84,10 @@ def _json(name: str, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as problem:
-        raise InvalidSettingError(f"`{name}={text}`: give JSON; this is none ({problem}).") from problem
+        raise InvalidSettingError(f"`{name}={text}`: give JSON; this is not ({problem}).") from problem
 
 
 def name_options(message: str) -> str:
-    """Return a message in which settings are named as the options that they are on the command line."""
+    """Return a message with its settings written as command-line options."""
     fields = (model.model_fields for model in (Recipe, Rules, Compute))
     return as_options(message, [*OTHER_NAMES, *(name for names in fields for name in names)])

@@ -1,4 +1,4 @@
-"""What commands print when they have done their work: a few labelled lines, or a table."""
+"""Print the results of commands: a few labelled lines, or a table."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from darkroom.tasks.reporting.verify_report import VerifyReport
     from darkroom.tasks.settings import Recipe
 
-FAILURES_PRINTED = 10
-FINDINGS_PRINTED = 10
+ROWS_PRINTED = 10
+"""Failures or findings that a run or verification lists."""
 
 TABLE_WIDTH = 80
 
 RUN_ID_SHOWN = 8
-"""Characters of a run's id by which its file in `runs/` is found."""
+"""Characters of a run id that suffice to find its file in `runs/`."""
 
 
 def _line(label: str, text: str, width: int = 10) -> None:
-    """Print a labelled line; not as a table, in which rich would break long paths."""
+    """Print a labelled line; Rich's tables would wrap long paths."""
     print(f"{label:<{width}}{text}")
 
 
@@ -43,7 +43,7 @@ def _count_codes(codes: Mapping[str, int]) -> str:
 
 
 def print_report(report: RunReport, page: str) -> None:
-    """Print what a run did, and where to look."""
+    """Print what a run did, and where its results are."""
     rate = f" at {report.images_per_second:,.1f} images/s" if report.attempted else ""
     print(f"{report.headline()}{rate} ({report.seconds:.1f} s)")
     if report.preview:
@@ -70,8 +70,8 @@ def print_report(report: RunReport, page: str) -> None:
 
 
 def _print_failures(report: RunReport) -> None:
-    """Print the first images that failed in a run, and how to list all that the manifest has as failed."""
-    print_failed(report.first_failures[:FAILURES_PRINTED])
+    """Print the first images that failed in a run, and the command that lists all failed images of the manifest."""
+    print_failed(report.first_failures[:ROWS_PRINTED])
     if report.known_failed:
         command = f"darkroom failures {shlex.quote(report.destination)}"
         _line("list", f"{command} (all {report.known_failed:,})" if report.known_failed > 1 else command)
@@ -92,15 +92,15 @@ def _print_preview(report: RunReport) -> None:
 
 
 def print_verification(report: VerifyReport, page: str) -> None:
-    """Print what a verification found, and where to look."""
+    """Print what a verification found, and where its results are."""
     line = partial(_line, width=12)
 
     rate = f", {report.bytes / report.work_seconds / 1e6:,.1f} MB/s" if report.work_seconds else ""
     print(f"{report.headline()[:-1]}{rate} ({report.seconds:.1f} s)")
-    for finding in report.findings[:FINDINGS_PRINTED]:
+    for finding in report.findings[:ROWS_PRINTED]:
         name = finding.file_name or finding.source_path or ""
         line(finding.kind.replace("_", " "), printable(f"{name}: {finding.detail}"))
-    if more := report.found - min(len(report.findings), FINDINGS_PRINTED):
+    if more := report.found - min(len(report.findings), ROWS_PRINTED):
         line("and", f"{more:,} more")
     if report.findings_file:
         line("findings", f"{report.destination}/{report.findings_file} ({counted(report.found, 'row')})")
@@ -134,14 +134,14 @@ def print_status(status: Status) -> None:
 
 
 def _print_recipe(recipe: Recipe) -> None:
-    """Print a recipe in words, and the options that name it to a run."""
+    """Print a recipe, and the options of `darkroom run` that give it."""
     _line("recipe", f"{recipe.width} × {recipe.height} pixels, {recipe.fit}, {recipe.color}, {recipe.format}")
     if changed := recipe.model_dump(exclude_defaults=True):
         _line("options", name_options(" ".join(f"`{name}={value}`" for name, value in changed.items())))
 
 
 def print_unfinished(unfinished: Unfinished) -> None:
-    """Print how many runs were interrupted and are not adopted yet, if any, and how many images they finished."""
+    """Print the number of interrupted runs that are not adopted yet, if any, and of the images that they finished."""
     if unfinished.runs:
         _line(
             "resume",
@@ -151,7 +151,7 @@ def print_unfinished(unfinished: Unfinished) -> None:
 
 
 def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:
-    """Print from what a manifest was rebuilt; None means that it was intact."""
+    """Print the result of `rebuild_manifest`."""
     if rebuilt is None:
         print(f"{place.location}/manifest.parquet is whole: nothing was changed.")
         return
@@ -163,13 +163,13 @@ def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:
     if rebuilt.left_out:
         _line(
             "left out",
-            f"{counted(rebuilt.left_out, 'image')} deleted since, or without the output that was written down",
+            f"{counted(rebuilt.left_out, 'image')} deleted since, or without their outputs",
         )
-    print("Now run 'darkroom run' as ever: it makes again what the source still has of them.")
+    print("Now start 'darkroom run': it makes the images that are left out again, if the source still has them.")
 
 
 def print_history(history: History) -> None:
-    """Print a table of the last runs, the newest first, of at most 80 columns."""
+    """Print a table of the last runs, the newest first, at most 80 columns wide."""
     from darkroom.tasks.reporting.history import SHORT_COLUMNS
 
     if not (history.runs or history.unreadable or history.denied):

@@ -1,4 +1,4 @@
-"""What the command line adds to a flow run: a server, an early start of the workers, progress."""
+"""A flow run on the command line: its Prefect server, an early start of its workers, its progress."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One flow run of the command line, and what was started for it."""
+    """One flow run of the command line, with the server and the workers that were started for it."""
 
     def __init__(self, compute: Compute, server: LocalServer | None, stack: ExitStack) -> None:
         self._compute = compute
@@ -42,7 +42,7 @@ class Session:
         self._stack = stack
 
     def start_cluster(self) -> None:
-        """Start the cluster in the background, for a flow that is sure to need it."""
+        """Start the cluster in the background, for a flow that will surely need it."""
         self._stack.enter_context(early_cluster(self._compute))
 
     def run(self, flow: Callable[[], State[Any]], interrupted: str) -> State[Any]:
@@ -66,8 +66,8 @@ class Session:
                     raise_again()
         except httpx.HTTPError as error:
             raise DarkroomError(
-                f"The Prefect server was lost, and does not know how the run ended ({error}). What the run finished is "
-                "kept: make sure that the server answers, and give the same command again."
+                f"The Prefect server was lost before it stored the run's final state ({error}). What the run finished "
+                "is kept: make sure that the server answers, and give the same command again."
             ) from error
         except (KeyboardInterrupt, SystemExit):
             terminal.error(interrupted)
@@ -75,7 +75,7 @@ class Session:
         return state
 
     def page(self, run_id: str) -> str:
-        """Return where the run's page is."""
+        """Return where to find the run's page."""
         if self._server:
             prefect = os.path.relpath(Path(sys.executable).with_name("prefect"))
             return f"'{prefect} server start' shows it at http://127.0.0.1:4200"
@@ -85,7 +85,7 @@ class Session:
 
 
 def _end_with(server: LocalServer) -> None:
-    """End the process when its server is killed: without one, a run would retry requests for minutes at its end."""
+    """Exit when the server is killed: the run would otherwise retry requests for minutes at its end."""
     if server.is_lost():
         terminal.print_at_once(
             "darkroom: The local Prefect server was killed. What is finished is kept: the same command goes on from "
@@ -96,7 +96,7 @@ def _end_with(server: LocalServer) -> None:
 
 @contextmanager
 def session(compute: Compute) -> Iterator[Session]:
-    """Start what takes long: server and workers do their imports while this process does its own."""
+    """Start what takes long: the server and the workers import while this process does."""
     check_machine()
     api_url = _configured_api()
     with sigterm_exits(), loopback_direct(api_url), _server_if_needed(api_url) as server, ExitStack() as stack:
@@ -130,7 +130,7 @@ def _server_if_needed(api_url: str | None) -> Iterator[LocalServer | None]:
 
 
 def _configured_api() -> str | None:
-    """Return the configured Prefect API's address, if any; import Prefect, which takes long, only at a hint of one."""
+    """Return the configured Prefect API's address, if any; import Prefect, which is slow, only if a file may set it."""
     if url := os.environ.get("PREFECT_API_URL"):
         return url
     home = prefect_home()

@@ -1,4 +1,4 @@
-"""Standard input, output and error: they may be closed, or lead to where nothing can be written."""
+"""Standard input, output and error, which may be closed or not writable."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ class OutputError(DarkroomError):
         super().__init__(reason)
 
     def __str__(self) -> str:
-        return f"The output could not be printed: {self.args[0]}. What the command did is done, and is kept."
+        return f"The output could not be printed: {self.args[0]}. The command's work is kept."
 
 
 class _Output(io.FileIO):
-    """Standard output, whose errors are not those of any other file."""
+    """Standard output; its errors are `OutputError`s."""
 
     def write(self, data: Any, /) -> int:
         """Write bytes; see `io.RawIOBase.write`."""
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader has seen enough, such as `head`
+            if error.errno == errno.EPIPE:  # the reader, such as `head`, has ended
                 raise
             raise OutputError(os.strerror(error.errno or 0)) from error
 
 
 class _Errors(io.FileIO):
-    """Standard error: a run goes on if what it writes there is lost."""
+    """Standard error; failed writes are ignored, so that a run goes on."""
 
     def write(self, data: Any, /) -> int:
-        """Write bytes, or lose them; see `io.RawIOBase.write`."""
+        """Write bytes, or drop them; see `io.RawIOBase.write`."""
         try:
             return super().write(data)
         except OSError:
@@ -47,16 +47,16 @@ class _Errors(io.FileIO):
 
 
 def open_streams() -> None:
-    """Make the standard streams safe to use: open those that are closed, and replace how the others fail.
+    """Make the standard streams safe to use: open closed ones, and change how the others fail.
 
-    A descriptor of theirs that is closed would be given to the next file that is opened, such as a socket of the
-    Prefect server, and then be inherited as its standard output.
+    The next file that is opened would get a closed stream's descriptor: a child process would then have, for example, a
+    socket as its standard output.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
             os.set_inheritable(number, True)
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - lives as long as the process
     sys.stdout = _text(_Output(1 if sys.stdout else os.devnull, "w", closefd=not sys.stdout), sys.stdout)
@@ -64,17 +64,13 @@ def open_streams() -> None:
 
 
 def _text(raw: io.FileIO, former: TextIO | None) -> io.TextIOWrapper:
-    """Return a text stream with the encoding of the one that it replaces, which is None if that was closed."""
+    """Return a text stream with the encoding of the former stream; that is None if it was closed."""
     encoding, handling = (former.encoding, former.errors) if former else ("utf-8", "backslashreplace")
     at_once = raw.isatty() or isinstance(raw, _Errors)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, handling, line_buffering=at_once)
 
 
 def flush_output() -> None:
-    """Write out what standard output still holds.
-
-    Raises:
-        OutputError: that fails, for another reason than a reader that has seen enough.
-    """
+    """Flush standard output; raise `OutputError` if that fails, unless only because the reader has ended."""
     with suppress(BrokenPipeError):
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What the command line prints while it works: errors, and the progress of a run."""
+"""Print errors, and the progress of a run."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ LINE_SECONDS = 10.0
 
 
 def error(message: str) -> None:
-    """Print an error message on standard error; it names settings as in Python, and is printed with the options."""
+    """Print an error message on standard error, with its settings written as options."""
     text = escape(name_options(message))
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]darkroom:[/red] {text}")
 
 
 def note(message: str) -> None:
-    """Print what a command is doing on standard error."""
+    """Print on standard error what a command is doing."""
     print(f"darkroom: {message}", file=sys.stderr, flush=True)
 
 
@@ -60,7 +60,7 @@ def exit_on_error() -> Iterator[None]:
 
 @contextmanager
 def shown_progress() -> Iterator[None]:
-    """Show the progress of the run that is started in the block: as a bar on a terminal, else as lines."""
+    """Show the progress of the run within the block: as a bar on a terminal, otherwise as lines."""
     from darkroom.flows.runtime.progress import notice_listener, progress_listener
 
     with _bar() if sys.stderr.isatty() else nullcontext() as bar:
@@ -74,7 +74,7 @@ def shown_progress() -> Iterator[None]:
 
 
 def _print_notice(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # above a bar: Rich redirects it
+    print(text, file=sys.stderr, flush=True)  # Rich redirects it to above a bar
 
 
 def _bar() -> Bar:

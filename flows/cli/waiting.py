@@ -1,4 +1,4 @@
-"""Name on the command line what a command waits for."""
+"""Print what a command waits for."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from contextlib import contextmanager
 from darkroom.flows.cli import terminal
 
 NAME_SECONDS = 4.0
-"""How long something may take before it is named."""
+"""A wait is named after this long."""
 
 
 @contextmanager
 def named(describe: Callable[[], str]) -> Iterator[None]:
-    """Print what is waited for, once, if the block takes longer than `NAME_SECONDS`.
-
-    Args:
-        describe: returns it, as what follows "Waiting for".
-    """
+    """Print "Waiting for" and what `describe` returns, once, if the block takes longer than `NAME_SECONDS`."""
     timer = threading.Timer(NAME_SECONDS, lambda: terminal.print_at_once(f"darkroom: Waiting for {describe()}."))
     timer.daemon = True
     timer.start()

@@ -1,1 +1,1 @@
-"""What a run needs around it: cluster, shards in flight, server, progress, signals."""
+"""The runtime of flow runs: cluster, shards in flight, server, progress, signals."""

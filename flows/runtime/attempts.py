@@ -1,4 +1,4 @@
-"""The attempts at shards that are under way, and which of them make no progress."""
+"""The attempts at shards that are under way, and those among them that are stalled."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     import distributed
 
 STALLED_SECONDS = 45.0
-"""An attempt without progress for so long is stalled; if its worker is silent, after `workers.SILENT_SECONDS`."""
+"""An attempt is stalled after so long without progress, or after `workers.SILENT_SECONDS` if its worker is silent."""
 
 BACKOFF = 4
-"""Factor by which that grows each time that a shard is begun again."""
+"""Factor by which `STALLED_SECONDS` grows each time that a shard is begun again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,14 +33,14 @@ class Attempt:
     begun: bool = False
     """Whether a worker has begun it."""
 
-    place: str | None = None
-    """The address of the worker to which Dask has given it, as far as that is known."""
+    worker: str | None = None
+    """The address of the worker to which Dask has assigned it, once that is known."""
 
     quiet_seconds: float = 0.0
     """Time since its submission or its last sign of progress."""
 
     is_noted: bool = False
-    """Whether the log says that the run waits for it."""
+    """Whether the run has logged that it waits for this attempt."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Attempts:
     """By shard: the number of the last attempt that was submitted."""
 
     replaced: Counter[int] = field(default_factory=Counter)
-    """By shard: how often it was begun again while another attempt was under way."""
+    """By shard: number of attempts that were begun while another one was under way."""
 
     progressed_at: float = field(default_factory=time.monotonic)
     """When any attempt last made progress."""
@@ -72,55 +72,55 @@ class Attempts:
         del self.running[attempt.future]
         del self._by_number[attempt.shard.number, attempt.shard.attempt]
 
-    def at(self, shard: ShardRef) -> list[Attempt]:
+    def of_shard(self, shard: ShardRef) -> list[Attempt]:
         """Return the attempts at a shard."""
         return [attempt for attempt in list(self.running.values()) if attempt.shard.number == shard.number]
 
     def on_message(self, message: dict[str, Any]) -> bool:
-        """Take in a progress message, in whichever thread; return whether its attempt is under way."""
+        """Handle a progress message, in any thread; return whether its attempt is under way."""
         attempt = self._by_number.get((message["shard"], message["attempt"]))
         if attempt is None:
             return False
         attempt.begun, attempt.quiet_seconds = True, 0.0
-        attempt.place = message.get("worker", attempt.place)
+        attempt.worker = message.get("worker", attempt.worker)
         self.progressed_at = time.monotonic()
         return True
 
     def watch(self) -> None:
-        """Note where attempts are, and for how long they have made no progress; to be called every tick."""
+        """Update the workers and quiet times of all attempts; to be called every tick."""
         now = time.monotonic()
         elapsed, self._watched_at = min(now - self._watched_at, cluster_workers.MAX_INTERVAL_SECONDS), now
         for attempt in self.running.values():
             attempt.quiet_seconds += elapsed
-            attempt.place = self.workers.place_of(str(attempt.future.key)) or attempt.place
+            attempt.worker = self.workers.address_of(str(attempt.future.key)) or attempt.worker
 
     def count_active(self) -> int:
         """Return the number of attempts whose workers take shards."""
-        return sum(not self.workers.problem_of(attempt.place) for attempt in self.running.values())
+        return sum(not self.workers.problem_of(attempt.worker) for attempt in self.running.values())
 
     def stalled(self) -> list[list[Attempt]]:
-        """Return the attempts at each shard of which none makes progress, the newest last."""
+        """Return, for each shard whose attempts are all stalled, those attempts, the newest last."""
         shards: dict[int, list[Attempt]] = {}
         for attempt in self.running.values():
             shards.setdefault(attempt.shard.number, []).append(attempt)
         return [attempts for attempts in shards.values() if all(map(self._is_stalled, attempts))]
 
     def _is_stalled(self, attempt: Attempt) -> bool:
-        if self.workers.is_silent(attempt.place):
+        if self.workers.is_silent(attempt.worker):
             return attempt.quiet_seconds >= cluster_workers.SILENT_SECONDS
-        # A shard that is slow everywhere, as one whose reads time out one by one, must come to its end somewhere.
+        # Backoff: a shard that is slow on every worker, such as one whose reads time out, must be able to finish.
         times = BACKOFF ** self.replaced[attempt.shard.number] if attempt.begun else 1
         return attempt.quiet_seconds >= STALLED_SECONDS * times
 
     def why(self, attempt: Attempt) -> str:
         """Return why an attempt is stalled, as a clause that names its worker."""
-        if attempt.place is None:
+        if attempt.worker is None:
             return "no worker has it"
-        if problem := self.workers.problem_of(attempt.place):
-            return f"worker {attempt.place} {problem}"
+        if problem := self.workers.problem_of(attempt.worker):
+            return f"worker {attempt.worker} {problem}"
         what = "made no progress with it" if attempt.begun else "not begun it"
-        return f"worker {attempt.place} has {what} for {attempt.quiet_seconds:.0f} s"
+        return f"worker {attempt.worker} has {what} for {attempt.quiet_seconds:.0f} s"
 
     def is_waited_for(self, attempt: Attempt) -> bool:
-        """Return whether a stalled attempt holds up the run, and does not just queue behind another one."""
-        return attempt.begun or bool(self.workers.problem_of(attempt.place))
+        """Return whether a stalled attempt delays the run, and is not just queued behind another one."""
+        return attempt.begun or bool(self.workers.problem_of(attempt.worker))

@@ -1,4 +1,4 @@
-"""Mark runs and task runs as Crashed in Prefect whose processes died: they would stay Running in the UI."""
+"""Mark flow and task runs whose processes died as Crashed in Prefect: they would stay Running in the UI."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ logger = getLogger(__name__)
 
 
 def mark_crashed(lost: list[tuple[UUID, str]], state: Callable[..., State[Any]] = Crashed) -> list[tuple[UUID, str]]:
-    """Mark task runs as Crashed, or another state, with a message each; return those that the server doesn't know yet.
+    """Mark task runs as Crashed, or another state, each with a message; return those that the server doesn't know yet.
 
-    The server learns of task runs through events: later, if one has just begun, and never if it did not begin.
+    The server learns of a task run from an event that arrives some time after it began.
     """
     unknown = []
     with get_client(sync_client=True) as client:
@@ -61,11 +61,11 @@ def mark_crashed(lost: list[tuple[UUID, str]], state: Callable[..., State[Any]] 
 
 
 def mark_dead_runs(destination: Destination, lease: HeldLease) -> None:
-    """Mark the flow runs as Crashed that died at a destination, and their task runs, if Prefect has them as running.
+    """Mark the flow runs that died at a destination, and their task runs, as Crashed if Prefect has them as running.
 
     Args:
-        destination: its working folders show which runs died.
-        lease: of the present run; the lease that it took over belonged to another dead run.
+        destination: its workspaces show which runs died.
+        lease: the present run's; if it was taken over, its former holder died, too.
     """
     dead = {workspace.flow_run_id for kind in get_args(WorkKind) for workspace in destination.workspaces(kind)}
     if lease.taken_from:
@@ -75,28 +75,25 @@ def mark_dead_runs(destination: Destination, lease: HeldLease) -> None:
     with get_client(sync_client=True) as client:
         for run_id in dead:
             try:
-                with suppress(ObjectNotFound, ValueError):  # a run of another server, or not a run's id
+                with suppress(ObjectNotFound, ValueError):  # a run of another server, or not a run id
                     _mark_dead(client, UUID(run_id), by=UUID(lease.lease.run_id))
             except httpx.HTTPError:
                 logger.warning("Flow run %s died and could not be marked as Crashed.", run_id, exc_info=True)
 
 
 def _mark_dead(client: SyncPrefectClient, dead: UUID, by: UUID) -> None:
-    crashed: State[Any] = Crashed(message=f"Its process died. What it left was taken over by flow run {by}.")
+    crashed: State[Any] = Crashed(message=f"Its process died. Flow run {by} has taken over its work.")
     run = client.read_flow_run(dead)
     if dead != by and run.state and run.state.is_running():  # equal if this is a retry of the same flow run
         client.set_flow_run_state(dead, crashed, force=True)
-    # This run, if it is a retry, has no task run yet.
+    # Also if `dead` is this run: as a retry, it has no task run of its own yet.
     _mark_task_runs(client, dead, crashed)
 
 
 def mark_left_task_runs(pool: str) -> list[str]:
-    """Mark the task runs as Crashed that flow runs of a work pool have left unended when their processes were killed.
+    """Mark unended task runs and subflows of a work pool's killed flow runs as Crashed; return those flow runs' names.
 
-    Prefect's worker, which marks those flow runs, marks neither their task runs nor their subflows.
-
-    Returns:
-        The names of the flow runs.
+    Prefect's worker marks only the flow runs.
 
     Raises:
         HTTPError: the server does not answer, or refuses.
@@ -109,7 +106,7 @@ def mark_left_task_runs(pool: str) -> list[str]:
             work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
         )
         for run in runs:
-            with suppress(ObjectNotFound):  # somebody has just deleted it
+            with suppress(ObjectNotFound):  # it has just been deleted
                 _mark_left(client, run.id)
         return [run.name for run in runs]
 
@@ -119,7 +116,7 @@ def _mark_left(client: SyncPrefectClient, ended: UUID) -> None:
     subflows = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[ended]))
     for subflow in client.read_flow_runs(flow_run_filter=subflows):
         if subflow.deployment_id:
-            continue  # it has a process of its own
+            continue  # it runs in another process
         if subflow.state and not subflow.state.is_final():
             client.set_flow_run_state(subflow.id, crashed, force=True)
         _mark_left(client, subflow.id)

@@ -28,7 +28,7 @@ def locked_database() -> Path | None:
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
     except sqlite3.Error as error:
-        # What else is wrong with it, the server finds; the code's low byte is the kind.
+        # The server reports all other errors. The low byte of the code is the primary error.
         return path if getattr(error, "sqlite_errorcode", 0) & 0xFF in LOCKED else None
     return None
 

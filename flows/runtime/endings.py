@@ -1,4 +1,4 @@
-"""How attempts at shards end on a Dask cluster: as a Prefect state, or as an exception around the task."""
+"""How attempts at shards end on a Dask cluster: with a Prefect state, or an exception raised outside the task."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def scheduler_lost() -> ClusterError:
 
 
 def fetch_end(future: distributed.Future[Any]) -> State[Any] | Exception | None:
-    """Return the state in which a task has ended, or the exception instead of one; None if it is not available yet.
+    """Return the final state of a task that has ended, or the exception that Dask raised for it.
 
-    The worker that has it may have died, so that Dask runs the task again, or it does not answer.
+    None if the worker that holds the result has died, so that Dask runs the task again, or does not answer.
     """
     try:
         state: State[Any] = future.result(timeout=FETCH_SECONDS)
@@ -62,11 +62,11 @@ def fetch_end(future: distributed.Future[Any]) -> State[Any] | Exception | None:
 
 
 def why_not_run(error: Exception) -> str:
-    """Return why a worker could not run a task, as a clause, and what to do about it."""
-    what = f"({type(error).__name__}: {error})"
+    """Return why a worker could not run a task, as a clause, and a remedy."""
+    cause = f"({type(error).__name__}: {error})"
     if isinstance(error, ImportError | AttributeError | UnpicklingError):
         return (
-            f"a worker could not load the task {what}. Install the same Darkroom, from the same requirements.lock, on "
+            f"a worker could not load the task {cause}. Install the same Darkroom, from the same requirements.lock, on "
             "the scheduler and every worker."
         )
-    return f"a worker could not run the task {what}. See what its log says, and whether it reaches the Prefect server."
+    return f"a worker could not run the task {cause}. See its log, and whether it reaches the Prefect server."

@@ -2,7 +2,7 @@
 
 Without `PREFECT_API_URL`, Prefect starts a temporary server in *every* process that needs one: the flow's and each
 worker's. Here one is started for all of them, on the loopback interface, with the database of `prefect server start`.
-It ends with the run, however that ends.
+It ends with the run, also if the run is killed.
 """
 
 from __future__ import annotations
@@ -43,19 +43,18 @@ _SERVER_ENVIRONMENT = {
     "PREFECT__SERVER_FINAL": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
-    # Standard error is read if the server does not start.
+    # Standard error is for the reason why the server did not start.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
 }
 
 
 class LocalServer:
-    """A Prefect server in a process of its own, which ends when its owner does, or dies."""
+    """A Prefect server in a child process, which ends when this process does, or dies."""
 
     def __init__(self) -> None:
         self._stopping = False
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the server
-        # The server inherits the listening socket: no other process can take the port, and requests that come before
-        # it is ready wait instead of failing.
+        # The server inherits the listening socket: no other process can take the port, and early requests wait.
         with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
             self.api_url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
             self._process = subprocess.Popen(  # noqa: S603 - this module, by this interpreter
@@ -66,14 +65,14 @@ class LocalServer:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                # Ctrl-C on the terminal is for the owner, which needs the server until its end.
+                # Ctrl-C on the terminal must not reach the server, which is needed until the end.
                 start_new_session=True,
             )
-        # Found before the server, which imports for seconds, locks it itself.
+        # Looked up before the server, which imports for seconds, locks it itself.
         self._locked_at_start = locked_database()
 
     def waits_for(self) -> str:
-        """Return what `wait_until_healthy` waits for."""
+        """Return what `wait_until_healthy` waits for, as a noun phrase."""
         if self._is_locked():
             return f"Prefect's database {self._locked_at_start}, which another process has locked"
         return "the local Prefect server to start"
@@ -82,11 +81,7 @@ class LocalServer:
         return bool(self._locked_at_start and locked_database())
 
     def wait_until_healthy(self) -> None:
-        """Wait until the server answers.
-
-        Raises:
-            DarkroomError: it ended, or did not answer within `START_SECONDS`.
-        """
+        """Wait until the server answers; raise `DarkroomError` if it ends, or does not within `START_SECONDS`."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -113,12 +108,12 @@ class LocalServer:
         )
 
     def is_lost(self) -> bool:
-        """Wait for the end of the server, and return whether it ended without being stopped."""
+        """Wait for the server to end, and return whether it ended without `stop`."""
         self._process.wait()
         return not self._stopping
 
     def stop(self) -> None:
-        """End the server, after it has stored the events that it has received."""
+        """End the server once it has stored the events that it received."""
         self._stopping = True
         self._process.terminate()
         try:
@@ -133,7 +128,7 @@ class LocalServer:
 
 @contextmanager
 def local_server() -> Iterator[LocalServer]:
-    """Run a local server for Prefect in this process and its children; it may not be ready yet."""
+    """Start a local server, for this process and its children, that may not be ready yet; stop it at the end."""
     check_prefect_home()
     with sigterm_exits():
         server = LocalServer()
@@ -147,7 +142,7 @@ def local_server() -> Iterator[LocalServer]:
 
 @contextmanager
 def api() -> Iterator[None]:
-    """Provide a Prefect API: the configured one, or one that runs here, or else a server that ends with the block."""
+    """Provide a Prefect API: the configured one, one on this machine, or a local server until the block ends."""
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
     api_url = get_current_settings().api.url
@@ -170,13 +165,10 @@ def api() -> Iterator[None]:
 
 
 def check_api(remedy: str = "Start it, mend the setting, or unset it to have a local server for this run.") -> None:
-    """Raise if the configured Prefect API does not answer, or does not accept this user.
+    """Raise `SettingsError` if the configured Prefect API does not answer, or refuses this user.
 
     Args:
         remedy: what the user can do if it does not answer.
-
-    Raises:
-        SettingsError: which of them, and what to do.
     """
     import httpx
     from prefect.client.orchestration import get_client
@@ -193,8 +185,8 @@ def check_api(remedy: str = "Start it, mend the setting, or unset it to have a l
     except PrefectHTTPStatusError as error:
         if error.response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
             raise SettingsError(
-                f"The Prefect server at {url} does not let this user in. Set PREFECT_API_AUTH_STRING (or, of Prefect "
-                "Cloud, PREFECT_API_KEY) to what it asks for."
+                f"The Prefect server at {url} refuses this user. Set PREFECT_API_AUTH_STRING (for Prefect Cloud, "
+                "PREFECT_API_KEY) to its credentials."
             ) from error
         answer = f"{error.response.status_code} {error.response.reason_phrase}"
         raise SettingsError(f"PREFECT_API_URL: {url} is not the address of a Prefect API ({answer}).") from error
@@ -207,7 +199,7 @@ def check_api(remedy: str = "Start it, mend the setting, or unset it to have a l
 
 
 def without_password(url: str) -> str:
-    """Return a URL with its user name and password, if any, replaced by …."""
+    """Return a URL with its user name and password, if any, replaced by `…`."""
     scheme, mark, rest = url.partition("://")
     host = rest.partition("/")[0]
     return f"{scheme}{mark}…@{rest[host.rindex('@') + 1 :]}" if "@" in host else url
@@ -215,15 +207,14 @@ def without_password(url: str) -> str:
 
 @contextmanager
 def lean_client(*, own_process: bool = False, local_workers: bool = True) -> Iterator[None]:
-    """Spare Prefect's clients what takes long and a run doesn't need.
+    """Turn off what slows Prefect's clients down and a run doesn't need, until the block ends.
 
     Args:
-        own_process: the run is one of the command line: without the flow's heartbeats, which only automations of
-            deployments use, it ends up to 1 s sooner.
-        local_workers: workers are on this machine: HTTP clients of a plain-http API read one certificate instead of a
-            complete CA bundle. Prefect makes several clients a task run, and each reads the bundle for 25 ms, or ten
-            times that in a worker that has just been forked. Task runs carry the setting, and the file's path is this
-            machine's.
+        own_process: the run belongs to the command line. Without heartbeats, which only automations of deployments use,
+            it ends up to 1 s sooner.
+        local_workers: workers run on this machine. HTTP clients of a plain-http API then read one certificate instead
+            of a CA bundle, which takes 25 ms for each of several clients a task run, and ten times that in a worker
+            that has just been forked. Not for other machines: task runs carry the setting with the file's path.
     """
     from prefect.settings import (
         PREFECT_API_SSL_CERT_FILE,
@@ -238,12 +229,12 @@ def lean_client(*, own_process: bool = False, local_workers: bool = True) -> Ite
         lean[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
     if local_workers and str(api.url).startswith("http://") and api.ssl_cert_file != str(ONE_CERTIFICATE):
         lean[PREFECT_API_SSL_CERT_FILE] = str(ONE_CERTIFICATE)
-    with temporary_settings(lean) if lean else nullcontext():  # each change validates all settings, for 25 ms
+    with temporary_settings(lean) if lean else nullcontext():  # a change validates all settings, which takes 25 ms
         yield
 
 
 def _flush_logs_and_events() -> None:
-    """Send the logs and events that Prefect collects in batches, while the server still runs."""
+    """Send the logs and events that Prefect has batched, while the server still runs."""
     if "prefect" in sys.modules:
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
@@ -253,7 +244,7 @@ def _flush_logs_and_events() -> None:
 
 
 def _cause(errors: str) -> str:
-    """Return what went wrong last, from what a server printed on standard error."""
+    """Return the last error message in a server's standard error."""
     raised = re.findall(r"^(?:\w+\.)*\w+(?:Error|Exception): (?:\(\S+\) )?(.+)$", errors, re.MULTILINE)
     lines = errors.strip().splitlines()
     return str(next(reversed(raised or lines), "it printed no error")).rstrip(".")
@@ -270,7 +261,7 @@ def _serve(descriptor: int) -> None:
 
 
 def _end_with_owner() -> None:
-    while os.read(0, 1):  # not by a buffered reader, whose lock would crash the interpreter at its end
+    while os.read(0, 1):  # unbuffered: the lock of a buffered reader would crash the interpreter when it ends
         pass
     os.kill(os.getpid(), signal.SIGTERM)
 

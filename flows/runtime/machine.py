@@ -1,4 +1,4 @@
-"""Find what a machine lacks that every run needs, before anything is started."""
+"""Check, before anything is started, that the machine has what every run needs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,22 @@ from darkroom.flows.runtime.database import prefect_home
 from darkroom.tasks.errors import SettingsError
 
 FILE_BYTES = 256 << 20
-"""What files must be able to grow to: the memory that workers share with codec processes, and Prefect's database."""
+"""Size that a file must be allowed: the memory shared with codec processes, and Prefect's database, are files."""
 
 SOCKET_PATH_BYTES = 108
 """Limit of Linux on the path of a Unix socket, with the zero at its end; other systems have 104."""
 
 SOCKET_NAME_BYTES = 40
-"""What multiprocessing adds to the temporary folder, as in `/pymp-abcdefgh/listener-abcdefgh`, and some more."""
+"""What multiprocessing appends to the temporary folder, such as `/pymp-abcdefgh/listener-abcdefgh`, rounded up."""
 
 SEMAPHORES = "/dev/shm"  # noqa: S108 - the system's
-"""The folder in which Linux has semaphores."""
+"""Linux's folder of semaphores."""
 
 PROBE_BYTES = 64 << 10
 
 
 def check_working_folder() -> None:
-    """Make sure that the working directory is there, and that processes can be started in it.
-
-    Raises:
-        SettingsError: it isn't, or this user may not enter it.
-    """
+    """Raise `SettingsError` if the working directory is gone, or this user may not enter it."""
     try:
         folder = os.getcwd()
         if not os.access(folder, os.X_OK):
@@ -43,11 +39,7 @@ def check_working_folder() -> None:
 
 
 def check_machine() -> None:
-    """Make sure that temporary files, files of some size and semaphores can be made.
-
-    Raises:
-        SettingsError: one of them can't.
-    """
+    """Raise `SettingsError` if temporary files, files of `FILE_BYTES` or semaphores can't be created."""
     _check_file_size()
     _check_temporary_folder()
     _check_semaphores()
@@ -78,7 +70,7 @@ def _check_semaphores() -> None:
     import multiprocessing
 
     try:
-        multiprocessing.get_context("fork").Lock()  # which is unlinked at once
+        multiprocessing.get_context("fork").Lock()  # it is unlinked at once
     except OSError as error:
         raise SettingsError(
             f"{SEMAPHORES} can't be written to: {os.strerror(error.errno or 0)}. Worker processes need it for "
@@ -87,12 +79,12 @@ def _check_semaphores() -> None:
 
 
 def shorten_socket_paths() -> None:
-    """Let multiprocessing put its Unix sockets elsewhere if the path of the temporary folder is too long for them.
+    """Move multiprocessing's Unix sockets to another folder if the temporary folder's path is too long for them.
 
     Raises:
         SettingsError: there is no other temporary folder.
     """
-    if _fits(tempfile.gettempdir()):
+    if len(os.fsencode(tempfile.gettempdir())) + SOCKET_NAME_BYTES <= SOCKET_PATH_BYTES:
         return
     import multiprocessing.util  # here, as it registers an exit handler; see `cluster.warm_up`
 
@@ -101,7 +93,7 @@ def shorten_socket_paths() -> None:
         if os.access(folder, os.W_OK | os.X_OK):
             tempfile.tempdir = folder
             try:
-                multiprocessing.util.get_temp_dir()  # which it makes once, for all sockets of this process
+                multiprocessing.util.get_temp_dir()  # created once, for all sockets of this process
             finally:
                 tempfile.tempdir = before
             return
@@ -111,16 +103,8 @@ def shorten_socket_paths() -> None:
     )
 
 
-def _fits(folder: str) -> bool:
-    return len(os.fsencode(folder)) + SOCKET_NAME_BYTES <= SOCKET_PATH_BYTES
-
-
 def check_prefect_home() -> None:
-    """Make sure that a local Prefect server can write its database.
-
-    Raises:
-        SettingsError: `PREFECT_HOME` can't be made or written to, or is full.
-    """
+    """Raise `SettingsError` if a local Prefect server couldn't write its database to `PREFECT_HOME`."""
     home = prefect_home()
     try:
         home.mkdir(parents=True, exist_ok=True)

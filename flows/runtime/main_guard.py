@@ -1,4 +1,4 @@
-"""The `if __name__ == "__main__":` of scripts that start workers, each of which imports the script again."""
+"""Check for `if __name__ == "__main__":` in scripts that start workers: each worker imports the script again."""
 
 from __future__ import annotations
 
@@ -11,14 +11,10 @@ from darkroom.tasks.errors import SettingsError
 
 
 def check_main_guard() -> None:
-    """Make sure that a call comes from a script that does not repeat it when it is imported.
-
-    Raises:
-        SettingsError: it comes from outside of `if __name__ == "__main__":`.
-    """
+    """Raise `SettingsError` if the call comes from the script's own code outside `if __name__ == "__main__":`."""
     main = sys.modules["__main__"]
     spec, file = main.__spec__, getattr(main, "__file__", None)
-    # multiprocessing imports neither what was typed in nor the __main__.py of a package.
+    # multiprocessing imports neither interactive input nor the __main__.py of a package.
     if file is None or (spec and spec.name.rpartition(".")[2] == "__main__"):
         return
     line = _line_of(vars(main), sys._getframe())
@@ -30,14 +26,14 @@ def check_main_guard() -> None:
 
 
 def _line_of(module: dict[str, object], frame: FrameType | None) -> int | None:
-    """Return the line of a module's own code, not of a function, that a frame was called from."""
+    """Return the line of the module's top-level code that leads to a frame; None if there is none."""
     while frame and not (frame.f_globals is module and frame.f_code.co_name == "<module>"):
         frame = frame.f_back
     return frame and frame.f_lineno
 
 
 def _is_guarded(script: Path, line: int) -> bool:
-    """Return whether a line lies in an `if` that asks for `__name__`, or can't be looked up."""
+    """Return whether a line lies in an `if` that tests `__name__`; True if the script can't be read."""
     try:
         statements = ast.parse(script.read_bytes()).body
     except (OSError, SyntaxError, ValueError):

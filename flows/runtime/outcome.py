@@ -35,11 +35,11 @@ INTERRUPTIONS = (KeyboardInterrupt, SystemExit, TerminationSignal)
 """What signals raise in a flow run."""
 
 STOPPED = "Stopped"
-"""The name of the Cancelled state of a run that a signal ended, without a request to cancel it."""
+"""The name of the Cancelled state of a run that a signal ended without a request to Prefect to cancel it."""
 
 
 class StoppedError(DarkroomError):
-    """A flow run was interrupted; has what interrupted it."""
+    """A flow run was interrupted; has the exception that interrupted it."""
 
     def __init__(self, interruption: BaseException) -> None:
         super().__init__(interruption)
@@ -50,17 +50,16 @@ class FlowWithApi(Flow[P, R]):
     """An ordinary flow that starts a local Prefect server when it is called without one."""
 
     def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Return the parameters as JSON values; Prefect's method does the same, but imports FastAPI for 0.15 s."""
+        """Return the parameters as JSON values, without Prefect's import of FastAPI, which takes 0.15 s."""
         values: dict[str, Any] = to_jsonable_python(parameters, fallback=lambda value: f"<{type(value).__name__}>")
         return values
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the flow; see `prefect.Flow`. What interrupted it is raised once its state is stored.
-
-        Locations may be given as `pathlib.Path`.
+        """Run the flow; see `prefect.Flow`. Parameters may be paths.
 
         Raises:
-            SettingsError: workers are started on this machine, and the calling script has no guard.
+            SettingsError: workers would start on this machine, and the calling script has no guard.
+            KeyboardInterrupt, SystemExit, TerminationSignal: a signal ended the flow, and its state is stored.
         """
         args = tuple(map(_as_text, args))
         kwargs = {name: _as_text(value) for name, value in kwargs.items()}
@@ -87,26 +86,26 @@ def _as_text(value: Any) -> Any:
 
 
 def flow_with_api(**options: Any) -> Callable[[Callable[P, R]], FlowWithApi[P, R]]:
-    """Return a decorator like `prefect.flow`, for a flow that starts a local Prefect server if there is none."""
+    """Return a decorator like `prefect.flow` that makes a `FlowWithApi`."""
     return lambda function: FlowWithApi(function, **options)
 
 
 def run_name(prefix: str = "") -> str:
-    """Return a flow run's name: the dataset and when the run began, in UTC; a retry keeps it."""
+    """Return a flow run's name, from the destination and the time in UTC; a retry keeps the name."""
     if flow_run.run_count:
         return str(flow_run.name)
-    # abspath, not resolve: the flow itself reports a path that can't be resolved.
+    # abspath, not resolve, which fails on some paths: the flow reports those.
     dataset = os.path.basename(os.path.abspath(flow_run.parameters["destination"]))
     return f"{prefix}{dataset} {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def run_stage(name: str, stage: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function as a task run of the current flow run, in this thread; return or raise what it does."""
+    """Call a function in this thread, as a task run of the current flow run; return or raise what it does."""
     interruptions: list[BaseException] = []
 
     def run() -> R | State[Any]:
-        # Prefect would search a task's parameters for futures, however large they are, and log an interruption as a
-        # crash.
+        # A closure: Prefect would search a task's parameters, however large, for futures. And an interruption that
+        # reached Prefect would be logged as a crash.
         try:
             return stage(*args, **kwargs)
         except INTERRUPTIONS as interruption:
@@ -132,7 +131,7 @@ class RunFailedError(DarkroomError):
     """A run ended and counts as failed; has its report."""
 
     def __init__(self, report: Report) -> None:
-        super().__init__(report)  # as arguments, so that it can be pickled
+        super().__init__(report)  # in args, by which exceptions are pickled
         self.report = report
 
     def __str__(self) -> str:
@@ -145,55 +144,46 @@ def run_reported(
     publish: Callable[[Reported], Reported],
     failure: Callable[[Reported], RunFailedError] = RunFailedError,
 ) -> State[Reported]:
-    """Run a flow's stages, then report what came of them, also if they failed; return the flow run's state.
+    """Run a flow's stages, publish a report on them even if they failed, and return the flow run's final state.
 
     Args:
-        stages: runs them; what it raises ends the run.
-        build: builds the report, given why the stages ended early, or an empty string, and whether the run was
-            interrupted.
+        stages: runs the stages.
+        build: builds the report from the reason why the stages ended early, or an empty string, and from whether the
+            run was interrupted.
         publish: puts the report on the flow run's page, and returns it.
-        failure: the error of a run that ended but did not succeed.
+        failure: returns the error of a run that ended but did not succeed.
     """
-    try:
-        return _run_and_report(stages, build, publish, failure)
-    except INTERRUPTIONS as interruption:
-        return _stopped(_publish_report(publish, build("", True)).headline(), interruption)
-
-
-def _run_and_report(
-    stages: Callable[[], None],
-    build: Callable[[str, bool], Reported],
-    publish: Callable[[Reported], Reported],
-    failure: Callable[[Reported], RunFailedError],
-) -> State[Reported]:
     error: DarkroomError | None = None
     try:
-        with interruptible():
-            stages()
-    except InUseError as overlap:
-        # Not reported: the destination's latest summary is for the run that is at work on it.
-        return Cancelled(message=str(overlap), data=overlap)
-    except DarkroomError as raised:
-        error = raised
-    except Exception as bug:
-        _publish_report(publish, build(f"Unexpected {type(bug).__name__}: {bug}", False))
-        raise
-    result = _publish_report(publish, build(str(error or ""), False))
+        try:
+            with interruptible():
+                stages()
+        except InUseError as overlap:
+            # Not reported: the destination's latest summary belongs to the run that holds it.
+            return Cancelled(message=str(overlap), data=overlap)
+        except DarkroomError as raised:
+            error = raised
+        except Exception as bug:
+            _publish_report(publish, build(f"Unexpected {type(bug).__name__}: {bug}", False))
+            raise
+        result = _publish_report(publish, build(str(error or ""), False))
+    except INTERRUPTIONS as interruption:
+        return _stopped(_publish_report(publish, build("", True)).headline(), interruption)
     if result.succeeded:
         return Completed(message=result.headline(), data=result)
     message = "\n".join(first_problems(result.problems)) if error else result.failure()
-    # Returned and not raised: users need the message, not a traceback. Prefect retries either.
+    # Returned, not raised: users need the message, not a traceback. Prefect retries both.
     return Failed(message=message, data=error or failure(result))
 
 
 def _publish_report(publish: Callable[[Reported], Reported], report: Reported) -> Reported:
-    """Publish a report as a task run that is named by its outcome, so that the list of all reports is a history."""
+    """Publish a report in a task run named after the outcome, so that Prefect's list of them is a history."""
     outcome = first_sentence(report.headline())[0] if report.succeeded else "failed"
     return run_stage(f"report: {outcome}", publish, report)
 
 
 def _stopped(message: str, interruption: BaseException) -> State[Any]:
-    """Return the state of a run that was interrupted: Prefect's own would be Crashed."""
+    """Return the state of an interrupted run; Prefect's own would be Crashed."""
     with get_client(sync_client=True) as client:
         before = client.read_flow_run(flow_run.id).state
     requested = before is not None and before.is_cancelling()
@@ -201,28 +191,28 @@ def _stopped(message: str, interruption: BaseException) -> State[Any]:
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Remove the traceback of an error of Darkroom from a log record: its message is complete."""
+    """Log filter: remove the traceback of a `DarkroomError`, whose message is complete."""
     if record.exc_info and isinstance(record.exc_info[1], DarkroomError):
         record.exc_info = None
     return True
 
 
-def _without_end(record: logging.LogRecord) -> bool:
-    """Return whether a log record is other than the traceback of a state's error, which Prefect logs at a run's end."""
+def _is_not_repeated(record: logging.LogRecord) -> bool:
+    """Log filter: drop the traceback that Prefect logs at a run's end for the `DarkroomError` in its state."""
     return not (record.exc_info and isinstance(record.exc_info[1], DarkroomError))
 
 
 logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
-logging.getLogger("prefect.flow_runs").addFilter(_without_end)
+logging.getLogger("prefect.flow_runs").addFilter(_is_not_repeated)
 
 
 def data_of(state: State[Any]) -> Any:
-    """Return the result in a state, or the exception."""
+    """Return the result or the exception in a state."""
     return state.data.result if isinstance(state.data, ResultRecord) else state.data
 
 
 def report_of(state: State[Reported]) -> Reported | None:
-    """Return the report in a flow run's state; None if the run ended before there was anything to report."""
+    """Return the report in a flow run's final state; None if the run made none."""
     data = data_of(state)
     report = data.report if isinstance(data, RunFailedError) else data
     return cast(Reported, report) if isinstance(report, Report) else None

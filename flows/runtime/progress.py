@@ -1,4 +1,4 @@
-"""How far a run is, and showing it: in the Prefect UI and on the command line."""
+"""The progress of a run, shown in the Prefect UI and on the command line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UI_SECONDS = 3.0
 """Interval at which the progress bar in the UI moves."""
 
 LAST_SECONDS = 5.0
-"""How long a run's end waits for the bar's last move: the server may be gone."""
+"""How long a run's end waits for the last update of the bar: the server may be gone."""
 
 
 class Result(Protocol):
@@ -49,10 +49,10 @@ class Progress(Generic[R]):
     """Images to process in all."""
 
     failure: str = "failed"
-    """What to call images with which something is wrong."""
+    """What to call images that are counted as failed."""
 
     artifact: str = "progress"
-    """Kind of the artifact that shows it in the UI."""
+    """Kind of the artifact that shows progress in the UI."""
 
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
@@ -64,15 +64,15 @@ class Progress(Generic[R]):
     """Why shards were given up."""
 
     running: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """By shard: images done, and those of them that failed."""
+    """By shard: images done, and how many of these failed."""
 
     def on_message(self, message: dict[str, Any]) -> None:
-        """Take in a worker's progress message."""
+        """Handle a worker's progress message."""
         self.events += 1
         self.running[message["shard"]] = (message["done"], message["failed"])
 
     def finish(self, result: R) -> None:
-        """Take in the result of a shard."""
+        """Record the result of a shard."""
         self.events += 1
         self.running.pop(result.number, None)
         self.finished.append(result)
@@ -99,7 +99,7 @@ class Progress(Generic[R]):
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the end at the present rate; None while that is zero."""
+        """Seconds until the end at the present rate; None while the rate is zero."""
         return (self.images - self.done) / self.rate if self.rate > 0 else None
 
     def describe(self) -> str:
@@ -113,7 +113,7 @@ notice_listener: ContextVar[Callable[[str], None] | None] = ContextVar("notice_l
 
 
 def notice(text: str) -> None:
-    """Log what a run waits for, or does again, and show it beside its progress."""
+    """Log what a run waits for or repeats, and show it with the progress."""
     get_run_logger().warning(text)
     if listener := notice_listener.get():
         listener(text)
@@ -127,9 +127,9 @@ progress_listener: ContextVar[Listener | None] = ContextVar("progress_listener",
 
 @contextmanager
 def shown(progress: Progress[Any], destination: str) -> Iterator[Callable[[], None]]:
-    """Provide a function that shows progress: to the listener, and as a bar on the flow run's page.
+    """Provide a function that shows progress to the listener, and as a bar on the flow run's page.
 
-    It does not wait for the server, and an unreachable server costs the bar, not the run.
+    It never waits for the server; if the server is unreachable, only the bar is lost.
     """
     context = copy_context()
     listener = progress_listener.get()

@@ -1,4 +1,4 @@
-"""Reach the Prefect API on this machine directly, whatever HTTP proxy the environment names."""
+"""Reach the Prefect API on this machine without the HTTP proxies that the environment names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def loopback_direct(api_url: str | None) -> AbstractContextManager[None]:
 
 def _changes(api_url: str | None) -> dict[str, str | None]:
     """Return the variables to set, or (None) to unset."""
-    proxies = getproxies_environment()  # of which the lower-case variable takes precedence
+    proxies = getproxies_environment()  # lower-case variables take precedence
     direct = [host.strip() for host in proxies.pop("no", "").split(",") if host.strip()]
     if not proxies:
         return {}
@@ -34,8 +34,7 @@ def _changes(api_url: str | None) -> dict[str, str | None]:
     ]
     changes: dict[str, str | None] = dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join(direct))
     if _is_loopback(host):
-        # httpx prepares a connection to every proxy for each client, and fails if it can't, also where no request would
-        # go through that proxy.
+        # httpx fails to make a client if any proxy is unusable, even one that no request would go through.
         unusable = [scheme for scheme, proxy in proxies.items() if not _is_usable(proxy)]
         changes |= {name: None for scheme in unusable for name in (f"{scheme}_proxy", f"{scheme}_proxy".upper())}
     return changes
@@ -44,7 +43,7 @@ def _changes(api_url: str | None) -> dict[str, str | None]:
 def _host(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
-    except ValueError:  # no URL, which is reported when it is used
+    except ValueError:  # not a URL, which is reported when it is used
         return ""
 
 

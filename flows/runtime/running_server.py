@@ -1,4 +1,4 @@
-"""The Prefect server of a stack that runs on this machine, for runs whose environment names none."""
+"""Find the Prefect server that `make stack` runs on this machine, for runs without a configured one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ANSWER_SECONDS = 1.0
 
 
 def find_server() -> str | None:
-    """Return the API address of the Prefect server where `prefect server start` and `make stack` serve, or None.
+    """Return the API address of the server of `prefect server start` or `make stack` on this machine.
 
-    It must be of this version, and let this user in.
+    None if there is none, or if it has another version or refuses this user.
     """
     url = f"http://127.0.0.1:{os.environ.get('PREFECT_SERVER_API_PORT', DEFAULT_PORT)}/api"
     try:

@@ -14,20 +14,20 @@ from typing import NoReturn
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 PIPE_BYTES = 64
-"""Python writes a byte for each signal to a pipe; of this many, reading any is enough."""
+"""Python writes a byte for each signal to a pipe; reading up to so many at a time is enough."""
 
 ECHO_SECONDS = 0.1
-"""`timeout` and others signal a process and then its whole group: a signal this soon after another is the same one."""
+"""`timeout` and others signal a process and then its group: a signal this soon after another repeats it."""
 
 _signals: int | None = None
-"""Descriptor from which the numbers of the signals can be read that came within `interruptible`."""
+"""Descriptor from which to read the numbers of the signals that came within `interruptible`."""
 
 
 class Ending:
     """A signal handler that raises KeyboardInterrupt for Ctrl-C, and SystemExit for other signals.
 
     Args:
-        on_second: called instead when the signal comes again. Without it, the exception is raised again.
+        on_second: called when a signal comes again; if None, or if it returns, the exception is raised again.
     """
 
     def __init__(self, on_second: Callable[[], object] | None = None) -> None:
@@ -40,7 +40,7 @@ class Ending:
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     def accept(self) -> bool:
-        """Record a signal, and return whether it is more than an echo of the one before."""
+        """Record a signal, and return whether it is not just an echo of the one before."""
         before, now = self._at, time.monotonic()
         self._at = now
         if before is None:
@@ -52,7 +52,7 @@ class Ending:
         return True
 
     def reset(self) -> None:
-        """Treat the next signal as the first: its exception was lost, and it is sent again."""
+        """Treat the next signal as the first, as it repeats one whose exception was lost."""
         self._at = None
 
 
@@ -69,7 +69,7 @@ def sigterm_exits() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Defer signals until the block ends: interrupting an import can leave its module lock held."""
+    """Defer signals until the block ends: an interrupted import can leave its module lock held."""
     waiting: list[int] = []
     handlers = {number: signal.getsignal(number) for number in ENDING}
 
@@ -88,27 +88,27 @@ def deferred() -> Iterator[None]:
 
 @contextmanager
 def ignored_by_children() -> Iterator[None]:
-    """Let child processes that are started in the block ignore signals of the terminal: this process ends them."""
+    """Let child processes started in the block ignore signals of the terminal, as this process ends them."""
     with _handled((signal.SIGINT, signal.SIGHUP), signal.SIG_IGN):
         yield
 
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Raise a signal's exception at the end of the block, if it was lost there and something else was raised.
+    """Raise a signal's exception when the block ends with another one that has displaced it.
 
-    It is replaced by another one in libraries of other languages that call back into Python, such as pydantic's
-    serializer, and only printed by Python in callbacks of the garbage collector, of which Dask has one, and in
-    `__del__`. Provides `raise_lost` for callers that get a state instead of an exception.
+    Native libraries that call back into Python, such as pydantic's serializer, replace the exception by their own;
+    Python only prints it in `__del__` and in callbacks of the garbage collector, of which Dask has one. Provides
+    `raise_lost` for callers that get a state instead of an exception.
     """
     global _signals  # noqa: PLW0603 - a process has one wakeup descriptor
-    if not _in_main_thread():  # handlers run in no other
+    if not _in_main_thread():  # the only thread in which handlers run
         yield lambda: None
         return
     reader, writer = os.pipe()
     for end in (reader, writer):
         os.set_blocking(end, False)
-    # Not a handler: Prefect cancels a run in order only as long as it finds its own handler in place.
+    # A handler would not do: Prefect's orderly cancellation needs its own handler in place.
     before, _signals = (signal.set_wakeup_fd(writer, warn_on_full_buffer=False), _signals), reader
     try:
         yield raise_lost
@@ -133,21 +133,17 @@ def raise_lost() -> None:
 
 
 def _raise_again(number: int) -> None:
-    _reset(number)
-    signal.raise_signal(number)
-
-
-def _reset(number: int) -> None:
     handler = signal.getsignal(number)
     if isinstance(handler, Ending):
         handler.reset()
+    signal.raise_signal(number)
 
 
 @contextmanager
 def _handled(
     numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], object] | signal.Handlers
 ) -> Iterator[None]:
-    """Set the handler of signals in the block; outside the main thread, where that is impossible, do nothing."""
+    """Set the handler of signals in the block; do nothing outside the main thread, where Python forbids it."""
     if not _in_main_thread():
         yield
         return
@@ -160,7 +156,7 @@ def _handled(
 
 
 def exit_at_once(code: int) -> NoReturn:
-    """End this process and all that it has started, without waiting for anything."""
+    """Kill all child processes and exit, without waiting for anything."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):

@@ -17,10 +17,10 @@ from darkroom.tasks.worker.codec import longest_seconds
 from darkroom.tasks.worker.shared_batch import BATCH_IMAGES
 
 STALL_SECONDS = 1800.0
-"""A run without progress for this long is stalled, unless its rules allow one image more time."""
+"""A run without progress for this long is stalled, unless its rules allow a batch more time."""
 
 END_SECONDS = 120.0
-"""A stalled run that has not ended this much later is killed: what it waits for may also block its end."""
+"""A stalled run that has not ended after this long is killed: the cause of the stall may also block its end."""
 
 TICK_SECONDS = 0.5
 
@@ -34,13 +34,13 @@ class StalledError(DarkroomError):
 def stall_seconds(rules: Rules) -> float:
     """Return after how many seconds without progress a run is stalled.
 
-    The longest that rules allow is a batch whose reads time out one by one, and then the slowest image.
+    Longest is a batch in which each read times out, and then the slowest image.
     """
     return max(STALL_SECONDS, (BATCH_IMAGES + 1) * rules.max_read_seconds + longest_seconds(rules))
 
 
 class Watchdog:
-    """Watches the progress of a run, from a thread of its own; entered around all of the run.
+    """Watches the progress of a run from its own thread; enter it around the whole run.
 
     Args:
         seconds: a run without progress for this long is stalled.
@@ -58,17 +58,13 @@ class Watchdog:
         self._ended.set()
 
     def check(self) -> None:
-        """Raise if the run is stalled; called every tick.
-
-        Raises:
-            StalledError: it is.
-        """
+        """Raise `StalledError` if the run is stalled."""
         if self._stalled:
             raise StalledError(self._stalled)
 
     @contextmanager
     def watch(self, progress: Progress[Any]) -> Iterator[None]:
-        """Watch while shards run."""
+        """Watch progress until the block ends."""
         stopped = threading.Event()
         threading.Thread(target=self._watch, args=(progress, stopped), name="watchdog", daemon=True).start()
         try:
@@ -81,15 +77,19 @@ class Watchdog:
         while idle < self._seconds:
             if stopped.wait(TICK_SECONDS):
                 return
-            # Counted in ticks and not by the clock: while this machine is suspended, workers are, too.
+            # Counted in ticks, not by the clock: a suspended machine suspends the workers, too.
             idle += TICK_SECONDS
             if events != progress.events:
                 events, idle, since = progress.events, 0.0, datetime.now(UTC)
         self._stalled = (
-            f"Nothing has moved since {since:%Y-%m-%d %H:%M:%S} UTC: no image was finished and no shard ended. Storage "
+            f"No progress since {since:%Y-%m-%d %H:%M:%S} UTC: no image was finished and no shard ended. Storage "
             "or workers hang, or a shared cluster had no room. Make sure that source and destination answer on the "
             "workers' machines. What is finished is kept; the next run goes on from there."
         )
         if not self._ended.wait(END_SECONDS):
-            logger.critical("darkroom: %s Its end hung, too, and was forced after %g s.", self._stalled, END_SECONDS)
+            logger.critical(
+                "darkroom: %s The run did not end by itself either, and was killed after %g s.",
+                self._stalled,
+                END_SECONDS,
+            )
             exit_at_once(1)

@@ -1,4 +1,4 @@
-"""A window of shards in flight on a Dask cluster, and new attempts at those that are lost or make no progress."""
+"""A window of shards in flight on a Dask cluster, with new attempts at shards that are lost or stalled."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ShardResult = TypeVar("ShardResult", bound=Result)
 SHARDS_PER_THREAD_IN_FLIGHT = 2
 
 MAX_FRUITLESS_ATTEMPTS = 3
-"""A shard is given up after this many attempts in a row that finished no image. Images can't kill a worker, so that
+"""A shard is given up after this many attempts in a row that finished no image: as images can't kill a worker,
 something is wrong with the workers."""
 
 MAX_LOST_UNBEGUN = 5
-"""A shard that is lost in the queue of a worker, before an attempt began, costs an attempt after this many times in
-which no other shard ended."""
+"""Losing a shard that was only queued on a worker counts as an attempt after this many times without another shard
+ending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ def map_shards(
         task: processes a shard; its parameter is called `shard`.
         shards: at least one.
         compute: the cluster to run on.
-        progress: where all is recorded.
-        checks: called several times a second; what they raise ends the run.
+        progress: records progress, results and failures.
+        checks: called several times a second; an exception of theirs ends the run.
     """
     with dask_runner(compute) as runner, shown(progress, shards[0].destination) as show:
 
@@ -78,7 +78,7 @@ def map_shards(
             for outcome in run_shards(runner, task, shards, progress.on_message, tick):
                 if isinstance(outcome, ShardFailure):
                     shard = outcome.shard.label.capitalize()
-                    progress.failures.append(f"{shard} could not be worked: {outcome.reason}")
+                    progress.failures.append(f"{shard} could not be processed: {outcome.reason}")
                 else:
                     progress.finish(outcome)
         finally:
@@ -96,7 +96,7 @@ def run_shards(
 
     A shard whose worker died, or whose task failed, gets another attempt, which goes on where the journal ends; after
     `MAX_FRUITLESS_ATTEMPTS` it is yielded as a failure. A shard that makes no progress gets another attempt as soon as
-    another worker is idle; the first that ends well is the one that counts.
+    another worker is idle; the first to succeed counts.
 
     Raises:
         ClusterError: the scheduler is lost, or the cluster has had no worker that takes shards for `NO_WORKER_SECONDS`.
@@ -107,7 +107,7 @@ def run_shards(
         task: processes a shard; its parameter is called `shard`.
         shards: the shards.
         on_message: called, in another thread, with the progress messages of workers.
-        tick: called several times a second; what it raises ends the run.
+        tick: called several times a second; an exception of its ends the run.
     """
     client: Any = runner.client
     runs = {shard.run_id for shard in shards}
@@ -147,23 +147,23 @@ def run_shards(
 
 @dataclass(slots=True)
 class _Window(Generic[R]):
-    """The shards in flight: enough that no worker is idle, few enough for any scheduler."""
+    """The shards in flight: enough to keep every worker busy, few enough for any scheduler."""
 
     runner: DaskTaskRunner
     task: Task[[ShardRef], R]
     waiting: deque[ShardRef]
     attempts: Attempts
     lost_unbegun: Counter[int] = field(default_factory=Counter)
-    """By shard: how often it was lost in a worker's queue, before an attempt began, since any shard ended."""
+    """By shard: how often it was lost while queued on a worker, since a shard last ended."""
 
     fruitless: Counter[int] = field(default_factory=Counter)
     """By shard: number of attempts in a row that finished no image."""
 
     parts: dict[int, int] = field(default_factory=dict)
-    """By shard: number of its journal parts when an attempt at it last ended."""
+    """By shard: number of its journal parts when its last attempt ended."""
 
     unmarked: list[tuple[UUID, str]] = field(default_factory=list)
-    """Lost task runs that the server did not know yet, with the message of their Crashed state."""
+    """Ended task runs that the server did not know yet, with the message of their Crashed state."""
 
     @property
     def workers(self) -> Workers:
@@ -180,24 +180,24 @@ class _Window(Generic[R]):
         for _ in range(min(room, len(self.waiting))):
             self._submit(self.waiting.popleft(), self.workers.allowed())
 
-    def _submit(self, shard: ShardRef, places: list[str] | None) -> None:
-        """Submit an attempt at a shard, to the workers at some addresses, or to any."""
+    def _submit(self, shard: ShardRef, workers: list[str] | None) -> None:
+        """Submit an attempt at a shard to the workers at these addresses, or, with None, to any."""
         client: Any = self.runner.client
-        future = client.submit(self.task, parameters={"shard": shard}, return_type="state", workers=places)
+        future = client.submit(self.task, parameters={"shard": shard}, return_type="state", workers=workers)
         self.attempts.add(Attempt(shard, future, future.task_run_id))
 
     def begin_stalled_elsewhere(self) -> None:
-        """Begin shards that make no progress on idle workers, too, and log for which of them the run waits."""
+        """Begin stalled shards again on idle workers, and report those that the run has to wait for."""
         if self.waiting:
             return
         waited_for = []
         for attempts in self.attempts.stalled():
             last = attempts[-1]
-            if place := self.workers.take_idle([attempt.place for attempt in attempts]):
+            if worker := self.workers.take_idle([attempt.worker for attempt in attempts]):
                 why = self.attempts.why(last)
-                notice(f"{last.shard.label.capitalize()} is begun on worker {place}, too: {why}.")
+                notice(f"{last.shard.label.capitalize()} is begun on worker {worker}, too: {why}.")
                 self.attempts.replaced[last.shard.number] += 1
-                self._submit(self._next_attempt(last.shard), [place])
+                self._submit(self._next_attempt(last.shard), [worker])
             elif not last.is_noted and self.attempts.is_waited_for(last):
                 last.is_noted = True
                 waited_for.append(last)
@@ -210,7 +210,7 @@ class _Window(Generic[R]):
         return shard.model_copy(update={"attempt": self.attempts.newest[shard.number] + 1})
 
     def collect(self) -> Iterator[R | ShardFailure]:
-        """Wait for a tick until shards end, and yield the results of those that have."""
+        """Wait up to a tick for shards to end, and yield the outcomes of those that have."""
         for done in wait_for_any(self.runner.client, list(self.attempts.running)):
             attempt = self.attempts.running.get(done)
             end = fetch_end(done) if attempt else None
@@ -224,17 +224,17 @@ class _Window(Generic[R]):
                 yield outcome
 
     def _outcome(self, attempt: Attempt, end: State[R] | Exception) -> R | ShardFailure | None:
-        """Return the result of an attempt that has ended; None if another one at its shard is under way, or follows."""
+        """Return the result or failure of a shard; None if another attempt at it is under way or follows."""
         import distributed
 
         if isinstance(end, distributed.KilledWorker):
-            reason = "its workers were lost: most often it is memory that they lack"
+            reason = "its workers were lost, most often for lack of memory"
             return self._lost(attempt, f"its worker {end.last_worker.address} was lost", reason)
         if isinstance(end, distributed.CancelledError):
-            what = f"it was cancelled on the Dask cluster ({getattr(end, 'reason', 'unknown')})"
-            return self._lost(attempt, what, f"{what}, as if somebody kept restarting that")
+            how = f"it was cancelled on the Dask cluster ({getattr(end, 'reason', 'unknown')})"
+            return self._lost(attempt, how, f"{how}, as by restarts of the cluster")
         if isinstance(end, Exception):
-            # Raised around the task: what a task raises itself is in its state.
+            # Raised outside the task, whose own exceptions are in its state.
             reason = why_not_run(end)
             self.unmarked += mark_crashed([(attempt.task_run_id, reason)])
             return self._again(attempt, reason)
@@ -248,8 +248,8 @@ class _Window(Generic[R]):
         return self._again(attempt, end.message or end.name or "")
 
     def _end_others(self, shard: ShardRef) -> None:
-        """Cancel the other attempts at a shard that is done. One that goes on later finds out before it writes."""
-        others = self.attempts.at(shard)
+        """Cancel the other attempts at a finished shard; one that goes on later fails its claim before it writes."""
+        others = self.attempts.of_shard(shard)
         if not others:
             return
         client: Any = self.runner.client
@@ -259,12 +259,12 @@ class _Window(Generic[R]):
         message = f"{shard.label.capitalize()} was done first."
         self.unmarked += mark_crashed([(other.task_run_id, message) for other in others])
 
-    def _lost(self, attempt: Attempt, what: str, reason: str) -> ShardFailure | None:
+    def _lost(self, attempt: Attempt, how: str, reason: str) -> ShardFailure | None:
         shard = attempt.shard
-        message = f"{shard.label.capitalize()}: {what}"
+        message = f"{shard.label.capitalize()}: {how}"
         get_run_logger().warning(message)
         self.unmarked += mark_crashed([(attempt.task_run_id, message)])
-        if self.attempts.at(shard):
+        if self.attempts.of_shard(shard):
             return None
         if not attempt.begun and self.lost_unbegun[shard.number] < MAX_LOST_UNBEGUN:
             self.lost_unbegun[shard.number] += 1
@@ -274,9 +274,9 @@ class _Window(Generic[R]):
         return self._again(attempt, reason)
 
     def _again(self, attempt: Attempt, reason: str) -> ShardFailure | None:
-        """Queue another attempt at a shard that has none, unless too many in a row finished no image."""
+        """Queue another attempt, unless one is under way or too many in a row finished no image."""
         shard = attempt.shard
-        if self.attempts.at(shard):
+        if self.attempts.of_shard(shard):
             return None
         number, parts = shard.number, len(shard.workspace.journal_parts(shard.number))
         self.fruitless[number] = 0 if parts > self.parts.get(number, 0) else self.fruitless[number] + 1

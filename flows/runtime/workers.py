@@ -1,4 +1,4 @@
-"""The workers of a Dask cluster: which of them take shards, and why the others don't."""
+"""The workers of a Dask cluster: which take shards, and why the others don't."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ POLL_SECONDS = 1.0
 """The scheduler is asked about its workers this often."""
 
 SILENT_SECONDS = 15.0
-"""A worker without a heartbeat for so long is silent: stopped, or cut off. Heartbeats are sent every second or two."""
-
+"""A worker without a heartbeat for so long is silent: stopped, or cut off. Heartbeats come every 1–2 s."""
 
 MAX_INTERVAL_SECONDS = 5.0
-"""Of the time between two looks, no more is counted: this process or the scheduler was stopped, and not the workers."""
+"""At most this much of the time between two polls counts: after a longer gap, this process or the scheduler was
+stopped, not the workers."""
 
 NO_WORKER_SECONDS = 600
+"""A run fails after so long without a worker that takes shards."""
 
 
 @dataclass(slots=True)
 class Worker:
-    """A worker, as the scheduler has it."""
+    """A worker, as the scheduler describes it."""
 
     threads: int = 0
     status: str = ""
     """The name of one of Dask's `Status`."""
 
     last_seen: float = 0.0
-    """When its last heartbeat came, by the scheduler's clock."""
+    """Time of its last heartbeat, by the scheduler's clock."""
 
     silent_seconds: float = 0.0
-    """For how long this process has seen no new heartbeat."""
+    """How long this process has seen no new heartbeat."""
 
     tasks: int = 0
-    """Number of tasks that Dask has given to it."""
+    """Number of tasks that Dask has assigned to it."""
 
     difference: str = ""
     """How its versions differ from the flow's, as a clause."""
@@ -54,7 +55,7 @@ class Worker:
 
     @property
     def problem(self) -> str:
-        """Why it gets no shards, as a clause; empty if it does."""
+        """Why it takes no shards, as a clause; empty if it does."""
         if self.difference:
             return self.difference
         if self.is_silent:
@@ -66,37 +67,33 @@ class Worker:
 
 @dataclass(slots=True)
 class Workers:
-    """The workers of the cluster that a client is connected to, asked for every `POLL_SECONDS`."""
+    """The workers of a client's cluster, polled every `POLL_SECONDS`."""
 
     client: distributed.Client
     known: dict[str, Worker] = field(default_factory=dict)
     """By address."""
 
     are_forked: bool = False
-    """Whether they come from this process, and so have its versions."""
+    """Whether they are children of this process, and so have its versions."""
 
-    _places: dict[str, str] = field(default_factory=dict)
-    """By key of a task: the address of the worker to which Dask has given it."""
+    _addresses: dict[str, str] = field(default_factory=dict)
+    """By key of a task: the address of the worker to which Dask has assigned it."""
 
     _polled_at: float = float("-inf")
     _seen_at: float = field(default_factory=time.monotonic)
-    """When there last was one that takes shards."""
+    """When the cluster last had a worker that takes shards."""
 
     _is_noted: bool = False
-    """Whether `check` has said that the run waits for one."""
+    """Whether `check` has reported that the run waits for a worker."""
 
     def poll(self) -> None:
-        """Ask the scheduler, if it is time to.
-
-        Raises:
-            ClusterError: the scheduler is lost.
-        """
+        """Ask the scheduler about its workers, if the last poll is old enough; raise `ClusterError` if it is lost."""
         elapsed = time.monotonic() - self._polled_at
         if elapsed < POLL_SECONDS:
             return
         try:
             found = self.client.scheduler_info()["workers"]
-            given: dict[str, list[str]] = self.client.processing()
+            assigned: dict[str, list[str]] = self.client.processing()
         except OSError as error:
             raise scheduler_lost() from error
         for address in self.known.keys() - found.keys():
@@ -105,11 +102,11 @@ class Workers:
         for address, info in found.items():
             worker = self.known.setdefault(address, Worker())
             worker.threads, worker.status = info["nthreads"], info["status"]
-            worker.tasks = len(given.get(address, ()))
+            worker.tasks = len(assigned.get(address, ()))
             silent = worker.last_seen == info["last_seen"]
             worker.silent_seconds = worker.silent_seconds + min(elapsed, MAX_INTERVAL_SECONDS) if silent else 0.0
             worker.last_seen = info["last_seen"]
-        self._places = {key: address for address, keys in given.items() for key in keys}
+        self._addresses = {key: address for address, keys in assigned.items() for key in keys}
         self._polled_at = time.monotonic()
 
     def _compare_versions(self, addresses: set[str]) -> None:
@@ -130,13 +127,13 @@ class Workers:
             )
 
     def check(self, progressed_at: float) -> str:
-        """Return a line about why the run waits for a worker, once each time that it begins to; else an empty text.
+        """Return why the run waits for a worker, once for each wait; otherwise an empty string.
 
         Args:
-            progressed_at: when the run last made progress: a worker that is paused goes on with its shard.
+            progressed_at: when the run last made progress: a paused worker still finishes its shard.
 
         Raises:
-            ClusterError: so it has been for `NO_WORKER_SECONDS`.
+            ClusterError: the run has waited for `NO_WORKER_SECONDS`.
         """
         now = time.monotonic()
         if self.threads:
@@ -159,29 +156,29 @@ class Workers:
         """How many shards the cluster can process at a time."""
         return sum(worker.threads for worker in self.known.values() if not worker.problem)
 
-    def place_of(self, key: str) -> str | None:
-        """Return the address of the worker to which Dask has given a task; None if to none."""
-        return self._places.get(key)
+    def address_of(self, key: str) -> str | None:
+        """Return the address of the worker to which Dask has assigned a task; None if it is unassigned."""
+        return self._addresses.get(key)
 
     def problem_of(self, address: str | None) -> str:
-        """Return why the worker at an address gets no shards, as a clause; empty if it does, or there is none."""
+        """Return why the worker at an address takes no shards, as a clause; empty if it does or is unknown."""
         worker = self.known.get(address or "")
         return worker.problem if worker else ""
 
     def is_silent(self, address: str | None) -> bool:
-        """Return whether the worker at an address is silent; if there is none, it is not."""
+        """Return whether the worker at an address is silent; False if it is unknown."""
         worker = self.known.get(address or "")
         return worker.is_silent if worker else False
 
     def allowed(self) -> list[str] | None:
-        """Return the addresses of those that get shards; None if Dask itself gives none to any other."""
-        # Dask leaves out the paused ones, but no others.
+        """Return the addresses of the workers that may get shards; None if Dask makes the right choice itself."""
+        # Dask assigns no task to a paused worker, but does to a silent one, or one with other versions.
         if not any(worker.is_silent or worker.difference for worker in self.known.values()):
             return None
         return [address for address, worker in self.known.items() if not worker.problem]
 
     def take_idle(self, excluded: Iterable[str | None]) -> str | None:
-        """Return the address of a worker that has a thread to spare, and count a task for it; None if there is none."""
+        """Return the address of a worker with a free thread, and count a task for it; None if there is none."""
         for address, worker in self.known.items():
             if not worker.problem and worker.tasks < worker.threads and address not in excluded:
                 worker.tasks += 1
@@ -189,7 +186,7 @@ class Workers:
         return None
 
     def _describe_problems(self) -> str:
-        """Return why no worker gets a shard, as a sentence without its period."""
+        """Return why no worker takes shards, as a clause."""
         problems = [f"{address} {worker.problem}" for address, worker in self.known.items() if worker.problem]
         if not problems:
             return "the cluster has none"
@@ -198,6 +195,6 @@ class Workers:
 
 
 def count_threads(client: distributed.Client) -> int:
-    """Return the number of threads of workers that take tasks, each of which runs one at a time."""
+    """Return the number of threads of running workers; each thread runs one task at a time."""
     workers = client.scheduler_info()["workers"].values()
     return sum(worker["nthreads"] for worker in workers if worker["status"] == "running")

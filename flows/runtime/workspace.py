@@ -1,4 +1,4 @@
-"""What a run holds while it works: its destination's lease, a workspace, a temporary destination."""
+"""Context managers of a run: the destination's lease, its workspace, a preview's temporary destination."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from darkroom.tasks.storage.store_errors import writing
 
 @contextmanager
 def hold_destination(destination: Destination, run_id: str) -> Iterator[HeldLease]:
-    """Hold a destination's lease for a run, and mark the runs as Crashed in Prefect that died at it.
+    """Hold a destination's lease for a run, and mark the runs that died there as Crashed in Prefect.
 
     Raises:
-        InUseError: another run holds it.
-        DestinationError: it can't be written to, also if that happens later.
+        InUseError: another run holds the lease.
+        DestinationError: the destination can't be written to, now or within the block.
     """
     with writing(destination.location), hold_lease(destination, run_id) as lease:
         mark_dead_runs(destination, lease)
@@ -31,11 +31,11 @@ def hold_destination(destination: Destination, run_id: str) -> Iterator[HeldLeas
 
 @contextmanager
 def open_workspace(workspace: Workspace, job: Job | None = None) -> Iterator[Workspace]:
-    """Create a working folder, and remove it at the end, unless that is an error and a shard was begun.
+    """Create a workspace, and remove it at the end; after an error, keep it if the next run can adopt its shards.
 
     Args:
-        workspace: the folder.
-        job: of a run whose work is worth adopting; the findings of a verification are not.
+        workspace: the workspace.
+        job: the run's job; None for a verification, of which nothing is adopted.
     """
     workspace.begin(job)
     ended = False
@@ -49,7 +49,7 @@ def open_workspace(workspace: Workspace, job: Job | None = None) -> Iterator[Wor
 
 @contextmanager
 def preview_destination() -> Iterator[str]:
-    """Provide a temporary destination; it is removed if nothing was published to it."""
+    """Provide a temporary destination, and remove it if nothing was published to it."""
     folder = tempfile.mkdtemp(prefix="darkroom-preview-")
     try:
         yield folder

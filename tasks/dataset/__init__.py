@@ -1,1 +1,1 @@
-"""What a destination holds: layout, manifest, journal, lease, and SQL over them."""
+"""The contents of a destination: layout, manifest, journal, lease, and SQL over them."""

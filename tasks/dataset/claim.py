@@ -1,6 +1,6 @@
-"""Which of several attempts at a shard may write: the latest that began.
+"""Let only the latest of several attempts at a shard write.
 
-A worker that stands still may go on after another has been given its shard.
+A worker that was stopped may go on after another worker has got its shard.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ class ReplacedError(DarkroomError):
 
 @dataclass(slots=True, eq=False)
 class Claim:
-    """The right of one attempt to write outputs of a shard, and its journal."""
+    """An attempt's right to write a shard's outputs and journal."""
 
     workspace: Workspace
     shard: int
     """The shard's number."""
 
     attempt: str
-    """A name that no other attempt has: its number, its process and when it began, in nanoseconds, with dashes."""
+    """The attempt's unique name, `NUMBER-PID-BEGAN`; it began so many nanoseconds after the epoch."""
 
     resumed: bool = False
-    """Whether another attempt has begun the shard before."""
+    """Whether an earlier attempt has begun the shard."""
 
     _looked_at: float = float("-inf")
     _lock: Lock = field(default_factory=Lock)
 
     def check(self, *, look: bool = False) -> None:
-        """Make sure that the claim still holds; to be called right before something is written.
+        """Make sure that the claim still holds; to be called right before each write.
 
         Args:
             look: whether to look in any case; otherwise a look into a bucket holds for `LOOK_SECONDS`.
 
         Raises:
             ReplacedError: it doesn't.
-            SettingsError: this user may not look.
+            SettingsError: this user may not list the attempts.
         """
         with self._lock:
             if look or not self.workspace.store.is_remote or _now() - self._looked_at >= LOOK_SECONDS:
@@ -70,14 +70,14 @@ class Claim:
 
 
 def claim_shard(workspace: Workspace, shard: int, attempt: str) -> Claim:
-    """Note durably that an attempt is about to write outputs of a shard; earlier attempts may then write no more.
+    """Write an attempt's marker durably, after which earlier attempts at the shard can write no more.
 
     Raises:
         ReplacedError: a later attempt has begun.
-        SettingsError: this user may not look.
-        StorageError: the note can't be written.
+        SettingsError: this user may not list the attempts.
+        StorageError: the marker can't be written.
     """
-    # Written without a condition: a worker that is stopped while it holds a lock would keep others waiting.
+    # Unconditionally: a worker that is stopped while it holds a lock would block the others.
     workspace.store.put(f"{workspace.begun_folder(shard)}/{attempt}", b"", durable=True)
     claim = Claim(workspace, shard, attempt)
     claim.resumed = bool(claim.look())
@@ -98,6 +98,6 @@ def _now() -> float:
 
 
 def _order(attempt: str) -> tuple[int, ...]:
-    """Return the attempt's number, and then when it began, for Dask may give one to several workers in turn."""
+    """Return an attempt's number and its begin: Dask may run one attempt on several workers in turn."""
     number, *_, began = attempt.split("-")
     return int(number), int(began)

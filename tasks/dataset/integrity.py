@@ -1,9 +1,9 @@
-"""Parquet files that carry digests of themselves, so that damage is found before anything is built on them.
+"""Sealed Parquet files, which contain digests of themselves, so that damage is found before a file is used.
 
-The checksums that Parquet has are those of pages: a flipped bit in the header of a page, in an index or in the footer
-is in none of them, and DuckDB looks at none. So what a run is based on also has, in the key-value metadata of its
-footer, the SHA-256 of the whole file, and that of its footer alone, which is quick to check; both are taken with
-zeros in their place, and put there once the file is written.
+Parquet's own checksums cover only the contents of pages, not page headers, indexes or the footer, and DuckDB ignores
+them. So the files that later steps build on have two SHA-256 digests in the key-value metadata of their footer: of the
+whole file, and of the footer alone, which is quick to check. Both are computed with zeros in their place, and are
+written there last.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from darkroom.tasks.storage.store import Store
 from darkroom.tasks.storage.store_errors import NotFound, reading
 
 SEAL = "darkroom.sha256"
-"""The key. Its value is 64 hexadecimal digits for the file and 64 for the footer."""
+"""The key of the digests. Its value is 64 hexadecimal digits for the file and 64 for the footer."""
 
 _BLANK = b"0" * 128
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 65_536
-"""So close to the end of the file is the seal: after it come only the rest of the key-value metadata, and no rows."""
+"""The seal lies within this distance from the end: only the rest of the key-value metadata follows it."""
 
 _BLOCK_BYTES = 1 << 20
 
 _MARK = b"\x18" + bytes([len(SEAL)]) + SEAL.encode() + b"\x18\x80\x01"
-"""What comes before the seal's value: field 1, its length, the key, field 2, its length (Thrift's compact protocol)."""
+"""The bytes before the seal's value: field 1, its length, the key, field 2, its length (Thrift's compact protocol)."""
 
 
 class _Hashed(io.RawIOBase):
-    """Writes to a file, and knows the SHA-256 of what it wrote."""
+    """Writes to a file, and computes the SHA-256 of the written bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -53,12 +53,12 @@ class _Hashed(io.RawIOBase):
 
 @contextmanager
 def sealed_writer(target: Path | io.BytesIO, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
-    """Write a Parquet file with checksums, which `find_damage` checks.
+    """Provide a writer of a sealed Parquet file, which is sealed at the end of the block.
 
     Args:
-        target: a local file, which is not whole before the end, or memory.
-        schema: its columns.
-        options: more of `pyarrow.parquet.ParquetWriter`.
+        target: a local file or a buffer.
+        schema: the columns.
+        options: further options of `pyarrow.parquet.ParquetWriter`.
     """
     with ExitStack() as stack:
         file = cast(BinaryIO, stack.enter_context(target.open("w+b")) if isinstance(target, Path) else target)
@@ -73,12 +73,12 @@ def sealed_writer(target: Path | io.BytesIO, schema: pa.Schema, **options: Any) 
 
 
 def find_damage(store: Store, path: str, *, footer_only: bool = False) -> str | None:
-    """Return what is wrong with a file of `sealed_writer`, reading all of it in bounded memory; None if it is whole.
+    """Return what is wrong with a sealed file, None if it is intact; read all of it, in bounded memory.
 
     Raises:
         SettingsError: this user may not read it.
         DarkroomError: the store does not answer.
-        NotFound: there is none.
+        NotFound: there is no such file.
     """
     try:
         with reading(), store.open(path) as file:
@@ -88,7 +88,7 @@ def find_damage(store: Store, path: str, *, footer_only: bool = False) -> str | 
 
 
 def is_whole(store: Store, path: str) -> bool:
-    """Return whether a file of `sealed_writer` is there and is what was written.
+    """Return whether a sealed file exists and is intact.
 
     Raises:
         SettingsError: this user may not read it.
@@ -100,11 +100,11 @@ def is_whole(store: Store, path: str) -> bool:
 
 
 def check_whole(store: Store, path: str, remedy: str) -> None:
-    """Make sure that a file of `sealed_writer` is what was written; it need not exist.
+    """Make sure that a sealed file is intact, if it exists.
 
     Raises:
         SettingsError: this user may not read it.
-        DamagedError: it is not; has the remedy.
+        DamagedError: it is damaged; has the remedy.
     """
     with suppress(NotFound):
         if reason := find_damage(store, path):
@@ -112,11 +112,7 @@ def check_whole(store: Store, path: str, remedy: str) -> None:
 
 
 def damage(file: BinaryIO, *, footer_only: bool = False) -> str | None:
-    """Return what is wrong with an open file of `sealed_writer`, or with its footer; None if it is whole.
-
-    Raises:
-        OSError: it can't be read.
-    """
+    """Return what is wrong with an open sealed file, or its footer, None if nothing; raise `OSError` if unreadable."""
     try:
         at, footer = _landmarks(file)
     except ValueError as error:
@@ -126,16 +122,12 @@ def damage(file: BinaryIO, *, footer_only: bool = False) -> str | None:
     if seal[64:] != _digest(file, footer, at).encode():
         return "its footer is not what was written"
     if not footer_only and seal[:64] != _digest(file, 0, at).encode():
-        return "it is not what was written: its checksum is another"
+        return "it is not what was written: its checksum differs"
     return None
 
 
 def _landmarks(file: BinaryIO) -> tuple[int, int]:
-    """Return where the seal is in a file, and where the footer begins.
-
-    Raises:
-        ValueError: it doesn't end as a sealed file does.
-    """
+    """Return the offsets of a file's seal and footer; raise `ValueError` if it doesn't end like a sealed file."""
     size = file.seek(0, io.SEEK_END)
     begin = max(0, size - _TAIL_BYTES)
     file.seek(begin)
@@ -153,7 +145,7 @@ def _landmarks(file: BinaryIO) -> tuple[int, int]:
 
 
 def _digest(file: BinaryIO, start: int, seal: int) -> str:
-    """Return the SHA-256 of a file from somewhere before its seal on, as if that were not filled in yet."""
+    """Return the SHA-256 of a file from an offset to the end, with zeros in place of its seal."""
     sha256 = hashlib.sha256()
     file.seek(start)
     for begin in range(start, seal, _BLOCK_BYTES):

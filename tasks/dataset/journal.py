@@ -1,7 +1,7 @@
-"""The journal: what a shard has finished so far, in parts that are there whole or not at all.
+"""The journal: a shard's finished images, in parts that are each written whole or not at all.
 
-Before a part is written, all outputs that its rows name are on the disk: one wait for the whole file system, not one
-per image. So after a power loss, too, what the journal says is true.
+All outputs that a part names are on the disk before it is written, so that the journal is right even after a power
+loss. That costs one flush of the file system for each part, not one for each image.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from darkroom.tasks.storage.store import Store
 from darkroom.tasks.storage.store_errors import NotFound, StorageError, writing
 
 FLUSH_SECONDS = 5.0
-"""A part is written this often, so that this is about how much work a kill can cost a shard."""
+"""Interval of parts, and so about the most work that a shard can lose to a kill."""
 
 
 class Journal:
-    """The journal of one attempt at a shard. Rows must be added only once their output is written.
+    """The journal of one attempt at a shard. Add a row only once its output is written.
 
     Args:
-        claim: of the attempt.
-        sync: whether to wait until outputs are on the disk before they are journalled.
+        claim: the attempt's.
+        sync: whether to flush outputs to the disk before journalling them.
     """
 
     def __init__(self, claim: Claim, *, sync: bool = True) -> None:
@@ -50,10 +50,10 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was added since the last part, if anything.
+        """Write the rows since the last part, if any.
 
         Raises:
-            DestinationError: it can't be written.
+            DestinationError: the destination can't be written to.
             ReplacedError: another attempt has taken over the shard, or the run has ended.
         """
         self._flushed_at = time.monotonic()
@@ -72,10 +72,10 @@ class Journal:
 
 
 def whole_parts(store: Store, parts: list[str]) -> list[str]:
-    """Return the journal parts that can be relied on, and take the others out of the journal."""
+    """Return the intact journal parts, and rename the damaged ones, which removes them from the journal."""
     whole: list[str] = []
     for part in parts:
-        with suppress(NotFound):  # another attempt at its shard has taken it out
+        with suppress(NotFound):  # another attempt at the shard has renamed it
             if find_damage(store, part):
                 store.move(part, f"{part}.damaged")
             else:
@@ -84,7 +84,7 @@ def whole_parts(store: Store, parts: list[str]) -> list[str]:
 
 
 def count_journalled(workspace: Workspace) -> int:
-    """Return the number of images in a run's journal, as far as it can be read."""
+    """Return the number of images in the readable parts of a run's journal, up to the first unreadable one."""
     images = 0
     with suppress(StorageError, DarkroomError, pa.ArrowInvalid):
         for part in workspace.journal_parts():
@@ -93,13 +93,13 @@ def count_journalled(workspace: Workspace) -> int:
 
 
 def count_rows(store: Store, part: str) -> int:
-    """Return the number of rows in a journal part."""
+    """Return the number of rows of a Parquet file."""
     with store.open(part) as file:
         return int(pq.read_metadata(file).num_rows)
 
 
 def finished_paths(store: Store, parts: list[str]) -> set[str]:
-    """Return the source paths that journal parts hold: what a former attempt at a shard finished."""
+    """Return the source paths in journal parts, which former attempts at a shard finished."""
     paths: set[str] = set()
     for part in parts:
         with store.open(part) as file:

@@ -1,4 +1,4 @@
-"""What lies where in a destination, as paths in its store."""
+"""The layout of a destination, as paths in its store."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ FINDINGS = "findings"
 """One Parquet file per verification that found anything."""
 
 WORK = ".darkroom"
-"""Working state, only for the tool."""
+"""Working state, only for Darkroom itself."""
 
 QUARANTINE = f"{WORK}/quarantine"
-"""What repairs have moved out of `images/`, a folder a repair."""
+"""Files that repairs moved out of `images/`, with a folder for each repair."""
 
 WorkKind: TypeAlias = Literal["runs", "verify"]
-"""What a workspace is for: a run's is adopted by the next run, a verification's is only removed."""
+"""The purpose of a workspace. The next run adopts that of a run, and removes that of a verification."""
 
 
 def output_path(source_path: str, job: Job) -> str:
-    """Return where the output of a source image is."""
+    """Return the path of a source image's output."""
     in_bucket = is_url(job.source) or is_list(job.source)
     return f"{IMAGES}/{output_name(source_path, job.recipe.format, in_bucket=in_bucket)}"
 
@@ -54,7 +54,7 @@ class Destination:
 
     @property
     def location(self) -> str:
-        """Where it is, as users write it."""
+        """Its location, as users write it."""
         return self.store.location
 
     def workspace(self, run_id: str, kind: WorkKind = "runs") -> Workspace:
@@ -62,10 +62,10 @@ class Destination:
         return Workspace(self, run_id, kind)
 
     def workspaces(self, kind: WorkKind = "runs") -> list[Workspace]:
-        """Return the workspaces that exist, oldest first: those of runs that have not ended.
+        """Return the existing workspaces, oldest first: those of runs that have not ended.
 
         Raises:
-            SettingsError: this user may not list them, or there is a file in the place of a folder.
+            SettingsError: this user may not list them, or a file is in the place of a folder.
         """
         with reading():
             names = [name[:-1] for name in self.store.children(f"{WORK}/{kind}") if name.endswith("/")]
@@ -77,7 +77,7 @@ class Destination:
         """Return the workspaces whose work the next run adopts, oldest first.
 
         Raises:
-            SettingsError: this user may not look into them, or there is a file in the place of a folder.
+            SettingsError: this user may not list them, or a file is in the place of a folder.
         """
         return [workspace for workspace in self.workspaces() if workspace.is_open()]
 
@@ -102,11 +102,11 @@ def open_destination(location: str) -> Destination:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The working state of one run: it exists from the run's start until all it did is published."""
+    """The working state of one run, from its start until all its work is published."""
 
     destination: Destination
     run_id: str
-    """Of the run; if that is a retry, with a dot and which."""
+    """The run's id; for a retry, with a dot and the number of the try."""
 
     kind: WorkKind = "runs"
 
@@ -117,17 +117,17 @@ class Workspace:
 
     @property
     def flow_run_id(self) -> str:
-        """Of the run, whichever of its tries this is of."""
+        """The flow run's id, the same for all its tries."""
         return self.run_id.partition(".")[0]
 
     @property
     def path(self) -> str:
-        """The prefix of all that belongs to it."""
+        """Its folder."""
         return f"{WORK}/{self.kind}/{self.run_id}"
 
     @property
     def job(self) -> str:
-        """What the run is to do, as JSON of `darkroom.tasks.settings.Job`; empty for a verification."""
+        """The run's `darkroom.tasks.settings.Job` as JSON; empty for a verification."""
         return f"{self.path}/job.json"
 
     @property
@@ -152,26 +152,26 @@ class Workspace:
 
     @property
     def stopped(self) -> str:
-        """Exists if a guard has stopped the run: then a run that adopts it deletes and replaces nothing either."""
+        """Marker of a run that a guard stopped: a run that adopts it deletes and replaces nothing either."""
         return f"{self.path}/stopped"
 
     @property
     def obsolete(self) -> str:
-        """The outputs that the manifest no longer names, once it is published."""
+        """The outputs that the manifest no longer names once it is published."""
         return f"{self.path}/obsolete.parquet"
 
     @property
     def journal(self) -> str:
-        """What is finished so far, in parts."""
+        """Folder of the journal's parts."""
         return f"{self.path}/journal"
 
     @property
     def begun(self) -> str:
-        """A folder for each shard of which outputs may have been written, with the names of its attempts."""
+        """Folder with a folder of attempt markers for each begun shard."""
         return f"{self.path}/begun"
 
     def begun_folder(self, shard: int) -> str:
-        """Return the folder that exists once outputs of a shard may have been written."""
+        """Return the folder of a shard's attempt markers, written before any of its outputs."""
         return f"{self.begun}/{shard:06d}"
 
     def journal_parts(self, shard: int | None = None) -> list[str]:
@@ -186,7 +186,7 @@ class Workspace:
         return sorted(f"{self.journal}/{name}" for name in names if name.startswith(prefix))
 
     def begun_shards(self) -> list[int]:
-        """Return the numbers of the shards of which outputs may have been written, sorted.
+        """Return the numbers of the shards whose outputs may have been written, sorted.
 
         Raises:
             SettingsError: this user may not list them.
@@ -200,48 +200,48 @@ class Workspace:
         self.store.put(self.job, (job.model_dump_json() if job else "").encode(), expected=ABSENT, durable=True)
 
     def is_open(self) -> bool:
-        """Return whether the run has not ended: its work is not published yet, or what that makes obsolete is there.
+        """Return whether the run has not ended: its work is unpublished, or obsolete outputs are left.
 
         Raises:
-            SettingsError: this user may not look.
+            SettingsError: this user may not read the workspace.
         """
         with reading():
             return exists(self.store, self.job)
 
     def load_job(self) -> Job:
-        """Return what the run is to do.
+        """Return the run's job.
 
         Raises:
-            StorageError: it can't be read, or there is none.
-            ValidationError: it is damaged, or empty as that of a verification.
-            InvalidSettingError: it is damaged in a value.
+            StorageError: it can't be read, or is missing.
+            ValidationError: it is damaged, or empty like that of a verification.
+            InvalidSettingError: one of its values is damaged.
         """
         return Job.model_validate_json(bytes(self.store.get(self.job).data))
 
     def started_at(self) -> datetime:
-        """Return when the run began, UTC, as its job says; the earliest time there is if it doesn't.
+        """Return when the run began, UTC, from its job; `datetime.min` without a readable job.
 
         Raises:
-            SettingsError: this user may not read that.
+            SettingsError: this user may not read the job.
         """
         with suppress(NotFound, ValidationError, InvalidSettingError), reading():
             return self.load_job().started_at
         return datetime.min.replace(tzinfo=UTC)
 
     def mark_stopped(self) -> None:
-        """Note that a guard has stopped the run."""
-        with suppress(Conflict):  # that is noted already
+        """Write the marker of a run that a guard has stopped."""
+        with suppress(Conflict):  # it exists already
             self.store.put(self.stopped, b"", expected=ABSENT, durable=True)
 
     def remove(self) -> None:
-        """Remove the workspace. A worker that is still at a shard knows by this that its run has ended.
+        """Remove the workspace, from which workers that still process a shard learn that the run has ended.
 
-        It may just be writing: what it leaves, the next run removes.
+        If such a worker is just writing, the next run removes what it leaves.
         """
         self.store.delete([self.job])
         self.store.delete_below(self.begun)
         self.store.delete_below(self.path)
 
     def scratch(self) -> AbstractContextManager[Path]:
-        """Provide a local folder for tables in the making until the block ends."""
+        """Provide a local folder for temporary files until the block ends."""
         return self.store.scratch(self.path)

@@ -23,14 +23,14 @@ from darkroom.tasks.storage.store import ABSENT, Absent, Version
 from darkroom.tasks.storage.store_errors import Conflict, NotFound, StorageError, reading, writing
 
 LEASE = f"{WORK}/lease.json"
-"""Empty when it was given back: it is only ever replaced, conditionally, which every store can do."""
+"""Empty when released: it is only ever replaced conditionally, which every store supports."""
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
-"""A lease whose heartbeat stands still for so long belongs to a run that died, and may be taken over."""
+"""After so long without a heartbeat, the holder is dead, and the lease may be taken over."""
 
 LOOKS = 20
-"""So often, in that time, it is looked whether a heartbeat stands still."""
+"""Number of checks for a heartbeat within `STALE_SECONDS`."""
 
 Seconds: TypeAlias = Annotated[float, Field(ge=0, lt=253_402_300_800)]  # no calendar goes beyond the year 9999
 
@@ -49,17 +49,16 @@ class Lease:
     heartbeat: Seconds
 
     def is_live(self) -> bool:
-        """Return whether the holder is still at work, as far as one look shows.
+        """Return whether the holder is still running, as far as one look shows.
 
-        Of a process that is near, that is certain. Of any other it is not: its machine's clock may be wrong, or
-        this one's.
+        For a process that is near this is certain; for any other, the clocks may differ.
         """
         if self.is_near():
             return _process_identity(self.pid) == self.process
         return 0 <= time.time() - self.heartbeat < STALE_SECONDS
 
     def is_near(self) -> bool:
-        """Return whether the holder is, or was, a process on this machine that the system shows to this user."""
+        """Return whether the holder is or was a process of this machine that this user can see."""
         return _machine(self.process) == _machine(_process_identity(os.getpid())) and not _is_hidden(self.pid)
 
     def describe(self) -> str:
@@ -72,7 +71,7 @@ _LEASE = TypeAdapter(Lease)
 
 
 def read_lease(destination: Destination) -> Lease | None:
-    """Return the lease of a destination, live or not; what isn't a lease is none.
+    """Return the lease of a destination, live or not; None if there is none or it is unreadable.
 
     Raises:
         SettingsError: this user may not read it, or a folder is in its place.
@@ -107,24 +106,16 @@ class HeldLease:
         self._lost: LeaseError | None = None
 
     def lose(self, loss: LeaseError) -> None:
-        """Note that the lease is lost; `check_noted` raises it."""
+        """Record that the lease is lost, for `check_noted` to raise."""
         self._lost = loss
 
     def check_noted(self) -> None:
-        """Make sure, while work goes on, that no heartbeat has found the lease lost; looks at no file.
-
-        Raises:
-            LeaseError: one has, with the message of `check`.
-        """
+        """Raise `LeaseError` if a heartbeat has found the lease lost; reads no file."""
         if self._lost:
             raise LeaseError(str(self._lost))
 
     def check(self) -> None:
-        """Make sure, before something is published, that no other run took the lease over.
-
-        Raises:
-            LeaseError: one did, because this process could not write its heartbeat for too long.
-        """
+        """Read the lease; raise `LeaseError` if another run took it over; to be called before publishing."""
         self._check(read_lease(self.destination))
 
     def _check(self, holder: Lease | None) -> None:
@@ -147,24 +138,24 @@ class HeldLease:
         _write(self.destination, replace(self.lease, heartbeat=time.time()), version)
 
     def give_back(self) -> None:
-        """Give the lease back, unless another run holds it."""
+        """Release the lease, unless another run holds it."""
         try:
             holder, version = _read(self.destination)
             if holder and self.is_mine(holder):
                 self.destination.store.put(LEASE, b"", expected=version, durable=True)
         except (StorageError, DarkroomError):
-            logger.warning("The lease could not be given back.", exc_info=True)
+            logger.warning("The lease could not be released.", exc_info=True)
 
     def is_mine(self, holder: Lease) -> bool:
-        """Return whether a lease that was read is this one, heartbeats aside."""
+        """Return whether a lease is this one, whatever its heartbeat."""
         return (holder.process, holder.since) == (self.lease.process, self.lease.since)
 
 
 @contextmanager
 def hold_lease(destination: Destination, run_id: str) -> Iterator[HeldLease]:
-    """Hold the destination for a run; a lease whose holder died is taken over.
+    """Hold the destination for a run; take over the lease of a holder that died.
 
-    Of a holder on another machine that is known only after `STALE_SECONDS` in which its heartbeat has stood still.
+    A holder on another machine counts as dead after `STALE_SECONDS` without a new heartbeat.
 
     Raises:
         InUseError: another run holds it.
@@ -207,11 +198,11 @@ def _acquire(destination: Destination, run_id: str) -> HeldLease:
 
 
 def _watch(destination: Destination, holder: Lease) -> Lease | None:
-    """Watch the lease of a holder on another machine; return what it has become, or itself if it stands still.
+    """Wait up to `STALE_SECONDS` for a holder's lease to change; return the lease at the end.
 
-    Counted in looks: when all of this was stopped for an hour, the holder has not had an hour.
+    Checks are counted, not time: if this process was stopped for an hour, the holder did not have an hour.
     """
-    logger.warning("Watching for %.0f s whether %s is still at work.", STALE_SECONDS, holder.describe())
+    logger.warning("Watching for %.0f s whether %s is still running.", STALE_SECONDS, holder.describe())
     seen: Lease | None = holder
     for _ in range(LOOKS):
         time.sleep(STALE_SECONDS / LOOKS)
@@ -233,10 +224,9 @@ def _beat(held: HeldLease, stopped: threading.Event) -> None:
 
 
 def _process_identity(pid: int) -> str | None:
-    """Return what distinguishes a process from every other, at any time and on any machine.
+    """Return `boot|pid namespace|start time`, which identifies a process on all machines and at all times.
 
-    `boot|pid namespace|start time`, or None if there is no such process, or (for another process than this
-    one) where the system doesn't show it.
+    None if there is no such process, or the system doesn't show it.
     """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -244,14 +234,13 @@ def _process_identity(pid: int) -> str | None:
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         return f"{socket.gethostname()}:{pid}:{time.time_ns()}" if pid == os.getpid() else None
-    # proc_pid_stat(5), counted from behind the command's name, which may hold anything: the state is
-    # field 3, the start time field 22.
+    # proc_pid_stat(5): after the command's name, which may hold anything, come field 3, the state, and 22, the start.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] == "Z" else f"{boot}|{namespace}|{fields[19]}"
 
 
 def _is_hidden(pid: int) -> bool:
-    """Return whether there is a process that /proc does not show to this user, as when mounted with `hidepid`."""
+    """Return whether a process exists that /proc, mounted with `hidepid`, does not show to this user."""
     with suppress(OSError):
         Path(f"/proc/{pid}/stat").read_text()
         return False
@@ -265,6 +254,6 @@ def _is_hidden(pid: int) -> bool:
 
 
 def _machine(process: str | None) -> str | None:
-    """Return the machine and process namespace of a process identity, where it can be looked up."""
+    """Return the boot and pid namespace of a process identity."""
     machine, bar, _ = (process or "").rpartition("|")
     return machine if bar else f"unknown {process}"

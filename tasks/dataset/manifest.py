@@ -1,4 +1,4 @@
-"""The manifest: its schema, what it says about itself, and how it is written."""
+"""The manifest and run files: schema, metadata and writing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ READABLE_VERSIONS = {"1", str(SCHEMA_VERSION)}
 ROW_GROUP_ROWS = 122_880
 
 OUTPUT_KEPT = "output_kept"
-"""A warning, in run files: the failure may pass, so that the manifest still has the image's former row and output."""
+"""Warning in run files: the failure may pass, so that the manifest keeps the image's former row and output."""
 
 SCHEMA = arrow_schema(ManifestRow)
 """One row per source image, sorted by `source_path`."""
@@ -46,18 +46,17 @@ _LOW_CARDINALITY = [
     "recipe_id",
 ]
 
-
 _FOOTER_NAMES = ("schema_version", "recipe", "recipe_id", "run_id", "run_file")
 
 
 @dataclass(frozen=True, slots=True)
 class ManifestInfo:
-    """What a manifest says about itself."""
+    """The metadata of a manifest."""
 
     rows: int
     run_id: str
     run_file: str
-    """Name below `runs/` of the file of the run that published it."""
+    """Name in `runs/` of the file of the run that published the manifest."""
 
     recipe: Recipe
     recipe_id: str
@@ -66,7 +65,7 @@ class ManifestInfo:
 
 
 class RunRecord(BaseModel):
-    """What a run's file says about the run, beside its rows."""
+    """The metadata in a run's file."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -77,9 +76,7 @@ class RunRecord(BaseModel):
 
 
 def read_info(destination: Destination) -> ManifestInfo | None:
-    """Return what a manifest's footer says, or None if there is no manifest.
-
-    Its rows are not looked at: `read_whole` does.
+    """Return the metadata in a manifest's footer, None if there is no manifest; `read_whole` checks the rows, too.
 
     Raises:
         SettingsError: this user may not read it.
@@ -90,7 +87,7 @@ def read_info(destination: Destination) -> ManifestInfo | None:
 
 
 def read_whole(destination: Destination) -> ManifestInfo | None:
-    """Return what a manifest says, or None if there is none, after making sure that all of it is what was written.
+    """Check a whole manifest for damage, and return its metadata; None if there is no manifest.
 
     Raises:
         SettingsError: this user may not read it.
@@ -128,12 +125,12 @@ def _read_info(store: Store, path: str, remedy: str) -> ManifestInfo | None:
 
 
 def read_record(store: Store, path: str, *, whole: bool = True) -> tuple[str, RunRecord] | None:
-    """Return a run's id and what its file says about it, or None if there is no such file.
+    """Return a run's id and record from its file; None if there is no such file.
 
     Args:
-        store: the destination's.
-        path: the file's.
-        whole: make sure that all of the file is what was written, and not only its footer.
+        store: the destination's store.
+        path: the file's path.
+        whole: check the whole file for damage, not only its footer.
 
     Raises:
         SettingsError: this user may not read it.
@@ -153,7 +150,7 @@ def read_record(store: Store, path: str, *, whole: bool = True) -> tuple[str, Ru
         raise DamagedError(store.where(path), reason, WITHOUT_A_RUN_FILE) from error
 
 
-WITHOUT_A_RUN_FILE = "Runs go on without it: it is the history, and what a lost manifest would be made from."
+WITHOUT_A_RUN_FILE = "Runs go on without it; only the history and a rebuilt manifest lack its images."
 
 
 def _read_footer(store: Store, path: str, remedy: str) -> tuple[int, dict[str, str]] | None:
@@ -170,14 +167,14 @@ def _read_footer(store: Store, path: str, remedy: str) -> tuple[int, dict[str, s
         raise DamagedError(store.where(path), str(error), remedy) from error
     if values.get("schema_version") not in READABLE_VERSIONS:
         raise DarkroomError(
-            f"{store.where(path)} has schema version {values.get('schema_version', 'unknown')}, this is Darkroom for "
-            f"versions up to {SCHEMA_VERSION}. Use the version of Darkroom that wrote it, or another destination."
+            f"{store.where(path)} has schema version {values.get('schema_version', 'unknown')}, but Darkroom "
+            f"reads versions up to {SCHEMA_VERSION}. Use the version of Darkroom that wrote it, or another destination."
         )
     return metadata.num_rows, values
 
 
 def run_file(destination: Destination, run_id: str) -> str:
-    """Return a name below `runs/` that is not taken yet: a run that is retried leaves one file a try.
+    """Return an unused name in `runs/`: each try of a run leaves a file.
 
     Raises:
         SettingsError: this user may not list `runs/`.
@@ -187,7 +184,7 @@ def run_file(destination: Destination, run_id: str) -> str:
 
 
 def footer(job: Job) -> dict[str, str]:
-    """Return what a job's manifest says about itself, as the file's key-value metadata."""
+    """Return the key-value metadata of a job's manifest."""
     return {
         "schema_version": str(SCHEMA_VERSION),
         "recipe": json.dumps(job.recipe.model_dump(mode="json")),
@@ -198,7 +195,7 @@ def footer(job: Job) -> dict[str, str]:
 
 
 def footer_of(store: Store, path: str) -> dict[str, str]:
-    """Return the part of the footer of a run's file that a manifest that is written now has, too.
+    """Return the manifest metadata for a manifest that is rebuilt from a run's file.
 
     Raises:
         DamagedError: its footer is damaged.

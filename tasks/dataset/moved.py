@@ -1,7 +1,7 @@
-"""Images that were moved within the source: their outputs are copied, not made again.
+"""Copy the outputs of images that were moved within the source, instead of making them again.
 
-A new image of the same size and modification time as one that is gone is taken for that one, which decides
-nothing yet: the worker reads it, and only if its bytes are those that the manifest knows is its output the old one.
+A new image with the size and modification time of a gone one may be the same. The worker reads it, and copies the
+former output only if the source bytes have the hash in the manifest.
 """
 
 from __future__ import annotations
@@ -38,22 +38,19 @@ _FIND_SQL = """
 
 
 def find_moved(db: sql.Connection, *, recipe_id: str, forced: bool) -> None:
-    """Make the table `moved` (source_path, moved_from, former) from `compared`, `deleted`, `manifest` and `outputs`."""
+    """Create the table `moved` (source_path, moved_from, former) from `compared`, `deleted`, `manifest`, `outputs`."""
     columns = ", ".join(f"{field.name}: m.{field.name}" for field in fields(FormerOutput))
     db.execute(_FIND_SQL.format(recipe_id=sql.text(recipe_id), forced=forced, columns=columns))
 
 
 def former_output(former: FormerOutput, source_sha256: str, destination: Store, place: Place) -> Transformed | None:
-    """Return the output that was made of the same bytes under another name.
+    """Return the former output of a moved image; None if the source bytes or the output have changed.
 
     Args:
-        former: what the manifest says about it.
-        source_sha256: hash of the bytes that the image has now.
+        former: the former output's columns in the manifest.
+        source_sha256: hash of the image's present bytes.
         destination: the destination's store.
-        place: returns memory for it.
-
-    Returns:
-        None if the bytes differ, or the output is no longer what the manifest says.
+        place: returns memory for the output.
     """
     if former.source_sha256 != source_sha256:
         return None

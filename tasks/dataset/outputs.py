@@ -1,4 +1,4 @@
-"""Whether outputs are what the manifest says."""
+"""Compare outputs with the manifest."""
 
 from __future__ import annotations
 
@@ -10,11 +10,7 @@ from darkroom.tasks.storage.store_errors import Denied, StorageError
 
 
 def has_bytes(store: Store, file_name: str, sha256: str | None) -> bool:
-    """Return whether an output is there and has this hash.
-
-    Raises:
-        SettingsError: this user may not read it.
-    """
+    """Return whether an output exists and has this hash; raise `SettingsError` if this user may not read it."""
     try:
         data = store.get(file_name).data
     except Denied as error:

@@ -1,4 +1,4 @@
-"""Ranges of source paths, small enough that the wide rows of one can be sorted in memory."""
+"""Ranges of source paths, small enough to sort each one's wide rows in memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.manifest import ROW_GROUP_ROWS
 
 SAMPLED_PATHS = 1_000
-"""Paths looked at for each range that is to be cut."""
+"""Size of the sample for each range."""
 
 
 def path_ranges(db: sql.Connection, paths: str) -> Iterator[str]:
     """Yield SQL conditions that cut rows into ranges of about a row group each, in ascending order.
 
     Args:
-        db: where the rows are.
-        paths: SQL that selects all their source paths.
+        db: has the rows.
+        paths: SQL that selects their source paths.
     """
     cuts = _cuts(db, paths)
     for first, end in zip([None, *cuts], [*cuts, None], strict=True):
@@ -26,7 +26,7 @@ def path_ranges(db: sql.Connection, paths: str) -> Iterator[str]:
 
 
 def _cuts(db: sql.Connection, paths: str) -> list[str]:
-    """Return paths that cut all rows into ranges of about a row group each, estimated from a sample."""
+    """Return the bounds of the ranges, estimated from a sample."""
     [(rows,)] = db.execute(f"SELECT count(*) FROM ({paths})").fetchall()
     ranges = -(-rows // ROW_GROUP_ROWS)
     if ranges < 2:

@@ -1,7 +1,7 @@
 """The rows of a destination's Parquet files, as dataclasses from which their Arrow schemas are derived.
 
-A field of `str`, `bool`, `float`, `datetime` or another row becomes a column of the matching Arrow type; every other
-type names its Arrow type with `Annotated`. A field that may be `None` becomes a nullable column.
+A field of type `str`, `bool`, `float`, `datetime` or another row becomes a column of the matching Arrow type; others
+name their Arrow type with `Annotated`. A field that may be `None` becomes a nullable column.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _ARROW_TYPES = {
 
 @dataclass(slots=True, kw_only=True)
 class ManifestRow:
-    """One source image and what became of it: a row of manifests, run files and journals.
+    """One source image and its output or failure: a row of manifests, run files and journals.
 
     `status` is `ok` or `failed`; in journals and run files also `unchanged`, for an image whose file was touched but
-    holds the same bytes as before. `source_width` and `source_height` are in pixels as stored, before orientation.
+    has the same bytes as before. `source_width` and `source_height` are in pixels as stored, before orientation.
     """
 
     source_path: str
@@ -82,7 +82,7 @@ class ManifestRow:
 
 @dataclass(frozen=True, slots=True)
 class FormerOutput:
-    """The columns of `ManifestRow` from which a row and an output can be copied for the same bytes at another path."""
+    """The columns of `ManifestRow` that a moved image keeps."""
 
     source_sha256: str
     file_name: str
@@ -117,20 +117,20 @@ class PlannedImage:
     """How often it was tried before."""
 
     known_sha256: str | None = None
-    """The image need not be processed if its bytes still have this hash."""
+    """If the image's bytes still have this hash, it is unchanged."""
 
     known_output: str | None = None
-    """Hash of the output that the same recipe made of earlier bytes, if there is one."""
+    """Hash of the output of the image's former bytes with the same recipe, if any."""
 
     former: FormerOutput | None = None
-    """What was made of an image that is gone and that this one may be under a new name."""
+    """The output of a gone image that may have been moved to this path."""
 
     reason: str = "new"
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedOutput:
-    """An output to read again and what the manifest says about it: a row of a verification's plan."""
+    """An output to read again, with its columns of the manifest: a row of a verification's plan."""
 
     source_path: str
     file_name: str
@@ -166,7 +166,7 @@ def _without_none(hint: Any) -> Any:
 
 
 def to_table(rows: Sequence[Any], schema: pa.Schema) -> pa.Table:
-    """Return rows as a table; each has an attribute for every column of the schema."""
+    """Return a table of rows that have an attribute for every column of the schema."""
     columns = [pa.array(list(map(attrgetter(field.name), rows)), field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 

@@ -1,4 +1,4 @@
-"""Which run is the newest, by what files contain: in a copied or restored destination, file times are others."""
+"""Find the newest run from the files' contents, as copying or restoring a destination changes file times."""
 
 from __future__ import annotations
 
@@ -26,13 +26,7 @@ class RunFiles:
 
 
 def newest_run(destination: Destination, info: ManifestInfo) -> str | None:
-    """Return the path of the newest run's file; None if no run has left one.
-
-    It is the one that the manifest names: whatever a run does, it publishes a manifest that names its file.
-
-    Args:
-        destination: the destination.
-        info: what its manifest says.
+    """Return the path of the newest run's file, which the manifest's `info` names; None if no run has left one.
 
     Raises:
         SettingsError: this user may not list `runs/`.
@@ -43,7 +37,7 @@ def newest_run(destination: Destination, info: ManifestInfo) -> str | None:
 
 
 def sort_runs(destination: Destination) -> RunFiles:
-    """Return the files of all runs, those of the runs first that began last. Only their footers are read.
+    """Return the files of all runs, in the order in which the runs began, newest first; read only their footers.
 
     Raises:
         SettingsError: this user may not list them.
@@ -64,7 +58,7 @@ def sort_runs(destination: Destination) -> RunFiles:
 
 
 def _last_image(store: Store, path: str) -> datetime:
-    """Return when a run worked on its last image: files of early versions don't say when it began."""
+    """Return when a run processed its last image: files of early versions lack the begin."""
     with store.open(path) as file:
         metadata = pq.read_metadata(file)
     column = metadata.schema.names.index("processed_at")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 from pydantic import BaseModel, Field
@@ -16,11 +17,11 @@ PROGRESS_SECONDS = 0.5
 
 
 class ShardRef(BaseModel):
-    """The parameters of a shard's task: where the run's plan is, and which part of it to work."""
+    """The parameters of a shard's task: the run's plan, and the row group to process."""
 
     destination: str
     run_id: str
-    kind: WorkKind = Field("runs", description="Which of the destination's working folders the plan lies in.")
+    kind: WorkKind = Field("runs", description="Kind of the workspace that has the plan.")
     number: int = Field(description="Row group of the plan, from 0.")
     of: int = Field(description="Number of shards of the run.")
     images: int
@@ -28,7 +29,7 @@ class ShardRef(BaseModel):
 
     @property
     def label(self) -> str:
-        """A name for people."""
+        """A name for logs and the UI."""
         attempt = f" attempt {self.attempt}" if self.attempt > 1 else ""
         return f"shard {self.number + 1} of {self.of} ({self.images:,} images){attempt}"
 
@@ -38,11 +39,11 @@ class ShardRef(BaseModel):
         return open_destination(self.destination).workspace(self.run_id, self.kind)
 
     def new_attempt(self) -> str:
-        """Return a name that no other attempt at the shard has, though Dask may give one to several workers in turn."""
+        """Return a unique name for this attempt, which Dask may run on several workers in turn."""
         return f"{self.attempt:03d}-{os.getpid()}-{time.time_ns()}"
 
 
-def shard_refs(workspace: Workspace, images: list[int]) -> list[ShardRef]:
+def shard_refs(workspace: Workspace, images: Sequence[int]) -> list[ShardRef]:
     """Return the parameters of the tasks of a plan's shards, given each shard's number of images."""
     return [
         ShardRef(
@@ -60,16 +61,10 @@ def shard_refs(workspace: Workspace, images: list[int]) -> list[ShardRef]:
 def report_progress(shard: ShardRef, done: int = 0, failed: int = 0) -> None:
     """Publish an attempt's progress as an event of `PROGRESS_TOPIC`; outside a Dask worker, do nothing.
 
-    On a shared cluster, other runs receive it too: hence the run's id.
+    It has the run id, as all runs on a shared cluster receive it.
     """
     from distributed import get_worker
 
+    message = {"run": shard.run_id, "shard": shard.number, "attempt": shard.attempt, "done": done, "failed": failed}
     with suppress(ValueError):
-        message = {
-            "run": shard.run_id,
-            "shard": shard.number,
-            "attempt": shard.attempt,
-            "done": done,
-            "failed": failed,
-        }
         get_worker().log_event(PROGRESS_TOPIC, message)

@@ -1,7 +1,4 @@
-"""DuckDB over Parquet files, in bounded memory.
-
-It is imported when it is first used: workers never do.
-"""
+"""DuckDB over Parquet files, in bounded memory; imported when first used, as workers never need it."""
 
 from __future__ import annotations
 
@@ -30,10 +27,10 @@ _GLOB = re.compile(r"[*?\[]")
 
 @contextmanager
 def connect(scratch: Path) -> Iterator[Connection]:
-    """Open a database without a file of its own, which spills to a folder beyond `MEMORY_LIMIT`.
+    """Open an in-memory database that spills to the scratch folder beyond `MEMORY_LIMIT`.
 
     Raises:
-        DarkroomError: a file can't be read or written, or isn't whole.
+        DarkroomError: a file can't be read or written, or is damaged.
     """
     import duckdb
 
@@ -68,52 +65,48 @@ def text(value: object) -> str:
 
 
 def parquet(*files: Path, numbered: bool = False, by_name: bool = False) -> str:
-    """Return the SQL table of the rows of Parquet files, of one schema unless columns are to be matched by name.
+    """Return the SQL expression of the rows of Parquet files, whose paths are taken literally.
 
-    A `*` in a path is only a `*`, and a folder named `status=ok` makes no column. If they are to be numbered,
-    `file_row_number` is a column, from 0 in each file.
+    Args:
+        files: of the same schema, unless `by_name`.
+        numbered: add the column `file_row_number`, from 0 in each file.
+        by_name: match columns by name.
     """
     names = ", ".join(text(_GLOB.sub(r"[\g<0>]", str(file))) for file in files)
     options = {"hive_partitioning": False, "file_row_number": numbered, "union_by_name": by_name}
     return f"read_parquet([{names}], {', '.join(f'{name} = {value}' for name, value in options.items())})"
 
 
-def view(connection: Connection, name: str, files: Sequence[Path], schema: pa.Schema) -> None:
-    """Name the rows of Parquet files, again if the name is taken; without a file, they are an empty table.
+def view(connection: Connection, name: str, files: Sequence[Path | None], schema: pa.Schema) -> None:
+    """Create or replace a view of the rows of Parquet files that exist (not None); without any, it is empty.
 
     Its columns are those of the schema; those that files of earlier versions lack are null.
     """
     import pyarrow.parquet as pq
 
-    columns = set(schema.names)
-    named = ", ".join(schema.names)
-    if files and all(columns <= set(pq.read_schema(file).names) for file in files):
-        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {named} FROM {parquet(*files)}")
+    found, columns, named = [file for file in files if file], set(schema.names), ", ".join(schema.names)
+    if found and all(columns <= set(pq.read_schema(file).names) for file in found):
+        connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {named} FROM {parquet(*found)}")
         return
     connection.register(f"no_{name}", schema.empty_table())
-    rows = f"UNION ALL BY NAME FROM {parquet(*files, by_name=True)}" if files else ""
+    rows = f"UNION ALL BY NAME FROM {parquet(*found, by_name=True)}" if found else ""
     connection.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {named} FROM (FROM no_{name} {rows})")
 
 
-def view_if_there(connection: Connection, name: str, file: Path | None, schema: pa.Schema) -> None:
-    """Name the rows of a Parquet file as `view` does."""
-    view(connection, name, [file] if file else [], schema)
-
-
 def stream(connection: Connection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield a query's result in batches of at most so many rows, without ever holding all of it."""
+    """Yield a query's result in batches of at most so many rows, in bounded memory."""
     yield from connection.sql(query).to_arrow_reader(rows)
 
 
 def rows(connection: Connection, query: str) -> list[dict[str, Any]]:
-    """Return a query's result, which must be small, as rows by column name."""
+    """Return a small query result as dictionaries by column name."""
     result = connection.execute(query)
     names = [column[0] for column in result.description or []]
     return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
 def records(connection: Connection, query: str, kind: type[T]) -> list[T]:
-    """Return a query's result, which must be small, as dataclasses with a field for each column."""
+    """Return a small query result as dataclasses with a field for each column."""
     return [kind(**row) for row in rows(connection, query)]
 
 

@@ -1,4 +1,4 @@
-"""SQL for rows whose paths lie below folders that could not be listed, of which there may be thousands."""
+"""SQL for the rows below folders that could not be listed, of which there may be thousands."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from darkroom.tasks.dataset.sql import Connection
 
 
 class Below(NamedTuple):
-    """Pieces of a query: what to join to the rows, and the condition for those below one of the folders."""
+    """Parts of a query: a join for its FROM clause, and the condition for rows below one of the folders."""
 
     join: str
     condition: str
 
 
 def below(db: Connection, column: str, folders: Iterable[str]) -> Below:
-    """Return the pieces of a query that find the rows whose path lies below one of the folders.
+    """Return the parts of a query that finds the rows whose path lies below one of the folders.
 
-    Its cost grows with the rows and the folders, not with their product: of prefixes none of which begins with another,
-    only the last one that doesn't come after a path can be the beginning of that path.
+    Its cost grows with the sum of rows and folders, not with their product: if no prefix begins with another one, only
+    the last prefix that does not sort after a path can be a prefix of that path.
 
     Args:
-        db: where the folders are registered.
+        db: the database in which to register the folders.
         column: the column with the path.
         folders: paths without a `/` at the end; an empty one is above everything.
     """
@@ -39,7 +39,7 @@ def below(db: Connection, column: str, folders: Iterable[str]) -> Below:
 
 
 def _outermost(prefixes: Iterable[str]) -> list[str]:
-    """Return the prefixes that don't begin with another one, in order."""
+    """Return the prefixes that don't begin with another one, sorted."""
     kept: list[str] = []
     for prefix in sorted(set(prefixes)):
         if not kept or not prefix.startswith(kept[-1]):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from darkroom.tasks.reporting.text import first_sentence, plain
+
 PROBLEMS_IN_MESSAGE = 5
 """Upper limit on the problems in a failed run's state message; its summary lists more."""
+
+PROBLEMS_SHOWN = 20
+"""A summary lists this many problems."""
 
 
 class Report(BaseModel):
@@ -49,5 +54,16 @@ class Report(BaseModel):
 def first_problems(problems: Sequence[str]) -> list[str]:
     """Return the problems for a state's message, and a line with the number of further ones."""
     more = len(problems) - PROBLEMS_IN_MESSAGE
-    rest = [f"And {more:,} more problems, which the summary lists."] if more > 0 else []
-    return [*problems[:PROBLEMS_IN_MESSAGE], *rest]
+    return [
+        *problems[:PROBLEMS_IN_MESSAGE],
+        *([f"And {more:,} more problems, which the summary lists."] if more > 0 else []),
+    ]
+
+
+def problems_markdown(problems: Sequence[str]) -> Iterator[str]:
+    """Yield a Markdown paragraph for each of the first problems, and one about the number of further ones."""
+    for problem in problems[:PROBLEMS_SHOWN]:
+        reason, remedy = first_sentence(problem)
+        yield f"**{plain(reason)}**{' ' if remedy else ''}{plain(remedy)}"
+    if len(problems) > PROBLEMS_SHOWN:
+        yield f"And {len(problems) - PROBLEMS_SHOWN:,} more such problems."

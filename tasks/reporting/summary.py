@@ -9,11 +9,11 @@ from typing import Any
 from darkroom.tasks.reporting.chart import draw_chart
 from darkroom.tasks.reporting.contact_sheet import ContactSheets
 from darkroom.tasks.reporting.history import COLUMNS, History, PastRun
+from darkroom.tasks.reporting.report import problems_markdown
 from darkroom.tasks.reporting.run_report import RunReport, describe_damage
 from darkroom.tasks.reporting.skipped import describe_suffix, hints
 from darkroom.tasks.reporting.text import code, first_sentence, grouped_list, megabytes, plain, table
 
-PROBLEMS_SHOWN = 20
 FOLDERS_SHOWN = 20
 SUFFIXES_SHOWN = 20
 RUNS_LISTED = 10
@@ -52,11 +52,7 @@ def _opening(report: RunReport) -> Iterator[str]:
     yield f"# {heading}"
     if more:
         yield more
-    for problem in report.problems[:PROBLEMS_SHOWN]:
-        reason, remedy = first_sentence(problem)
-        yield f"**{plain(reason)}**{' ' if remedy else ''}{plain(remedy)}"
-    if len(report.problems) > PROBLEMS_SHOWN:
-        yield f"And {len(report.problems) - PROBLEMS_SHOWN:,} more such problems."
+    yield from problems_markdown(report.problems)
 
 
 def _counts(report: RunReport) -> Iterator[str]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from darkroom.tasks.reporting.findings import MOVED, REMADE, FindingKind, ShownFinding
-from darkroom.tasks.reporting.report import Report, first_problems
+from darkroom.tasks.reporting.report import Report, first_problems, problems_markdown
 from darkroom.tasks.reporting.text import code, counted, grouped_list, megabytes, plain, table
-
-PROBLEMS_SHOWN = 20
 
 
 class VerifyReport(Report):
@@ -95,9 +93,7 @@ class VerifyReport(Report):
 def verify_markdown(report: VerifyReport) -> str:
     """Return the report as GitHub-flavoured Markdown."""
     sections = [f"# {report.headline()}"]
-    sections += [f"**{plain(line)}**" for line in [*report.problems[:PROBLEMS_SHOWN], *report.remedies()]]
-    if len(report.problems) > PROBLEMS_SHOWN:
-        sections.append(f"And {len(report.problems) - PROBLEMS_SHOWN:,} more such problems.")
+    sections += [*problems_markdown(report.problems), *(f"**{plain(line)}**" for line in report.remedies())]
     sections.append(f"`{code(report.destination)}`")
     if report.counts:
         rows = [(kind.replace("_", " "), f"{count:,}") for kind, count in report.counts.items()]

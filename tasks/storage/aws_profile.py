@@ -1,4 +1,4 @@
-"""The keys of an AWS profile, which the object-store client does not look up itself."""
+"""Read the keys of an AWS profile, which the object-store client does not do itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEYS = {
     "region": "region",
     "endpoint_url": "endpoint",
 }
-"""Settings of a profile, and what the client calls them."""
+"""Settings of a profile, with the client's names for them."""
 
 _IN_ENVIRONMENT = {
     "access_key_id": ("AWS_ACCESS_KEY_ID",),
@@ -26,10 +26,10 @@ _IN_ENVIRONMENT = {
 
 
 def profile_config(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the client's settings from the profile `AWS_PROFILE`, or `default`, without those of the environment.
+    """Return the client's settings from the profile `AWS_PROFILE`, or `default`, that the environment does not set.
 
-    The files are those of every AWS tool: `~/.aws/credentials` and `~/.aws/config`, or `AWS_SHARED_CREDENTIALS_FILE`
-    and `AWS_CONFIG_FILE`. What isn't there or can't be read is left to the instance's role.
+    The files are `~/.aws/credentials` and `~/.aws/config`, or `AWS_SHARED_CREDENTIALS_FILE` and `AWS_CONFIG_FILE`.
+    Missing or unreadable files leave the keys to the instance's role.
     """
     profile = variables.get("AWS_PROFILE", "default")
     credentials = variables.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")

@@ -1,4 +1,4 @@
-"""URLs of buckets that users name: made canonical, and checked before any work starts."""
+"""Check the URLs of buckets before any work starts."""
 
 from __future__ import annotations
 
@@ -20,20 +20,16 @@ _CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN",
 }
-"""The environment variables that are set most often; docs/buckets.md has all."""
+"""The most frequent environment variables of each store; docs/buckets.md has all."""
 
 
 def is_url(location: str) -> bool:
-    """Return whether a location is a URL, of whatever scheme."""
+    """Return whether a location is a URL of any scheme."""
     return "://" in location
 
 
 def bucket_location(location: str, setting: str) -> str:
-    """Return the URL of a prefix of a bucket without a slash at its end.
-
-    Raises:
-        SettingsError: it is no URL of a bucket.
-    """
+    """Return a bucket's URL without a trailing slash; raise `SettingsError` if it is no URL of a bucket."""
     scheme, _, rest = location.partition("://")
     bucket, _, prefix = rest.partition("/")
     if scheme not in SCHEMES:
@@ -53,11 +49,7 @@ def bucket_location(location: str, setting: str) -> str:
 
 
 def check_bucket_source(store: Store) -> None:
-    """Make sure that a source can be listed, and holds anything.
-
-    Raises:
-        SettingsError: it can't, or it doesn't.
-    """
+    """Raise `SettingsError` if a source can't be listed, or is empty."""
     try:
         is_empty = store.is_empty()
     except StorageError as error:
@@ -67,11 +59,7 @@ def check_bucket_source(store: Store) -> None:
 
 
 def check_bucket_destination(store: Store) -> None:
-    """Make sure that a destination can be written to, and that its store does what a lease takes.
-
-    Raises:
-        SettingsError: it can't, or doesn't.
-    """
+    """Raise `SettingsError` if a destination can't be written to, or lacks the conditional requests of leases."""
     probe = f"{TEMPORARY_PREFIX}{uuid4()}"  # if this is interrupted, the next run removes it
     try:
         version = store.put(probe, b"1", expected=ABSENT)
@@ -96,16 +84,16 @@ def _is_put(store: Store, path: str, expected: object) -> bool:
     return False
 
 
-def _refusal(store: Store, setting: str, error: StorageError, what: str) -> SettingsError:
+def _refusal(store: Store, setting: str, error: StorageError, needed: str) -> SettingsError:
     scheme = store.location.partition("://")[0]
     if isinstance(error, Denied):
         return SettingsError(
             f"{setting}: {store.location} can't be used: {error.reason}. Set {_CREDENTIALS[scheme]}, and grant them "
-            f"permission to {what}."
+            f"permission to {needed}."
         )
     if isinstance(error, NotFound):
         return SettingsError(f"{setting}: the bucket of {store.location} does not exist. Make it, or give another one.")
     return SettingsError(
-        f"{setting}: {store.location} can't be used: {error.reason}. See docs/buckets.md for what the environment must "
-        "say, such as the endpoint."
+        f"{setting}: {store.location} can't be used: {error.reason}. See docs/buckets.md for the environment "
+        "variables to set, such as the endpoint's."
     )

@@ -41,7 +41,7 @@ from darkroom.tasks.storage.store_errors import (
 )
 
 MAX_PATH_BYTES = os.pathconf("/", "PC_PATH_MAX") - 1
-"""Of a whole path. Longer ones can be made folder by folder, but nothing can open or list them by their path."""
+"""Limit of a whole path. Longer ones could be made folder by folder, but not opened or listed by their path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,14 @@ class LocalFolder(Store):
 
     root: bytes
     links: Links = Links.KEPT
-    """What symbolic links are to a listing. With `Links.INSIDE`, none is read that leads elsewhere."""
+    """How listings treat symbolic links. With `Links.INSIDE`, links that lead outside are not read either."""
 
     excluded: bytes | None = None
     """A folder into which no link is followed."""
 
     outputs: str = ""
-    """The prefix of what can be made again. There, a file where a folder belongs, or the reverse, is what a source left
-    that has been replaced, and is removed. `flush` is for the file system that this is on."""
+    """The prefix of files that can be made again. There, a file in the place of a folder, or the reverse, is left over
+    from a former source, and is removed. `flush` flushes this prefix's file system."""
 
     @property
     def location(self) -> str:
@@ -69,34 +69,29 @@ class LocalFolder(Store):
         return os.path.join(self.root, text_to_path(path))
 
     def create(self) -> None:
-        """Make the folder and those above it."""
+        """Create the folder and its parents."""
         with self._translated("", writes=True):
             os.makedirs(self.root, exist_ok=True)
 
     def get_into(self, path: str, place: Place, *, max_bytes: int = sys.maxsize) -> Object:
         """Read a file into memory that `place` returns."""
-        with self._translated(path):
-            descriptor = self._open(path)
-            try:
-                if self.links is Links.INSIDE:
-                    self._refuse_outside(descriptor, path)
-                status = os.fstat(descriptor)
-                if status.st_size > max_bytes:
-                    raise TooLarge(path, f"the file has {status.st_size:,} bytes", self.where(path))
-                view = place(status.st_size + 1)  # one more, to see whether the file has grown
-                size = _read_to_end(descriptor, view)
-                after = version_of(os.fstat(descriptor))
-            finally:
-                os.close(descriptor)
+        with self._translated(path), self.open(path) as file:
+            status = os.fstat(file.fileno())
+            if status.st_size > max_bytes:
+                raise TooLarge(path, f"the file has {status.st_size:,} bytes", self.where(path))
+            view = place(status.st_size + 1)  # one more, to see whether the file has grown
+            size = _read_to_end(file.fileno(), view)
+            after = version_of(os.fstat(file.fileno()))
         before = version_of(status)
         if before != after or size != after.size:
             raise Conflict(path, "the file was written to while it was read", self.where(path))
-        return Object(view[:size], before)  # with that ctime: what changes meanwhile is to be seen later
+        return Object(view[:size], before)  # with the former ctime, so that a later change shows
 
     def open(self, path: str) -> BinaryIO:
         """Return a file, open for reading."""
         with self._translated(path):
-            descriptor = self._open(path)
+            # O_NONBLOCK: opening a pipe that has taken a file's place would never return.
+            descriptor = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
                 if self.links is Links.INSIDE:
                     self._refuse_outside(descriptor, path)
@@ -106,16 +101,12 @@ class LocalFolder(Store):
                 raise
 
     def get_start(self, path: str, size: int) -> bytes:
-        """Return a file's first bytes; of a pipe that has taken its place, what is in it."""
+        """Return a file's first bytes, without waiting if a pipe has taken its place."""
         with self._translated(path), self.open(path) as file:
             return file.read(size) or b""
 
-    def _open(self, path: str) -> int:
-        # O_NONBLOCK: opening a pipe that has taken a file's place would never return.
-        return os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-
     def _refuse_outside(self, descriptor: int, path: str) -> None:
-        """Refuse a file to which a symbolic link leads that was put in place since the files were listed."""
+        """Raise `Denied` for a file outside the root, to which a link that is newer than the listing leads."""
         inside = _real(self.root).rstrip(b"/") + b"/"
         opened = _opened_path(descriptor)
         if not opened.startswith(inside) and not os.path.realpath(self.locate(path)).startswith(inside):
@@ -142,7 +133,7 @@ class LocalFolder(Store):
         expected: Version | Literal[Absent.ABSENT] | None = None,
         durable: bool = False,
     ) -> Version:
-        """Write a file and the folders that it needs."""
+        """Write a file, and create its folders."""
         if (length := len(self.locate(path))) > MAX_PATH_BYTES:
             reason = f"its path would have {length:,} of at most {MAX_PATH_BYTES:,} bytes"
             raise PathTooLong(path, f"{reason}; use a destination with a shorter path", self.location)
@@ -161,12 +152,12 @@ class LocalFolder(Store):
                 return replace_file(folder, name, data, durable=durable, after=status)
 
     def put_file(self, path: str, file: Path) -> None:
-        """Move a file to its place; it is copied if it lies on another file system."""
+        """Move a local file to a path; copy it if it is on another file system."""
         with self._folder_of(path, make=True) as (folder, name):
             move_file(os.fsencode(file), folder, name)
 
     def move(self, path: str, to: str) -> None:
-        """Move a file or link, and remove the folders that it leaves empty."""
+        """Move a file or link, and remove folders that become empty."""
         target, moved = self.locate(path), self.locate(to)
         with self._folder_of(path):
             os.makedirs(os.path.dirname(moved), exist_ok=True)
@@ -174,7 +165,7 @@ class LocalFolder(Store):
         remove_empty_folders(target, self.root)
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete files, and the folders that they leave empty."""
+        """Delete files, and folders that become empty."""
         for path in paths:
             with suppress(NotFound):
                 with self._folder_of(path) as (folder, name):
@@ -182,7 +173,7 @@ class LocalFolder(Store):
                 remove_empty_folders(self.locate(path), self.root)
 
     def delete_below(self, prefix: str) -> None:
-        """Delete a folder; what can't be deleted stays."""
+        """Delete a folder, as far as possible."""
         shutil.rmtree(self.locate(prefix), ignore_errors=True)
 
     def list(self, prefix: str = "", *, skip: Skip | None = None, skipped: Skipped | None = None) -> Batches:
@@ -208,7 +199,7 @@ class LocalFolder(Store):
             self.delete_below(path)
 
     def flush(self) -> None:
-        """Wait until the outputs are on the disk."""
+        """Flush the outputs to the disk."""
         with self._translated(self.outputs, writes=True), suppress(FileNotFoundError):
             sync_filesystem(self.locate(self.outputs))
 
@@ -217,7 +208,7 @@ class LocalFolder(Store):
 
     @contextmanager
     def _folder_of(self, path: str, *, make: bool = False) -> Iterator[tuple[int, bytes]]:
-        """Provide a descriptor of the folder that a file lies in, and the file's name."""
+        """Provide a descriptor of a file's folder, and the file's name."""
         *folders, name = text_to_path(path).split(b"/")
         with self._translated(path, writes=True):
             if not {b"", b".", b".."}.isdisjoint([*folders, name]):
@@ -253,7 +244,7 @@ class LocalFolder(Store):
 
 
 def _existing(error: OSError, path: bytes) -> bytes:
-    """Return the path at which an error occurred, or the nearest folder above it that exists."""
+    """Return the path of an error, or else its nearest existing parent."""
     if isinstance(error.filename, str | bytes) and os.path.isabs(error.filename):
         path = os.fsencode(error.filename)
     while not os.path.lexists(path) and path != os.path.dirname(path):
@@ -262,7 +253,7 @@ def _existing(error: OSError, path: bytes) -> bytes:
 
 
 def _read_to_end(descriptor: int, view: memoryview) -> int:
-    """Read a file into memory until it ends or the memory is full; return how many bytes that are."""
+    """Read a file into memory until either ends; return the number of bytes."""
     size = 0
     while size < len(view) and (read := os.readv(descriptor, [view[size:]])):
         size += read
@@ -275,7 +266,7 @@ def _real(root: bytes) -> bytes:
 
 
 def _opened_path(descriptor: int) -> bytes:
-    """Return the path of an open file; nothing where the system doesn't know it."""
+    """Return the path of an open file; empty where the system can't look it up."""
     with suppress(OSError):
         return os.readlink(b"/proc/self/fd/%d" % descriptor)
     return b""

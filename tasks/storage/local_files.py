@@ -1,4 +1,4 @@
-"""Local files and folders by descriptors: what `LocalFolder` is made of."""
+"""Operations on local files and folders by descriptors, for `LocalFolder`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 from darkroom.tasks.storage.store import Version
 
 TEMPORARY_PREFIX = ".darkroom-"
-"""Names of files and folders in the making begin so; no output's name does."""
+"""Prefix of the names of temporary files and folders; no output's name has it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -39,12 +39,12 @@ class LinkedFolderError(PermissionError):
 
 
 def is_temporary(path: str) -> bool:
-    """Return whether a path is that of a file in the making, or of one whose writing was interrupted."""
+    """Return whether a path is that of a temporary file, or one that an interrupted write left."""
     return path.rpartition("/")[2].startswith(TEMPORARY_PREFIX)
 
 
 def is_mine(name: str) -> bool:
-    """Return whether a temporary name was given by this process."""
+    """Return whether a temporary name is of this process."""
     return name.startswith(f"{TEMPORARY_PREFIX}{os.getpid()}-{_process}-")
 
 
@@ -54,12 +54,12 @@ def temporary_name() -> bytes:
 
 
 def mtime_us(status: os.stat_result) -> int:
-    """Return a file's modification time in whole µs since the epoch, within the years that dates can have."""
+    """Return a file's modification time in whole µs since the epoch, clamped to the range of `datetime`."""
     return _whole_us(status.st_mtime_ns)
 
 
 def ctime_us(status: os.stat_result) -> int:
-    """Return the time at which a file's status last changed, as `mtime_us` does."""
+    """Return the time of a file's last status change, like `mtime_us`."""
     return _whole_us(status.st_ctime_ns)
 
 
@@ -75,13 +75,13 @@ def version_of(status: os.stat_result) -> Version:
 
 @contextmanager
 def opened_folder(root: bytes, names: list[bytes], *, make: bool = False, clear: bool = False) -> Iterator[int]:
-    """Provide a descriptor of a folder to which no symbolic link below the root leads.
+    """Provide a descriptor of a folder, opened without following symbolic links below the root.
 
     Args:
-        root: the folder at which to begin, which must exist.
-        names: the folders that lead from there to it.
-        make: make those that don't exist.
-        clear: remove a file that is in the place of a folder.
+        root: an existing folder.
+        names: the names of the folders from the root down.
+        make: create missing folders.
+        clear: remove a file in the place of a folder.
     """
     descriptor = os.open(root, _FOLDER_FLAGS)
     try:
@@ -115,14 +115,14 @@ def _open_folder(name: bytes, above: int, *, make: bool, clear: bool) -> int:
 def replace_file(
     folder: int, name: bytes, data: bytes | memoryview, *, durable: bool, after: os.stat_result | None = None
 ) -> Version:
-    """Write data beside the file of that name in an open folder, and rename it.
+    """Write a temporary file in an open folder, and rename it to the file's name.
 
     Args:
         folder: a descriptor of the folder.
         name: the file's name.
         data: its bytes.
-        durable: wait until the file and its name are on the disk.
-        after: the status of a file whose version must differ.
+        durable: flush the file and its name to the disk.
+        after: status of the replaced file, from whose version the new one must differ.
     """
     temporary = temporary_name()
     try:
@@ -158,7 +158,7 @@ def _write_new(
 
 
 def move_file(file: bytes, folder: int, name: bytes) -> None:
-    """Give a finished file, which may lie on another file system, its name in an open folder, durably."""
+    """Move a finished file, maybe from another file system, to a name in an open folder, durably."""
     sync_file(file)
     try:
         os.replace(file, name, dst_dir_fd=folder)
@@ -166,7 +166,7 @@ def move_file(file: bytes, folder: int, name: bytes) -> None:
         if error.errno != errno.EXDEV:
             raise
         with open(file, "rb") as source:
-            # It is not closed here: after an error, the traceback still has views of it, which closing refuses.
+            # Not closed here: after an error, the traceback still has views of the map, with which closing fails.
             data = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
         replace_file(folder, name, memoryview(data), durable=True)
     else:
@@ -174,7 +174,7 @@ def move_file(file: bytes, folder: int, name: bytes) -> None:
 
 
 def sync_file(path: bytes, folder: int | None = None) -> None:
-    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    """Flush a file, or a folder's names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.fsync(descriptor)
@@ -183,10 +183,7 @@ def sync_file(path: bytes, folder: int | None = None) -> None:
 
 
 def sync_filesystem(path: bytes) -> None:
-    """Wait until everything that was written to the file system of a folder is on the disk, in one call.
-
-    `syncfs(2)` on Linux, `sync(2)` elsewhere.
-    """
+    """Flush a folder's file system to the disk: `syncfs(2)` on Linux, `sync(2)` elsewhere."""
     if sys.platform != "linux":
         os.sync()
         return
@@ -206,7 +203,7 @@ def _libc() -> Any:
 
 @contextmanager
 def locked(folder: int, name: bytes) -> Iterator[os.stat_result | None]:
-    """Let one process at a time change a file conditionally; provide its status, or None if it doesn't exist."""
+    """Lock a file against other conditional writes; provide its status, or None if it doesn't exist."""
     lock = os.path.splitext(name)[0] + b".lock"
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666, dir_fd=folder)
     try:
@@ -220,7 +217,7 @@ def locked(folder: int, name: bytes) -> Iterator[os.stat_result | None]:
 
 
 def remove_empty_folders(target: bytes, root: bytes) -> None:
-    """Remove the folders above a file that is gone, below the root, as far as they are empty."""
+    """Remove the empty folders between a removed file and the root."""
     folder = os.path.dirname(target)
     with suppress(OSError):
         while len(folder) > len(root):

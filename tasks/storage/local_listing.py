@@ -1,4 +1,4 @@
-"""Listing a local folder, without holding all of it in memory."""
+"""List a local folder in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class Links(Enum):
-    """What symbolic links in a folder are."""
+    """How to treat symbolic links in a folder."""
 
     KEPT = "kept"
-    """No regular files."""
+    """List them as anything but regular files."""
 
     INSIDE = "inside"
-    """The files that they lead to, if those are in the same folder; links to folders are left out."""
+    """Follow those to files below the same root; leave out those to folders."""
 
     ALL = "all"
-    """The files and folders that they lead to."""
+    """Follow all, to files and to folders."""
 
 
 class _Found(NamedTuple):  # made for every file: a frozen dataclass takes four times as long
@@ -42,10 +42,10 @@ class Walk:
 
     Args:
         root: the folder.
-        links: what symbolic links are.
+        links: how to treat symbolic links.
         excluded: a folder into which no link is followed.
-        skip: leaves out files and folders.
-        skipped: counts them, and notes folders that can't be listed.
+        skip: returns why to leave out a file or folder.
+        skipped: collects the number of skipped paths, and the folders that can't be listed.
     """
 
     def __init__(
@@ -58,15 +58,13 @@ class Walk:
         self._skip = skip
         self._skipped = skipped
         self._folders: list[tuple[bytes, frozenset[bytes]]] = []
-        """Those that are still to be listed, each with the real paths of those that links have led through, by which
-        a loop is recognised."""
+        """Folders still to be listed, each with the real paths of the linked folders above it, to detect loops."""
 
     def batches(self, prefix: bytes) -> Iterator[pa.RecordBatch]:
-        """Yield what is below a prefix in batches of `list_schema`.
+        """Yield the files below a prefix in batches of `list_schema`.
 
         Raises:
-            OSError: a folder can't be listed, and there is no `skipped` in which to note it; but those whose paths are
-                too long are left out.
+            OSError: a folder can't be listed, although its path is not too long, and there is no `skipped`.
         """
         batch: list[_Found] = []
         for found in self._files(prefix):
@@ -102,7 +100,7 @@ class Walk:
             self._skipped.unreadable.append(path_to_text(folder))
 
     def _look(self, entry: os.DirEntry[bytes], folder: bytes, above: frozenset[bytes]) -> _Found | None:
-        """Return a file that is listed; note a folder, and count what isn't listed."""
+        """Return an entry if it is a file to list; queue a folder; count anything skipped."""
         path = folder + b"/" + entry.name if folder else entry.name
         text = path_to_text(path)
         if entry.is_dir(follow_symlinks=False):
@@ -138,7 +136,7 @@ class Walk:
             self._leave_out("linked_folder")
 
     def _leads_to_file(self, entry: os.DirEntry[bytes]) -> bool:
-        """Return whether a link to a file is followed: in the same folder always, elsewhere if all links are."""
+        """Return whether a link to a file is followed: below the root always, elsewhere with `Links.ALL`."""
         real = os.path.realpath(entry.path)
         return _is_below(real, self._real_root) or (self._links is Links.ALL and not _is_below(real, self._excluded))
 
@@ -162,7 +160,7 @@ class Walk:
 def _is_linked_folder(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a loop, or it leads to where this user may not look
+    except OSError:  # a loop, or a folder that this user may not enter
         return False
 
 

@@ -1,4 +1,4 @@
-"""Locations that users name: made into stores, and checked before any work starts."""
+"""Open the stores of locations that users name, and check these before any work starts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ def absolute(location: str, setting: str) -> str:
     """Return the absolute location that a setting names.
 
     Raises:
-        SettingsError: it is empty, not UTF-8, or a URL of something else than a bucket.
+        SettingsError: it is empty, not UTF-8, or a URL of anything but a bucket.
     """
     if not location:
         raise SettingsError(f"{setting}: it is empty. Give a folder, or the URL of a bucket.")
-    if not _is_utf8(location):
-        raise SettingsError(f"{setting}: {location!r} is not UTF-8. Rename that folder, or link to it from another.")
+    try:
+        location.encode()
+    except UnicodeEncodeError:
+        message = f"{setting}: {location!r} is not UTF-8. Rename that folder, or link to it from another."
+        raise SettingsError(message) from None
     if is_url(location):
         return bucket_location(location, setting)
     try:
@@ -41,21 +44,13 @@ def absolute(location: str, setting: str) -> str:
         raise SettingsError(f"{setting}: {location!r} names a user that this machine does not have.") from error
 
 
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def open_source(location: str, rules: Rules, destination: str | None = None) -> Source:
-    """Return what a source is read from.
+    """Return the source at a location.
 
     Args:
-        location: where it is.
-        rules: which links are followed, and whether archives are opened.
-        destination: where outputs go, which are no sources.
+        location: its location.
+        rules: decide which links are followed, and whether archives are opened.
+        destination: the location of the outputs, into which no link is followed.
     """
     location = absolute(location, "source")
     if is_list(location):
@@ -96,11 +91,7 @@ def _bucket(location: str) -> Store:
 
 
 def check_source(location: str) -> None:
-    """Make sure that a source can be listed.
-
-    Raises:
-        SettingsError: it can't.
-    """
+    """Raise `SettingsError` if a source can't be listed."""
     if is_url(location):
         check_bucket_source(_bucket(location))
         return
@@ -120,11 +111,7 @@ def check_source(location: str) -> None:
 
 
 def check_destination(location: str) -> None:
-    """Make sure that a destination can be written to, or made.
-
-    Raises:
-        SettingsError: it can't.
-    """
+    """Raise `SettingsError` if a destination can't be written to, or created."""
     if is_url(location):
         check_bucket_destination(_bucket(location))
         return
@@ -142,7 +129,7 @@ def check_destination(location: str) -> None:
 
 
 def _check_takes_folders(existing: Path, location: str) -> None:
-    """Make sure that folders can be made in an existing one, which file systems such as /proc refuse to anybody."""
+    """Raise `SettingsError` if no folder can be created in an existing one, as in /proc, whatever its permissions."""
     try:
         os.rmdir(tempfile.mkdtemp(prefix=".darkroom-", dir=existing))
     except OSError as error:
@@ -152,28 +139,20 @@ def _check_takes_folders(existing: Path, location: str) -> None:
 
 
 def check_links(destination: str, folders: Iterable[str]) -> None:
-    """Make sure that a destination's own folders are no symbolic links.
-
-    Raises:
-        SettingsError: one is.
-    """
-    if is_url(destination):  # which has no links
+    """Raise `SettingsError` if one of a destination's own folders is a symbolic link."""
+    if is_url(destination):  # buckets have no links
         return
     for folder in folders:
         path = os.path.join(destination, folder)
         if os.path.islink(path):
             raise SettingsError(
-                f"destination: {path} is a symbolic link, and what it leads to would be written to and deleted from. "
+                f"destination: {path} is a symbolic link, whose target would be written to and deleted from. "
                 "Replace it by a folder, or make the destination itself the link."
             )
 
 
 def check_apart(source: str, destination: str) -> None:
-    """Make sure that neither of two locations lies in the other.
-
-    Raises:
-        SettingsError: one does, or they are the same.
-    """
+    """Raise `SettingsError` if source and destination are the same, or one lies in the other."""
     real_source, real_destination = (
         Path(location) if is_url(location) else Path(location).resolve() for location in (source, destination)
     )

@@ -1,4 +1,4 @@
-"""Names: how a file's bytes become text, which names are images, and where an image's output goes."""
+"""Names: a path's bytes as text, suffixes of images, and the output's name of an image."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from darkroom.tasks.settings import Format
 IMAGE_SUFFIXES = frozenset(
     "avif bmp dib gif ico j2k jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tga tif tiff webp".split()  # noqa: SIM905
 )
-"""File name suffixes of images, lower case, without the dot, on which output names depend.
-
-Names of outputs that exist depend on this set: it never changes. What else is listed, `tasks.selection` says.
-"""
+"""File name suffixes of images, lower case, without the dot. As output names depend on them, this set never
+changes; `tasks.selection` has further suffixes that are listed."""
 
 OUTPUT_SUFFIXES: dict[Format, tuple[str, ...]] = {
     "jpeg": ("jpg", "jpeg", "jpe", "jfif"),
     "png": ("png",),
     "webp": ("webp",),
 }
-"""Suffixes that fit each output format; the first is the one that is appended."""
+"""Suffixes that fit each output format; the first one is appended to other names."""
 
 MARK = "~as"
-"""Comes before the output's suffix where the source's is not one of `IMAGE_SUFFIXES`: `photo` → `photo~as.jpg`, so that
-`photo.jpg` can lie beside it. It is rare in names, as those of other sources that have it are moved out of the way."""
+"""Comes before the output's suffix if the source's is not one of `IMAGE_SUFFIXES`: `photo` → `photo~as.jpg`, so that
+`photo.jpg` can lie beside it. It is rare, as other sources with such names have to be renamed."""
 
 MAX_NAME_BYTES = 255
 """NAME_MAX of every common file system on Linux and macOS."""
@@ -37,9 +35,8 @@ _CUT = re.compile(r"~[0-9a-f]{16}\Z")
 def path_to_text(raw: bytes) -> str:
     r"""Return a path as text that UTF-8 can store; `text_to_path` turns it back into the same bytes.
 
-    UTF-8 stays as it is. A byte 0xNN that isn't UTF-8 becomes the private-use character U+EFNN, as in
-    MirBSD's OPTU-8; those characters themselves, should a name hold one, are escaped byte by byte, so
-    that no two paths share a text.
+    UTF-8 stays as it is. A byte 0xNN that isn't UTF-8 becomes the private-use character U+EFNN, as in MirBSD's OPTU-8;
+    these characters themselves are escaped byte by byte, so that no two paths have the same text.
     """
     text = raw.decode("utf-8", "surrogateescape")
     if text.isascii() or not _ESCAPED.search(text):
@@ -52,7 +49,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def text_to_path(text: str) -> bytes:
-    """Return the bytes of a path that `path_to_text` made text of."""
+    """Return the bytes of a path from its text; the inverse of `path_to_text`."""
     if text.isascii():
         return text.encode()
     return _ESCAPES.sub(lambda match: chr(ord(match[0]) - 0xEF00 + 0xDC00), text).encode("utf-8", "surrogateescape")
@@ -70,19 +67,18 @@ def is_image_name(name: str) -> bool:
 
 
 def output_name(source_path: str, output_format: Format, *, in_bucket: bool = False) -> str:
-    """Return where the output of a source goes, below `images/`, for a source path `/`-separated.
+    """Return the path below `images/` of a source image's output, from the source path.
 
-    A name whose suffix fits the format is kept, any other gets the format's suffix appended:
-    `a/b.jpg` → `a/b.jpg`, `a/b.png` → `a/b.png.jpg`; without the suffix of an image, a mark comes before it:
-    `a/b` → `a/b~as.jpg`, `a/b.heic` → `a/b.heic~as.jpg`. A name that some other source's name could turn
-    into by that rule is moved out of the way in the same manner, whether or not that source exists:
-    `b.png.jpg` → `b.png.jpg.jpg`, and a folder `b.png.jpg/` → `b.png.jpg.d/`. So the output of an image
-    depends on its own path alone, no two sources share one, and none is a folder of another's.
-    A name that grows beyond what file systems hold is cut, with a hash of the whole in its place.
+    A name keeps a suffix that fits the format; otherwise the format's suffix is appended: `a/b.jpg` → `a/b.jpg`,
+    `a/b.png` → `a/b.png.jpg`; after `MARK`, if the name lacks the suffix of an image: `a/b` → `a/b~as.jpg`,
+    `a/b.heic` → `a/b.heic~as.jpg`. A name that another source's output could get by this rule gets a further suffix,
+    whether or not that source exists: `b.png.jpg` → `b.png.jpg.jpg`, and a folder `b.png.jpg/` → `b.png.jpg.d/`. So an
+    output's name depends only on its source's path, no two sources share one, and none is the name of a folder of
+    another. A name too long for file systems is cut, and ends with a hash of the whole.
 
-    In a bucket, beside an object `b.jpg` there may be one `b.jpg/c.jpg`. So every folder whose name an output could
-    have is moved out of the way there: `b.jpg/c.jpg` → `b.jpg.d/c.jpg`. So is one that is no name in a folder:
-    `a//b.jpg` → `a/.d/b.jpg`, `a/../b.jpg` → `a/...d/b.jpg`.
+    A bucket may have the objects `b.jpg` and `b.jpg/c.jpg`. So there, every folder that is named like an output is
+    renamed: `b.jpg/c.jpg` → `b.jpg.d/c.jpg`. So is one whose name no folder can have: `a//b.jpg` → `a/.d/b.jpg`,
+    `a/../b.jpg` → `a/...d/b.jpg`.
     """
     *folders, name = source_path.split("/")
     moved = [_folder_name(folder, output_format, in_bucket=in_bucket) for folder in folders]
@@ -109,7 +105,7 @@ def _folder_name(folder: str, output_format: Format, *, in_bucket: bool) -> str:
 
 
 def _looks_appended(name: str, suffixes: tuple[str, ...]) -> bool:
-    """Return whether a name could be another source's name, cut or not, with the output suffix appended."""
+    """Return whether a name could be another source's output: its name, maybe cut, with the suffix appended."""
     appended = f".{suffixes[0]}"
     if not name.endswith(appended):
         return False

@@ -1,4 +1,4 @@
-"""Clients of object stores, from a URL, the environment and profiles; and what their errors mean."""
+"""Clients of object stores, configured by the environment and profiles; translation of their errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "GOOGLE_BASE_URL")
 
 RETRY_SECONDS = 40.0
-"""For so long a request is repeated that is answered by an error of the server, or not at all."""
+"""A request that fails by a server error or without an answer is repeated for so long."""
 
 _RETRIES: RetryConfig = {
     "max_retries": 10,
@@ -70,25 +70,25 @@ _EXPIRED = {
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Two clients of one prefix of a bucket."""
+    """Two clients of the same prefix of a bucket."""
 
     patient: Client
-    """Repeats requests whose repetition changes nothing."""
+    """Repeats requests; for idempotent ones."""
 
     once: Client
-    """Sends each request once: a conditional request that is repeated may fail because it has succeeded."""
+    """Sends each request once; for conditional ones, whose repetition may fail because the first has succeeded."""
 
 
 def connect(scheme: str, bucket: str, prefix: str) -> Clients:
-    """Return the clients of a prefix of a bucket; of the same environment, the same clients and connections.
+    """Return the clients of a prefix of a bucket, cached for each state of the environment.
 
     Args:
         scheme: `s3`, `gs` or `az`.
-        bucket: its name; a container's for Azure.
-        prefix: without a slash at its end; all of the bucket if empty.
+        bucket: name of the bucket, or of Azure's container.
+        prefix: without a trailing slash; empty for the whole bucket.
 
     Raises:
-        BaseError: the environment's settings for it are contradictory, or a key is malformed.
+        BaseError: the environment's settings contradict each other, or a key is malformed.
     """
     environment = tuple(sorted(each for each in os.environ.items() if each[0].startswith(_VARIABLES)))
     return _connect(scheme, bucket, prefix, environment)
@@ -115,11 +115,11 @@ def _connect(scheme: str, bucket: str, prefix: str, environment: tuple[tuple[str
 
 
 class CutShort(Failed):
-    """The connection broke off within an answer; the client repeats only requests that were not answered at all."""
+    """The connection broke off within an answer, which the client itself does not retry."""
 
 
 def repeated(request: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a request that can be repeated: it is, up to `CUT_TRIES` times, while its answers are cut short."""
+    """Decorate an idempotent request: try it up to `CUT_TRIES` times while its answers are cut short."""
 
     @wraps(request)
     def repeat(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -132,13 +132,13 @@ def repeated(request: Callable[P, R]) -> Callable[P, R]:
 
 
 def is_cut_short(error: Exception) -> bool:
-    """Return whether an error of a client is that an answer was cut short."""
+    """Return whether a client's error means that an answer was cut short."""
     return not _STATUS.search(str(error)) and "response body" in str(error)
 
 
 @contextmanager
 def translated(path: str, where: str) -> Iterator[None]:
-    """Translate the errors of a client about an object into `StorageError`s."""
+    """Translate a client's errors about an object into `StorageError`s."""
     try:
         yield
     except (BaseError, OSError, ValueError) as error:
@@ -146,18 +146,18 @@ def translated(path: str, where: str) -> Iterator[None]:
 
 
 def storage_error(error: Exception, path: str, where: str) -> StorageError:
-    """Return what an error of a client means."""
+    """Return a client's error as a `StorageError`."""
     text = str(error)
     code = match[1] if (match := _CODE.search(text)) else ""
     status = int(match[1]) if (match := _STATUS.search(text)) else 0
     if is_cut_short(error):
         return CutShort(path, "the connection broke off within the store's answer", where)
-    kind, reason = _refused(error, code, status) or _unanswered(text, code, status)
+    kind, reason = _permanent(error, code, status) or _transient(text, code, status)
     return kind(path, reason, where)
 
 
-def _refused(error: Exception, code: str, status: int) -> tuple[type[StorageError], str] | None:
-    """Return the meaning of an error that no repetition changes; None if it is another."""
+def _permanent(error: Exception, code: str, status: int) -> tuple[type[StorageError], str] | None:
+    """Return the type and reason of a permanent error; None if it is transient."""
     if code in _MISSING_BUCKETS:
         return NotFound, "the bucket does not exist"
     if isinstance(error, FileNotFoundError):
@@ -171,8 +171,8 @@ def _refused(error: Exception, code: str, status: int) -> tuple[type[StorageErro
     return (NoSpace, "the store is full (HTTP 507)") if status == 507 else None
 
 
-def _unanswered(text: str, code: str, status: int) -> tuple[type[StorageError], str]:
-    """Return the meaning of an error that may pass."""
+def _transient(text: str, code: str, status: int) -> tuple[type[StorageError], str]:
+    """Return the type and reason of a transient error."""
     if status in {429, 503} or code == "SlowDown":
         return Throttled, f"the store asks for fewer requests (HTTP {status})"
     if status:

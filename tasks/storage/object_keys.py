@@ -1,4 +1,4 @@
-"""Paths in a store and keys in a bucket: which object a path names, and which keys no path can name."""
+"""Translate paths in a store to keys in a bucket, and back."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import re
 from darkroom.tasks.storage.store_errors import Denied, PathTooLong
 
 MAX_KEY_BYTES = 1_024
-"""Of S3 and Google; Azure counts characters."""
+"""Limit of S3 and Google; Azure's is in characters."""
 
 _SHIFT = 0xEF00
-"""A control character, which the client refuses in keys, becomes a private-use character, as `naming` does with bytes
-that are not UTF-8; U+EF00 to U+EF1F and U+EF7F are free there."""
+"""The client refuses control characters in keys: they become private-use characters, as bytes that are not UTF-8 do in
+`naming`, which does not use U+EF00 to U+EF1F and U+EF7F."""
 
 _CONTROL = {number: number + _SHIFT for number in (*range(0x20), 0x7F)}
 _SHIFTED = {shifted: number for number, shifted in _CONTROL.items()}
@@ -32,7 +32,7 @@ CONTENT_TYPES = {
     "json": "application/json",
     "parquet": "application/vnd.apache.parquet",
 }
-"""By the suffix of an object's name, lower case; others are bytes."""
+"""By the suffix of an object's name, lower case; `application/octet-stream` for others."""
 
 
 def to_key(path: str) -> str:
@@ -41,21 +41,21 @@ def to_key(path: str) -> str:
 
 
 def to_path(key: str) -> str:
-    """Return the path that `to_key` made a key of."""
+    """Return the path of a key; the inverse of `to_key`."""
     return key.translate(_SHIFTED) if _MATCH_SHIFTED.search(key) else key
 
 
 def check_key(path: str, location: str, where: str) -> str:
-    """Return the key of an object's path.
+    """Return the key of a path.
 
     Args:
         path: the path.
-        location: the store's, as `scheme://bucket/prefix`.
-        where: where the object is, as users write it.
+        location: the store's location, `scheme://bucket/prefix`.
+        where: the object's location, for error messages.
 
     Raises:
-        Denied: the client would name another object, or refuse it: a segment is empty, `.` or `..`.
-        PathTooLong: no store has so long keys.
+        Denied: a segment is empty, `.` or `..`, for which the client would use another key, or fail.
+        PathTooLong: the key is too long for any store.
     """
     key = to_key(path)
     if not {"", ".", ".."}.isdisjoint(key.split("/")):

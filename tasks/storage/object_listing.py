@@ -1,4 +1,4 @@
-"""Listing a bucket: batches in the order of keys, without what is skipped and without objects that mark folders."""
+"""List a bucket in the order of keys, without skipped objects and folder markers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PAGES_AT_ONCE = 16
 def list_keys(
     client: Client, prefix: str, skip: Skip | None, skipped: Skipped | None, is_empty: Callable[[str], bool]
 ) -> Iterator[pa.RecordBatch]:
-    """Yield what is below a prefix, as batches of `list_schema`.
+    """Yield the objects below a prefix, as batches of `list_schema`.
 
     Args:
-        client: of the store.
+        client: the store's client.
         prefix: the path of a folder; all objects if empty.
-        skip: leaves out objects and folders.
-        skipped: counts what is left out, and notes folders that can't be listed.
-        is_empty: returns whether there is an empty object of a path: what is listed may only mark a folder of its name.
+        skip: returns why to leave out an object or folder.
+        skipped: collects the number of skipped paths, and the folders that can't be listed.
+        is_empty: returns whether a path is an empty object, as a listed one may only be the marker of a folder.
 
     Raises:
         BaseError, ValueError: the store can't be listed, or, without `skipped`, a folder in it.
@@ -56,12 +56,12 @@ def _as_listing(page: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _quoted(etags: pa.Array) -> pa.Array:
-    """Return etags as answers to requests for one object have them: Azure's listings leave out their quotes."""
+    """Return etags with quotes, as in answers for single objects: Azure's listings leave them out."""
     return pc.if_else(pc.ends_with(etags, '"'), etags, pc.binary_join_element_wise('"', etags, '"', ""))
 
 
 class _Chosen:
-    """Chooses the objects of a listing in the order of keys, in which all that is in a folder comes together."""
+    """Filters a listing in the order of keys, in which the objects of a folder are adjacent."""
 
     def __init__(self, start: str, skip: Skip | None, skipped: Skipped | None, is_empty: Callable[[str], bool]) -> None:
         self._start = start
@@ -69,12 +69,12 @@ class _Chosen:
         self._skipped = skipped
         self._is_empty = is_empty
         self._folders: list[tuple[str, bool]] = []
-        """Those that the last object is in, and whether they are skipped."""
+        """The folders of the last object, and whether each is skipped."""
 
         self._empty: set[str] = set()
 
     def of(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Return a batch without what is left out."""
+        """Return a batch without skipped objects and folder markers."""
         paths, sizes = batch["path"].to_pylist(), batch["size"].to_pylist()
         return batch.filter(pa.array(map(self._is_chosen, paths, sizes), pa.bool_()))
 
@@ -84,7 +84,7 @@ class _Chosen:
         return size != 0 or self._is_empty_object(path)
 
     def _is_empty_object(self, path: str) -> bool:
-        """Return whether an empty object is one that was not seen: the client calls the marker `a/` as it calls `a`."""
+        """Return whether a path is an empty object not seen yet: the client lists the marker `a/` as `a`, too."""
         if path in self._empty or not path or f"{path}/" == self._start or not self._is_empty(path):
             return False
         self._empty.add(path)

@@ -1,8 +1,8 @@
-"""The pages of a bucket's listing, also around keys that the object-store client refuses.
+"""The pages of a bucket's listing, which goes on around keys that the object-store client refuses.
 
-A page in which one key has an empty, `.` or `..` segment or a control character is an error of the client. What is
-before that key is then listed folder by folder, then that key, without size and time, and the listing goes on behind
-all keys that begin as it does.
+The client fails on a page in which a key has an empty, `.` or `..` segment or a control character. Then the keys before
+it are listed folder by folder, then that key, without size and time, and the listing goes on after all keys with the
+same beginning.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 PAGE_ROWS = 1_000
-"""Of S3 and Google; Azure has 5,000."""
+"""Rows of a page of S3 and Google; Azure has 5,000."""
 
 _REFUSED = re.compile(r'[Pp]ath "(.*?)"(?: contained|: Encountered)', re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WRONG = re.compile(rf"(^|(?<=/))(/|\.{{1,2}}/|\.{{1,2}}$)|{_CONTROL.pattern}")
-"""Matches what is wrong with a key from where it begins."""
+"""Matches the part of a key that the client refuses."""
 
 _SCHEMA = pa.schema(
     [
@@ -44,8 +44,8 @@ class Pages:
     """Lists the objects of a client.
 
     Args:
-        client: lists them.
-        skipped: notes folders in which a key is that the client refuses: what else is there may be missing.
+        client: the store's client.
+        skipped: collects the folders with refused keys, whose listing may be incomplete.
     """
 
     def __init__(self, client: Client, skipped: Skipped | None) -> None:
@@ -53,10 +53,10 @@ class Pages:
         self._skipped = skipped
 
     def below(self, prefix: str, after: str | None = None, refused: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield pages of the keys below a prefix, and after a key.
+        """Yield pages of the keys below a prefix and after a key.
 
         Raises:
-            BaseError: the store can't be listed; without `skipped`, also because the client refuses a key.
+            BaseError: the store can't be listed; or, without `skipped`, the client refuses a key.
         """
         try:
             for batch in self._pages(prefix, after):
@@ -69,7 +69,7 @@ class Pages:
             yield from self._around(prefix, after or "", self._relative(found[1]), refused)
 
     def _pages(self, prefix: str, after: str | None) -> Iterator[pa.RecordBatch]:
-        """Yield pages of a client's listing, which goes on where an answer was cut short."""
+        """Yield pages of a client's listing; continue after an answer that was cut short."""
         for tried in range(1, CUT_TRIES + 1):
             stream = obstore.list(self._client, prefix or None, offset=after, chunk_size=PAGE_ROWS, return_arrow=True)
             try:
@@ -84,8 +84,8 @@ class Pages:
                 return
 
     def _around(self, prefix: str, after: str, bad: str, refused: str | None) -> Iterator[pa.RecordBatch]:
-        """Yield pages of the keys below a prefix and after a key, around one that is refused, as another was before."""
-        if bad == refused:  # this store begins each listing at its beginning
+        """Yield pages of the keys below a prefix and after a key, around a refused key."""
+        if bad == refused:  # again, as this store ignores where a listing is to start
             self._note(prefix)
             return
         yield from self._between(prefix, after, bad)
@@ -101,7 +101,7 @@ class Pages:
         return key.removeprefix(f"{start}/") if start else key
 
     def _note_refused(self, key: str) -> str:
-        """Note a key that is refused, and all that begin as it does; return the next that the client doesn't refuse."""
+        """Record a refused key and those with the same beginning; return the least key after them."""
         wrong = _WRONG.search(key)
         end = wrong.end() if wrong else len(key)
         begin, last = key[: end - 1], key[end - 1 : end]
@@ -114,7 +114,7 @@ class Pages:
             self._skipped.unreadable.append(folder)
 
     def _between(self, prefix: str, after: str, bad: str) -> Iterator[pa.RecordBatch]:
-        """Yield pages of the keys below a prefix that come after one key, and before one that is refused."""
+        """Yield pages of the keys below a prefix, after a key and before a refused one."""
         try:
             level = obstore.list_with_delimiter(self._client, prefix or None)
         except InvalidPathError:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta, PutMode
 
 PART_BYTES = 16 << 20
-"""A larger file is put in parts of so many bytes, of which there may be 10,000."""
+"""Larger files are uploaded in parts of so many bytes, up to 10,000."""
 
 DELETED_AT_ONCE = 1_000
 
@@ -36,11 +36,11 @@ PUT_TRIES = 6
 
 
 class ObjectStore(Store):
-    """Objects below a prefix of a bucket. Whatever was put is durable.
+    """Objects below a prefix of a bucket; every write is durable.
 
     Args:
         location: `scheme://bucket`, or `scheme://bucket/prefix`.
-        clients: of that prefix.
+        clients: the clients of that prefix.
     """
 
     is_remote = True
@@ -62,10 +62,10 @@ class ObjectStore(Store):
         """Return the hash of a value."""
         return hash(self.location)
 
-    @repeated
     def create(self) -> None:
-        """Do nothing: there are no folders, and its owner makes the bucket."""
+        """Do nothing: there are no folders, and users create buckets."""
 
+    @repeated
     def get_into(self, path: str, place: Place, *, max_bytes: int = sys.maxsize) -> Object:
         """Read an object into memory that `place` returns."""
         with self._translated(path):
@@ -83,24 +83,26 @@ class ObjectStore(Store):
 
     def open(self, path: str) -> BinaryIO:
         """Return an object as a file; a small one is read with one request."""
-        try:
-            start, meta = self._get_range(path, 0, FIRST_BYTES)
-        except StorageError as error:  # an empty object has no range
-            if isinstance(error, NotFound) or self.head(path).size:
-                raise
+        if (found := self._get_start(path, FIRST_BYTES)) is None:
             return io.BytesIO()
+        start, meta = found
         read = partial(self._get_range, path, etag=meta["e_tag"])
         ranged = RangedFile(lambda first, last: read(first, last)[0], meta["size"], start)
         return cast(BinaryIO, io.BufferedReader(ranged))
 
     def get_start(self, path: str, size: int) -> bytes:
         """Return an object's first bytes, with one request."""
+        found = self._get_start(path, size)
+        return found[0] if found else b""
+
+    def _get_start(self, path: str, size: int) -> tuple[bytes, ObjectMeta] | None:
+        """Return an object's first bytes and metadata; None if it is empty."""
         try:
-            return self._get_range(path, 0, size)[0]
-        except StorageError as error:
+            return self._get_range(path, 0, size)
+        except StorageError as error:  # an empty object has no range
             if isinstance(error, NotFound) or self.head(path).size:
                 raise
-            return b""
+            return None
 
     @repeated
     def _get_range(self, path: str, first: int, last: int, etag: str | None = None) -> tuple[bytes, ObjectMeta]:
@@ -139,7 +141,7 @@ class ObjectStore(Store):
         expected: Version | Literal[Absent.ABSENT] | None = None,
         durable: bool = False,  # noqa: ARG002 - every object is
     ) -> Version:
-        """Write an object with one request; a conditional one is not repeated blindly."""
+        """Write an object with one request."""
         put = partial(obstore.put, path=self._key(path), file=data, attributes=attributes(path), use_multipart=False)
         with self._translated(path):
             if expected is None:
@@ -152,9 +154,9 @@ class ObjectStore(Store):
         return self._put_once(path, data, send, replaces=isinstance(expected, Version))
 
     def _put_once(self, path: str, data: bytes | memoryview, send: Any, *, replaces: bool) -> Version:
-        """Send a conditional request until it has an answer.
+        """Send a conditional request until it is answered.
 
-        It may fail because an earlier try, whose answer was lost, has succeeded: then the object has these bytes.
+        If it fails because an earlier try, whose answer was lost, has succeeded, the object has these bytes.
         """
         for tried in range(1, PUT_TRIES + 1):
             try:
@@ -179,7 +181,7 @@ class ObjectStore(Store):
 
     @repeated
     def put_file(self, path: str, file: Path) -> None:
-        """Write a local file as an object; a large one is sent in parts, and appears with the last one."""
+        """Write a local file as an object; a large one in parts, which becomes visible with the last part."""
         with self._translated(path):
             large = file.stat().st_size > PART_BYTES
             obstore.put(
@@ -192,25 +194,25 @@ class ObjectStore(Store):
             )
 
     def move(self, path: str, to: str) -> None:
-        """Copy an object within the bucket, and delete it."""
+        """Copy an object within the bucket, and delete the original."""
         with self._translated(path):
             obstore.copy(self._clients.patient, self._key(path), self._key(to))
         self.delete([path])
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete objects, as many with one request as the store takes."""
+        """Delete objects, as many with each request as the store allows."""
         keys = map(self._key, paths)
         while batch := list(itertools.islice(keys, DELETED_AT_ONCE)):
             with self._translated(batch[0]):
                 try:
                     obstore.delete(self._clients.patient, batch)
-                except FileNotFoundError:  # Azure and Google answer so, and may have left the others
+                except FileNotFoundError:  # Azure and Google fail on a missing object, and may have left others
                     for key in batch:
                         with suppress(FileNotFoundError):
                             obstore.delete(self._clients.patient, key)
 
     def delete_below(self, prefix: str) -> None:
-        """Delete everything below a prefix; what can't be deleted stays."""
+        """Delete everything below a prefix, as far as possible."""
         with suppress(StorageError):
             for batch in self.list(prefix):
                 self.delete(batch["path"].to_pylist())
@@ -221,18 +223,18 @@ class ObjectStore(Store):
             yield from list_keys(self._clients.patient, prefix, skip, skipped, self._is_empty)
 
     def _is_empty(self, path: str) -> bool:
-        """Return whether there is an object without bytes."""
+        """Return whether an empty object exists."""
         with suppress(NotFound):
             return self.head(path).size == 0
         return False
 
     def children(self, prefix: str) -> Iterator[str]:
-        """Yield the names of what is directly below a prefix."""
+        """Yield the names of the objects and folders directly below a prefix."""
         key = to_key(prefix.removesuffix("/"))
         found = self._level(prefix, key)
         start = f"{key}/" if key else ""
         names = [each["path"] for each in found["objects"]] + [f"{each}/" for each in found["common_prefixes"]]
-        # An object that only marks a folder has the folder's name.
+        # A folder's marker has the folder's name.
         yield from (to_path(name.removeprefix(start)) for name in names if name.startswith(start) and name != start)
 
     @repeated
@@ -254,14 +256,10 @@ class ObjectStore(Store):
         return _temporary_folder()
 
     def flush(self) -> None:
-        """Do nothing: what was put is durable."""
+        """Do nothing: every write is durable."""
 
     def _key(self, path: str) -> str:
-        """Return an object's key below the prefix.
-
-        Raises:
-            StorageError: no object can have it, or the client can't ask for it.
-        """
+        """Return a path's key; raise `StorageError` if no object can have it, or the client refuses it."""
         return check_key(path, self.location, self.where(path))
 
     def _translated(self, path: str) -> AbstractContextManager[None]:
@@ -269,7 +267,7 @@ class ObjectStore(Store):
 
 
 def open_object_store(location: str) -> ObjectStore:
-    """Return the store at a location, which must be as `bucket_location` returns it."""
+    """Return the store at a location from `bucket_location`."""
     scheme, _, rest = location.partition("://")
     bucket, _, prefix = rest.partition("/")
     with translated("", location):
@@ -287,5 +285,5 @@ def _written(result: Any, data: bytes | memoryview) -> Version:
 
 
 def _version(meta: ObjectMeta) -> Version:
-    mtime: datetime = meta["last_modified"].replace(microsecond=0)  # listings have fractions that answers have not
+    mtime: datetime = meta["last_modified"].replace(microsecond=0)  # only listings have fractions
     return Version(meta["size"], mtime, meta["e_tag"], generation=meta["version"])

@@ -1,4 +1,4 @@
-"""An object as a file for reading parts of it."""
+"""Read parts of an object as a file."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 FIRST_BYTES = 1 << 20
-"""Read at once: most objects that are opened are smaller, and need no further request."""
+"""Size of the first request: most opened objects are smaller, and need no other."""
 
 MAX_BLOCK_BYTES = 16 << 20
-"""What is read on from where the last block ended comes in blocks that double up to this."""
+"""Sequential reads double the size of blocks up to this."""
 
 
 class RangedFile(io.RawIOBase):
     """Reads ranges of an object, and keeps the last one.
 
     Args:
-        read: returns the bytes from one position to before another.
+        read: returns the bytes from a position up to, but not including, another.
         size: the object's size in bytes.
         start: the object's first bytes.
     """
@@ -45,7 +45,7 @@ class RangedFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Read into memory; return how many bytes that are, 0 at the end."""
+        """Read into memory; return the number of bytes, 0 at the end."""
         view = memoryview(buffer).cast("B")
         if self._position >= self._size or not view:
             return 0

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a storage function, and again while its error is transient; raise the error of the last try."""
+    """Call a storage function up to `TRIES` times while its errors are transient; raise the last error."""
     for tried in range(1, TRIES):
         try:
             return action(*args, **kwargs)
@@ -29,5 +29,5 @@ def with_retries(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 
 
 def back_off(tried: int) -> None:
-    """Wait before another try, twice as long after each; `tried` counts those that failed."""
+    """Wait before another try, twice as long after each; `tried` is the number of failed ones."""
     time.sleep(FIRST_BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter

@@ -1,4 +1,4 @@
-"""The interface to a source or a destination: objects with `/`-separated names that are read and written whole.
+"""The interface to a source or destination: objects with `/`-separated paths.
 
 Paths are text, relative to the store, as `darkroom.tasks.storage.naming.path_to_text` makes them. Every method raises a
 `StorageError` if it fails.
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Place: TypeAlias = Callable[[int], memoryview]
-"""Returns memory of so many bytes to read an object into; it may return the same memory again at the next call."""
+"""Returns memory of at least so many bytes to read an object into, maybe the same at the next call."""
 
 BATCH_ROWS = 65_536
-"""Rows of a listing that are held in memory at a time."""
+"""Rows of a batch of a listing."""
 
 
 @cache
 def list_schema() -> pa.Schema:
     """Return the schema of listings.
 
-    Size and times are null for what can't be examined; size is -1 for what is no regular file.
+    Size and times are null for files whose status can't be read; size is -1 for anything but a regular file.
     """
-    import pyarrow as pa  # which takes a tenth of a second, and few commands need it
+    import pyarrow as pa  # takes 0.1 s, and few commands need it
 
     return pa.schema(
         [
@@ -55,32 +55,32 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
-"""Expected by a `put` that may only create an object."""
+"""Value of `expected` for a `put` that may only create an object."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Version:
-    """What distinguishes versions of an object without reading it; only local files have a ctime, and they no etag.
+    """Identifies a version of an object without reading it; only local files have a ctime, and no etag.
 
-    Versions with an etag are the same if that and the size are.
+    Versions with an etag are equal if the etag and the size are, others if size and mtime are.
     """
 
     size: int | None
     mtime: datetime | None
     etag: str | None = None
     ctime: datetime | None = None
-    """When the file's status last changed. A program can't set it, as it can the mtime, but a rename or another link
-    changes it, too: two versions of different ctime may be the same."""
+    """When the file's status last changed. Unlike the mtime, programs can't set it; but as renames and links change it,
+    equal versions may differ in it."""
 
     generation: str | None = None
-    """What Google Cloud Storage wants instead of the etag in a conditional put."""
+    """Google Cloud Storage uses this instead of the etag in conditional requests."""
 
     def __eq__(self, other: object) -> bool:
-        """Return whether two versions are the same, as far as they show."""
+        """Return whether two versions have the same identity."""
         return isinstance(other, Version) and self._identity() == other._identity()
 
     def __hash__(self) -> int:
-        """Return the hash of a value."""
+        """Return the hash of the identity."""
         return hash(self._identity())
 
     def _identity(self) -> tuple[int | None, datetime | None, str | None]:
@@ -89,7 +89,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """An object's bytes, and the version that they are."""
+    """An object's bytes and version."""
 
     data: memoryview
     version: Version
@@ -97,18 +97,18 @@ class Object:
 
 @dataclass(slots=True)
 class Skipped:
-    """What a listing left out, and why."""
+    """The entries that a listing left out."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """Number of entries by reason: those of the caller's `skip`, and `special` (a socket, a device), `linked_folder`,
-    `outside` (a symbolic link that leads out of the store), `unreadable_folder`."""
+    """Number of entries by reason: the caller's reasons, `special` (a socket, a device), `linked_folder`, `outside` (a
+    symbolic link that leads out of the store) and `unreadable_folder`."""
 
     unreadable: list[str] = field(default_factory=list)
-    """Folders that could not be listed: what is below them is unknown, not gone."""
+    """Folders that could not be listed: their files are unknown, not gone."""
 
 
 Skip: TypeAlias = Callable[[str], str | None]
-"""Returns why a listing leaves out a path, or None if it doesn't; the path of a folder ends with `/`."""
+"""Returns why a path is left out of a listing, or None if it isn't; the path of a folder ends with `/`."""
 
 
 class Source(Protocol):
@@ -118,7 +118,7 @@ class Source(Protocol):
     """Whether each request waits for a network, so that many are worth having under way at a time."""
 
     def __hash__(self) -> int:
-        """Return the hash of a value: stores of the same location are equal."""
+        """Return the hash of the location: stores of the same location are equal."""
         return hash(self.location)
 
     @property
@@ -130,7 +130,7 @@ class Source(Protocol):
         return f"{self.location}/{path}"
 
     def get(self, path: str, *, max_bytes: int = sys.maxsize) -> Object:
-        """Return an object; raise what `get_into` raises."""
+        """Return an object, like `get_into`, in new memory."""
         return self.get_into(path, lambda size: memoryview(bytearray(size)), max_bytes=max_bytes)
 
     def get_into(self, path: str, place: Place, *, max_bytes: int = sys.maxsize) -> Object:
@@ -142,7 +142,7 @@ class Source(Protocol):
         """
 
     def get_start(self, path: str, size: int) -> bytes:
-        """Return an object's first bytes, at most so many."""
+        """Return an object's first bytes, at most `size`."""
 
     def head(self, path: str) -> Version:
         """Return an object's version."""
@@ -152,8 +152,8 @@ class Source(Protocol):
 
         Args:
             prefix: the path of a folder, which need not exist; all objects if empty.
-            skip: leaves out objects and folders.
-            skipped: counts what is left out, and notes folders that can't be listed. Without it, those are errors.
+            skip: returns why to leave out an object or folder.
+            skipped: collects what is left out. Without it, folders that can't be listed are errors.
         """
 
 
@@ -161,23 +161,18 @@ class Store(Source, Protocol):
     """A folder or a bucket, to which may be written, too."""
 
     def create(self) -> None:
-        """Make the folder or bucket in which objects are kept, if there is none yet; nothing else makes it."""
+        """Create the store's folder if it doesn't exist; no other method does."""
 
     def open(self, path: str) -> BinaryIO:
-        """Return an object as a file for reading any part of it."""
+        """Return an object as a seekable file, open for reading."""
 
     def get_start(self, path: str, size: int) -> bytes:
-        """Return an object's first bytes, at most so many."""
+        """Return an object's first bytes, at most `size`."""
         with self.open(path) as file:
             return file.read(size)
 
     def local(self, path: str, scratch: Path) -> Path:
-        """Return a local file with an object's bytes, which is not to be changed.
-
-        Args:
-            path: the object's path.
-            scratch: a local folder for a copy, where the store has no local file.
-        """
+        """Return a local, read-only file with an object's bytes: a copy in `scratch` if the store is not local."""
 
     def put(
         self,
@@ -187,52 +182,49 @@ class Store(Source, Protocol):
         expected: Version | Literal[Absent.ABSENT] | None = None,
         durable: bool = False,
     ) -> Version:
-        """Write an object, so that it is there whole or not at all.
+        """Write an object atomically.
 
         Args:
             path: the object's path.
             data: its bytes.
-            expected: the version that is to be replaced, or `ABSENT`. Of several such requests at a time, one succeeds.
-            durable: whether it has to survive a power loss from now on, and not only from the next `flush`.
+            expected: the version to replace, or `ABSENT`. Of several concurrent requests, one succeeds.
+            durable: make the object survive a power loss from now on, not only from the next `flush`.
 
         Raises:
-            Conflict: another version than the expected one is there.
+            Conflict: the object is not the expected version.
         """
 
     def put_file(self, path: str, file: Path) -> None:
-        """Write a finished local file as an object, whole or not at all, and durably. The file may be moved."""
+        """Write a local file, which may be moved, as an object, atomically and durably."""
 
     def move(self, path: str, to: str) -> None:
         """Move an object."""
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete objects; one that doesn't exist is no error."""
+        """Delete objects; missing ones are no error."""
 
     def delete_below(self, prefix: str) -> None:
-        """Delete everything below a prefix, as far as that is possible."""
+        """Delete everything below a prefix, as far as possible."""
 
     def children(self, prefix: str) -> Iterator[str]:
-        """Yield the names of what is directly below a prefix, which need not exist; a folder's name ends with `/`."""
+        """Yield the names directly below a prefix, which need not exist; a folder's name ends with `/`."""
 
     def is_empty(self) -> bool:
         """Return whether there is nothing in the store."""
         return next(iter(self.children("")), None) is None
 
     def scratch(self, prefix: str) -> AbstractContextManager[Path]:
-        """Provide a local folder for files in the making until the block ends.
-
-        `put_file` need not copy them. Where the store is local, the folder lies below the prefix.
-        """
+        """Provide a local folder, below the prefix if the store is local, for temporary files until the block ends."""
 
     def flush(self) -> None:
-        """Wait until everything that was put survives a power loss."""
+        """Make every write so far durable."""
 
 
 Batches: TypeAlias = "Iterator[pa.RecordBatch]"
 
 
 def exists(store: Store, path: str) -> bool:
-    """Return whether there is an object."""
+    """Return whether an object exists."""
     with suppress(NotFound):
         store.head(path)
         return True
@@ -240,14 +232,14 @@ def exists(store: Store, path: str) -> bool:
 
 
 def local_if_there(store: Store, path: str, scratch: Path) -> Path | None:
-    """Return a local file with an object's bytes, or None if there is no such object."""
+    """Return a local file like `Store.local`, or None if there is no such object."""
     with suppress(NotFound):
         return store.local(path, scratch)
     return None
 
 
 def unused_name(store: Store, folder: str, stem: str, suffix: str = "") -> str:
-    """Return a name in a folder that is not taken yet: `stem` and suffix, or with `.2`, `.3` … between them."""
+    """Return an unused name in a folder: stem and suffix, maybe with `.2`, `.3` … between them."""
     taken = {name.removesuffix("/") for name in store.children(folder)}
     names = (f"{stem}.{number}{suffix}" for number in range(2, len(taken) + 3))
     return next(name for name in (f"{stem}{suffix}", *names) if name not in taken)

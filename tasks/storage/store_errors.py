@@ -1,4 +1,4 @@
-"""What a store can't do, as types, and what that means for a destination's working state."""
+"""The errors of stores, and their translation to errors of runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from darkroom.tasks.errors import DarkroomError, DestinationError, SettingsError
 
 
 class StorageError(Exception):
-    """A store could not do what it was asked to.
+    """An operation of a store failed.
 
     Args:
         path: the object's path in its store.
-        reason: what was wrong, as a clause that can be shown to users.
-        at: the location that a user has to look at: the object's, that of a folder above it, or the store's.
+        reason: why, as a clause for users.
+        at: the location of the problem: the object, a folder above it, or the store.
     """
 
     transient = False
@@ -37,11 +37,11 @@ class NotFound(StorageError):  # noqa: N818 - these are the design's names
 
 
 class Obstructed(NotFound):
-    """A file is where a folder belongs, or the reverse; `at` is the obstacle, and `wrong` says which of the two."""
+    """A file is in the place of a folder, or the reverse: `at` is the obstacle, and `wrong` describes it."""
 
     def __init__(self, path: str, reason: str, at: str, wrong: str) -> None:
         super().__init__(path, reason, at)
-        self.args = (path, reason, at, wrong)  # by which it can be sent from a worker
+        self.args = (path, reason, at, wrong)  # by which exceptions are pickled
         self.wrong = wrong
 
 
@@ -54,7 +54,7 @@ class TooLarge(StorageError):  # noqa: N818
 
 
 class PathTooLong(StorageError):  # noqa: N818
-    """The store holds no object of such a long name or path."""
+    """The name or path is too long for the store."""
 
 
 class NoSpace(StorageError):  # noqa: N818
@@ -74,7 +74,7 @@ class TimedOut(StorageError):  # noqa: N818
 
 
 class Conflict(StorageError):  # noqa: N818
-    """The object is not the version that was expected, or it was written to while it was read."""
+    """The object is not the expected version, or was written to while it was read."""
 
     transient = True
 
@@ -100,15 +100,15 @@ KINDS: dict[int, type[StorageError]] = {
     errno.EFBIG: NoSpace,
     errno.ETIMEDOUT: TimedOut,
 }
-"""What the numbers of `OSError`s mean; the others are `Failed`."""
+"""The types of `OSError`s by number; others are `Failed`."""
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Translate errors from reading a destination's own files; `NotFound` is left to the caller.
+    """Translate errors from reading a destination's own files, except `NotFound`.
 
     Raises:
-        SettingsError: this user may not read one, or a file is where a folder belongs, or the reverse.
+        SettingsError: this user may not read a file, or a file is in the place of a folder, or the reverse.
         DarkroomError: the store does not answer, or its disk is broken.
     """
     try:
@@ -125,10 +125,10 @@ def reading() -> Iterator[None]:
 
 @contextmanager
 def writing(destination: str) -> Iterator[None]:
-    """Translate errors from writing a destination's own files, and local files in the making.
+    """Translate errors from writing a destination's own files and temporary files.
 
     Raises:
-        SettingsError: a file is where a folder belongs, or the reverse.
+        SettingsError: a file is in the place of a folder, or the reverse.
         DestinationError: the destination is full, read-only, broken, or closed to this user.
     """
     try:
@@ -136,7 +136,7 @@ def writing(destination: str) -> Iterator[None]:
     except Obstructed as error:
         raise _obstruction(error) from error
     except StorageError as error:
-        # Permissions are those of one file or folder, anything else concerns the whole destination.
+        # Permissions concern one file or folder, all other errors the whole destination.
         at = error.at if isinstance(error, Denied) else destination
         raise DestinationError(at, error.reason, _remedy(type(error))) from error
     except OSError as error:

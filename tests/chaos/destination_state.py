@@ -1,4 +1,4 @@
-"""The state of a destination, without what differs between any two runs, and how two states differ."""
+"""The state of a destination, and the differences between two, except those between any two runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class State:
 
     rows: dict[str, dict[str, Any]]
     paths: list[str]
-    """Of the rows, in the manifest's order."""
+    """Source paths in the manifest's order."""
 
     working: frozenset[str]
     """Files of the working state."""

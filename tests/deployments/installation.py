@@ -110,7 +110,7 @@ class Installation:
             process.wait(60)
 
     def processes(self, words: str = "") -> list[psutil.Process]:
-        """Return all processes of this home whose command has some words, whoever their parent is."""
+        """Return all processes of this home whose command line contains some words."""
         return [process for process in psutil.process_iter() if self._has(process, words)]
 
     def _has(self, process: psutil.Process, words: str) -> bool:

@@ -67,7 +67,7 @@ def nightly(deployed: Installation, killed: tuple[str, Path]) -> Iterator[Instal
         yield deployed
 
 
-def test_the_server_has_what_the_file_says(nightly: Installation, receiver: Receiver):
+def test_the_server_has_the_deployments_of_the_file(nightly: Installation, receiver: Receiver):
     pool = nightly.api.post("work_pools/filter", {})
     assert [(one["name"], one["type"]) for one in pool] == [("darkroom", "process")]
     deployed = deployments(nightly.api)
@@ -128,7 +128,7 @@ print(state.name, "|", state.message)
     assert {row["width"] for row in manifest_rows(tmp_path / "out/a").values()} == {32}
 
 
-def test_deploying_again_changes_only_what_changed(nightly: Installation, tmp_path: Path):
+def test_deploying_again_changes_only_differences(nightly: Installation, tmp_path: Path):
     before, rules = deployments(nightly.api), nightly.automations()
     [schedule] = before["nightly"]["schedules"]
     assert nightly.prefect("deployment", "schedule", "pause", "preprocess/nightly", schedule["id"]).code == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import CHECKOUT, DARKROOM, Api, Started, clean_environment, running_cluster, save
+from harness import CHECKOUT, DARKROOM, Api, Started, clean_environment, save
 from PIL import Image
 
 from darkroom.flows.runtime.local_server import LocalServer
@@ -39,7 +39,7 @@ def api(prefect_home: Path) -> Iterator[Api]:
 
 @pytest.fixture
 def start() -> Iterator[Any]:
-    """Start the command; what is left of it when the test ends is killed."""
+    """Start the command; kill it and its children when the test ends."""
     started: list[Started] = []
 
     def begin(*arguments: str | Path, environment: dict[str, str], code: str | None = None) -> Started:
@@ -101,10 +101,3 @@ def shared_corpus() -> Path:
     if not corpus.is_dir():
         pytest.skip("the development corpus is not beside this checkout")
     return corpus
-
-
-@pytest.fixture
-def dask_cluster(tmp_path: Path) -> Iterator[str]:
-    """The address of a Dask scheduler with one worker, as somebody else would run them."""
-    with running_cluster(tmp_path, clean_environment(tmp_path)) as address:
-        yield address

@@ -162,7 +162,7 @@ def encoded(folder: Path, path: str, seed: int) -> bytes:
     return file.read_bytes()
 
 
-def test_what_is_wrong_with_a_bucket_is_said_at_once(api: Api, s3: S3Server, tmp_path: Path):
+def test_problems_of_buckets_are_reported_before_anything_starts(api: Api, s3: S3Server, tmp_path: Path):
     bucket = s3.make_bucket()
     s3.plant(bucket, "photos/a.jpg", b"x")
     environment = api.environment | s3.environment

@@ -28,7 +28,7 @@ def test_an_empty_source_is_never_a_deletion_of_everything(place, known, message
         check_guards(listing(0), Plan((), known=known, deleted=known, gone=known), job)
 
 
-def test_an_empty_source_names_the_options_that_would_list_what_is_there(place):
+def test_an_empty_source_names_the_options_that_list_its_files(place):
     found = Listing(0, 0, Skipped(), {"txt": 1, "": 2})
     found.skipped.counts.update({"not_image": 3, "outside": 4})
     message = (

@@ -1,4 +1,4 @@
-"""What a run starts, it ends: servers, workers, sockets and leases, however the run ends."""
+"""However a run ends, it ends its servers, workers, sockets and leases."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def at_work(started: Started, out: Path, parts: int = 1) -> list[psutil.Process]
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A folder for temporary files, of which the name is short enough for the sockets that are among them."""
+    """A folder for temporary files with a name short enough for sockets in it."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
 
 def left_in(temporary: Path) -> set[str]:
-    """The temporary files that are left, but for the locks of Dask, which stay for the next to take."""
+    """The temporary files that are left, without Dask's locks, which stay for its next start."""
     return {str(path.relative_to(temporary)) for path in temporary.rglob("*")} - {
         "dask-scratch-space",
         "dask-scratch-space/global.lock",
@@ -163,9 +163,9 @@ def test_a_second_interrupt_does_not_wait_and_loses_nothing(
 
     _, errors = started.process.communicate(timeout=30)
     assert started.process.returncode == 130, errors
-    told = {line for line in errors.splitlines() if not re.match(r"\d+ of 200 images", line)}
-    assert told
-    assert told <= {
+    printed = {line for line in errors.splitlines() if not re.match(r"\d+ of 200 images", line)}
+    assert printed
+    assert printed <= {
         "darkroom: Interrupted. What is finished is kept: the same command goes on from there.",
         "darkroom: Interrupted again, and ended at once. The same command can be given again.",
         "darkroom: Waiting for the local Prefect server to start.",  # on a busy machine
@@ -186,7 +186,7 @@ def test_a_server_that_is_lost_costs_no_work(
     server = LocalServer()
     server.wait_until_healthy()
     [lost] = servers([process for process in psutil.Process().children() if process not in others])
-    # Prefect is told to be less patient than it is.
+    # Fewer retries than Prefect's default, which take minutes.
     mine = environment | {"PREFECT_API_URL": server.api_url, "PREFECT_CLIENT_MAX_RETRIES": "0"}
     started = start("run", large_folder, out, environment=mine)
     processes = at_work(started, out)
@@ -244,19 +244,19 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     started.process.communicate()
     eventually(lambda: gone(processes), 30)
     assert "left behind" in darkroom("status", out, environment=api.environment).out
-    told = darkroom("history", out, environment=api.environment)
-    assert re.search(r"No run .* yet\.\nresume    [1-9]\d* images of 1 interrupted run are safe", told.out)
+    history = darkroom("history", out, environment=api.environment).out
+    assert re.search(r"No run .* yet\.\nresume    [1-9]\d* images of 1 interrupted run are safe", history)
     damaged = journalled(out)[0]
     damaged.write_bytes(damaged.read_bytes()[:-10])
 
     ended = darkroom("run", large_folder, out, environment=api.environment)
     assert ended.code == 0, ended.err
     assert api.flow_run(killed)["state_type"] == "CRASHED"
-    assert f"taken over by flow run {run_id_of(out)}" in api.flow_run(killed)["state"]["message"]
+    assert f"Flow run {run_id_of(out)} has taken over its work." in api.flow_run(killed)["state"]["message"]
     assert {task["state_type"] for task in api.task_runs(killed)} <= {"COMPLETED", "CRASHED"}
-    told = "1 damaged journal part of an interrupted run can't be read: its images are made again."
-    assert f"damaged   {told}" in ended.out
-    assert told in api.latest_summary(out)
+    warning = "1 damaged journal part of an interrupted run can't be read: its images are made again."
+    assert f"damaged   {warning}" in ended.out
+    assert warning in api.latest_summary(out)
     assert re.search(r"adopted +[1-9]\d* images that an interrupted run had finished", ended.out)
     assert darkroom("run", large_folder, undisturbed, environment=api.environment).code == 0
     assert tree(out / "images") == tree(undisturbed / "images")
@@ -304,7 +304,7 @@ def test_a_worker_that_is_lost_while_its_cluster_starts_is_replaced(
 def test_a_worker_that_dask_gives_up_is_replaced(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
-    """Dask gives one up of which a process can't be started."""
+    """Dask gives up a worker whose process can't be started."""
     out, no_room, tried, preload = (tmp_path / name for name in ("out", "no-room", "tried", "preload.py"))
     preload.write_text(f"""
 from pathlib import Path
@@ -330,7 +330,7 @@ if Path({str(no_room)!r}).exists():
 def test_workers_that_are_slow_to_come_back_are_not_given_up_for_good(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
-    """On a cluster of another class, Dask gives up those that are not back in time, here at once."""
+    """With another cluster class, Dask gives up workers that are not back in time, here at once."""
     out = tmp_path / "out"
     environment = api.environment | {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1ms"}
     cluster = ["--cluster-class", "distributed.LocalCluster", "--cluster-kwargs", json.dumps({"n_workers": 1})]

@@ -1,4 +1,4 @@
-"""The flow as people run it: real images, a real Prefect server, real Dask processes."""
+"""The flow as users run it: real images, a real Prefect server, real Dask processes."""
 
 from __future__ import annotations
 
@@ -168,8 +168,8 @@ def test_a_rerun_does_only_what_is_left(api: Api, folder: Path, tmp_path: Path):
     assert second["moved.jpg"]["output_sha256"] == first["many/003.jpg"]["output_sha256"]
     assert second["moved.jpg"]["decode_ms"] == 0
     summary = next(each["data"] for each in api.artifacts(run_id_of(out)) if each["key"].endswith("summary"))
-    for told in ("new | 1", "changed | 2", "missing | 1", "damaged | 1", "moved | 1", "deleted | 2", "unchanged | 20"):
-        assert f"{told} |" in summary
+    for count in ("new | 1", "changed | 2", "missing | 1", "damaged | 1", "moved | 1", "deleted | 2", "unchanged | 20"):
+        assert f"{count} |" in summary
     for name, row in second.items():
         if row["status"] == "ok":
             assert hashlib.sha256((out / row["file_name"]).read_bytes()).hexdigest() == row["output_sha256"], name
@@ -210,7 +210,7 @@ def test_a_damaged_manifest_is_never_taken_for_an_empty_one(api: Api, folder: Pa
     assert darkroom("rebuild-manifest", folder, environment=api.environment).code == 2
 
 
-def test_a_preview_shows_what_would_come_out_and_publishes_nothing(api: Api, folder: Path, tmp_path: Path):
+def test_a_preview_shows_outputs_and_publishes_nothing(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
     before = tree(out)
@@ -248,7 +248,7 @@ def test_a_preview_of_nothing_leaves_nothing(api: Api, tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_ui_shows_what_happened(api: Api, folder: Path, tmp_path: Path):
+def test_the_ui_shows_stages_logs_and_artifacts(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
     run_id = run_id_of(out)
@@ -553,28 +553,6 @@ def test_a_scheduler_that_does_not_answer_is_named(api: Api, folder: Path, tmp_p
     assert "Traceback" not in ended.err
 
 
-def test_an_existing_dask_cluster_does_the_work(api: Api, dask_cluster: str, folder: Path, tmp_path: Path):
-    ended = darkroom(
-        "run", folder, tmp_path / "out", "--scheduler", dask_cluster, "--max-failure-ratio", "1",
-        environment=api.environment,
-    )  # fmt: skip
-
-    assert ended.code == 0, ended.err
-    assert "24 made, 2 failed" in ended.out
-
-
-def test_any_cluster_class_does_the_work(api: Api, folder: Path, tmp_path: Path):
-    cluster = json.dumps({"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None})
-
-    ended = darkroom(
-        "run", folder, tmp_path / "out", "--cluster-class", "distributed.LocalCluster", "--cluster-kwargs", cluster,
-        "--max-failure-ratio", "1", environment=api.environment,
-    )  # fmt: skip
-
-    assert ended.code == 0, ended.err
-    assert "24 made, 2 failed" in ended.out
-
-
 def test_odd_files_of_the_corpus_cost_only_themselves(api: Api, shared_corpus: Path, tmp_path: Path):
     ended = darkroom(
         "run", shared_corpus / "odd", tmp_path / "out", "--max-failure-ratio", "1", environment=api.environment
@@ -591,14 +569,8 @@ def test_odd_files_of_the_corpus_cost_only_themselves(api: Api, shared_corpus: P
     ("arguments", "said"),
     [
         (["{folder}/none", "{out}"], "source: {folder}/none does not exist"),
-        (["{folder}/a.jpg", "{out}"], "source: {folder}/a.jpg is not a folder"),
         (["{folder}", "{folder}/out"], "lies inside the source"),
-        (["{folder}", "{folder}/.."], "lies inside the destination"),
-        (["{folder}", "{folder}/a.jpg"], "destination: {folder}/a.jpg is not a folder"),
-        (["{folder}", "ftp://host/out"], "ftp://host/out"),
         (["{folder}", "{out}", "--width", "0"], "--width 0: give a whole number from 1 to 16,383"),
-        (["{folder}", "{out}", "--fit", "zoom"], "--fit zoom: give fill, cover, contain, inside or outside"),
-        (["{folder}", "{out}", "--background", "white"], "--background"),
         (["{folder}", "{out}", "--cluster-kwargs", "{{"], "--cluster-kwargs"),
         (["{folder}", "{out}", "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "leave out"),
     ],

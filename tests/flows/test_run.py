@@ -3,7 +3,7 @@
 from darkroom.flows.run import Run, absolute
 from darkroom.flows.runtime.progress import Progress
 from darkroom.tasks.discover import Listing
-from darkroom.tasks.plan import Plan, Shard
+from darkroom.tasks.plan import Plan
 from darkroom.tasks.recover import Recovered
 from darkroom.tasks.reporting.figures import Figures
 from darkroom.tasks.resize import ShardResult
@@ -16,7 +16,7 @@ def planned_run(**rules):
     run.recovered = Recovered(images=3, damaged_parts=1)
     run.listing = Listing(12, 99, Skipped(unreadable=["x"]))
     run.listing.skipped.counts["hidden"] += 3
-    run.plan = Plan((Shard(0, 10, 99),), {"new": 4, "changed": 6}, deleted=1, unchanged=2, known=9, known_failed=2)
+    run.plan = Plan((10,), {"new": 4, "changed": 6}, deleted=1, unchanged=2, known=9, known_failed=2)
     return run
 
 

@@ -25,7 +25,7 @@ SECRET = "admin:open-sesame-4711"  # noqa: S105
 
 @pytest.fixture(scope="module")
 def guarded_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of somebody whose Prefect server lets nobody in without a password, but that of the password."""
+    """The environment of a user whose Prefect server needs a password, without that password."""
     home = tmp_path_factory.mktemp("guarded")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PREFECT")]:
@@ -59,7 +59,7 @@ def test_a_guarded_api_is_used_and_its_password_is_found_nowhere(
     assert ended.code == 0, ended.err
     url = guarded_api["PREFECT_API_URL"]
     this_run = {"flow_runs": {"id": {"any_": [run_id_of(out)]}}}
-    told = [
+    texts = [
         ended.out,
         ended.err,
         ask(url, "flow_runs/filter", this_run),
@@ -69,9 +69,9 @@ def test_a_guarded_api_is_used_and_its_password_is_found_nowhere(
         *(data.decode(errors="replace") for data in tree(out).values()),
     ]
     password = SECRET.partition(":")[2]
-    assert "24 made" in "".join(told)
+    assert "24 made" in "".join(texts)
     for secret in (SECRET, password, base64.b64encode(SECRET.encode()).decode()):
-        assert not any(secret in text for text in told)
+        assert not any(secret in text for text in texts)
 
 
 @pytest.mark.parametrize("password", [None, "admin:wrong-1234"])
@@ -101,7 +101,7 @@ def test_a_password_in_the_address_is_not_shown(api: Api, folder: Path, tmp_path
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """Write a key and a certificate that vouches for itself, as Dask uses them: both sides have the same."""
+    """Write a key and a self-signed certificate, which both sides of Dask's connections use."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "darkroom test")])
     now = datetime.now(UTC)
@@ -125,7 +125,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def tls_cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The address of a Dask cluster that speaks TLS only, and the Dask settings of those who may talk to it."""
+    """The address of a Dask cluster that accepts only TLS, and the Dask settings of its clients."""
     key, certificate_file = certificate(tmp_path)
     settings = {"DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(certificate_file)}
     for role in ("CLIENT", "WORKER", "SCHEDULER"):

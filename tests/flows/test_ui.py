@@ -1,4 +1,4 @@
-"""What people see in the Prefect UI, looked at in a real browser.
+"""The pages of the Prefect UI in a real browser.
 
 `make screenshots` runs the same, on the sample dataset, and keeps the pictures for README and docs.
 """
@@ -99,7 +99,7 @@ def keep(page: Page, name: str) -> None:
 
 def test_a_run_and_its_artifacts(see: Callable[[str], Page], api: Api, nights: Path):
     run_id = run_id_of(nights)
-    told = api.flow_run(run_id)["state"]["message"]
+    message = api.flow_run(run_id)["state"]["message"]
     artifacts = {each["key"].rpartition("-")[2]: each for each in api.artifacts(run_id)}
 
     page = see(f"runs/flow-run/{run_id}")
@@ -112,7 +112,7 @@ def test_a_run_and_its_artifacts(see: Callable[[str], Page], api: Api, nights: P
     expect(page.get_by_text(artifacts["failures"]["key"]).first).to_be_visible()
 
     page = see(f"artifacts/artifact/{artifacts['summary']['id']}")
-    expect(page.get_by_role("heading", name=told)).to_be_visible()
+    expect(page.get_by_role("heading", name=message)).to_be_visible()
     for heading in ("A sample of what was made", "What failed", "Last runs", "Time per image"):
         expect(page.get_by_role("heading", name=heading)).to_be_visible()
     expect(page.get_by_role("row", name=re.compile("in the manifest"))).to_be_visible()
@@ -141,12 +141,12 @@ def test_a_run_and_its_artifacts(see: Callable[[str], Page], api: Api, nights: P
     page = see(f"artifacts/key/{key}")
     for version in versions:
         expect(page.locator(f"a[href='/artifacts/artifact/{version['id']}']").first).to_be_visible()
-        # The list is a history: it says what came out.
+        # The list is a history of results.
         expect(page.get_by_text(f"report: {version['description']}", exact=True)).to_be_visible()
     keep(page, "versions")
 
 
-def test_a_failed_run_tells_why(see: Callable[[str], Page], api: Api, nights: Path, tmp_path: Path):
+def test_a_failed_run_shows_its_reason(see: Callable[[str], Page], api: Api, nights: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     assert run(api, tmp_path / "empty", nights).code == 1
     [failed] = api.post("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})

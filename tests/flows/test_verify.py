@@ -1,4 +1,4 @@
-"""Verifying as people do it: the real command, a real Prefect server, real Dask processes, real damage."""
+"""Verifying as users do it: the real command, a real Prefect server, real Dask processes, real damage."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ HEADLINE = "3 damaged, 1 missing, 2 foreign; 24 outputs, 21 of them read again."
 
 
 def spoil(images: Path) -> None:
-    """Bring about what `FOUND` says."""
+    """Damage outputs as in `FOUND`."""
     flip(images / "many/000.jpg")
     os.truncate(images / "many/001.jpg", 1000)
     save(images / "a.jpg", photo(600, 600, seed=9), quality=90)
     (images / "turned/b.jpg").unlink()
-    (images / "many/holiday.jpg").write_bytes(b"somebody's own")
+    (images / "many/holiday.jpg").write_bytes(b"a user's own")
     (images / ".darkroom-1-1").write_bytes(b"half an ima")
 
 
@@ -82,7 +82,7 @@ def outputs(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def check_reported(api: Api, ended: Ended) -> None:
-    """Make sure that what `FOUND` says is told, on the terminal and in the UI."""
+    """Check that the terminal and the UI list the findings in `FOUND`."""
     assert ended.code == 1
     for name, kind in FOUND.items():
         assert f"{kind:<12}images/{name}: " in ended.out
@@ -202,11 +202,8 @@ def test_a_script_gets_the_error_and_its_report(api: Api, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["{out}/none"], "{out}/none is not a destination of Darkroom"),
         (["{out}"], "{out} is not a destination of Darkroom"),
         (["{out}/place", "--sample", "0"], "--sample 0: give a number above 0 and up to 1"),
-        (["{out}/place", "--sample", "1.5"], "--sample 1.5: give a number above 0 and up to 1"),
-        (["{out}/place", "--sample", "nan"], "--sample nan: give a number above 0 and up to 1"),
         (["{out}/place", "--workers", "0"], "--workers 0: give a whole number of 1 or more"),
     ],
 )

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 
-def test_what_workers_are_forked_from_has_one_thread_and_no_connection():
+def test_the_process_that_forks_workers_has_one_thread_and_no_connection():
     code = (
         "import os, psutil; from darkroom.flows.runtime.cluster import WORKER_ENVIRONMENT, WORKER_MODULE\n"
         "os.environ.update(WORKER_ENVIRONMENT); __import__(WORKER_MODULE)\n"

@@ -1,4 +1,4 @@
-"""Builders that the tests of `tasks` share: rows, workspaces, sources, whole small runs."""
+"""Builders for the tests of `tasks`: rows, workspaces, sources, whole small runs."""
 
 import os
 from contextlib import contextmanager
@@ -33,7 +33,7 @@ SMALL = Recipe(width=8, height=6)
 
 @contextmanager
 def unprivileged():
-    """Work as a user whom file permissions bind: root becomes nobody meanwhile, any other user stays."""
+    """Drop root's privileges until the block ends, so that file permissions count; other users stay as they are."""
     if os.getuid() != 0:
         yield
         return
@@ -103,7 +103,7 @@ def failed_row(path, code, **columns):
 
 
 def past_run(run_id="run", **figures):
-    """A run that was: ten seconds of work on no image."""
+    """A past run: ten seconds of work on no image."""
     usual = {"started": NOON, "seconds": 12.0, "work_seconds": 10.0, "source_bytes": 2_000_000, "output_bytes": 10**6}
     counts = dict.fromkeys(("ok", "failed", "touched", "deleted"), 0)
     return PastRun(run_id, **({"interrupted": False} | usual | counts | figures))
@@ -251,12 +251,12 @@ class Killed(BaseException):
 
 
 class Killer:
-    """Dies before the n-th change of the file system that Python code asks for, counted from 1.
+    """Raises `Killed` at the n-th call of some functions of `os`.
 
     Args:
-        patch: what is undone after the test.
-        at: that n.
-        changes: names of `os` that change the file system.
+        patch: undoes the patches after the test.
+        at: n, from 1.
+        changes: the names of the functions.
     """
 
     def __init__(self, patch, at, *changes):

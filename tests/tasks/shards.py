@@ -1,4 +1,4 @@
-"""What the tests of whole shards share; apart from `helpers`, because it imports Prefect."""
+"""Helpers of the tests of whole shards; not in `helpers`, because they import Prefect."""
 
 import hashlib
 import os
@@ -7,36 +7,30 @@ import pytest
 from PIL import Image
 
 from darkroom.tasks.dataset.journal import Journal
-from darkroom.tasks.dataset.shard import ShardRef
+from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.resize import work_shard
 from tests.tasks.helpers import files, journal_rows, manifest_rows, prepare
 
 
-def shard_of(place, plan, number=0, *, run_id="run", attempt=1):
-    return ShardRef(
-        destination=str(place.root),
-        run_id=run_id,
-        number=number,
-        of=len(plan.shards),
-        images=plan.shards[number].images,
-        attempt=attempt,
-    )
+def shard_of(place, plan, number=0, *, run_id="run", kind="runs", attempt=1):
+    ref = shard_refs(place.workspace(run_id, kind), plan.shards)[number]
+    return ref.model_copy(update={"attempt": attempt})
 
 
 def work(source, place, **options):
-    """Begin a run and work through all its shards; their rows by path, and what came of each shard."""
+    """Begin a run and process all its shards; return their rows by path, and the result of each shard."""
     workspace, _, plan = prepare(source, place, **options)
-    results = [work_shard(shard_of(place, plan, shard.number, run_id=workspace.run_id)) for shard in plan.shards]
+    results = list(map(work_shard, shard_refs(workspace, plan.shards)))
     return {row["source_path"]: row for row in journal_rows(workspace)}, results
 
 
 def run(source, place, **options):
     """A whole run, published."""
     workspace, job, plan = prepare(source, place, **options)
-    for shard in plan.shards:
-        work_shard(shard_of(place, plan, shard.number, run_id=workspace.run_id))
+    for ref in shard_refs(workspace, plan.shards):
+        work_shard(ref)
     publish(workspace, job, ended=True)
     close_workspace(workspace)
 

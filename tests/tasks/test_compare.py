@@ -16,7 +16,7 @@ from darkroom.tasks.compare import check_shard
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.formats.foreign import refusal
 from darkroom.tasks.imaging.transform import describe_bytes
-from darkroom.tasks.recover import clear_verifications, recover
+from darkroom.tasks.recover import Recovered, clear_verifications, recover
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA
 from darkroom.tasks.reporting.status import read_status
 from darkroom.tasks.settings import Recipe
@@ -35,7 +35,8 @@ from tests.tasks.helpers import (
     write_image,
     write_output,
 )
-from tests.tasks.verifying import begin, flip, kinds, make, put_manifest, read_again, ref, verify
+from tests.tasks.shards import shard_of
+from tests.tasks.verifying import begin, flip, kinds, make, put_manifest, read_again, verify
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ from tests.tasks.verifying import begin, flip, kinds, make, put_manifest, read_a
         Recipe(width=9, height=9, format="jpeg", quality=100, fit="outside"),
     ],
 )
-def test_what_runs_make_is_as_they_say_and_verifying_changes_nothing(source, place, recipe):
+def test_intact_outputs_have_no_findings_and_verifying_changes_nothing(source, place, recipe):
     write_image(source / "a.jpg", 80, 60, seed=1)
     write_image(source / "b.png", 7, 5, seed=2, image_format="PNG")
     alpha = np.random.default_rng(0).integers(0, 255, (20, 30, 4), dtype=np.uint8)
@@ -138,7 +139,7 @@ def test_bytes_that_were_not_written_never_reach_a_decoder(nine, submitted):
     assert sorted(decoded) == sorted((nine.images / f"{number}.jpg").read_bytes() for number in range(2, 9))
 
 
-def test_files_that_are_not_what_their_rows_say(nine):
+def test_files_that_differ_from_their_rows(nine):
     junk = b"<html>"
     (nine.images / "4.jpg").write_bytes(junk)
     rows = manifest_rows(nine)
@@ -186,7 +187,7 @@ def test_a_read_error_that_passes_is_no_finding(nine, monkeypatch, delays):
     ],
 )
 @pytest.mark.usefixtures("delays")
-def test_what_cannot_be_read_is_not_called_damaged(nine, monkeypatch, error, detail):
+def test_unreadable_outputs_are_not_damaged(nine, monkeypatch, error, detail):
     failing_reads(monkeypatch, error, 9 * TRIES)
     report, found = verify(nine)
     assert found == {f"{number}.jpg": ("unreadable", detail) for number in range(9)}
@@ -276,7 +277,7 @@ def test_shards_are_read_one_by_one_and_an_attempt_may_be_repeated(nine, monkeyp
     first = read_again(workspace, found)
     parts = {path.name: path.read_bytes() for path in parts_of(workspace)}
     assert len(parts) > 2
-    again = ref(nine, found.shards[0], found.shards, run_id="check", kind="verify", attempt=2)
+    again = shard_of(nine, found, run_id="check", kind="verify", attempt=2)
     result = check_shard(again)
     assert asdict(result) | {"seconds": 0} == asdict(first[0]) | {"seconds": 0}
     assert {path.name: path.read_bytes() for path in parts_of(workspace)} == parts
@@ -284,16 +285,16 @@ def test_shards_are_read_one_by_one_and_an_attempt_may_be_repeated(nine, monkeyp
     assert result.describe().startswith(f"{result.done} read again, {result.failed} not as they should be; ")
 
 
-def test_what_a_dead_verification_left_is_removed_by_the_next_run(nine):
+def test_the_next_run_removes_the_workspace_of_a_dead_verification(nine):
     workspace, _ = begin(nine, run_id="dead")
     assert read_status(nine).unfinished.runs == 0
     assert check_settled(nine).rows == 9
-    assert recover(nine).runs == 0
+    assert recover(nine) == Recovered()
     assert not disk(workspace, "path").exists()
     clear_verifications(nine)
 
 
-def test_a_run_takes_what_is_no_regular_file_for_a_damaged_output(source, nine):
+def test_for_a_run_an_irregular_file_is_a_damaged_output(source, nine):
     target = nine.images / "0.jpg"
     size = target.stat().st_size
     target.unlink()
@@ -315,7 +316,7 @@ def test_a_run_takes_what_is_no_regular_file_for_a_damaged_output(source, nine):
         (b"P6 ", "ppm"),
     ],
 )
-def test_bytes_are_described_by_what_their_header_says(data, said):
+def test_bytes_are_described_by_their_header(data, said):
     assert describe_bytes(data) == said
 
 

@@ -110,7 +110,7 @@ def test_odd_names_are_listed_as_they_are(source, listing):
     assert {bytes(open_source(str(source), Rules()).get(path).data) for path in expected} == set(WEIRD)
 
 
-def test_what_is_not_listed_is_counted_by_reason(source, listing):
+def test_skipped_files_are_counted_by_reason(source, listing):
     touch(source / ".hidden.jpg")
     touch(source / ".git/a.jpg")
     touch(source / "notes.txt")
@@ -298,7 +298,7 @@ def test_a_preview_counts_images_after_the_others_are_left_out(odd_names, listin
     assert discover(odd_names, listing, Rules(by_content=True, limit=3)).images == 3
 
 
-def test_patterns_choose_what_is_listed(source, listing):
+def test_patterns_select_the_listed_files(source, listing):
     for name in ("train/a.jpg", "train/raw/b.jpg", "train/new\nline.jpg", "test/c.jpg", "d.png", "@eaDir/e.jpg"):
         touch(source / name)
     result = discover(source, listing, Rules(include=["/train/", "*.png"], exclude=["raw/", "!@eaDir/"]))
@@ -320,7 +320,7 @@ def test_a_listing_is_exactly_the_set_of_images(folders):
         assert set(listed(listing)) == expected
 
 
-def test_outputs_are_listed_and_what_was_being_written_is_removed(place, listing, monkeypatch):
+def test_outputs_are_listed_and_temporary_files_removed(place, listing, monkeypatch):
     monkeypatch.setattr(local_listing, "BATCH_ROWS", 2)
     touch(place.images / "a.jpg", b"123")
     touch(place.images / "b/.visible-to-us.jpg", b"1")

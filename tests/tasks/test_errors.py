@@ -12,7 +12,7 @@ def test_every_code_names_its_stage():
     assert all(code.value.startswith(f"{code.stage}.") for code in ErrorCode)
 
 
-def test_what_the_bytes_of_an_image_are_to_blame_for_is_never_tried_again():
+def test_errors_caused_by_an_images_bytes_are_never_retried():
     assert TRANSIENT < RETRIED_NEXT_RUN
     assert not {code for code in RETRIED_NEXT_RUN if code.stage in {"decode", "encode"}}
     assert ErrorCode.SOURCE_EMPTY not in RETRIED_NEXT_RUN

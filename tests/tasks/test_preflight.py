@@ -155,7 +155,7 @@ def test_a_destination_of_the_same_recipe_or_none_is_fine(place):
     check_recipe(place, SMALL.model_copy(), Rules())
 
 
-def test_another_recipe_is_refused_with_what_is_different(place):
+def test_another_recipe_is_refused_with_the_differences(place):
     publish_rows(place, [row("a.jpg")])
     with pytest.raises(SettingsError) as caught:
         check_recipe(place, Recipe(width=9, height=6, fit="cover"), Rules())

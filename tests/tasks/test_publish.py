@@ -37,7 +37,7 @@ def obsolete(workspace):
     return set(pq.read_table(disk(workspace, "obsolete"))["file_name"].to_pylist())
 
 
-def test_what_a_run_did_not_touch_stays(place):
+def test_rows_that_a_run_did_not_touch_stay(place):
     publish_rows(place, [row("a.jpg"), row("c.jpg")])
     before = manifest_rows(place)
     publish_run(place, [row("b.jpg")])
@@ -133,7 +133,7 @@ changes = st.dictionaries(
 
 @settings(max_examples=12)
 @given(st.lists(changes, min_size=1, max_size=4))
-def test_a_manifest_is_what_its_runs_add_up_to(tmp_path_factory, runs):
+def test_a_manifest_is_the_sum_of_its_runs(tmp_path_factory, runs):
     place = destination_at(tmp_path_factory.mktemp("law"))
     expected = {}
     for number, run in enumerate(runs):
@@ -207,18 +207,6 @@ def test_a_manifest_is_on_the_disk_before_it_takes_the_place_of_the_former_one(p
     assert events[published + 1 :] == [place.root], "and the name, too"
 
 
-@pytest.mark.parametrize("name", ["[a]*?'", "status=ok", "run_id=5"])
-def test_the_name_of_a_destination_means_nothing(tmp_path, name):
-    place = destination_at(tmp_path / name)
-    publish_rows(destination_at(tmp_path / "a"), [row("decoy.jpg")])
-    publish_rows(place, [row("a.jpg"), row("b.jpg")])
-    workspace, _ = publish_run(place, [row("c.jpg")], deleted=["a.jpg"])
-    assert list(manifest_rows(place)) == ["b.jpg", "c.jpg"]
-    assert pq.read_schema(place.manifest).names == SCHEMA.names
-    close_workspace(workspace)
-    assert set(files(place.images)) == {"b.jpg", "c.jpg"}
-
-
 def test_a_manifest_is_the_same_bytes_for_the_same_rows(place, tmp_path):
     rows = [row(f"{number}.jpg") for number in range(50)]
     publish_rows(place, rows)
@@ -231,15 +219,8 @@ def test_a_manifest_is_the_same_bytes_for_the_same_rows(place, tmp_path):
     assert other.manifest.read_bytes() == place.manifest.read_bytes()
 
 
-def test_nothing_but_published_files_is_left_beside_the_manifest(place):
-    publish_rows(place, [row("a.jpg")])
-    assert sorted(path.name for path in place.root.iterdir()) == [".darkroom", "images", "manifest.parquet", "runs"]
-
-
 @pytest.mark.parametrize("one_file_system", [True, False])
-def test_wherever_a_publication_is_cancelled_it_leaves_nothing_beside_what_it_publishes(
-    place, monkeypatch, one_file_system
-):
+def test_wherever_a_publication_is_cancelled_it_leaves_no_other_file(place, monkeypatch, one_file_system):
     if not one_file_system:
         replace = os.replace
 

@@ -1,4 +1,4 @@
-"""A manifest that was lost or damaged, and what makes it again."""
+"""Rebuilding a lost or damaged manifest."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_the_files_of_runs_of_schema_version_1_are_used(two_nights, old):
     check_manifest(two_nights)
 
 
-def test_outputs_that_are_not_what_was_written_down_are_left_out(two_nights):
+def test_outputs_that_differ_from_their_rows_are_left_out(two_nights):
     two_nights.manifest.unlink()
     (two_nights.images / "a.jpg").unlink()
     flip_bit(two_nights.images / "new.jpg", 100)
@@ -232,7 +232,7 @@ def test_outputs_that_may_not_be_read_are_not_left_out(two_nights, open_path):
     assert not place.manifest.exists()
 
 
-def test_who_may_not_write_to_a_destination_can_not_rebuild_it(open_path):
+def test_a_destination_that_can_not_be_written_to_is_not_rebuilt(open_path):
     place = destination_in(open_path)
     place.work.mkdir(parents=True)
     place.work.chmod(0o555)

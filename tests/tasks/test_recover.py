@@ -97,16 +97,16 @@ def test_an_undisturbed_run_ends_like_this(undisturbed):
 
 
 def test_there_may_be_nothing_to_recover(place):
-    assert recover(place) == Recovered(0, 0)
+    assert recover(place) == Recovered()
     publish_rows(place, [row("a.jpg")])
     before = place.manifest.read_bytes()
-    assert recover(place) == Recovered(0, 0)
+    assert recover(place) == Recovered()
     assert place.manifest.read_bytes() == before
 
 
 def test_a_run_that_died_before_it_could_publish_is_adopted(place, undisturbed):
     begin(place)
-    assert recover(place) == Recovered(runs=1, images=4)
+    assert recover(place) == Recovered(images=4)
     assert {"d/d.jpg", "e/e.jpg"} <= manifest_rows(place).keys()  # deletions are for a run that has just looked
     next_run(place)
     assert state(place) == undisturbed
@@ -120,7 +120,7 @@ def test_a_run_that_died_before_it_finished_any_image_leaves_nothing(place):
     disk(workspace, "journal").mkdir()
     (disk(workspace, "journal") / ".darkroom-1-0-0").write_bytes(b"half a part")
     disk(workspace, "listing").write_bytes(b"half a listing")
-    assert recover(place) == Recovered(runs=1, images=0)
+    assert recover(place) == Recovered(images=0)
     assert place.workspaces() == []
     assert place.manifest.read_bytes() == before
 
@@ -178,7 +178,7 @@ def test_whatever_request_fails_the_next_run_ends_in_the_same_state(answer_lost)
 
 
 @pytest.mark.parametrize("folder", ["", "runs", "findings", ".darkroom"])
-def test_what_interrupted_writes_have_left_is_removed(place, folder):
+def test_temporary_files_of_interrupted_writes_are_removed(place, folder):
     names = (".darkroom-12-abcd-3", ".manifest.parquet.tmp", "..manifest.parquet.tmp.writing", ".lease.json.tmp")
     kept = (".notes.tmp", "a.parquet", temporary_name().decode())
     for name in (*names, *kept, ".darkroom-7-x-1/table"):
@@ -187,7 +187,7 @@ def test_what_interrupted_writes_have_left_is_removed(place, folder):
     assert {path.rpartition("/")[2] for path in files(place.root)} == set(kept)
 
 
-def test_what_a_stopped_run_leaves_alone_is_left_alone_wherever_it_is_interrupted(tmp_path, place):
+def test_a_stopped_run_deletes_nothing_wherever_it_is_interrupted(tmp_path, place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")], run_id="first")
     rows, images = manifest_rows(place), files(place.images)
     job = make_job(place, run_id="second")
@@ -248,7 +248,7 @@ def test_of_several_unfinished_runs_the_latest_has_the_last_word(place):
         workspace = open_workspace(place, make_job(place, run_id=run_id))
         write_journal(workspace, [row("a.jpg", width=number, run_id=run_id), row(f"{number}.jpg", run_id=run_id)])
         os.utime(disk(workspace, "path"), (-number, -number))
-    assert recover(place) == Recovered(runs=2, images=4)
+    assert recover(place) == Recovered(images=4)
     assert list(manifest_rows(place)) == ["0.jpg", "1.jpg", "a.jpg"]
     assert manifest_rows(place)["a.jpg"]["width"] == 1
     assert sorted(path.name for path in place.runs.iterdir()) == ["a-second.parquet", "z-first.parquet"]
@@ -265,11 +265,11 @@ def test_an_output_that_the_manifest_names_is_never_removed(place):
 
 
 @pytest.mark.parametrize("also_manifest", [False, True])
-def test_what_an_earlier_version_has_left_is_adopted(place, undisturbed, also_manifest):
+def test_the_work_of_an_earlier_version_is_adopted(place, undisturbed, also_manifest):
     workspace, _ = begin(place)
     for part in [*parts_of(workspace), *([place.manifest] if also_manifest else [])]:
         make_old(part)
-    assert recover(place) == Recovered(runs=1, images=4)
+    assert recover(place) == Recovered(images=4)
     next_run(place)
     assert state(place) == undisturbed
     assert pq.read_metadata(place.manifest).metadata[b"schema_version"] == b"2"
@@ -282,7 +282,7 @@ def test_a_damaged_journal_part_costs_only_its_own_images(place):
     data[len(data) // 4] ^= 1
     part.write_bytes(data)
 
-    assert recover(place) == Recovered(runs=1, images=2, damaged_parts=1)
+    assert recover(place) == Recovered(images=2, damaged_parts=1)
 
     rows = manifest_rows(place)
     assert "new.jpg" not in rows
@@ -297,7 +297,7 @@ def test_images_that_are_tried_again_are_not_counted_as_finished(place):
     again = [failed_row("b.jpg", "write.no_space", **mine), failed_row("c.jpg", "source.denied", **mine)]
     write_journal(workspace, [row("a.jpg", **mine), *again, failed_row("d.jpg", "decode.corrupt", **mine)])
     write_journal(workspace, [row("a.jpg", **mine, processed_at=after(1))], attempt="002-1-1")
-    assert recover(place) == Recovered(runs=1, images=2)
+    assert recover(place) == Recovered(images=2)
 
 
 def test_a_job_that_may_not_be_read_is_no_reason_for_a_traceback(open_path):

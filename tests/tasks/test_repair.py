@@ -28,7 +28,7 @@ from tests.tasks.verifying import begin, flip, kinds, make, read_again, verifica
 
 
 def verify_and_repair(place, run_id="check"):
-    """A whole verification with repair, and its report."""
+    """Verify and repair; return the report."""
     with hold_lease(place, run_id) as lease:
         workspace, found = begin(place, run_id=run_id)
         read_again(workspace, found)
@@ -39,21 +39,21 @@ def verify_and_repair(place, run_id="check"):
 
 
 def spoil(place):
-    """Damage of every kind that a repair sees to; returns what it moves away."""
+    """Make every kind of damage that repairs handle; return the files that they move."""
     images = place.images
     flip(images / "0.jpg")
     os.truncate(images / "1.jpg", 100)
     (images / "2.jpg").unlink()
     (images / "3.jpg").unlink()
     write_output(place, "images/3.jpg/inner.jpg")
-    write_output(place, "images/deep/er/foreign.txt", b"somebody's")
+    write_output(place, "images/deep/er/foreign.txt", b"a user's")
     write_output(place, "images/deep/.darkroom-12-3", b"half")
     write_output(place, "images/\uefff\n.jpg", b"odd")
     moved = ("0.jpg", "1.jpg", "3.jpg/inner.jpg", "deep/er/foreign.txt", os.fsdecode(b"\xff\n.jpg"))
     return {f"images/{name}": (images / name).read_bytes() for name in moved}
 
 
-def test_after_a_repair_the_next_run_makes_just_what_was_damaged_or_missing(source, nine):
+def test_after_a_repair_the_next_run_makes_only_damaged_and_missing_outputs(source, nine):
     before, manifest = files(nine.images), nine.manifest.read_bytes()
     moved = spoil(nine)
 
@@ -118,7 +118,7 @@ def test_wherever_a_repair_is_interrupted_nothing_is_lost_and_it_can_be_repeated
     assert deaths > 15
 
 
-def test_what_may_be_whole_stays_where_it_is(open_path):
+def test_unreadable_files_are_not_moved(open_path):
     source, place = open_path / "source", destination_in(open_path)
     for name in ("a.jpg", "b.jpg", "closed/c.jpg"):
         write_image(source / name)
@@ -165,7 +165,7 @@ def test_a_quarantine_on_another_disk(source, nine, monkeypatch):
     assert make(source, nine, run_id="next") == {"missing": 4}
 
 
-def test_links_are_moved_and_what_they_lead_to_is_left(source, nine, tmp_path):
+def test_links_are_moved_without_their_targets(source, nine, tmp_path):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "x.jpg").write_bytes(b"0123456789")

@@ -10,6 +10,7 @@ from PIL import Image
 from darkroom.tasks import plan as plan_module
 from darkroom.tasks.dataset import journal
 from darkroom.tasks.dataset.claim import ReplacedError
+from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.publish import publish
 from darkroom.tasks.rebuild import rebuild_manifest
@@ -191,7 +192,7 @@ def test_a_file_whose_status_alone_changed_is_hashed_once(source, place, submitt
     assert manifest_rows(place) == rows
 
 
-def test_everything_is_read_if_content_is_what_counts(source, place, submitted):
+def test_every_image_is_read_if_changes_are_detected_by_content(source, place, submitted):
     for name in "abc":
         write_flat(source / f"{name}.bmp", 10)
     run(source, place)
@@ -201,7 +202,7 @@ def test_everything_is_read_if_content_is_what_counts(source, place, submitted):
     assert (result.unchanged, submitted, files(place.images)) == (3, [], made)
 
 
-def test_what_changes_while_it_is_read_is_looked_at_again(source, place, monkeypatch):
+def test_an_image_that_changes_while_it_is_read_is_planned_again(source, place, monkeypatch):
     write_flat(source / "a.bmp", 10)
     read = storage._read_to_end
 
@@ -295,7 +296,7 @@ def test_an_attempt_that_follows_another_keeps_outputs_that_are_still_right(sour
     assert {path: path.stat().st_mtime_ns for path in place.images.iterdir()} == written
 
 
-def test_an_attempt_that_fails_removes_what_another_has_written(source, place, monkeypatch):
+def test_an_image_that_fails_loses_the_output_of_an_earlier_attempt(source, place, monkeypatch):
     write_flat(source / "a.bmp", 10)
     write_flat(source / "new.bmp", 10)
     run(source, place)
@@ -358,7 +359,7 @@ def test_of_a_former_attempts_journal_nothing_is_done_again(source, place):
     for path in place.images.iterdir():
         path.unlink()
     (source / "1.jpg").unlink()
-    plan = plan_module.Plan((plan_module.Shard(0, 3, 0),))
+    plan = plan_module.Plan((3,))
     result = work_shard(shard_of(place, plan, attempt=2))
     assert (result.resumed, result.failed, result.ok) == (3, 0, 0)
     assert files(place.images) == {}
@@ -373,14 +374,15 @@ def test_shards_are_worked_apart_and_make_the_same_bytes(source, place, tmp_path
     other = destination_in(tmp_path / "other")
     workspace, _, plan = prepare(source, other, workers=4)
     assert len(plan.shards) > 3
-    for shard in reversed(plan.shards):
-        result = work_shard(shard_of(other, plan, shard.number))
+    shards = shard_refs(workspace, plan.shards)
+    for shard in reversed(shards):
+        result = work_shard(shard)
         assert (result.number, result.ok) == (shard.number, shard.images)
     assert files(other.images) == files(place.images)
     assert {row["source_path"]: row["output_sha256"] for row in journal_rows(workspace)} == {
         path: row["output_sha256"] for path, row in rows.items()
     }
-    for shard in plan.shards:
+    for shard in shards:
         recorded = [row for part in parts_of(workspace, shard.number) for row in pq.read_table(part).to_pylist()]
         assert len(recorded) == shard.images
         assert {row["shard"] for row in recorded} == {shard.number}
@@ -498,7 +500,7 @@ def test_a_file_that_became_a_folder_and_back(source, place):
     assert list(manifest_rows(place)) == ["a.jpg"]
 
 
-def test_a_line_says_what_came_of_a_shard():
+def test_a_line_describes_the_result_of_a_shard():
     result = ShardResult(0, ok=8, failed=2, seconds=2.0, source_bytes=1_500_000, error_codes={"decode.corrupt": 2})
     assert result.describe() == (
         "8 made, 2 failed (2 × decode.corrupt), 0 unchanged, 0 done before; 1.5 MB in, 0.0 MB out, 2.0 s, 5.0 images/s"

@@ -61,7 +61,7 @@ def test_the_last_pattern_that_matches_decides():
     ("path", "reason"),
     [("a/b.jpg", None), ("a/b/c.png", None), ("b.jpg", "not_included"), ("b/", None), ("b/x.png", None)],
 )
-def test_what_matches_no_include_pattern_is_left_out(path, reason):
+def test_paths_that_match_no_include_pattern_are_left_out(path, reason):
     assert why(path, include=["/a/", "*.png"]) == reason
 
 

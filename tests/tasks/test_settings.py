@@ -25,7 +25,7 @@ OTHER = {
 }
 
 
-def test_the_default_recipe_does_what_the_three_line_trick_did():
+def test_the_default_recipe_makes_jpegs_of_600_by_600_pixels():
     recipe = Recipe()
     assert (recipe.width, recipe.height, recipe.fit, recipe.format) == (600, 600, "fill", "jpeg")
 
@@ -42,7 +42,7 @@ def test_every_field_changes_the_id():
 
 
 @pytest.mark.parametrize("library", ["kernel", *recipe_module.CODEC_LIBRARIES])
-def test_what_else_changes_pixels_changes_the_id(monkeypatch, library):
+def test_kernel_and_library_versions_change_the_id(monkeypatch, library):
     before = Recipe().recipe_id
     versions = recipe_module.pixel_versions() | {library: "other"}
     monkeypatch.setattr(recipe_module, "pixel_versions", lambda: versions)

@@ -1,4 +1,4 @@
-"""What a run has written and not journalled."""
+"""Outputs that a run wrote without journalling them."""
 
 import os
 import time as clock
@@ -6,8 +6,10 @@ import time as clock
 import pytest
 
 from darkroom.tasks import plan as plan_module
+from darkroom.tasks import unjournalled
 from darkroom.tasks.dataset.claim import claim_shard
 from darkroom.tasks.errors import DarkroomError, SettingsError
+from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import recover
 from darkroom.tasks.resize import work_shard
 from darkroom.tasks.settings import Recipe, Rules
@@ -19,7 +21,6 @@ from tests.tasks.helpers import (
     make_job,
     manifest_rows,
     open_workspace,
-    plan_rows,
     prepare,
     publish_rows,
     row,
@@ -39,7 +40,7 @@ from tests.tasks.shards import (
 
 
 def begin(workspace, number):
-    """Note that a shard was begun; return whether it had been before."""
+    """Mark a shard as begun; return whether it was before."""
     return claim_shard(workspace, number, f"001-1-{clock.time_ns()}").resumed
 
 
@@ -89,8 +90,8 @@ def test_a_recipe_of_another_format_leaves_nothing_after_a_kill(source, place, m
     assert files(place.images) == made
 
 
-def two_shards(place, monkeypatch):
-    """A destination of one row, and a plan of two shards."""
+def four_shards(place, monkeypatch):
+    """A destination of one row, and a plan of four shards."""
     monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
     publish_rows(
         place, [row("a.jpg", output_sha256="84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882")]
@@ -99,45 +100,45 @@ def two_shards(place, monkeypatch):
     workspace = open_workspace(place, job)
     entries = {f"{letter}.jpg": (1, None) for letter in "abcd"}
     plan = plan_module.make_plan(workspace, job, write_listing(workspace, entries), lambda: 4)
-    assert [shard.images for shard in plan.shards] == [1, 1, 1, 1]
+    assert plan.shards == (1, 1, 1, 1)
     for name in "bcd":
         write_output(place, f"images/{name}.jpg", b"made")
     return workspace, job
 
 
 def test_only_shards_that_were_begun_are_suspect(place, monkeypatch):
-    workspace, job = two_shards(place, monkeypatch)
-    remove_unjournalled(workspace, job)
+    workspace, job = four_shards(place, monkeypatch)
+    remove_unjournalled(workspace, job, workspace.begun_shards())
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg", "d.jpg"}
     assert [begin(workspace, number) for number in (3, 0, 3, 1)] == [False, False, True, False]
     assert workspace.begun_shards() == [0, 1, 3]
     write_journal(workspace, [row("b.jpg")], shard=1, attempt="009-1-1")
-    remove_unjournalled(workspace, job)
+    remove_unjournalled(workspace, job, workspace.begun_shards())
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}, "a.jpg is what the manifest says"
 
 
-def test_what_lies_in_the_way_of_a_suspect_stays(place, monkeypatch):
-    workspace, job = two_shards(place, monkeypatch)
+def test_a_folder_in_the_place_of_a_suspect_stays(place, monkeypatch):
+    workspace, job = four_shards(place, monkeypatch)
     (place.images / "d.jpg").unlink()
     write_output(place, "images/d.jpg/e.jpg")
     for number in range(4):
         begin(workspace, number)
-    remove_unjournalled(workspace, job)
+    remove_unjournalled(workspace, job, workspace.begun_shards())
     assert set(files(place.images)) == {"a.jpg", "d.jpg/e.jpg"}
 
 
 @pytest.mark.parametrize("harm", [lambda plan: plan.unlink(), lambda plan: plan.write_bytes(b"no plan")])
 def test_without_a_plan_every_output_of_the_manifest_is_suspect(place, monkeypatch, harm):
-    workspace, job = two_shards(place, monkeypatch)
+    workspace, job = four_shards(place, monkeypatch)
     publish_rows(place, [row("b.jpg")], run_id="other")
     begin(workspace, 0)
     harm(disk(workspace, "plan"))
-    remove_unjournalled(workspace, job)
+    remove_unjournalled(workspace, job, workspace.begun_shards())
     assert set(files(place.images)) == {"a.jpg", "c.jpg", "d.jpg"}
 
 
-def test_after_a_kill_in_which_the_job_was_lost_the_remedy_is_named(place, monkeypatch):
-    workspace, _ = two_shards(place, monkeypatch)
+def test_a_damaged_job_is_reported_with_its_remedy(place, monkeypatch):
+    workspace, _ = four_shards(place, monkeypatch)
     begin(workspace, 0)
     disk(workspace, "job").write_text("{half a jo")
     with pytest.raises(DarkroomError, match=r"is damaged.*'darkroom verify' finds"):
@@ -147,22 +148,25 @@ def test_after_a_kill_in_which_the_job_was_lost_the_remedy_is_named(place, monke
 
 def test_an_output_that_may_not_be_read_is_not_removed(open_path, monkeypatch):
     place = destination_in(open_path)
-    workspace, job = two_shards(place, monkeypatch)
+    workspace, job = four_shards(place, monkeypatch)
     begin(workspace, 0)
     disk(workspace, "path").chmod(0o777)
     (place.images / "a.jpg").chmod(0)
     with unprivileged(), pytest.raises(SettingsError, match=r"a\.jpg can't be read\. Grant"):
-        remove_unjournalled(workspace, job)
+        remove_unjournalled(workspace, job, workspace.begun_shards())
     assert "a.jpg" in files(place.images)
 
 
-def test_a_shard_that_ends_leaves_nothing_suspect(source, place):
+@pytest.mark.parametrize("published", [False, True])
+def test_a_run_that_has_journalled_every_image_leaves_nothing_suspect(source, place, published, monkeypatch):
     write_flat(source / "a.bmp", 10)
     workspace, job, plan = prepare(source, place)
     work_shard(shard_of(place, plan))
-    assert list(plan_rows(workspace)) == ["a.bmp"]
-    remove_unjournalled(workspace, job)
+    with monkeypatch.context() as patch:
+        if published:
+            publish(workspace, job, ended=True)
+            patch.setattr(unjournalled.sql, "connect", pytest.fail)  # two footers say it for less
+        remove_unjournalled(workspace, job, workspace.begun_shards())
     assert set(files(place.images)) == {"a.bmp.jpg"}
-    assert not place.manifest.exists()
     recover(place)
     assert list(manifest_rows(place)) == ["a.bmp"]

@@ -38,7 +38,7 @@ def way(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("way")
-def test_what_is_gone_when_the_manifest_would_name_it_has_failed(place):
+def test_images_whose_outputs_vanished_have_failed(place):
     names = ("a.jpg", "b.jpg", "f/gone.jpg", "f/short.jpg", "g/h/folder.jpg", "lost/x.jpg")
     publish_rows(place, [row("b.jpg"), row("f/gone.jpg"), row("old/untouched.jpg")], run_id="first")
     job = make_job(place, run_id="second")
@@ -85,7 +85,7 @@ def test_a_run_whose_outputs_are_removed_meanwhile_says_so_and_the_next_makes_th
     assert {path: (each["status"], each["attempts"]) for path, each in rows.items()} == {"1.bmp": ("ok", 2)}
 
 
-def test_only_what_the_run_touched_is_looked_at(place, monkeypatch):
+def test_only_folders_that_the_run_wrote_to_are_listed(place, monkeypatch):
     publish_rows(place, [row(f"old/{number}/a.jpg") for number in range(5)], run_id="first")
     monkeypatch.setattr(vanished, "FEW_OUTPUTS", 0)
     looked = []
@@ -105,7 +105,7 @@ def test_a_few_outputs_are_looked_at_without_any_listing(source, place, monkeypa
     assert manifest_rows(place)["a.bmp"]["status"] == "ok"
 
 
-def test_a_run_in_which_nothing_is_gone_is_written_once(source, place, monkeypatch):
+def test_without_vanished_outputs_the_run_file_is_written_once(source, place, monkeypatch):
     write_flat(source / "a.bmp", 10)
     monkeypatch.setattr("darkroom.tasks.publish.as_failed", None)
     run(source, place)

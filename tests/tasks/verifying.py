@@ -1,4 +1,4 @@
-"""What the tests of verifying and repairing share: whole small runs and verifications."""
+"""Helpers of the tests of verifying and repairing: whole small runs and verifications."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -7,7 +7,7 @@ from darkroom.flows.runtime.progress import Progress
 from darkroom.flows.verify import Verification
 from darkroom.tasks.compare import check_shard
 from darkroom.tasks.dataset.manifest import SCHEMA, footer, write_table
-from darkroom.tasks.dataset.shard import ShardRef
+from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.reporting.findings import collect_findings
@@ -19,58 +19,45 @@ from tests.tasks.helpers import SMALL, make_job, prepare, write_image
 def make(source, place, *, run_id="run", recipe=SMALL):
     """Bring a destination up to date, as a run does, and return why each image was processed."""
     workspace, job, plan = prepare(source, place, run_id=run_id, recipe=recipe)
-    for shard in plan.shards:
-        work_shard(ref(place, shard, plan.shards, run_id=run_id))
+    for ref in shard_refs(workspace, plan.shards):
+        work_shard(ref)
     if not plan.nothing_to_do:
         publish(workspace, job, ended=True)
     close_workspace(workspace)
     return plan.reasons
 
 
-def ref(place, shard, shards, *, run_id, kind="runs", attempt=1):
-    return ShardRef(
-        destination=str(place.root),
-        run_id=run_id,
-        kind=kind,
-        number=shard.number,
-        of=len(shards),
-        images=shard.images,
-        attempt=attempt,
-    )
-
-
 def begin(place, *, sample=1.0, run_id="check", workers=1):
-    """A verification that has looked at lists, and read nothing again yet."""
+    """Begin a verification, up to its survey."""
     workspace = place.workspace(run_id, "verify")
     workspace.begin()
     return workspace, survey(workspace, sample, lambda: workers)
 
 
 def read_again(workspace, found):
-    place = workspace.destination
-    return [check_shard(ref(place, s, found.shards, run_id=workspace.run_id, kind="verify")) for s in found.shards]
+    return list(map(check_shard, shard_refs(workspace, found.shards)))
 
 
 def verification(place, workspace, found, findings, results=(), repaired=None):
-    """What the flow knows once its stages have ended."""
+    """Return a verification whose stages have ended."""
     progress = Progress(found.reread, finished=list(results))
     known = {"survey": found, "progress": progress, "findings": findings, "repaired": repaired}
     return Verification(place.location, workspace.run_id, repair=repaired is not None, **known)
 
 
 def verify(place, **options):
-    """A whole verification: its report, and what was found as {file or source: (kind, detail)}."""
+    """Verify; return the report, and the findings as {file or source: (kind, detail)}."""
     workspace, found = begin(place, **options)
     results = read_again(workspace, found)
     findings = collect_findings(workspace)
     report = verification(place, workspace, found, findings, results).build_report()
-    told = pq.read_table(place.path(findings.file)).to_pylist() if findings else []
+    rows = pq.read_table(place.path(findings.file)).to_pylist() if findings else []
     workspace.remove()
-    names = [each["file_name"] or each["source_path"] for each in told]
+    names = [each["file_name"] or each["source_path"] for each in rows]
     assert len(set(names)) == len(names), "a file is found once"
-    assert sum(report.counts.values()) == len(told)
+    assert sum(report.counts.values()) == len(rows)
     return report, {
-        name.removeprefix("images/"): (each["kind"], each["detail"]) for name, each in zip(names, told, strict=True)
+        name.removeprefix("images/"): (each["kind"], each["detail"]) for name, each in zip(names, rows, strict=True)
     }
 
 

@@ -64,7 +64,7 @@ def test_a_preview_lists_failures_and_pictures_and_says_that_nothing_was_publish
     ]
 
 
-def test_what_was_skipped_is_printed_by_suffix_with_the_options_that_would_list_it(capsys):
+def test_skipped_files_are_printed_by_suffix_with_the_options_that_list_them(capsys):
     report = RunReport(
         source="/s", destination="/d", run_id="r", skipped={"not_image": 3, "outside": 1}, not_images={"": 2, "txt": 1}
     )

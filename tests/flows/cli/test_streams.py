@@ -38,8 +38,7 @@ def test_a_full_standard_output_is_one_line_and_a_failure(tmp_path: Path):
     ended = shell("--version >/dev/full", tmp_path)
     assert ended.returncode == 1
     assert ended.stderr == (
-        "darkroom: The output could not be printed: No space left on device. What the command did is done, and is kept."
-        "\n"
+        "darkroom: The output could not be printed: No space left on device. The command's work is kept.\n"
     )
 
 

@@ -12,7 +12,7 @@ from harness import clean_environment, darkroom
 from darkroom.flows.cli import waiting
 
 
-def test_only_what_takes_long_is_named(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+def test_only_long_waits_are_named(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     monkeypatch.setattr(waiting, "NAME_SECONDS", 0.2)
     with waiting.named(lambda: "nothing"):
         pass

@@ -1,7 +1,7 @@
 """A flow whose tasks really bring their workers down: `python -m tests.flows.runtime.deadly FOLDER`.
 
-Three windows of shards, one after the other, on a cluster of one worker. In the folder of each, `outcomes` says what
-became of its shards, as JSON, and `worked` has a line for each time that a worker came to one.
+Three windows of shards, one after the other, on a cluster of one worker. The folder of each has `outcomes`, the results
+of its shards as JSON, and `worked`, with a line for each attempt that a worker began.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def work(shard: ShardRef) -> int:
     time.sleep(0.5)  # until this event has reached the flow
     kind = KINDS[shard.number]
     if kind == "killed once" and shard.attempt == 1:
-        while len(read_outcomes(folder)) < 2:  # until others' results are there that nobody is to compute again
+        while len(read_outcomes(folder)) < 2:  # until there are results that must not be computed again
             time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "killed":
@@ -49,8 +49,8 @@ def work(shard: ShardRef) -> int:
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "restarted once" and shard.attempt == 1:
         wait_until_known()
-        with Client(get_worker().scheduler.address, set_as_default=False) as somebody:
-            somebody.restart(wait_for_workers=False)
+        with Client(get_worker().scheduler.address, set_as_default=False) as other:
+            other.restart(wait_for_workers=False)
         time.sleep(60)
     return shard.number
 
@@ -63,7 +63,7 @@ def never_begin(shard: ShardRef) -> int:
 
 
 def wait_until_known() -> None:
-    """Wait until the server has heard that this task run is under way: it hears of that some time after."""
+    """Wait until the server knows this task run, from an event that arrives some time after its start."""
     with get_client(sync_client=True) as client:
         while True:
             with suppress(ObjectNotFound):
@@ -73,7 +73,7 @@ def wait_until_known() -> None:
 
 
 def fail_to_name() -> str:
-    """Fail where Prefect's engine is at work, and not the task."""
+    """Fail in Prefect's engine, outside the task."""
     raise RuntimeError("out of the blue")
 
 
@@ -88,7 +88,7 @@ def note(folder: Path, shard: ShardRef) -> None:
 
 
 def read_outcomes(folder: Path) -> dict[str, str]:
-    """Return what became of the shards, by number, in order."""
+    """Return the results of the shards by number, in order."""
     return json.loads((folder / "outcomes").read_text())
 
 

@@ -1,4 +1,4 @@
-"""Shards of workers that stand still are begun on others, too, and it does no harm if the former go on."""
+"""Shards of stopped workers are begun on other workers, too; the stopped ones do no harm when they go on."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def read_until(started: Started, text: str) -> str:
 
 
 def check(out: Path, undisturbed: Path) -> None:
-    """Make sure that a run has come to what an undisturbed one does, and has each image once in its own file."""
+    """Check that a run has the results of an undisturbed one, and each image once in its run file."""
     assert tree(out / "images") == tree(undisturbed / "images")
     rows, expected = ([lasting(row) for row in manifest_rows(place).values()] for place in (out, undisturbed))
     assert rows == expected
@@ -98,7 +98,7 @@ def check(out: Path, undisturbed: Path) -> None:
 
 
 def executing(client: Client, address: str) -> int:
-    """Return how many tasks a worker is at, cancelled ones included."""
+    """Return how many tasks a worker executes, cancelled ones included."""
 
     def count(dask_worker: Any) -> int:
         return len(dask_worker.state.executing)
@@ -177,11 +177,11 @@ def test_a_worker_of_the_runs_own_cluster_that_is_stopped_is_ended_with_it(
 HERE, THERE = "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"
 
 
-def attempt(number: int, place: str | None = HERE, *, seconds: float, begun: bool = True, of: int = 1) -> Attempt:
+def attempt(number: int, worker: str | None = HERE, *, seconds: float, begun: bool = True, of: int = 1) -> Attempt:
     """An attempt at the shard of a number that has made no progress for so many seconds."""
     shard = ShardRef(destination="/d", run_id="r", number=number, of=9, images=1, attempt=of)
     future: Any = object()
-    return Attempt(shard, future, uuid4(), begun, place, quiet_seconds=seconds)
+    return Attempt(shard, future, uuid4(), begun, worker, quiet_seconds=seconds)
 
 
 def under_way(*attempts: Attempt, workers: dict[str, Worker] | None = None) -> Attempts:
@@ -229,7 +229,7 @@ def test_messages_of_attempts_that_have_ended_are_not_progress():
     assert not attempts.on_message(message | {"attempt": 2})
     assert (waiting.begun, waiting.quiet_seconds) == (False, 50)
     assert attempts.on_message(message)
-    assert (waiting.begun, waiting.quiet_seconds, waiting.place) == (True, 0, THERE)
+    assert (waiting.begun, waiting.quiet_seconds, waiting.worker) == (True, 0, THERE)
     attempts.remove(waiting)
     assert not attempts.on_message(message)
 

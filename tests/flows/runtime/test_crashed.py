@@ -37,7 +37,7 @@ def test_a_run_that_died_and_all_its_task_runs_are_marked(
     left = {"flow_runs": {"id": {"any_": [dead]}}, "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
     assert api.post("task_runs/filter", left) == []
     message = api.task_runs(dead)[0]["state"]["message"]
-    assert message == f"Its process died. What it left was taken over by flow run {alive}."
+    assert message == f"Its process died. Flow run {alive} has taken over its work."
 
 
 def test_a_task_run_that_the_server_does_not_know_yet_is_marked_later(api: Api):

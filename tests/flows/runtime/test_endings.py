@@ -24,7 +24,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
         yield client
 
 
-def test_the_end_of_a_task_is_its_result_or_what_it_raised(client: Client):
+def test_a_task_ends_with_its_result_or_its_exception(client: Client):
     ended, failed = client.submit(os.getcwd), client.submit(os.stat, "/no such file")
     found: set[object] = set()
     eventually(lambda: found.update(wait_for_any(client, [ended, failed])) or found == {ended, failed})

@@ -38,7 +38,7 @@ def test_a_server_that_can_not_start_has_a_cause_and_a_remedy(home: Path):
     server.stop()
 
 
-def test_a_locked_database_is_what_is_waited_for_and_what_is_wrong(home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_wait_for_a_locked_database_and_its_failure_name_the_database(home: Path, monkeypatch: pytest.MonkeyPatch):
     (home / ".prefect").mkdir()
     monkeypatch.setattr(local_server, "START_SECONDS", 0.5)
     database = home / ".prefect/prefect.db"

@@ -21,7 +21,7 @@ def test_a_prefect_server_is_found(api: Api, at):
 
 
 @pytest.mark.parametrize("body", [b'"0.1"', b"<html>", b"{}"])
-def test_any_other_server_is_none(body: bytes, at):
+def test_other_servers_are_ignored(body: bytes, at):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
@@ -40,6 +40,6 @@ def test_any_other_server_is_none(body: bytes, at):
         thread.join()
 
 
-def test_where_nothing_listens_there_is_none(at):
+def test_no_server_is_found_where_nothing_listens(at):
     at(9)
     assert find_server() is None

@@ -114,7 +114,7 @@ def test_a_deferred_signal_is_not_taken_for_a_second_one():
         time.sleep(2 * ECHO_SECONDS)
 
 
-def test_what_is_ignored_stays_ignored():
+def test_ignored_signals_stay_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with sigterm_exits(), interruptible():

@@ -81,9 +81,9 @@ def test_tasks_are_found_where_dask_has_put_them(client: Client, workers: Worker
         time.sleep(60)
 
     future = client.submit(wait, workers=[place])
-    eventually(lambda: problem_of(workers, place) == "" and workers.place_of(future.key))
-    assert workers.place_of(future.key) == place
-    assert workers.place_of("another") is None
+    eventually(lambda: problem_of(workers, place) == "" and workers.address_of(future.key))
+    assert workers.address_of(future.key) == place
+    assert workers.address_of("another") is None
     released.result()
     client.cancel([future], force=True)
 
@@ -98,7 +98,7 @@ def test_tasks_are_found_where_dask_has_put_them(client: Client, workers: Worker
         ),
     ],
 )
-def test_what_is_waited_for_is_said_before_the_run_is_given_up(
+def test_a_run_reports_its_wait_for_workers_before_it_fails(
     known: dict[str, Worker], message: str, monkeypatch: pytest.MonkeyPatch
 ):
     workers = Workers(None, known)  # type: ignore[arg-type] # it is not asked for anything here

@@ -42,12 +42,6 @@ def test_finished_images_are_counted_as_far_as_the_journal_can_be_read(workspace
     assert count_journalled(workspace) == 2
 
 
-def test_columns_that_are_left_out_are_null(workspace):
-    without = {name: value for name, value in row("a.jpg").items() if not name.startswith("source_w")}
-    write_journal(workspace, [without])
-    assert journal_rows(workspace)[0]["source_width"] is None
-
-
 def test_a_part_is_written_when_it_is_time_to(workspace, monkeypatch):
     journal = Journal(claim_shard(workspace, 3, "001-9-9"))
     journal.add(ManifestRow(**row("a.jpg")))
@@ -112,7 +106,7 @@ def test_shards_and_attempts_are_kept_apart(workspace):
     assert finished(workspace) == {"a.jpg", "b.jpg", "c.jpg"}
 
 
-def test_a_row_without_what_every_row_must_have_is_refused(workspace):
+def test_a_row_without_a_required_column_is_refused(workspace):
     with pytest.raises(pa.ArrowInvalid, match="run_id"):
         write_journal(workspace, [row("a.jpg", run_id=None)])
     assert workspace.journal_parts() == []

@@ -1,5 +1,4 @@
 import os
-from datetime import timedelta
 
 import pytest
 
@@ -56,16 +55,14 @@ def test_a_workspace_exists_from_its_beginning_until_it_is_removed(place):
 
 
 def test_only_whole_run_files_and_journal_parts_are_listed(place):
-    workspace = begin(place, "run", timedelta().seconds)
+    workspace = begin(place, "run", 0)
     names = ("000001-a.parquet", "000001-b.parquet", "000011-a.parquet")
     for name in (*names, "000001-c.parquet.damaged"):
         place.store.put(f"{workspace.journal}/{name}", b"x")
         place.store.put(f"runs/{name}", b"x")
-    assert place.run_files() == [
-        f"runs/{name}" for name in ("000001-a.parquet", "000001-b.parquet", "000011-a.parquet")
-    ]
-    assert workspace.journal_parts() == [path.replace("runs", workspace.journal) for path in place.run_files()]
-    assert [path[-8:] for path in workspace.journal_parts(11)] == [".parquet"]
+    assert place.run_files() == [f"runs/{name}" for name in names]
+    assert workspace.journal_parts() == [f"{workspace.journal}/{name}" for name in names]
+    assert workspace.journal_parts(11) == [f"{workspace.journal}/000011-a.parquet"]
 
 
 def test_a_marker_that_can_not_be_written_is_not_taken_for_written():

@@ -119,7 +119,7 @@ def test_a_process_that_got_the_number_of_a_dead_holder_does_not_hold(place):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """A heartbeat that stands still for a moment stands still."""
+    """Leases are stale after a moment without a heartbeat."""
     monkeypatch.setattr(lease_module, "STALE_SECONDS", 0.4)
 
 
@@ -140,7 +140,7 @@ def test_a_holder_on_another_machine_whose_heartbeat_is_fresh_keeps_others_out_a
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("process", ELSEWHERE)
 @pytest.mark.parametrize("age", [STALE_SECONDS + 1, -3600])
-def test_a_heartbeat_elsewhere_that_stands_still_is_taken_over_whatever_the_clocks_say(place, process, age):
+def test_a_remote_lease_without_heartbeats_is_taken_over_whatever_the_clocks(place, process, age):
     theirs = elsewhere(age, process=process)
     put(place, theirs)
     assert not theirs.is_live()
@@ -181,7 +181,7 @@ def test_a_lease_that_is_given_back_while_it_is_watched_is_free(place):
     giving_back.join()
 
 
-def test_what_is_no_lease_is_none(place):
+def test_invalid_leases_count_as_none(place):
     lease = asdict(elsewhere())
     place.work.mkdir(parents=True)
     for nonsense in (
@@ -217,7 +217,7 @@ def test_the_heartbeat_is_written_and_changes_nothing_else(place, monkeypatch):
 
 
 class NeverStopped:
-    """Time for a heartbeat, again and again."""
+    """An event that is never set, so that each wait ends with a heartbeat."""
 
     def wait(self, _seconds):
         return False
@@ -306,7 +306,7 @@ def test_of_runs_that_start_together_exactly_one_gets_the_lease(place):
     assert read_lease(place) is None
 
 
-def test_a_lease_that_can_not_be_read_is_not_taken_for_none(open_path):
+def test_an_unreadable_lease_is_an_error(open_path):
     place = destination_at(open_path / "dest")
     put(place, elsewhere())
     (place.work / "lease.json").chmod(0)
@@ -317,7 +317,7 @@ def test_a_lease_that_can_not_be_read_is_not_taken_for_none(open_path):
         read_lease(place)
 
 
-def test_what_is_in_the_place_of_a_lease_is_named(place):
+def test_a_file_or_folder_in_the_place_of_a_lease_is_named(place):
     (place.work / "lease.json").mkdir(parents=True)
     for look in (read_lease, try_to_hold):
         with pytest.raises(SettingsError, match=r"lease\.json is a folder where Darkroom has a file\. Move it away"):

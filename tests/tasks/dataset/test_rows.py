@@ -37,7 +37,7 @@ def described(schema):
     return [f"{field.name}: {field.type}{'' if field.nullable else ' not null'}" for field in schema]
 
 
-def test_the_manifest_has_the_columns_of_schema_version_2():
+def test_the_manifest_has_the_columns_and_types_of_schema_version_2():
     assert described(arrow_schema(ManifestRow)) == " ".join(MANIFEST.split()).split("; ")
 
 

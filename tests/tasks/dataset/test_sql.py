@@ -16,7 +16,7 @@ ODD_FOLDERS = ["[a]*?'", "a*", "a?", "[ab]", "{a,b}", 'quote"', "back\\slash", "
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
-def test_text_stands_for_itself(value):
+def test_any_text_is_quoted(value):
     assert duckdb.sql(f"SELECT {sql.text(value)}").fetchall() == [(value,)]
 
 

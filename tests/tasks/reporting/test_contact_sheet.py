@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.errors import ErrorCode
 from darkroom.tasks.imaging import TILE_SIDE, Sheet, Tile
 from darkroom.tasks.imaging.sheet import ALARM_GROUND, CAPTION_HEIGHT, COLUMNS, GAP, GROUND
@@ -19,7 +20,7 @@ from darkroom.tasks.reporting.contact_sheet import (
     ContactSheets,
     make_contact_sheets,
 )
-from darkroom.tasks.resize import ShardRef, work_shard
+from darkroom.tasks.resize import work_shard
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.worker.shared_batch import Operation
 from tests.tasks.helpers import failed_row, make_job, open_workspace, prepare, publish_rows, row
@@ -38,9 +39,8 @@ def plain(path, size, fill, mode="RGB", **options):
 def night(source, place, recipe):
     """Make a source's outputs and publish them, as a run does."""
     workspace, job, plan = prepare(source, place, recipe=recipe)
-    for shard in plan.shards:
-        ref = {"destination": str(place.root), "run_id": job.run_id, "of": len(plan.shards)}
-        work_shard(ShardRef(number=shard.number, images=shard.images, **ref))
+    for ref in shard_refs(workspace, plan.shards):
+        work_shard(ref)
     publish(workspace, job, ended=True)
     return job
 

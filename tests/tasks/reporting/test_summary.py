@@ -12,7 +12,7 @@ from darkroom.tasks.reporting.contact_sheet import ContactSheet, ContactSheets
 from darkroom.tasks.reporting.figures import FailedImage, SlowImage
 from darkroom.tasks.reporting.history import History
 from darkroom.tasks.reporting.run_report import RunReport
-from darkroom.tasks.reporting.summary import PROBLEMS_SHOWN, failures_markdown, summary_markdown
+from darkroom.tasks.reporting.summary import failures_markdown, summary_markdown
 from darkroom.tasks.reporting.text import first_sentence, printable
 from darkroom.tasks.storage.naming import path_to_text
 from tests.tasks.helpers import past_run
@@ -129,12 +129,12 @@ def test_a_run_with_nothing_to_do_has_no_throughput():
 def test_the_summary_of_a_failed_run_begins_with_the_reason():
     failed = report(
         ok=3, failed=2, planned=True, published=True,
-        problems=["2 of 5 failed (2 × decode.corrupt). The manifest is published.", "Shard 3 could not be worked."],
+        problems=["2 of 5 failed (2 × decode.corrupt). The manifest is published.", "Shard 3 could not be processed."],
     )  # fmt: skip
     assert summary_markdown(failed).startswith(
         "# Failed: 3 made, 2 failed, 0 unchanged\n\n"
         "**2 of 5 failed (2 × decode.corrupt).** The manifest is published.\n\n"
-        "**Shard 3 could not be worked.**\n\n"
+        "**Shard 3 could not be processed.**\n\n"
     )
 
 
@@ -152,13 +152,6 @@ def test_the_summary_of_an_interrupted_run_says_what_is_kept():
         "# Stopped: 1,200 of 2,000 images are finished and kept.\n\n"
         "The next run, or a retry of this one, goes on from there.\n\n"
     )
-
-
-def test_only_the_first_problems_are_shown():
-    text = summary_markdown(report(problems=[f"Shard {number} is lost." for number in range(50)]))
-    assert f"Shard {PROBLEMS_SHOWN - 1} is" in text
-    assert f"Shard {PROBLEMS_SHOWN} is" not in text
-    assert "And 30 more such problems." in text
 
 
 @given(st.text(st.characters(codec="utf-8")))

@@ -99,7 +99,7 @@ class StoreTests:
         for path in ODD:
             assert bytes(store.get(path).data).decode() == path
 
-    def test_what_is_to_be_created_is_never_replaced(self, store):
+    def test_a_put_that_expects_no_object_never_replaces_one(self, store):
         store.put("a/lease", b"first", expected=ABSENT)
         with pytest.raises(Conflict):
             store.put("a/lease", b"second", expected=ABSENT)
@@ -172,7 +172,7 @@ class StoreTests:
         store.delete(["a/d"])
         assert list(store.children("")) == ["e"]
 
-    def test_what_is_below_a_prefix_is_deleted(self, store):
+    def test_everything_below_a_prefix_is_deleted(self, store):
         for path in ("a/b/c", "a/d", "ab/e"):
             self.plant(store, path, b"x")
         store.delete_below("a")
@@ -191,7 +191,7 @@ class StoreTests:
         assert self.listed(store, "a").keys() == {"a/1", "a/b/22"}
         assert self.listed(store, "gone") == {}
 
-    def test_a_listing_leaves_out_what_is_skipped(self, store):
+    def test_a_listing_leaves_out_skipped_paths(self, store):
         for path in ("a.jpg", "b.txt", "c/d.jpg", ".git/e.jpg", "c/f.txt"):
             self.plant(store, path, b"x")
         skipped = Skipped()
@@ -202,7 +202,7 @@ class StoreTests:
         assert self.listed(store, skip=skip, skipped=skipped).keys() == {"a.jpg", "c/d.jpg"}
         assert (skipped.counts, skipped.unreadable) == ({"hidden": 1, "text": 2}, [])
 
-    def test_children_are_what_is_directly_below(self, store):
+    def test_children_are_the_names_directly_below(self, store):
         for path in ("a/1", "a/b/2", "a/b/3", "c"):
             self.plant(store, path, b"x")
         assert sorted(store.children("")) == ["a/", "c"]

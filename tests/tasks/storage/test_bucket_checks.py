@@ -25,7 +25,7 @@ def test_urls_become_canonical():
         ("s3://b/a\nb", "control character"),
     ],
 )
-def test_what_is_no_url_of_a_bucket_is_refused(location, words):
+def test_other_urls_are_refused(location, words):
     with pytest.raises(SettingsError, match=f"^destination: .*{words}"):
         bucket_location(location, "destination")
 
@@ -72,7 +72,7 @@ def test_a_store_that_ignores_conditions_is_refused():
         assert store.objects == {}
 
 
-def test_credentials_that_are_refused_are_said_to_be():
+def test_refused_credentials_are_reported():
     store = Careless(())
     store.fail("", Denied, times=9)
     with pytest.raises(SettingsError, match=r"Set AWS_ACCESS_KEY_ID and .*permission to list it"):

@@ -59,7 +59,7 @@ def refusal(kind, action, *arguments, **options):
     return caught.value
 
 
-def test_what_cannot_be_read_says_why(store, root):
+def test_errors_of_reading_have_their_kind_and_location(store, root):
     root.mkdir(exist_ok=True)
     (root / "loop.jpg").symlink_to("loop.jpg")
     (root / "folder.jpg").mkdir()
@@ -72,7 +72,7 @@ def test_what_cannot_be_read_says_why(store, root):
     assert refusal(PathTooLong, store.get, "x" * 256).reason == "its name or path is too long for the file system"
 
 
-def test_what_may_not_be_read_or_written_is_denied_where_that_is(open_path):
+def test_denied_access_names_the_file_or_folder(open_path):
     store = LocalFolder(os.fsencode(open_path))
     for path in ("secret.jpg", "closed/a.jpg", "fixed/b.jpg"):
         store.put(path, b"x")
@@ -105,7 +105,7 @@ def test_a_file_that_is_written_to_while_it_is_read_is_noticed(store, root, monk
     assert refusal(Conflict, store.get, "a.jpg").transient
 
 
-def test_a_file_of_which_more_can_be_read_than_its_size_says_is_not_taken():
+def test_a_file_larger_than_its_size_is_a_conflict():
     assert refusal(Conflict, LocalFolder(b"/proc/self").get, "status")
 
 

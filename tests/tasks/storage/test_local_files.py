@@ -27,7 +27,7 @@ def test_versions_are_exact_to_the_microsecond(seconds, nanoseconds):
 
 
 @pytest.mark.parametrize(("seconds", "year"), [(3 * 10**11, 9999), (-3 * 10**11, 1), (0, 1970)])
-def test_a_time_that_no_calendar_has_is_the_nearest_that_one_has(seconds, year):
+def test_times_beyond_the_calendar_are_clamped(seconds, year):
     status = SimpleNamespace(st_size=1, st_mtime_ns=seconds * 10**9, st_ctime_ns=seconds * 10**9)
     assert version_of(status).mtime.year == year
 
@@ -56,7 +56,7 @@ def test_an_interrupted_write_leaves_the_former_file(tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old"}
 
 
-def test_a_lock_lies_beside_its_file_and_says_what_the_file_is(tmp_path):
+def test_a_lock_lies_beside_its_file_and_provides_its_status(tmp_path):
     with opened_folder(os.fsencode(tmp_path), [b"a", b"b"], make=True) as folder:
         with locked(folder, b"lease.json") as status:
             assert status is None

@@ -17,7 +17,7 @@ def listing(root, prefix="", **options):
     return {row["path"]: row["size"] for batch in batches for row in batch.to_pylist()}, skipped
 
 
-def test_what_is_no_regular_file_has_no_size_of_one(tmp_path):
+def test_irregular_files_have_a_size_of_minus_one(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"123")
     (tmp_path / "link.jpg").symlink_to("a.jpg")
     (tmp_path / "folder").symlink_to(tmp_path)

@@ -23,7 +23,7 @@ ALL = (Conflict, Denied, Failed, NoSpace, NotFound, Throttled, TimedOut, TooLarg
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_an_error_says_what_and_where_and_can_be_sent_from_a_worker(kind):
+def test_an_error_has_its_reason_and_location_and_can_be_pickled(kind):
     error = pickle.loads(pickle.dumps(kind("a/b.jpg", "it is closed", "/data/a")))  # noqa: S301 - our own
     assert (type(error), error.path, error.reason, error.at) == (kind, "a/b.jpg", "it is closed", "/data/a")
     assert str(error) == "/data/a: it is closed"
@@ -33,7 +33,7 @@ def test_an_error_says_what_and_where_and_can_be_sent_from_a_worker(kind):
 OBSTRUCTED = Obstructed("a", "Is a directory", "/data/a", "a folder where Darkroom has a file")
 
 
-def test_an_obstacle_is_named_whatever_was_to_be_done():
+def test_an_obstacle_is_named_for_reads_and_writes():
     for context in (reading(), writing("/data")):
         with pytest.raises(SettingsError, match=r"/data/a is a folder where Darkroom has a file\. Move"), context:
             raise pickle.loads(pickle.dumps(OBSTRUCTED))  # noqa: S301 - our own
