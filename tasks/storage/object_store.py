@@ -65,7 +65,6 @@ class ObjectStore(Store):
     def create(self) -> None:
         """Do nothing: there are no folders, and users create buckets."""
 
-    @repeated
     def get_into(self, path: str, place: Place, *, max_bytes: int = sys.maxsize) -> Object:
         """Read an object into memory that `place` returns."""
         with self._translated(path):
