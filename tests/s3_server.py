@@ -22,7 +22,8 @@ sys.stdin.read()
 class S3Server:
     """Makes buckets, and looks at them around the store, with Amazon's own client."""
 
-    def __init__(self, port: int):
+    def __init__(self, port: int, pid: int | None = None):
+        self.pid = pid
         self.url = f"http://127.0.0.1:{port}"
         self.environment = {
             "AWS_ENDPOINT_URL": self.url,
