@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+import psutil  # type: ignore[import-untyped]
 
 from benchmarks.bench import DARKROOM, prefect_environment
 from benchmarks.corpora import CACHE
@@ -28,8 +31,6 @@ from tests.delay_proxy import delay_proxy
 from tests.s3_server import S3Server
 from tests.weed_server import weed_server
 
-SIZE = (500, 375)
-
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -39,6 +40,13 @@ class Way:
     source: str
     destination: str
     environment: dict[str, str]
+    server: int
+    """The server's process."""
+
+    def others_seconds(self) -> float:
+        """Return the CPU time that the server and the proxies have used so far."""
+        used = psutil.Process(self.server).cpu_times()
+        return used.user + used.system + time.process_time()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +58,32 @@ class Took:
     rate: float
     """Images a second while shards ran."""
 
+    others_s: float
+    """CPU time of the server and the proxies."""
+
+    @property
+    def cpu_ms(self) -> float:
+        """CPU time of an image."""
+        return self.measured.cpu_s / self.images * 1e3
+
+    @property
+    def others_ms(self) -> float:
+        """CPU time of the server and the proxies for an image."""
+        return self.others_s / self.images * 1e3
+
     def describe(self) -> str:
         """Return a line of figures."""
         memory = f", {self.measured.peak_mb:,.0f} MB at most" if self.measured.peak_mb else ""
-        cpu = self.measured.cpu_s / self.images * 1e3
-        return f"{self.rate:7.1f} images/s, {self.measured.wall_s:6.2f} s in all, {cpu:6.2f} ms of CPU an image{memory}"
+        return (
+            f"{self.rate:7.1f} images/s, {self.measured.wall_s:6.2f} s in all, {self.cpu_ms:6.2f} ms of CPU an image "
+            f"and {self.others_ms:5.2f} ms of server and proxy{memory}"
+        )
 
 
 @contextmanager
-def ways(folder: Path, images: int, delay: float) -> Iterator[list[Way]]:
+def ways(folder: Path, images: int, size: tuple[int, int], delay: float) -> Iterator[list[Way]]:
     """Provide the ways that are compared, over so many images."""
-    files = write_corpus(folder / "photos", images, SIZE)
+    files = write_corpus(folder / "photos", images, size)
     with weed_server(folder) as server, delay_proxy(server.url, 0) as prompt, delay_proxy(server.url, delay) as slow:
         bucket = server.make_bucket()
         _upload(server, bucket, files)
@@ -68,9 +91,15 @@ def ways(folder: Path, images: int, delay: float) -> Iterator[list[Way]]:
         far = near | {"AWS_ENDPOINT_URL": slow}
         near["AWS_ENDPOINT_URL"] = prompt
         yield [
-            Way("folder to folder", str(folder / "photos"), str(folder / "out"), near),
-            Way("bucket to bucket", f"s3://{bucket}/photos", f"s3://{bucket}/near", near),
-            Way(f"with {delay * 1e3:g} ms more a request", f"s3://{bucket}/photos", f"s3://{bucket}/far", far),
+            Way("folder to folder", str(folder / "photos"), str(folder / "out"), near, server.pid),
+            Way("bucket to bucket", f"s3://{bucket}/photos", f"s3://{bucket}/near", near, server.pid),
+            Way(
+                f"with {delay * 1e3:g} ms more a request",
+                f"s3://{bucket}/photos",
+                f"s3://{bucket}/far",
+                far,
+                server.pid,
+            ),
         ]
 
 
@@ -84,17 +113,22 @@ def _upload(server: S3Server, bucket: str, files: list[Path]) -> None:
 def take(way: Way, number: int, images: int, workers: int) -> Took:
     """Measure a run into a destination of its own."""
     command = [*DARKROOM, "run", way.source, f"{way.destination}-{number}", "--workers", str(workers)]
+    before = way.others_seconds()
     measured = measure(command, way.environment, memory=number == 0)
+    others_s = way.others_seconds() - before
     rate = re.search(r" at ([\d,.]+) images/s", measured.output)
     if f"{images:,} made" not in measured.output or not rate:
         raise CommandError(f"{way.name}: other than {images:,} images were made:\n{measured.output}")
-    return Took(measured, images, float(rate[1].replace(",", "")))
+    return Took(measured, images, float(rate[1].replace(",", "")), others_s)
 
 
 def main() -> None:
     """Measure, and print each run and the medians."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.buckets", description=__doc__)
     parser.add_argument("--images", type=int, default=3_000, help="images of the source (default: 3,000)")
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(500, 375), help="their width and height (default: 500 375)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each kind (default: 3)")
     parser.add_argument("--delay", type=float, default=30.0, help="milliseconds more a request (default: 30)")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
@@ -104,7 +138,7 @@ def main() -> None:
     with (
         sigterm_exits(),
         tempfile.TemporaryDirectory(prefix="buckets-", dir=CACHE) as name,
-        ways(Path(name), options.images, options.delay / 1e3) as compared,
+        ways(Path(name), options.images, tuple(options.size), options.delay / 1e3) as compared,
     ):
         for number in range(options.rounds + 1):
             for way in compared:
@@ -117,7 +151,7 @@ def main() -> None:
 
 def _print_medians(took: dict[str, list[Took]]) -> None:
     rates = {name: median(found.rate for found in runs) for name, runs in took.items()}
-    cpu = {name: median(found.measured.cpu_s / found.images * 1e3 for found in runs) for name, runs in took.items()}
+    cpu = {name: median(found.cpu_ms for found in runs) for name, runs in took.items()}
     local = next(iter(rates))
     before = rates[local]
     for name, rate in rates.items():

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 
 import pyarrow.parquet as pq
 from prefect import get_run_logger, task
@@ -31,7 +32,7 @@ from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.shared_batch import Operation
 
 READERS = 2
-"""Outputs that a worker reads at a time, so that it doesn't wait for the disk between them."""
+"""Outputs that a worker reads at a time, so that it doesn't wait for the disk between them; from a bucket, `AHEAD`."""
 
 AHEAD = 16
 """Outputs that are held in memory at most."""
@@ -87,19 +88,29 @@ def check_shard(shard: ShardRef) -> VerifyResult:
 
 def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, planned: list[PlannedOutput]) -> Iterator[Finding]:
     """Yield a shard's findings, and report progress."""
-    starts = range(0, len(planned), AHEAD)
     failed = 0
     reported_at = 0.0
-    with ThreadPoolExecutor(READERS, "verify") as readers:
+    with closing(_read_ahead(workspace.store, planned)) as read:
+        for done, output in enumerate(read, 1):
+            if finding := compare(codec, output):
+                failed += 1
+                yield finding
+            if time.monotonic() - reported_at >= PROGRESS_SECONDS:
+                reported_at = time.monotonic()
+                report_progress(shard, done, failed)
+
+
+def _read_ahead(
+    store: Store, planned: list[PlannedOutput]
+) -> Generator[tuple[PlannedOutput, memoryview | Exception], None, None]:
+    """Yield what `read_output` returns of each output, in the same order."""
+    with ThreadPoolExecutor(AHEAD if store.is_remote else READERS, "verify") as readers:
         try:
-            read = (readers.map(partial(read_output, workspace.store), planned[at : at + AHEAD]) for at in starts)
-            for done, output in enumerate(chain.from_iterable(read), 1):
-                if finding := compare(codec, output):
-                    failed += 1
-                    yield finding
-                if time.monotonic() - reported_at >= PROGRESS_SECONDS:
-                    reported_at = time.monotonic()
-                    report_progress(shard, done, failed)
+            waiting = deque(readers.submit(read_output, store, output) for output in planned[:AHEAD])
+            for number in range(AHEAD, AHEAD + len(planned)):
+                yield waiting.popleft().result()
+                if number < len(planned):
+                    waiting.append(readers.submit(read_output, store, planned[number]))
         finally:
             readers.shutdown(wait=False, cancel_futures=True)
 

@@ -22,7 +22,8 @@ sys.stdin.read()
 class S3Server:
     """Makes buckets, and looks at them around the store, with Amazon's own client."""
 
-    def __init__(self, host: str, port: int):
+    def __init__(self, host: str, port: int, pid: int | None = None):
+        self.pid = pid
         self.url = f"http://{host}:{port}"
         self.environment = {
             "AWS_ENDPOINT_URL": self.url,

@@ -34,7 +34,7 @@ def weed_server(folder: Path):
     command = [program, "server", f"-dir={data}", f"-s3.config={config}", *_OPTIONS, *options]
     with (folder / "weed.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            server = S3Server(ports[-1])
+            server = S3Server("127.0.0.1", ports[-1], process.pid)
             _wait_until_ready(server, process)
             yield server
         finally:

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import os
 import shutil
+import threading
 from dataclasses import asdict
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from darkroom.tasks import compare as compare_module
 from darkroom.tasks import plan as plan_module
 from darkroom.tasks.compare import check_shard
 from darkroom.tasks.errors import ErrorCode, ImageError
@@ -326,3 +328,26 @@ STARTS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF0000WEBP", b"GIF89a"
 @given(st.sampled_from(STARTS), st.binary())
 def test_any_bytes_can_be_described(start, rest):
     assert describe_bytes(start + rest)
+
+
+def test_outputs_in_a_bucket_are_waited_for_together(nine, monkeypatch):
+    monkeypatch.setattr(storage.LocalFolder, "is_remote", True)
+    together, read = threading.Barrier(9), compare_module.read_output
+
+    def meet(store, planned):
+        together.wait(60)
+        return read(store, planned)
+
+    monkeypatch.setattr(compare_module, "read_output", meet)
+    workspace, found = begin(nine)
+    assert [result.failed for result in read_again(workspace, found)] == [0]
+
+
+@pytest.mark.parametrize("ahead", [1, 4, 8, 9])
+def test_each_output_is_read_once_however_many_are_read_ahead(nine, monkeypatch, ahead):
+    names, read = [], compare_module.read_output
+    monkeypatch.setattr(compare_module, "AHEAD", ahead)
+    monkeypatch.setattr(compare_module, "read_output", lambda *args: names.append(args[1].file_name) or read(*args))
+    workspace, found = begin(nine)
+    read_again(workspace, found)
+    assert sorted(names) == [f"images/{number}.jpg" for number in range(9)]
