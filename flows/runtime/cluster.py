@@ -16,6 +16,7 @@ from darkroom.flows.runtime.environment import environment
 from darkroom.flows.runtime.local_server import lean_client
 from darkroom.flows.runtime.machine import shorten_socket_paths
 from darkroom.flows.runtime.signals import deferred, ignored_by_children
+from darkroom.flows.runtime.versions import VERSIONS_REMEDY, describe_scheduler
 from darkroom.flows.runtime.workers import count_threads
 from darkroom.tasks.errors import ClusterError
 from darkroom.tasks.settings import Compute
@@ -68,7 +69,7 @@ def worker_counter(compute: Compute) -> Callable[[], int]:
     A scheduler is asked at once. Otherwise counting imports Dask, which a run with nothing to do doesn't need.
 
     Raises:
-        ClusterError: the scheduler can't be reached.
+        ClusterError: the scheduler can't be reached, or has other versions.
     """
     if not compute.scheduler:
         wanted = compute.cluster_kwargs.get("n_workers")
@@ -81,6 +82,8 @@ def worker_counter(compute: Compute) -> Callable[[], int]:
             _only_errors("distributed"),
             Client(compute.scheduler, timeout=CONNECT_SECONDS, set_as_default=False) as client,
         ):
+            if difference := describe_scheduler(client):
+                raise ClusterError(f"scheduler: {compute.scheduler} {difference}. {VERSIONS_REMEDY}")
             return partial(max, 1, count_threads(client))
     except (OSError, TimeoutError) as error:
         raise ClusterError(

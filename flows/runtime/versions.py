@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import platform
 from collections.abc import Iterable
@@ -16,12 +17,20 @@ from darkroom.tasks.settings import CODEC_LIBRARIES
 if TYPE_CHECKING:
     import distributed
 
-LIBRARIES = (*CODEC_LIBRARIES, "prefect", "prefect-dask", "dask", "distributed", "cloudpickle", "pydantic", "pyarrow")
+LIBRARIES = (
+    *(*CODEC_LIBRARIES, "numpy", "pyarrow", "pydantic"),
+    *("prefect", "prefect-dask", "dask", "distributed", "cloudpickle"),
+)
 """The distribution packages that are compared: of codecs, and of what goes between flow and workers."""
 
 SHOWN = 4
 
+ANSWER_SECONDS = 5.0
+"""The run waits so long for the versions of new workers; it asks those again that have not answered."""
+
 CODE = "Darkroom's code"
+
+VERSIONS_REMEDY = "Give scheduler and workers what the flow has, as docs/clusters.md describes."
 
 
 @cache
@@ -49,23 +58,42 @@ def _code_digest() -> str:
 
 
 def find_differences(client: distributed.Client, addresses: Iterable[str]) -> dict[str, str]:
-    """Return how versions of workers differ from this process's, as a clause by address; no entry where none does."""
+    """Return how versions of workers differ from this process's, as a clause by address, or an empty text.
 
-    def ask() -> dict[str, str] | str:  # sent to workers as a whole, because they may lack Darkroom
+    A worker that does not answer within `ANSWER_SECONDS`, as one that is stopped or cut off, has no entry.
+    """
+
+    async def ask(address: str) -> dict[str, Any]:
+        # By name: code itself can't be sent to another version of Python.
+        answer = client.run(own_versions, workers=[address], on_error="return")
         try:
-            from darkroom.flows.runtime.versions import own_versions
-        except ImportError as error:
-            return str(error)
-        return own_versions()
+            found: dict[str, Any] = await asyncio.wait_for(answer, ANSWER_SECONDS)
+        except OSError:  # includes TimeoutError
+            return {}
+        return found
 
-    answers: dict[str, Any] = client.run(ask, workers=list(addresses), on_error="return")
-    return {address: found for address, answer in answers.items() if (found := _describe(answer))}
+    async def ask_all() -> list[dict[str, Any]]:
+        return await asyncio.gather(*map(ask, addresses))
+
+    answers = client.sync(ask_all)
+    return {
+        address: _describe(answer)
+        for found in answers
+        for address, answer in found.items()
+        if not isinstance(answer, OSError)  # it can't be reached
+    }
 
 
-def _describe(answer: dict[str, str] | str | Exception) -> str:
-    """Return how a worker's answer differs from this process's versions; empty if it doesn't."""
-    if isinstance(answer, OSError):  # it is gone by now
-        return ""
+def describe_scheduler(client: distributed.Client) -> str:
+    """Return why a scheduler can't take the flow's tasks, which it unpickles, as a clause; empty if it can."""
+    try:
+        return _describe(client.run_on_scheduler(own_versions))
+    except ImportError as error:
+        return _describe(error)
+
+
+def _describe(answer: dict[str, str] | Exception) -> str:
+    """Return how an answer differs from this process's versions; empty if it doesn't."""
     if not isinstance(answer, dict):
         return f"can't import Darkroom ({answer})"
     own = own_versions()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from darkroom.flows.runtime.endings import scheduler_lost
-from darkroom.flows.runtime.versions import find_differences
+from darkroom.flows.runtime.versions import VERSIONS_REMEDY, find_differences
 from darkroom.tasks.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ class Worker:
     difference: str = ""
     """How its versions differ from the flow's, as a clause."""
 
+    is_compared: bool = False
+    """Whether it has said which versions it has."""
+
     @property
     def is_silent(self) -> bool:
         """Whether it has sent no heartbeat for `SILENT_SECONDS`."""
@@ -56,10 +59,10 @@ class Worker:
     @property
     def problem(self) -> str:
         """Why it takes no shards, as a clause; empty if it does."""
-        if self.difference:
-            return self.difference
         if self.is_silent:
             return f"has sent no heartbeat for {self.silent_seconds:.0f} s: it is stopped, overloaded or cut off"
+        if self.difference:
+            return self.difference
         if self.status == "paused":
             return "is paused by Dask, because its memory is nearly used up: give it more, or fewer threads"
         return "" if self.status == "running" else f"is {self.status.replace('_', ' ')}"
@@ -98,9 +101,11 @@ class Workers:
             raise scheduler_lost() from error
         for address in self.known.keys() - found.keys():
             del self.known[address]
-        self._compare_versions(found.keys() - self.known.keys())
+        for address in found.keys() - self.known.keys():
+            self.known[address] = Worker(is_compared=self.are_forked)
+        self._compare_versions()
         for address, info in found.items():
-            worker = self.known.setdefault(address, Worker())
+            worker = self.known[address]
             worker.threads, worker.status = info["nthreads"], info["status"]
             worker.tasks = len(assigned.get(address, ()))
             silent = worker.last_seen == info["last_seen"]
@@ -109,21 +114,23 @@ class Workers:
         self._addresses = {key: address for address, keys in assigned.items() for key in keys}
         self._polled_at = time.monotonic()
 
-    def _compare_versions(self, addresses: set[str]) -> None:
-        """Look at the versions of workers that are new.
+    def _compare_versions(self) -> None:
+        """Ask workers that have not answered yet which versions they have.
 
         Raises:
             ClusterError: there is no worker whose versions are the flow's.
         """
-        if self.are_forked or not addresses:
+        asked = [address for address, each in self.known.items() if not (each.is_compared or each.is_silent)]
+        if not asked:
             return
-        differences = find_differences(self.client, addresses)
-        for address in addresses:
-            self.known[address] = Worker(difference=differences.get(address, ""))
-        if all(worker.difference for worker in self.known.values()):
+        differences = find_differences(self.client, asked)
+        for address in asked:
+            worker = self.known[address]
+            worker.is_compared = address in differences
+            worker.difference = differences.get(address, "has not said yet which versions it has")
+        if all(worker.is_compared and worker.difference for worker in self.known.values()):
             raise ClusterError(
-                f"No worker of the Dask cluster can take shards: {self._describe_problems()}. Give the workers what "
-                "the flow has, as docs/clusters.md describes."
+                f"No worker of the Dask cluster can take shards: {self._describe_problems()}. {VERSIONS_REMEDY}"
             )
 
     def check(self, progressed_at: float) -> str:

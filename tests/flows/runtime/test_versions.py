@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from distributed import Client
 from harness import Api, clean_environment, darkroom, eventually, running_cluster
 
+from darkroom.flows.runtime import versions
 from darkroom.flows.runtime.versions import find_differences, own_versions
 from darkroom.flows.runtime.workers import Workers
 from darkroom.tasks.errors import ClusterError
@@ -67,7 +71,7 @@ def test_only_workers_like_the_flow_get_shards(tmp_path: Path, preload: Callable
     with running_cluster(tmp_path, environment) as address, Client(address, set_as_default=False) as client:
         [first] = eventually(lambda: list(client.scheduler_info()["workers"]))
         workers = Workers(client)
-        workers.poll()
+        eventually(lambda: workers.poll() or workers.threads)
         assert (workers.threads, workers.allowed()) == (1, None)
         command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--no-dashboard"]
         command += ["--nthreads", "3", "--preload", preload(PRELOADS["lacks it"][0])]
@@ -94,6 +98,43 @@ def test_a_run_is_refused_before_it_reads_any_image(
     assert "docs/clusters.md" in ended.err
     assert "Traceback" not in ended.err
     assert not os.path.exists(tmp_path / "out/images")
+
+
+def test_a_worker_that_is_stopped_holds_up_nobody_and_is_compared_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(versions, "ANSWER_SECONDS", 2.0)
+    environment = clean_environment(tmp_path)
+    with (
+        running_cluster(tmp_path, environment, "--nthreads", "1", "--nworkers", "2") as address,
+        Client(address, set_as_default=False) as client,
+    ):
+        eventually(lambda: len(client.nthreads()) == 2)
+        stopped, other = client.run(own_versions)
+        process = psutil.Process(client.run(os.getpid, workers=[stopped])[stopped])
+        process.suspend()
+        try:
+            workers = Workers(client)
+            begun = time.monotonic()
+            workers.poll()
+            assert time.monotonic() - begun < 20, "it is asked in vain for 2 s"
+            assert workers.allowed() == [other]
+            assert workers.problem_of(stopped) == "has not said yet which versions it has"
+        finally:
+            process.resume()
+        eventually(lambda: workers.poll() or workers.threads == 2)
+        assert workers.allowed() is None
+
+
+def test_a_scheduler_without_darkroom_is_named(api: Api, folder: Path, tmp_path: Path, preload: Callable[[str], str]):
+    lacking = {"DASK_DISTRIBUTED__SCHEDULER__PRELOAD": json.dumps([preload(PRELOADS["lacks it"][0])])}
+    with running_cluster(tmp_path, api.environment | lacking) as address:
+        ended = darkroom("run", folder, tmp_path / "out", "--scheduler", address, environment=api.environment)
+    assert ended.code == 1
+    assert f"scheduler: {address} can't import Darkroom" in ended.err
+    assert "docs/clusters.md" in ended.err
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "out/images").exists()
 
 
 def test_all_that_is_compared_is_installed_here():
