@@ -65,7 +65,7 @@ worker: .venv/.installed ## run the deployments' flow runs, until Ctrl-C
 	@$(VENV_PYTHON) -m darkroom.deployments.flow_worker $(ARGS)
 
 test: .venv/.installed .venv/.dev-locked ## run the tests
-	$(VENV_PYTHON) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(VENV_PYTHON) -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.installed .venv/.dev-locked ## check format, style and types
 	$(VENV_PYTHON) -m ruff format --check .
