@@ -20,7 +20,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
@@ -256,7 +255,7 @@ def _serve(descriptor: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    config = uvicorn.Config(partial(create_app, ephemeral=True), factory=True, log_level="error", lifespan="on")
+    config = uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 
