@@ -34,18 +34,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Pace:
-    """How many batches are read ahead or written behind at most, by how many writers, and what memory each may keep."""
+    """Limits on reading ahead and writing behind."""
 
     batches: int
+    """Upper limit on the batches that are being read, and on those that are being written."""
+
     writers: int
+    """Threads that write outputs."""
+
     keep: int
+    """Bytes of memory that a batch keeps for its reuse."""
 
 
 NEAR = _Pace(batches=3, writers=2, keep=SIZE)
-"""Of a local folder: a batch is read or written image by image."""
+"""For a local folder: the images of a batch are read, and written, one after the other."""
 
 FAR = _Pace(batches=8, writers=32, keep=IN_FLIGHT_BYTES // 16)
-"""Of a bucket: all images of a batch are read or written at a time, because each waits for the network."""
+"""For a bucket: the images of a batch are read, and written, at the same time, because each waits for the network."""
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -43,8 +44,8 @@ ELSEWHERE = {
     "dask scheduler": ("tests/harness.py", '"dask_scheduler"'),
     "dask worker": ("tests/harness.py", '"dask_worker"'),
     "darkroom run s3://my-photos/2026 s3://my-datasets/2026 --scheduler": (
-        "tests/flows/test_preprocess.py",
-        '"--scheduler", dask_cluster',
+        "tests/flows/test_security.py",
+        '"--scheduler", address',
     ),
     "docker compose": ("tests/deployments/test_installations.py", "docker-compose"),
 }
@@ -184,6 +185,12 @@ def check_deployment(code: str, _folder: Path, _environment: dict[str, str], whe
     return ""
 
 
+def check_json(code: str, _folder: Path, _environment: dict[str, str], where: str) -> str:
+    """Make sure that JSON is valid."""
+    assert json.loads(code), where
+    return ""
+
+
 def check_tree(code: str, folder: Path, _environment: dict[str, str], where: str) -> str:
     """Make sure that a dataset holds what a drawing of its folder shows; only bad verifications leave findings."""
     drawn = {line.split()[0].partition("/")[0] for line in code.splitlines()[1:]}
@@ -197,6 +204,7 @@ RUNNERS = {
     "sql": run_sql,
     "cron": run_cron,
     "yaml": check_deployment,
+    "json": check_json,
     "": check_tree,
 }
 

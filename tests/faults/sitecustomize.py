@@ -1,7 +1,7 @@
 """A file system whose files fail by their names. Python imports this as it starts where this folder is on PYTHONPATH.
 
 `eio-2.jpg` can't be read the first two times, `slow.jpg` takes a second, `hang.jpg` for ever: the read does not return.
-Nor does the write of `hang-write.jpg`.
+Nor does that of the file that TEST_HANGING_READ names, or the write of `hang-write.jpg`.
 """
 
 import collections
@@ -13,7 +13,7 @@ import time
 import darkroom.tasks.storage.local
 
 HOURS = 10_000
-PAUSES = {"slow.jpg": 1, "hang.jpg": HOURS}
+PAUSES = {"slow.jpg": 1, "hang.jpg": HOURS, os.environ.get("TEST_HANGING_READ"): HOURS}
 failed = collections.Counter()
 read_to_end = darkroom.tasks.storage.local._read_to_end
 replace_file = darkroom.tasks.storage.local.replace_file

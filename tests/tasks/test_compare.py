@@ -193,7 +193,7 @@ def test_unreadable_outputs_are_not_damaged(nine, monkeypatch, error, detail):
     failing_reads(monkeypatch, error, 9 * TRIES)
     report, found = verify(nine)
     assert found == {f"{number}.jpg": ("unreadable", detail) for number in range(9)}
-    assert "may be whole" in report.failure()
+    assert "may be intact" in report.failure()
     assert "run" not in report.failure()
 
 

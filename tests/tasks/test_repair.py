@@ -132,7 +132,7 @@ def test_unreadable_files_are_not_moved(open_path):
         report = verify_and_repair(place)
     assert report.counts == {"damaged": 1, "unreadable": 3}
     assert (report.moved, report.problems) == (1, ())
-    assert "may be whole" in report.failure()
+    assert "may be intact" in report.failure()
 
 
 def test_files_that_cannot_be_moved_are_reported(open_path):
