@@ -129,7 +129,8 @@ def check_loss(environment: dict[str, str], start: Callable[..., Started], *comm
     taken = replace(read_lease(destination_at(out)), process="elsewhere|1|1", since=1)
     with (out / ".darkroom/lease.lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        (out / ".darkroom/lease.json").write_text(json.dumps(asdict(taken)))
+        (out / "taken.json").write_text(json.dumps(asdict(taken)))
+        (out / "taken.json").rename(out / ".darkroom/lease.json")  # whole at once: the run reads it without the lock
 
     _, errors = started.process.communicate(timeout=60)
 
