@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -91,10 +92,13 @@ def check_compute(compute: Compute) -> None:
         return
     name = compute.cluster_class or "distributed.LocalCluster"
     module, _, attribute = name.rpartition(".")
+    handler = signal.getsignal(signal.SIGINT)
     try:
         cluster = getattr(importlib.import_module(module), attribute) if module else None
     except (ImportError, AttributeError):
         cluster = None
+    if signal.getsignal(signal.SIGINT) is not handler:  # dask_jobqueue replaces it as it is imported
+        signal.signal(signal.SIGINT, handler)
     if cluster is None:
         raise InvalidSettingError(
             f"`cluster_class={name}` can't be imported. Give the full name of a Dask cluster class, and install the "

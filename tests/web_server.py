@@ -65,7 +65,11 @@ def web_server() -> Iterator[WebServer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
+    class Listener(ThreadingHTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """Print nothing: a client that has enough of an answer closes the connection."""
+
+    with Listener(("127.0.0.1", 0), Handler) as listener:
         server = WebServer(f"http://127.0.0.1:{listener.server_port}")
         threading.Thread(target=listener.serve_forever, daemon=True).start()
         try:

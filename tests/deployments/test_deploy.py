@@ -103,6 +103,7 @@ def test_the_server_has_the_deployments_of_the_file(nightly: Installation, recei
     assert receiver.url not in json.dumps(nightly.api.post("block_documents/filter", {})), "a webhook's URL is a secret"
 
 
+@pytest.mark.slow
 def test_partitions_are_runs_of_a_deployment(nightly: Installation, few: Path, tmp_path: Path):
     for name in ("a", "b", "broken"):
         shutil.copytree(few, tmp_path / "source" / name)

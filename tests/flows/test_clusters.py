@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from distributed import Client
 from harness import Api, Started, darkroom, eventually, journalled, manifest_rows, running_cluster
 
+from tests.needs import cannot
 from tests.slurm import slurm_node
 
 
@@ -55,7 +57,8 @@ def test_workers_come_and_are_retired_in_the_middle(
 
 @pytest.mark.slow
 def test_slurm_runs_the_workers(api: Api, folder: Path, tmp_path: Path):
-    pytest.importorskip("dask_jobqueue")
+    if not find_spec("dask_jobqueue"):  # importing it would replace this process's handler of Ctrl-C
+        cannot("dask_jobqueue is not installed")
     cluster = {"cores": 1, "processes": 1, "memory": "1GB", "n_workers": 2, "log_directory": f"{tmp_path}/logs"}
     cluster["scheduler_options"] = {"host": "127.0.0.1", "dashboard_address": None}
     with slurm_node() as environment:

@@ -1,5 +1,6 @@
 import os
 import re
+import signal
 
 import pytest
 
@@ -261,3 +262,13 @@ def test_arguments_of_the_local_cluster_and_its_workers_are_fine(argument):
 def test_a_destination_where_no_folder_can_be_made_is_refused(source):
     message = refusal(source, "/proc/foo/dataset")
     assert re.match(r"destination: /proc(/foo/dataset can't be made in /proc \(.+\)| can't be written to)\.", message)
+
+
+def test_a_cluster_class_whose_module_takes_over_ctrl_c_does_not_keep_it(tmp_path, monkeypatch):
+    (tmp_path / "takes_ctrl_c.py").write_text(
+        "import signal, sys\nsignal.signal(signal.SIGINT, lambda *_: sys.exit())\nclass Cluster: pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    check_compute(Compute(cluster_class="takes_ctrl_c.Cluster"))
+    assert signal.getsignal(signal.SIGINT) is before

@@ -50,6 +50,7 @@ def preload(tmp_path: Path) -> Callable[[str], str]:
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRELOADS)
 def test_a_difference_is_named(tmp_path: Path, preload: Callable[[str], str], name: str):
     code, expected = PRELOADS[name]
