@@ -13,6 +13,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed, Failed, State
 
 from darkroom.flows.runtime.outcome import run_name
+from darkroom.tasks.dataset.layout import IMAGES
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.reporting.text import counted
 from darkroom.tasks.selection import has_image_suffix
@@ -54,7 +55,7 @@ def preprocess_partitions(
         ]
         states = dict(zip(names, (run.result() for run in runs), strict=True))
     failed = [f"{name} ({state})" for name, state in states.items() if state != "Completed"]
-    abandoned = sorted(set(_folders(open_store(destination, outputs="images"))) - set(names))
+    abandoned = sorted(set(_folders(open_store(destination, outputs=IMAGES))) - set(names))
     if abandoned:
         get_run_logger().warning(f"No longer in the source, left as they are: {_shown(abandoned)}")
     summary = f"{counted(len(names), 'partition')}, {len(failed):,} failed"
@@ -72,7 +73,7 @@ def find_partitions(source: str) -> list[str]:
         raise SettingsError(
             f"source: {source} is a list of images, which has no partitions. Give a folder or a bucket."
         )
-    store = open_store(source, outputs="images")
+    store = open_store(source, outputs=IMAGES)
     loose = next((name for name in store.children("") if has_image_suffix(name)), None)
     if loose:
         raise SettingsError(

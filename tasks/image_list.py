@@ -18,7 +18,7 @@ from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.storage.addresses import Addresses
-from darkroom.tasks.storage.store import BATCH_ROWS, Skip, Skipped, Version, list_schema
+from darkroom.tasks.storage.store import BATCH_ROWS, Skip, Skipped, Version, listing_batch
 from darkroom.tasks.storage.store_errors import StorageError
 
 ADDRESS_COLUMNS = ("path", "url", "file_name", "filename", "file", "image", "image_path", "image_url")
@@ -159,17 +159,7 @@ def _examined(db: sql.Connection, source: Addresses) -> Iterator[pa.RecordBatch]
     with ThreadPoolExecutor(LOOKS_AT_ONCE, "look") as pool:
         for batch in sql.stream(db, "SELECT source_path FROM entries", BATCH_ROWS):
             paths = batch["source_path"].to_pylist()
-            versions = list(pool.map(partial(_examine, source), paths))
-            yield pa.record_batch(
-                [
-                    paths,
-                    [version.size for version in versions],
-                    pa.array([version.mtime for version in versions], pa.timestamp("us", tz="UTC")),
-                    pa.array([version.ctime for version in versions], pa.timestamp("us", tz="UTC")),
-                    pa.array([version.etag for version in versions], pa.string()),
-                ],
-                schema=list_schema(),
-            )
+            yield listing_batch(paths, list(pool.map(partial(_examine, source), paths)))
 
 
 def _examine(source: Addresses, path: str) -> Version:

@@ -6,7 +6,7 @@ from collections import Counter
 
 from darkroom.tasks.patterns import DEFAULT_EXCLUDE, compile_patterns
 from darkroom.tasks.settings import Rules
-from darkroom.tasks.storage.naming import IMAGE_SUFFIXES, suffix_of
+from darkroom.tasks.storage.naming import IMAGE_SUFFIXES, folders_above, suffix_of
 
 HEIF = ("heic", "heics", "heif", "heifs", "hif")
 DOCUMENTS = ("psd", "psb", "svg", "svgz")
@@ -69,9 +69,7 @@ class Selection:
 
     def leaves_out(self, path: str) -> bool:
         """Return whether a file, or a folder above it, is not listed."""
-        folders = path.split("/")[:-1]
-        above = ("/".join(folders[:depth]) + "/" for depth in range(1, len(folders) + 1))
-        return any(map(self.why_skipped, [*above, path]))
+        return any(map(self.why_skipped, [*folders_above(path), path]))
 
     def count_not_image(self, path: str) -> None:
         """Count, by its suffix, a file that is no image."""

@@ -17,6 +17,7 @@ from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import IMAGES
 from darkroom.tasks.discover import OUTPUTS_SCHEMA, write_outputs
 from darkroom.tasks.errors import ErrorCode
+from darkroom.tasks.storage.naming import folders_above
 from darkroom.tasks.storage.store import Skip, Store
 from darkroom.tasks.storage.store_errors import NotFound
 
@@ -94,6 +95,5 @@ def _other_folders(db: sql.Connection, made: str) -> Skip | None:
         return None
     wanted = {f"{IMAGES}/"}
     for (path,) in found:
-        folders = path.split("/")
-        wanted.update("/".join(folders[:depth]) + "/" for depth in range(1, len(folders) + 1))
+        wanted.update(folders_above(f"{path}/"))
     return lambda path: "other" if path.endswith("/") and path not in wanted else None

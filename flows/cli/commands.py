@@ -150,9 +150,6 @@ def run(
             started.start_cluster()
         with deferred():
             from darkroom.flows.preprocess import preprocess
-            from darkroom.flows.runtime.arrow import hide_pandas
-
-            hide_pandas()
 
         _run_flow(
             started,

@@ -59,6 +59,9 @@ class Session:
             self._stack.enter_context(_lean_client(self._compute))
         import httpx
 
+        from darkroom.flows.runtime.arrow import hide_pandas
+
+        hide_pandas()
         try:
             with terminal.shown_progress(), interruptible() as raise_again:
                 state = flow()

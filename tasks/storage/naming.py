@@ -55,6 +55,12 @@ def text_to_path(text: str) -> bytes:
     return _ESCAPES.sub(lambda match: chr(ord(match[0]) - 0xEF00 + 0xDC00), text).encode("utf-8", "surrogateescape")
 
 
+def folders_above(path: str) -> list[str]:
+    """Return the paths of the folders above a file, the outermost first, each with a `/` at its end."""
+    folders = path.split("/")[:-1]
+    return ["/".join(folders[:depth]) + "/" for depth in range(1, len(folders) + 1)]
+
+
 def suffix_of(name: str) -> str:
     """Return the last suffix of a name or path, lower case, without its dot; empty if there is none."""
     stem, dot, suffix = name.rpartition(".")

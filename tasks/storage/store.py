@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -46,6 +46,16 @@ def list_schema() -> pa.Schema:
             pa.field("etag", pa.string()),
         ]
     )
+
+
+def listing_batch(paths: Sequence[str], versions: Sequence[Version]) -> pa.RecordBatch:
+    """Return objects as a batch of `list_schema`."""
+    import pyarrow as pa
+
+    values = {"path": paths} | {
+        name: [getattr(version, name) for version in versions] for name in list_schema().names if name != "path"
+    }
+    return pa.record_batch([pa.array(values[field.name], field.type) for field in list_schema()], schema=list_schema())
 
 
 class Absent(Enum):

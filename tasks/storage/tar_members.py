@@ -9,8 +9,9 @@ import threading
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
+from darkroom.tasks.storage.naming import folders_above
 from darkroom.tasks.storage.store import (
     BATCH_ROWS,
     Batches,
@@ -21,12 +22,9 @@ from darkroom.tasks.storage.store import (
     Source,
     Store,
     Version,
-    list_schema,
+    listing_batch,
 )
 from darkroom.tasks.storage.store_errors import Failed, NotFound, StorageError, TooLarge
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SUFFIX = ".tar"
 
@@ -133,13 +131,12 @@ class TarMembers(Source):
             return
         found = []
         for name, (_, size) in archive.members.items():
-            file = f"{path}/{name}"
-            if reason := skip and _why_skipped(skip, path, file):
+            if reason := skip and _why_skipped(skip, path, name):
                 skipped.counts[reason] += 1
             else:
-                found.append((file, size))
+                found.append((f"{path}/{name}", _version(archive.version, size)))
         for start in range(0, len(found), BATCH_ROWS):
-            yield _as_batch(archive.version, found[start : start + BATCH_ROWS])
+            yield listing_batch(*zip(*found[start : start + BATCH_ROWS], strict=True))
 
     def _find(self, path: str) -> tuple[_Archive | None, tuple[int, int]]:
         """Return the archive that has a file, if one has, and the file's offset and size there."""
@@ -183,20 +180,9 @@ def _index(file: BinaryIO, version: Version) -> _Archive:
     return _Archive(file, version, members, is_whole)
 
 
-def _why_skipped(skip: Skip, archive: str, file: str) -> str | None:
+def _why_skipped(skip: Skip, archive: str, name: str) -> str | None:
     """Return why a listing leaves out a file of an archive, or one of the folders above it there."""
-    folders = file.removeprefix(f"{archive}/").split("/")[:-1]
-    above = (f"{archive}/{'/'.join(folders[:depth])}/" for depth in range(1, len(folders) + 1))
-    return next(filter(None, map(skip, [*above, file])), None)
-
-
-def _as_batch(version: Version, files: list[tuple[str, int]]) -> pa.RecordBatch:
-    import pyarrow as pa
-
-    paths, sizes = zip(*files, strict=True)
-    times = [[value] * len(files) for value in (version.mtime, version.ctime, version.etag)]
-    columns = zip((paths, sizes, *times), list_schema(), strict=True)
-    return pa.record_batch([pa.array(values, column.type) for values, column in columns], schema=list_schema())
+    return next(filter(None, (skip(f"{archive}/{path}") for path in [*folders_above(name), name])), None)
 
 
 def _version(archive: Version, size: int) -> Version:

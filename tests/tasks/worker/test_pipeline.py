@@ -39,15 +39,9 @@ def test_rows_keep_the_order_of_the_plan(source, place, monkeypatch):
     assert [row["source_path"] for row in journal_rows(workspace)] == sorted(plan_rows(workspace))
 
 
-@pytest.mark.parametrize("limit", [1, 4, 64])
-def test_bytes_in_flight_are_bounded(source, place, monkeypatch, limit):
-    size = 1 << 10
-    for number in range(60):
-        (source / f"{number:02d}.jpg").write_bytes(bytes(size))
-    recipe = Recipe(width=16, height=16)
-    each = size + 16 * 16
-    in_flight, memories = [], []
-    read, create = Pipeline._read, SharedBatch.create
+def note_in_flight(monkeypatch):
+    """The bytes in flight after each start of a read, as a list that grows."""
+    in_flight, read = [], Pipeline._read
 
     def noted(self, *arguments):
         reading = read(self, *arguments)
@@ -55,6 +49,17 @@ def test_bytes_in_flight_are_bounded(source, place, monkeypatch, limit):
         return reading
 
     monkeypatch.setattr(Pipeline, "_read", noted)
+    return in_flight
+
+
+@pytest.mark.parametrize("limit", [1, 4, 64])
+def test_bytes_in_flight_are_bounded(source, place, monkeypatch, limit):
+    size = 1 << 10
+    for number in range(60):
+        (source / f"{number:02d}.jpg").write_bytes(bytes(size))
+    recipe = Recipe(width=16, height=16)
+    each = size + 16 * 16
+    in_flight, memories, create = note_in_flight(monkeypatch), [], SharedBatch.create
     monkeypatch.setattr(SharedBatch, "create", lambda: memories.append(1) or create())
     monkeypatch.setattr(Images, "_finish", lambda _, image: time.sleep(0.002) or replace(image.row, status="ok"))
     monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", limit * each)
@@ -93,15 +98,7 @@ def test_the_images_of_a_batch_wait_for_a_bucket_together(source, place, monkeyp
 def test_bytes_in_flight_are_bounded_for_a_bucket_too(source, place, monkeypatch, remote):  # noqa: ARG001
     for number in range(60):
         (source / f"{number:02d}.jpg").write_bytes(bytes(1 << 10))
-    each, in_flight, kept = (1 << 10) + 16 * 16, [], []
-    start, trim = Pipeline._read, SharedBatch.trim
-
-    def noted(self, *arguments):
-        reading = start(self, *arguments)
-        in_flight.append(self._in_flight)
-        return reading
-
-    monkeypatch.setattr(Pipeline, "_read", noted)
+    each, in_flight, kept, trim = (1 << 10) + 16 * 16, note_in_flight(monkeypatch), [], SharedBatch.trim
     monkeypatch.setattr(SharedBatch, "trim", lambda batch, keep: kept.append(keep) or trim(batch, keep))
     monkeypatch.setattr(Images, "_finish", lambda _, image: time.sleep(0.002) or replace(image.row, status="ok"))
     monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", 3 * BATCH_IMAGES * each)
