@@ -40,7 +40,7 @@ def repair(workspace: Workspace, findings: str, lease: HeldLease) -> Repaired:
     point loses no file.
 
     Raises:
-        LeaseError: the lease was lost.
+        LeaseError, DestinationError: the lease was lost.
     """
     store = workspace.store
     repaired = Repaired(f"{QUARANTINE}/{unused_name(store, QUARANTINE, workspace.run_id)}")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 from PIL import Image
+from prefect.client.base import PrefectHttpxSyncClient
 
 from darkroom.tasks.reporting.artifacts import artifact_key
 
@@ -44,11 +44,9 @@ class Api:
         return clean_environment(self.home) | {"PREFECT_API_URL": self.url}
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:
-            return json.load(response)
+        """Ask as Prefect's own clients do: while its database is busy, the server answers 503, and is asked again."""
+        with PrefectHttpxSyncClient(base_url=self.url, timeout=30, trust_env=False) as client:
+            return client.post(f"/{path}", json=body).raise_for_status().json()
 
     def flow_run(self, run_id: str) -> dict[str, Any]:
         [found] = self.post("flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})

@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from darkroom.flows.cli import printing
-from darkroom.tasks.dataset.layout import Destination, open_destination
+from darkroom.flows.cli import printing, terminal
+from darkroom.tasks.dataset.layout import MANIFEST, Destination, open_destination
 from darkroom.tasks.errors import ErrorCode
 from darkroom.tasks.preflight import check_is_destination, check_manifest
+from darkroom.tasks.storage.store import exists
 
 KeptDestination = Annotated[str, typer.Argument(metavar="DESTINATION", help="Folder that runs have written to.")]
 
@@ -46,7 +47,10 @@ def failures(
     """
     from darkroom.tasks.reporting.failed_images import read_failed
 
-    found = read_failed(_existing(destination), code or ())
+    place = _existing(destination)
+    if not exists(place.store, MANIFEST):
+        terminal.note("No run has ended here yet. The next one tries again what failed, and lists what fails again.")
+    found = read_failed(place, code or ())
     if as_json:
         for image in found:
             print(image.model_dump_json())

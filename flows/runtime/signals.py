@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -110,16 +111,28 @@ def interruptible() -> Iterator[Callable[[], None]]:
         os.set_blocking(end, False)
     # A handler would not do: Prefect's orderly cancellation needs its own handler in place.
     before, _signals = (signal.set_wakeup_fd(writer, warn_on_full_buffer=False), _signals), reader
+    print_ignored, sys.unraisablehook = sys.unraisablehook, _without_signals(sys.unraisablehook)
     try:
         yield raise_lost
     except Exception:
         raise_lost()
         raise
     finally:
+        sys.unraisablehook = print_ignored
         signal.set_wakeup_fd(before[0])
         _signals = before[1]
         os.close(reader)
         os.close(writer)
+
+
+def _without_signals(print_ignored: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Return an `unraisablehook` that does not print the exceptions of signals, which `raise_lost` raises again."""
+
+    def hook(ignored: Any) -> None:
+        if not isinstance(ignored.exc_value, (KeyboardInterrupt, SystemExit)):
+            print_ignored(ignored)
+
+    return hook
 
 
 def raise_lost() -> None:

@@ -18,9 +18,9 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, TypeAdapter, ValidationError
 
 from darkroom.tasks.dataset.layout import WORK, Destination
-from darkroom.tasks.errors import DarkroomError, InUseError, LeaseError
+from darkroom.tasks.errors import DarkroomError, DestinationError, InUseError, LeaseError
 from darkroom.tasks.storage.store import ABSENT, Absent, Version
-from darkroom.tasks.storage.store_errors import Conflict, NotFound, StorageError, reading, writing
+from darkroom.tasks.storage.store_errors import MOVED, Conflict, NotFound, StorageError, reading, writing
 
 LEASE = f"{WORK}/lease.json"
 """Empty when released: it is only ever replaced conditionally, which every store supports."""
@@ -103,26 +103,33 @@ class HeldLease:
         self.taken_from = taken_from
         """The lease of a holder that died, if it was taken over."""
 
-        self._lost: LeaseError | None = None
+        self._loss: LeaseError | DestinationError | None = None
 
-    def lose(self, loss: LeaseError) -> None:
+    def lose(self, loss: LeaseError | DestinationError) -> None:
         """Record that the lease is lost, for `check_noted` to raise."""
-        self._lost = loss
+        self._loss = loss
 
     def check_noted(self) -> None:
-        """Raise `LeaseError` if a heartbeat has found the lease lost; reads no file."""
-        if self._lost:
-            raise LeaseError(str(self._lost))
+        """Raise the error of the heartbeat that found the lease lost, if one did; read no file."""
+        if self._loss:
+            raise type(self._loss)(*self._loss.args)
 
     def check(self) -> None:
-        """Read the lease; raise `LeaseError` if another run took it over; to be called before publishing."""
+        """Read the lease, to be sure that it is still held before something is published.
+
+        Raises:
+            LeaseError: another run took it over.
+            DestinationError: it is missing, alone or with the whole destination.
+        """
         self._check(read_lease(self.destination))
 
     def _check(self, holder: Lease | None) -> None:
-        if not holder or not self.is_mine(holder):
-            taker = f"taken over by {holder.describe()}" if holder else "removed"
+        location = self.destination.location
+        if not holder:
+            raise DestinationError(location, f"{LEASE} is missing", MOVED)
+        if not self.is_mine(holder):
             raise LeaseError(
-                f"The lease of {self.destination.location} was {taker}; this run published nothing more. "
+                f"The lease of {location} was taken over by {holder.describe()}; this run published nothing more. "
                 "What it finished is in its journal, which the next run adopts."
             )
 
@@ -130,7 +137,7 @@ class HeldLease:
         """Write a heartbeat.
 
         Raises:
-            LeaseError: another run holds the lease.
+            LeaseError, DestinationError: the lease is lost, as of `check`.
             Conflict: another run is just taking it over.
         """
         holder, version = _read(self.destination)
@@ -215,7 +222,7 @@ def _beat(held: HeldLease, stopped: threading.Event) -> None:
     while not stopped.wait(HEARTBEAT_SECONDS):
         try:
             held.renew()
-        except LeaseError as loss:
+        except (LeaseError, DestinationError) as loss:
             logger.exception("The lease is lost.")
             held.lose(loss)
             return

@@ -103,6 +103,10 @@ KINDS: dict[int, type[StorageError]] = {
 """The types of `OSError`s by number; others are `Failed`."""
 
 
+MOVED = "It was moved or removed while it was in use: move it back, or give its new place"
+"""The remedy for a destination of which something that a run needs is missing."""
+
+
 @contextmanager
 def reading() -> Iterator[None]:
     """Translate errors from reading a destination's own files, except `NotFound`.
@@ -152,7 +156,7 @@ def _remedy(kind: type[StorageError]) -> str:
     if issubclass(kind, Denied):
         return "Grant this user permission to write there"
     if kind is NotFound:
-        return "It was moved or removed while it was in use: move it back, or give its new place"
+        return MOVED
     return "See that it is connected and that its disk works"
 
 

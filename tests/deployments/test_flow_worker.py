@@ -74,7 +74,7 @@ def test_nothing_of_a_flow_run_that_is_killed_outright_stays_running(mine: Insta
     assert "was killed: its task runs are marked as Crashed." in mine.log.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_it_stops_its_flow_runs_before_itself(number: signal.Signals, mine: Installation, many: Path, tmp_path: Path):
     with mine.started("darkroom.deployments.flow_worker", until="started!") as worker:
         run_id = mine.run("mine/nightly", source=many, destination=tmp_path)

@@ -107,6 +107,7 @@ def test_poison_of_every_kind_costs_only_itself(
     assert sum("shard" in task["name"] for task in tasks) == SHARDS
 
 
+@pytest.mark.slow
 def test_on_a_cluster_with_dasks_defaults_too(
     api: Api, poisoned: dict[str, str], start: Callable[..., Started], tmp_path: Path
 ):

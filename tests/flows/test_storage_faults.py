@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ def check_outputs(out: Path) -> None:
                 image.load()
 
 
-@pytest.mark.parametrize("harm", ["renamed", "without its working state"])
+@pytest.mark.parametrize("harm", [pytest.param("renamed", marks=pytest.mark.slow), "without its working state"])
 def test_a_destination_that_is_taken_away_during_a_run_is_not_made_again(
     harm: str, start: Callable[..., Started], api: Api, large_folder: Path, tmp_path: Path
 ):
@@ -53,7 +54,8 @@ def test_a_destination_that_is_taken_away_during_a_run_is_not_made_again(
     taken.rename(elsewhere)
     _, errors = started.process.communicate(timeout=120)
     assert started.process.returncode == 1
-    assert f"{out} can't be written to: No such file or directory. It was moved or removed" in errors
+    missing = r"(No such file or directory|\.darkroom/lease\.json is missing)"  # as a worker or the heartbeat finds
+    assert re.search(rf"{out} can't be written to: {missing}\. It was moved or removed", errors)
     assert "Traceback" not in errors
     assert not taken.exists()
     elsewhere.rename(taken)
@@ -87,6 +89,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_completes_it(api: Api, small_
     assert not list(out.rglob(".darkroom-*"))
 
 
+@pytest.mark.slow
 def test_a_disk_that_turns_read_only_ends_the_run(
     api: Api, small_disk: Path, large_folder: Path, start: Callable[..., Started]
 ):
@@ -125,7 +128,7 @@ def test_reads_that_fail_are_tried_again_and_those_that_hang_are_given_up(api: A
         "hang.jpg": "source.timeout",
     }
     assert rows["slow.jpg"]["read_ms"] >= 1000
-    assert rows["hang.jpg"]["error_message"] == "reading did not end within max_read_seconds = 3"
+    assert rows["hang.jpg"]["error_message"] == "reading did not end within 3 s (max_read_seconds)"
     assert len(rows) == len(names)
 
     ended = darkroom("run", source, out, environment=api.environment)

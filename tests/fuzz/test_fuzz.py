@@ -50,6 +50,7 @@ def test_fixed_cases():
     assert {name: codes[f"{name}, recipe 0"] for name in bombs()} == {name: code for name, (_, code) in bombs().items()}
 
 
+@pytest.mark.slow
 def test_mutants():
     found = tried(SEED, MUTANTS)
     assert problems(found) == {} and len(found) == MUTANTS

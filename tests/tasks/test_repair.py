@@ -10,7 +10,7 @@ import pytest
 
 from darkroom.tasks import repair as repair_module
 from darkroom.tasks.dataset.lease import hold_lease
-from darkroom.tasks.errors import LeaseError
+from darkroom.tasks.errors import DestinationError
 from darkroom.tasks.repair import repair
 from darkroom.tasks.reporting.findings import collect_findings
 from darkroom.tasks.storage.store import unused_name
@@ -213,7 +213,7 @@ def test_without_its_lease_a_repair_stops(nine, monkeypatch):
     before = sorted(nine.images.rglob("*"))
     with hold_lease(nine, "check") as lease:
         (nine.work / "lease.json").unlink()
-        with pytest.raises(LeaseError, match="was removed"):
+        with pytest.raises(DestinationError, match="moved or removed"):
             repair(workspace, findings, lease)
     assert sorted(nine.images.rglob("*")) == before
 

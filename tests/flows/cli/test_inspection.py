@@ -43,9 +43,12 @@ def test_failures_are_listed_as_text_or_json(place):
     assert run("failures", place.root, "--code", "decode.truncatd").exit_code == 2
 
 
-def test_of_an_interrupted_first_run_status_and_history_say_how_much_is_safe(place):
+def test_an_interrupted_first_run_is_described(place):
     write_journal(open_workspace(place, make_job(place)), [row("a.jpg"), row("b.jpg")])
     for command in ("status", "history"):
         ended = run(command, place.root)
         assert ended.exit_code == 0
         assert "resume    2 images of 1 interrupted run are safe: the next run goes on from there" in ended.output
+    failures = run("failures", place.root)
+    assert (failures.stdout, failures.exit_code) == ("", 0)
+    assert "No run has ended here yet" in failures.stderr

@@ -80,6 +80,7 @@ def test_without_any_temporary_folder_there_is_a_remedy(monkeypatch: pytest.Monk
         machine.check_machine()
 
 
+@pytest.mark.slow
 def test_a_long_temporary_folder_is_used_for_all_but_sockets(folder: Path, tmp_path: Path):
     long = tmp_path / ("t" * (131 - len(str(tmp_path))))
     long.mkdir()

@@ -65,13 +65,15 @@ class Finalized:
 def test_a_signal_whose_exception_was_lost_is_raised_by_the_next_check(
     number: signal.Signals, raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sys, "unraisablehook", lambda _lost: None)
+    printed: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
     with interruption(on_second=pytest.fail), sigterm_exits(), interruptible():
         raise_lost()
         Finalized(number)  # is gone at once
         with pytest.raises(raised):
             raise_lost()
     raise_lost()
+    assert not printed
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import pytest
 
 from darkroom.tasks.dataset import lease as lease_module
 from darkroom.tasks.dataset.lease import STALE_SECONDS, Lease, hold_lease, read_lease
-from darkroom.tasks.errors import LeaseError, SettingsError
+from darkroom.tasks.errors import DestinationError, LeaseError, SettingsError
 from darkroom.tasks.storage.store_errors import Failed
 from tests.needs import needs
 from tests.places import destination_at
@@ -242,8 +242,11 @@ def test_a_run_whose_lease_was_taken_over_notices_and_leaves_it_alone(place, cap
 def test_a_run_whose_lease_was_removed_notices(place):
     with hold_lease(place, "mine") as held:
         (place.work / "lease.json").unlink()
-        with pytest.raises(LeaseError, match="was removed"):
+        with pytest.raises(DestinationError, match=r"lease\.json is missing\. It was moved or removed"):
             held.check()
+        lease_module._beat(held, NeverStopped())
+        with pytest.raises(DestinationError, match=r"lease\.json is missing\. It was moved or removed"):
+            held.check_noted()
 
 
 def test_a_later_lease_of_the_same_process_is_another(place):
