@@ -54,7 +54,7 @@ def _run() -> None:
     environment = _environment()
     api_url = environment["PREFECT_API_URL"]
     with _killed_at_exit(environment[MARK]), ExitStack() as stack:
-        server = Piece("server", ["prefect", "server", "start"], environment, quiet=True)
+        server = Piece("server", ["darkroom.deployments.server"], environment, quiet=True)
         stack.callback(server.stop, SERVER_SECONDS)
         _wait_until_healthy(server, f"{api_url}/health")
         say("server", f"UI {api_url.removesuffix('/api')}")

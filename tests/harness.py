@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import psutil
 import pyarrow.parquet as pq
@@ -68,6 +70,16 @@ class Api:
         key = artifact_key(str(destination), "summary")
         [latest] = self.post("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
         return latest["data"]
+
+
+def refused(api_url: str) -> list[int]:
+    """Create flow runs in eight threads at a time; return the HTTP status of each request that was refused."""
+    with httpx.Client(base_url=api_url, timeout=90, trust_env=False) as client, ThreadPoolExecutor(8) as threads:
+        flow = {"flow_id": client.post("flows/", json={"name": "busy"}).raise_for_status().json()["id"]}
+        answers = threads.map(
+            lambda _: client.post("flow_runs/", json=flow | {"state": {"type": "PENDING"}}), range(40)
+        )
+        return [answer.status_code for answer in answers if answer.is_error]
 
 
 def clean_environment(home: Path) -> dict[str, str]:

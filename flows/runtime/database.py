@@ -6,6 +6,7 @@ import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
@@ -31,6 +32,23 @@ def locked_database() -> Path | None:
         # The server reports all other errors. The low byte of the code is the primary error.
         return path if getattr(error, "sqlite_errorcode", 0) & 0xFF in LOCKED else None
     return None
+
+
+def let_transactions_wait() -> None:
+    """Make the transactions of a Prefect server in this process wait for each other, up to a minute.
+
+    Prefect begins most of them as DEFERRED. SQLite refuses the first write of such a transaction at once if another one
+    has written since it began to read (https://sqlite.org/isolation.html): the server logs "database is locked" and
+    answers 503, to most requests if eight clients ask at a time. An IMMEDIATE one waits when it begins, instead.
+    """
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    begin = AioSqliteConfiguration.begin_transaction
+
+    def begin_immediate(configuration: Any, session: Any, **_options: bool) -> Any:
+        return begin(configuration, session, with_for_update=True)
+
+    AioSqliteConfiguration.begin_transaction = begin_immediate  # type: ignore[method-assign, assignment]
 
 
 def _path() -> Path | None:

@@ -24,7 +24,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import IO, Any
 
-from darkroom.flows.runtime.database import locked_database, prefect_home
+from darkroom.flows.runtime.database import let_transactions_wait, locked_database, prefect_home
 from darkroom.flows.runtime.environment import environment
 from darkroom.flows.runtime.machine import check_prefect_home
 from darkroom.flows.runtime.proxies import loopback_direct
@@ -255,6 +255,7 @@ def _serve(descriptor: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    let_transactions_wait()
     config = uvicorn.Config(create_app, factory=True, log_level="error", lifespan="on")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 

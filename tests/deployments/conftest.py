@@ -86,8 +86,10 @@ def installation(tmp_path_factory: pytest.TempPathFactory, few: Path, receiver: 
 @pytest.fixture(scope="module")
 def server(installation: Installation) -> Iterator[Installation]:
     """The installation with a running Prefect server."""
-    with prefect_server(installation.environment, installation.log.with_name("server.log")) as running:
+    log = installation.log.with_name("server.log")
+    with prefect_server(installation.environment, log, "darkroom.deployments.server") as running:
         installation.environment["PREFECT_API_URL"] = running.api_url
         yield installation
     dropped = list(Path(installation.environment["PREFECT_HOME"]).glob("dlq/*"))
     assert not dropped, "the server dropped events: a notification may be missing"
+    assert "database is locked" not in log.read_text()

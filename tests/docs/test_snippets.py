@@ -39,7 +39,7 @@ ELSEWHERE = {
         "tests/deployments/conftest.py",
         '"PREFECT_SERVER_LOGS_STREAM_OUT_ENABLED": "true"',
     ),
-    "prefect server start": ("tests/deployments/test_stack.py", "prefect server start"),
+    "python -m darkroom.deployments.server": ("tests/deployments/conftest.py", '"darkroom.deployments.server"'),
     "systemctl enable": ("tests/deployments/test_installations.py", "systemd-analyze"),
     "dask scheduler": ("tests/harness.py", '"dask_scheduler"'),
     "dask worker": ("tests/harness.py", '"dask_worker"'),

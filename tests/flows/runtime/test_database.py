@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from harness import Api, refused
 
 from darkroom.flows.runtime.database import locked_database, prefect_home
 
@@ -58,3 +59,7 @@ def test_without_a_setting_the_home_is_that_of_the_user(value: str | None, monke
         "PREFECT_HOME", raising=False
     )
     assert prefect_home() == Path("/home/x/.prefect")
+
+
+def test_requests_wait_for_each_others_transactions(api: Api):
+    assert refused(api.url) == []
