@@ -30,7 +30,7 @@ from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import recover
 from darkroom.tasks.reporting.figures import read_failures, read_figures
 from darkroom.tasks.reporting.run_report import RunReport, describe_damage, failure_problems
-from darkroom.tasks.reporting.text import printable
+from darkroom.tasks.reporting.text import counted, printable
 from darkroom.tasks.resize import ShardResult, resize_shard
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
 from darkroom.tasks.storage.locations import open_source
@@ -124,7 +124,7 @@ def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: Callable[[
         check_guards(listing, plan, job)
         return plan
 
-    return run_stage(f"plan {listing.images:,} images", plan)
+    return run_stage(f"plan {counted(listing.images, 'image')}", plan)
 
 
 def _resize(run: Run, workspace: Workspace, plan: Plan, lease: HeldLease, watchdog: Watchdog) -> None:
@@ -145,4 +145,4 @@ def _publish(run: Run, workspace: Workspace, job: Job) -> None:
         workspace.mark_stopped()
     run.seconds = publish(workspace, job, ended=True, work_seconds=run.work_seconds).seconds
     run.figures = figures = read_figures(workspace, job)
-    get_run_logger().info(f"Published {MANIFEST}: {figures.known:,} rows")
+    get_run_logger().info(f"Published {MANIFEST}: {counted(figures.known, 'row')}")

@@ -25,7 +25,7 @@ from darkroom.tasks.repair import Repaired
 from darkroom.tasks.repair import repair as repair_outputs
 from darkroom.tasks.reporting.artifacts import publish_markdown
 from darkroom.tasks.reporting.findings import Findings, collect_findings
-from darkroom.tasks.reporting.text import printable
+from darkroom.tasks.reporting.text import counted, printable
 from darkroom.tasks.reporting.verify_report import VerifyReport, findings_markdown, verify_markdown
 from darkroom.tasks.settings import Compute
 from darkroom.tasks.survey import Survey, check_settled, survey
@@ -80,9 +80,8 @@ class Verification:
         problems = [*progress.failures, *filter(None, [problem])]
         if repaired and repaired.failed:
             reason = printable(repaired.problem)
-            problems.append(
-                f"{repaired.failed:,} files could not be moved or removed, the first for this reason: {reason}."
-            )
+            files = counted(repaired.failed, "file")
+            problems.append(f"{files} could not be moved or removed, the first for this reason: {reason}.")
         return VerifyReport(
             destination=self.destination,
             run_id=self.run_id,
@@ -116,7 +115,7 @@ def _run_stages(verification: Verification, compute: Compute, watchdog: Watchdog
         verification.rebuild_needed = info.recipe_id != info.recipe.recipe_id
         with open_workspace(place.workspace(verification.run_id, "verify")) as workspace:
             verification.survey = found = run_stage(
-                f"survey {info.rows:,} rows of the manifest", survey, workspace, verification.sample, workers
+                f"survey {counted(info.rows, 'row')} of the manifest", survey, workspace, verification.sample, workers
             )
             if found.shards:
                 verification.progress = Progress(found.reread, "not as they should be", "verify-progress")
@@ -129,7 +128,7 @@ def _run_stages(verification: Verification, compute: Compute, watchdog: Watchdog
             if verification.findings and verification.repair:
                 count = sum(verification.findings.counts.values())
                 verification.repaired = run_stage(
-                    f"repair {count:,} findings", repair_outputs, workspace, verification.findings.file, lease
+                    f"repair {counted(count, 'finding')}", repair_outputs, workspace, verification.findings.file, lease
                 )
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from darkroom.tasks.dataset.layout import IMAGES, Destination, Workspace
 from darkroom.tasks.image_list import list_entries
 from darkroom.tasks.reporting.skipped import describe_skipped
-from darkroom.tasks.reporting.text import megabytes
+from darkroom.tasks.reporting.text import counted, megabytes
 from darkroom.tasks.selection import Selection, has_image_suffix
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.addresses import Addresses
@@ -48,7 +48,7 @@ class Listing:
     def describe(self) -> str:
         """Return one line about what was found and what was skipped."""
         skipped = describe_skipped(self.skipped.counts, self.not_images)
-        return f"Found {self.images:,} images, {megabytes(self.bytes)} MB. Skipped: {skipped or 'nothing'}."
+        return f"Found {counted(self.images, 'image')}, {megabytes(self.bytes)} MB. Skipped: {skipped or 'nothing'}."
 
 
 def discover(source: Source, workspace: Workspace, rules: Rules) -> Listing:

@@ -22,6 +22,7 @@ from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
 from darkroom.tasks.dataset.unlisted import below
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
+from darkroom.tasks.reporting.text import counted
 from darkroom.tasks.selection import Selection
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, local_if_there
@@ -84,7 +85,7 @@ class Plan:
         """Return one line about the plan."""
         todo = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
         return (
-            f"{self.images:,} images to process ({todo or 'none'}) in {len(self.shards):,} shards; "
+            f"{counted(self.images, 'image')} to process ({todo or 'none'}) in {counted(len(self.shards), 'shard')}; "
             f"{self.unchanged:,} unchanged, {self.deleted:,} to delete"
         )
 

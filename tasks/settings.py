@@ -174,7 +174,7 @@ class Rules(Settings):
         False, description="List the images in tar archives (.tar), as the shards of WebDataset, by archive/path."
     )
     path_column: str | None = Field(
-        None, description="The column of paths or URLs of a list of images, if it has another name than those usual."
+        None, description="The column of paths or URLs of a list of images, if it does not have one of the usual names."
     )
     sync_outputs: bool = Field(
         True,
@@ -190,8 +190,8 @@ class Rules(Settings):
     max_image_seconds: float = Field(
         60,
         ge=1,
-        description="An image that keeps its decoder busy for longer is given up; one of more than 25 megapixels has "
-        "so long for each 25.",
+        description="Give up an image that keeps its decoder busy for longer. An image of more than 25 megapixels "
+        "has this time for every 25 megapixels.",
     )
     max_read_seconds: float = Field(
         120.0,

@@ -129,7 +129,7 @@ _FOUND_SQL = """
         CASE
             WHEN starts_with(string_split(file_name, '/')[-1], {temporary}) THEN 'left over by an interrupted write'
             WHEN size < 0 THEN 'it is no regular file'
-            ELSE format('{{:,}} bytes', size)
+            ELSE format('{{:,}} byte{{}}', size, if(size = 1, '', 's'))
         END,
         true
     FROM outputs ANTI JOIN (SELECT file_name FROM compared WHERE file_name IS NOT NULL) USING (file_name)

@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import Field
 
 from darkroom.flows.cli import printing, terminal
 from darkroom.flows.cli.inspection import KeptDestination, inspection
@@ -33,7 +34,7 @@ from darkroom.tasks.preflight import (
     check_recipe,
     check_sample,
 )
-from darkroom.tasks.settings import Compute, Recipe, Rules
+from darkroom.tasks.settings import Compute, Recipe, Rules, Settings
 from darkroom.tasks.storage.store import exists
 
 if TYPE_CHECKING:
@@ -159,17 +160,20 @@ def run(
         )
 
 
+class Reading(Settings):
+    """What `verify` reads."""
+
+    sample: float = Field(
+        1.0,
+        description="Fraction of the outputs to read again, above 0 and up to 1. Missing or foreign files and wrong "
+        "sizes are found whatever the sample.",
+    )
+
+
 @app.command()
-@with_settings(Compute)
+@with_settings(Reading, Compute)
 def verify(
     destination: KeptDestination,
-    sample: Annotated[
-        float,
-        typer.Option(
-            help="Fraction of the outputs to read again, above 0 and up to 1. Missing or foreign files and wrong sizes "
-            "are found whatever the sample."
-        ),
-    ] = 1.0,
     repair: Annotated[
         bool,
         typer.Option(
@@ -187,7 +191,7 @@ def verify(
     Exit codes: 0 all is as the manifest says, 1 something is not or could not be verified, 2 wrong usage.
     """
     _quieten(verbose)
-    compute = parse(Compute, settings)
+    sample, compute = parse(Reading, settings).sample, parse(Compute, settings)
     check_kept_destination(destination)
     check_sample(sample)
     check_compute(compute)

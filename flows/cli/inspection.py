@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import Field
 
 from darkroom.flows.cli import printing, terminal
+from darkroom.flows.cli.options import parse, with_settings
 from darkroom.tasks.dataset.layout import MANIFEST, Destination, open_destination
-from darkroom.tasks.errors import ErrorCode
+from darkroom.tasks.errors import ErrorCode, InvalidSettingError
 from darkroom.tasks.preflight import check_is_destination, check_manifest
+from darkroom.tasks.settings import Settings
 from darkroom.tasks.storage.store import exists
+from darkroom.tasks.wording import did_you_mean
 
 KeptDestination = Annotated[str, typer.Argument(metavar="DESTINATION", help="Folder that runs have written to.")]
 
 inspection = typer.Typer()
+
+
+class Shown(Settings):
+    """What `history` shows."""
+
+    last: int = Field(30, ge=1, description="How many runs to show.")
 
 
 @inspection.command()
@@ -35,7 +45,7 @@ def status(destination: KeptDestination) -> None:
 def failures(
     destination: KeptDestination,
     code: Annotated[
-        list[ErrorCode] | None, typer.Option(metavar="CODE", help="List only images with one of these error codes.")
+        list[str] | None, typer.Option(metavar="CODE", help="List only images with one of these error codes.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object on each line.")] = False,
 ) -> None:
@@ -47,10 +57,10 @@ def failures(
     """
     from darkroom.tasks.reporting.failed_images import read_failed
 
-    place = _existing(destination)
+    place, codes = _existing(destination), [_error_code(each) for each in code or ()]
     if not exists(place.store, MANIFEST):
         terminal.note("No run has ended here yet. The next one tries again what failed, and lists what fails again.")
-    found = read_failed(place, code or ())
+    found = read_failed(place, codes)
     if as_json:
         for image in found:
             print(image.model_dump_json())
@@ -71,10 +81,8 @@ def rebuild_manifest(destination: KeptDestination) -> None:
 
 
 @inspection.command()
-def history(
-    destination: KeptDestination,
-    last: Annotated[int, typer.Option(min=1, help="How many runs to show.")] = 30,
-) -> None:
+@with_settings(Shown)
+def history(destination: KeptDestination, **settings: Any) -> None:
     """Say how the last runs of DESTINATION went.
 
     The newest comes first. A run with nothing to do leaves no trace here.
@@ -85,6 +93,7 @@ def history(
     from darkroom.tasks.reporting.history import read_history
     from darkroom.tasks.reporting.status import read_unfinished
 
+    last = parse(Shown, settings).last
     place = _existing(destination)
     printing.print_history(read_history(place, last))
     printing.print_unfinished(read_unfinished(place, read_lease(place)))
@@ -95,3 +104,11 @@ def _existing(destination: str) -> Destination:
     place = open_destination(destination)
     check_is_destination(place)
     return place
+
+
+def _error_code(text: str) -> ErrorCode:
+    try:
+        return ErrorCode(text)
+    except ValueError:
+        close = did_you_mean(text, map(str, ErrorCode))
+        raise InvalidSettingError(f"`code={text}`: give one of {', '.join(ErrorCode)}{close}.") from None

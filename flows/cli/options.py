@@ -16,8 +16,8 @@ from darkroom.tasks.wording import as_options
 
 S = TypeVar("S", bound=Settings)
 
-OTHER_NAMES = ("sample", "repair")
-"""Parameters of flows that are options but not settings."""
+OTHER_NAMES = ("sample", "repair", "last", "code")
+"""Options that are not settings of a run."""
 
 
 def with_settings(*models: type[Settings]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -31,7 +31,7 @@ class ShardRef(BaseModel):
     def label(self) -> str:
         """A name for logs and the UI."""
         attempt = f" attempt {self.attempt}" if self.attempt > 1 else ""
-        return f"shard {self.number + 1} of {self.of} ({self.images:,} images){attempt}"
+        return f"shard {self.number + 1} of {self.of} ({self.images:,} image{'s' * (self.images != 1)}){attempt}"
 
     @property
     def workspace(self) -> Workspace:

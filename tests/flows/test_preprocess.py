@@ -272,7 +272,7 @@ def test_the_ui_shows_stages_logs_and_artifacts(api: Api, folder: Path, tmp_path
         logs,
         [
             "Found 26 images, ",
-            "26 images to process (26 new) in 1 shards",
+            "26 images to process (26 new) in 1 shard",
             "24 made, 2 failed",
             "Published manifest.parquet: 26 rows",
             "Stored the summary: 24 made, 2 failed, 0 unchanged",

@@ -89,7 +89,7 @@ def test_kinds_of_damage_are_distinguished(nine):
     write_output(nine, "images/7.jpg/inner.jpg")
     write_output(nine, "images/new/notes.txt", b"")
     write_output(nine, "images/new/.darkroom-12-3", b"half")
-    write_output(nine, "images/.hidden", b"1234567")
+    write_output(nine, "images/.hidden", b"1")
     (images / "link").symlink_to(nine.root)
     before = sorted(str(path) for path in nine.root.rglob("*"))
 
@@ -108,7 +108,7 @@ def test_kinds_of_damage_are_distinguished(nine):
         "7.jpg/inner.jpg": ("foreign", "10 bytes"),
         "new/notes.txt": ("foreign", "0 bytes"),
         "new/.darkroom-12-3": ("foreign", "left over by an interrupted write"),
-        ".hidden": ("foreign", "7 bytes"),
+        ".hidden": ("foreign", "1 byte"),
         "link": ("foreign", "it is no regular file"),
     }
     assert list(report.counts.items()) == [("damaged", 6), ("missing", 2), ("foreign", 5)]

@@ -40,7 +40,24 @@ def test_failures_are_listed_as_text_or_json(place):
     assert (listed.exit_code, len(listed.output.splitlines())) == (0, 2)
     chosen = run("failures", place.root, "--code", "decode.truncated", "--json").output
     assert json.loads(chosen) == {"source_path": "a\n.jpg", "error_code": "decode.truncated", "error_message": message}
-    assert run("failures", place.root, "--code", "decode.truncatd").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["failures", "--code", "decode.truncatd"],
+            "`code=decode.truncatd`: give one of .*did you mean 'decode.trunca",
+        ),
+        (["history", "--last", "0"], "`last=0`: give a whole number of 1 or more."),
+        (["verify", "--sample", "x"], "`sample=x`: give a number."),
+    ],
+)
+def test_a_wrong_option_is_named_with_what_it_takes(place, arguments, message):
+    command, *options = arguments
+    publish_rows(place, [])
+    with pytest.raises(SettingsError, match=message):
+        raise run(command, place.root, *options).exception
 
 
 def test_an_interrupted_first_run_is_described(place):

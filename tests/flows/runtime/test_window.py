@@ -37,7 +37,7 @@ class Deadly:
 
     def states(self, kind: str) -> dict[str, str]:
         """Return the states of the task runs of the shard of a kind, by which attempt they were."""
-        shard = f"shard {KINDS.index(kind) + 1} of {len(KINDS)} (1 images)"
+        shard = f"shard {KINDS.index(kind) + 1} of {len(KINDS)} (1 image)"
         named = {task["name"]: task["state_type"] for task in self.task_runs}
         return {name.removeprefix(shard).strip(): state for name, state in named.items() if name.startswith(shard)}
 
