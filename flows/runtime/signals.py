@@ -28,10 +28,14 @@ class Ending:
     """A signal handler that raises KeyboardInterrupt for Ctrl-C, and SystemExit for other signals.
 
     Args:
+        on_first: called when the first signal comes.
         on_second: called when a signal comes again; if None, or if it returns, the exception is raised again.
     """
 
-    def __init__(self, on_second: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self, on_first: Callable[[], object] | None = None, on_second: Callable[[], object] | None = None
+    ) -> None:
+        self._on_first = on_first
         self._on_second = on_second
         self._at: float | None = None
 
@@ -45,6 +49,9 @@ class Ending:
         before, now = self._at, time.monotonic()
         self._at = now
         if before is None:
+            if self._on_first:
+                self._on_first()
+                self._on_first = None  # after `reset`, the first signal only comes again
             return True
         if now - before < ECHO_SECONDS:
             return False

@@ -131,6 +131,7 @@ def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
     _, errors = started.process.communicate(timeout=30)
     assert started.process.returncode == code, errors
     assert "the same command goes on from there" in errors
+    assert ("darkroom: Ending. Ctrl-C again ends it at once.\n" in errors) == (number == signal.SIGINT)
     assert "Traceback" not in errors
     eventually(lambda: gone(processes), 10)
     assert not left_in(temporary)
@@ -173,6 +174,7 @@ def test_a_second_interrupt_does_not_wait_and_loses_nothing(
     printed = {line for line in errors.splitlines() if not re.match(r"\d+ of 200 images", line)}
     assert printed
     assert printed <= {
+        "darkroom: Ending. Ctrl-C again ends it at once.",
         "darkroom: Interrupted. What is finished is kept: the same command goes on from there.",
         "darkroom: Interrupted again, and ended at once. The same command can be given again.",
         "darkroom: Waiting for the local Prefect server to start.",  # on a busy machine

@@ -79,7 +79,7 @@ def test_a_signal_whose_exception_was_lost_is_raised_by_the_next_check(
 @contextmanager
 def interruption(on_second: Callable[[], object]) -> Iterator[None]:
     """Handle Ctrl-C as the command line does."""
-    before = signal.signal(signal.SIGINT, Ending(on_second))
+    before = signal.signal(signal.SIGINT, Ending(on_second=on_second))
     try:
         yield
     finally:
@@ -96,6 +96,15 @@ def test_a_signal_that_is_sent_twice_at_once_counts_once(number: signal.Signals,
             signal.raise_signal(number)  # as `timeout` does: to the process, and to its group
             cleaned = True
     assert cleaned
+
+
+def test_the_first_interrupt_is_announced_once():
+    announced: list[bool] = []
+    ending = Ending(on_first=lambda: announced.append(True))
+    assert ending.accept()
+    ending.reset()
+    assert ending.accept()
+    assert announced == [True]
 
 
 def test_a_second_interrupt_does_not_wait():
