@@ -20,7 +20,7 @@ from darkroom.tasks.selection import Selection, has_image_suffix
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.addresses import Addresses
 from darkroom.tasks.storage.local_files import is_temporary
-from darkroom.tasks.storage.store import Skipped, Source, Store, list_schema
+from darkroom.tasks.storage.store import Skipped, Source, Store, list_schema, listed
 from darkroom.tasks.storage.store_errors import StorageError
 
 LISTING_SCHEMA = pa.schema([field.with_name(f"source_{field.name}") for field in list_schema()])
@@ -78,7 +78,7 @@ def _list(
 ) -> Iterator[pa.RecordBatch]:
     if isinstance(source, Addresses):
         return list_entries(source, rules.path_column, workspace, selection.skip, skipped)
-    return source.list(skip=selection.skip, skipped=skipped)
+    return listed(source, skip=selection.skip, skipped=skipped)
 
 
 def _without_others(store: Source, batch: pa.RecordBatch, selection: Selection, skipped: Skipped) -> pa.RecordBatch:
