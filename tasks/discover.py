@@ -18,6 +18,7 @@ from darkroom.tasks.reporting.skipped import describe_skipped
 from darkroom.tasks.reporting.text import megabytes
 from darkroom.tasks.selection import Selection, has_image_suffix
 from darkroom.tasks.settings import Rules
+from darkroom.tasks.sidecars import sidecar_columns
 from darkroom.tasks.storage.addresses import Addresses
 from darkroom.tasks.storage.local_files import is_temporary
 from darkroom.tasks.storage.store import Skipped, Source, Store, list_schema, listed
@@ -60,7 +61,10 @@ def discover(source: Source, workspace: Workspace, rules: Rules) -> Listing:
     images = total = 0
     with workspace.scratch() as scratch:
         file = scratch / "listing.parquet"
-        with pq.ParquetWriter(file, LISTING_SCHEMA, compression="zstd") as writer:
+        with (
+            sidecar_columns(source, file, workspace, skipped),
+            pq.ParquetWriter(file, LISTING_SCHEMA, compression="zstd") as writer,
+        ):
             for batch in _list(source, workspace, rules, selection, skipped):
                 found = _without_others(source, batch, selection, skipped) if rules.by_content else batch
                 found = found if limit is None else found.slice(0, limit - images)

@@ -1,4 +1,4 @@
-"""Further columns of the manifest, from the list of images that is the source."""
+"""Further columns of the manifest, from a list of images or the sidecars of archives."""
 
 from __future__ import annotations
 

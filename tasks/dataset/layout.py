@@ -138,7 +138,7 @@ class Workspace:
 
     @property
     def columns(self) -> str:
-        """The further columns of a list of images, by source path; there is none for another source."""
+        """The further columns of a list of images or of archives, by source path; other sources have none."""
         return f"{self.path}/columns.parquet"
 
     @property

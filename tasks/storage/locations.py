@@ -55,6 +55,11 @@ def open_source(location: str, rules: Rules, destination: str | None = None) -> 
     """
     location = absolute(location, "source")
     if is_list(location):
+        if rules.tar_members:
+            raise SettingsError(
+                f"source: {location} is a list of images, and of those no archives are read. Unset `tar_members`, or "
+                "give the folder or the prefix that has the archives."
+            )
         from darkroom.tasks.storage.addresses import Addresses
 
         return Addresses(location, destination)
