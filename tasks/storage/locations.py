@@ -55,11 +55,6 @@ def open_source(location: str, rules: Rules, destination: str | None = None) -> 
     """
     location = absolute(location, "source")
     if is_list(location):
-        if rules.tar_members:
-            raise SettingsError(
-                f"source: {location} is a list of images, and of those no archives are read. Unset `tar_members`, or "
-                "give the folder or the prefix that has the archives."
-            )
         from darkroom.tasks.storage.addresses import Addresses
 
         return Addresses(location, destination)
@@ -101,8 +96,13 @@ def _bucket(location: str) -> Store:
     return open_object_store(location)
 
 
-def check_source(location: str) -> None:
-    """Raise `SettingsError` if a source can't be listed."""
+def check_source(location: str, *, tar_members: bool = False) -> None:
+    """Raise `SettingsError` if a source can't be listed, or is a list with the setting `tar_members`."""
+    if tar_members and is_list(location):
+        raise SettingsError(
+            f"source: {location} is a list of images, and of those no archives are read. Unset `tar_members`, or give "
+            "the folder or the prefix that has the archives."
+        )
     if is_url(location):
         if is_list(location):
             folder, _, name = location.rpartition("/")

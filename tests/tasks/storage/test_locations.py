@@ -69,7 +69,7 @@ def test_a_list_is_known_by_its_name_and_in_a_bucket_there_is_one(s3, tmp_path):
     others = {f"{tmp_path}/folder.csv", "s3://b.csv", "s3://b/csv", "/a/b.json"}
     assert set(filter(is_list, lists | others)) == lists
     with pytest.raises(SettingsError, match="list of images, and of those no archives are read"):
-        open_source("/a/b.txt", Rules(tar_members=True))
+        check_source("/a/b.txt", tar_members=True)
     bucket = s3.make_bucket()
     s3.plant(bucket, "lists/a.txt", b"x.jpg")
     check_source(f"s3://{bucket}/lists/a.txt")
