@@ -21,7 +21,8 @@ def check_locations(source: str, destination: str, *, tar_members: bool = False)
     """Return the absolute location of the source, and the destination.
 
     Raises:
-        SettingsError: the source can't be read, or not with `tar_members`, the destination can't be written, or one lies in the other.
+        SettingsError: the source can't be read, or not with `tar_members`; the destination can't be written; or one
+            lies in the other.
     """
     source, place = absolute(source, "source"), open_destination(destination)
     check_source(source, tar_members=tar_members)
