@@ -13,6 +13,11 @@ from darkroom.tasks.dataset import sql
 COLUMNS = "columns"
 """The key of the digest of further columns in the metadata of a manifest."""
 
+FURTHER_ROWS_SQL = """
+    SELECT source_path FROM (SELECT source_path, unnest(range(strlen(c::VARCHAR) // 1_000)) FROM columns AS c)
+"""
+"""Selects the path of a row of the view `columns` once for each 1,000 bytes of it: about those of a usual row."""
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
