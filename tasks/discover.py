@@ -18,9 +18,10 @@ from darkroom.tasks.reporting.skipped import describe_skipped
 from darkroom.tasks.reporting.text import counted, megabytes
 from darkroom.tasks.selection import Selection, has_image_suffix
 from darkroom.tasks.settings import Rules
+from darkroom.tasks.sidecars import sidecar_columns
 from darkroom.tasks.storage.addresses import Addresses
 from darkroom.tasks.storage.local_files import is_temporary
-from darkroom.tasks.storage.store import Skipped, Source, Store, list_schema
+from darkroom.tasks.storage.store import Skipped, Source, Store, list_schema, listed
 from darkroom.tasks.storage.store_errors import StorageError
 
 LISTING_SCHEMA = pa.schema([field.with_name(f"source_{field.name}") for field in list_schema()])
@@ -60,7 +61,10 @@ def discover(source: Source, workspace: Workspace, rules: Rules) -> Listing:
     images = total = 0
     with workspace.scratch() as scratch:
         file = scratch / "listing.parquet"
-        with pq.ParquetWriter(file, LISTING_SCHEMA, compression="zstd") as writer:
+        with (
+            sidecar_columns(source, file, workspace, skipped),
+            pq.ParquetWriter(file, LISTING_SCHEMA, compression="zstd") as writer,
+        ):
             for batch in _list(source, workspace, rules, selection, skipped):
                 found = _without_others(source, batch, selection, skipped) if rules.by_content else batch
                 found = found if limit is None else found.slice(0, limit - images)
@@ -78,7 +82,7 @@ def _list(
 ) -> Iterator[pa.RecordBatch]:
     if isinstance(source, Addresses):
         return list_entries(source, rules.path_column, workspace, selection.skip, skipped)
-    return source.list(skip=selection.skip, skipped=skipped)
+    return listed(source, skip=selection.skip, skipped=skipped)
 
 
 def _without_others(store: Source, batch: pa.RecordBatch, selection: Selection, skipped: Skipped) -> pa.RecordBatch:

@@ -17,9 +17,9 @@ from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.errors import SettingsError
-from darkroom.tasks.storage.addresses import Addresses
-from darkroom.tasks.storage.store import BATCH_ROWS, Skip, Skipped, Version, listing_batch
-from darkroom.tasks.storage.store_errors import StorageError
+from darkroom.tasks.storage.addresses import Addresses, read_lines
+from darkroom.tasks.storage.store import BATCH_ROWS, Skip, Skipped, Version, listed, listing_batch
+from darkroom.tasks.storage.store_errors import StorageError, reading_source
 
 ADDRESS_COLUMNS = ("path", "url", "file_name", "filename", "file", "image", "image_path", "image_url")
 """Names of the column of addresses of a list with several columns; the first of them that there is counts."""
@@ -53,8 +53,10 @@ def list_entries(
     """
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
         entries, columns = scratch / "entries.parquet", scratch / "columns.parquet"
-        with _readable(source.location):
-            folders = _write_entries(_rows(db, source, column), source, entries, skipped)
+        with reading_source():
+            file = source.local(scratch)
+        rows = _rows(db, source.location, file, column)
+        folders = _write_entries(rows, source, entries, skipped)
         sql.copy_sealed(db, _FIRST_SQL.format(entries=sql.parquet(entries, numbered=True)), columns)
         skipped.counts["duplicate"] += pq.read_metadata(entries).num_rows - pq.read_metadata(columns).num_rows
         skipped.counts += Counter()  # without those that are zero
@@ -73,55 +75,62 @@ _FIRST_SQL = """
 
 
 @contextmanager
-def _readable(file: str) -> Iterator[None]:
+def _readable(location: str) -> Iterator[None]:
     import duckdb
 
     try:
         yield
     except (OSError, UnicodeDecodeError, duckdb.Error) as error:
         reason = str(error).partition("\n")[0]
-        raise SettingsError(f"source: {file} can't be read as a list of images: {reason}") from error
+        raise SettingsError(f"source: {location} can't be read as a list of images: {reason}") from error
 
 
-def _rows(db: sql.Connection, source: Addresses, column: str | None) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a list; the first column is `source_path`, with addresses."""
-    file = Path(source.location)
-    if file.suffix == ".txt":
-        lines = source.lines()
-        while batch := list(islice(lines, BATCH_ROWS)):
-            yield pa.record_batch({"source_path": batch})
-        return
-    table = f"read_csv({sql.text(file)}, header = true)" if file.suffix == ".csv" else sql.parquet(file)
-    kinds = dict(db.execute(f"SELECT column_name, column_type FROM (DESCRIBE FROM {table})").fetchall())
-    name = _address_column(kinds, file, column)
-    further = [
-        f"{_quoted(each)} AS {_quoted(RENAMED + each if each.lower() in _OWN_NAMES else each)}"
-        for each in kinds
-        if each != name or each.lower() not in _OWN_NAMES
-    ]
-    selected = ", ".join([f"{_quoted(name)} AS source_path", *further])
-    yield from sql.stream(db, f"SELECT {selected} FROM {table}", BATCH_ROWS)
+def _rows(db: sql.Connection, location: str, file: Path, column: str | None) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a list; the first column is `source_path`, with addresses.
+
+    Args:
+        db: reads tables.
+        location: that of the list.
+        file: a local file that is the list.
+        column: the name of the column of addresses that the settings say, if they do.
+    """
+    with _readable(location):
+        if location.endswith(".txt"):
+            lines = read_lines(file)
+            while batch := list(islice(lines, BATCH_ROWS)):
+                yield pa.record_batch({"source_path": batch})
+            return
+        table = f"read_csv({sql.path(file)}, header = true)" if location.endswith(".csv") else sql.parquet(file)
+        kinds = dict(db.execute(f"SELECT column_name, column_type FROM (DESCRIBE FROM {table})").fetchall())
+        name = _address_column(kinds, location, column)
+        further = [
+            f"{_quoted(each)} AS {_quoted(RENAMED + each if each.lower() in _OWN_NAMES else each)}"
+            for each in kinds
+            if each != name or each.lower() not in _OWN_NAMES
+        ]
+        selected = ", ".join([f"{_quoted(name)} AS source_path", *further])
+        yield from sql.stream(db, f"SELECT {selected} FROM {table}", BATCH_ROWS)
 
 
-def _address_column(kinds: dict[str, str], file: Path, column: str | None) -> str:
+def _address_column(kinds: dict[str, str], location: str, column: str | None) -> str:
     """Return the name of a list's column of addresses.
 
     Args:
         kinds: names and types of its columns.
-        file: the list.
+        location: that of the list.
         column: the name that the settings say, if they do.
     """
     likely = [column] if column else list(kinds) if len(kinds) == 1 else ADDRESS_COLUMNS
     name = next(filter(kinds.__contains__, likely), None)
     if name is None:
         raise SettingsError(
-            f"source: {file} has no column named {' or '.join(likely)}; it has {', '.join(kinds)}. Set `path_column` "
-            "to the name of the one that holds paths or URLs."
+            f"source: {location} has no column named {' or '.join(likely)}; it has {', '.join(kinds)}. Set "
+            "`path_column` to the name of the one that holds paths or URLs."
         )
     if kinds[name] != "VARCHAR":
         raise SettingsError(
-            f"source: column {name!r} of {file} holds no text, but {kinds[name]}. Set `path_column` to the name of the "
-            "one that holds paths or URLs."
+            f"source: column {name!r} of {location} holds no text, but {kinds[name]}. Set `path_column` to the "
+            "name of the one that holds paths or URLs."
         )
     return name
 
@@ -173,7 +182,7 @@ def _below(
     db: sql.Connection, source: Addresses, folder: str, skip: Skip, skipped: Skipped
 ) -> Iterator[pa.RecordBatch]:
     """Yield the images of a folder that are not listed already."""
-    for batch in source.list(folder, skip=skip, skipped=skipped):
+    for batch in listed(source, folder, skip=skip, skipped=skipped):
         db.register("found", pa.Table.from_batches([batch]))
         query = f"SELECT {', '.join(batch.schema.names)} FROM found WHERE path NOT IN (SELECT source_path FROM entries)"
         yield from sql.stream(db, query, BATCH_ROWS)

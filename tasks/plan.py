@@ -71,7 +71,7 @@ class Plan:
     """Images in the manifest."""
 
     has_new_columns: bool = False
-    """Whether the further columns of the list of images have changed since they became part of the manifest."""
+    """Whether the further columns have changed since they became part of the manifest."""
 
     known_failed: int = 0
     """How many of the known images failed."""

@@ -17,14 +17,15 @@ from darkroom.tasks.storage.store_errors import StorageError, reading
 from darkroom.tasks.wording import did_you_mean
 
 
-def check_locations(source: str, destination: str) -> tuple[str, Destination]:
+def check_locations(source: str, destination: str, *, tar_members: bool = False) -> tuple[str, Destination]:
     """Return the absolute location of the source, and the destination.
 
     Raises:
-        SettingsError: the source can't be read, the destination can't be written, or one lies in the other.
+        SettingsError: the source can't be read, or not with `tar_members`; the destination can't be written; or one
+            lies in the other.
     """
     source, place = absolute(source, "source"), open_destination(destination)
-    check_source(source)
+    check_source(source, tar_members=tar_members)
     check_destination(place.location)
     check_links(place.location, (IMAGES, RUNS, FINDINGS, WORK))
     _check_unused(place)

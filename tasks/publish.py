@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.columns import open_columns
+from darkroom.tasks.dataset.columns import FURTHER_ROWS_SQL, open_columns
 from darkroom.tasks.dataset.integrity import check_whole, is_whole
 from darkroom.tasks.dataset.journal import count_rows
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace
@@ -169,7 +169,8 @@ _MERGED_SQL = f"""
 
 def _merged(db: sql.Connection) -> Iterator[pa.RecordBatch]:
     """Yield the new manifest's rows, a range of paths at a time."""
-    for within in path_ranges(db, "SELECT source_path FROM base UNION ALL SELECT source_path FROM journal"):
+    paths = f"SELECT source_path FROM base UNION ALL SELECT source_path FROM journal UNION ALL {FURTHER_ROWS_SQL}"
+    for within in path_ranges(db, paths):
         yield from sql.stream(db, _MERGED_SQL.format(within=within), 2 * ROW_GROUP_ROWS)
 
 

@@ -171,7 +171,9 @@ class Rules(Settings):
         "Without it, only the suffix counts.",
     )
     tar_members: bool = Field(
-        False, description="List the images in tar archives (.tar), as the shards of WebDataset, by archive/path."
+        False,
+        description="List the images in tar archives (.tar), as the shards of WebDataset, by archive/path; labels and "
+        "captions beside them become columns of the manifest.",
     )
     path_column: str | None = Field(
         None, description="The column of paths or URLs of a list of images, if it does not have one of the usual names."

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.integrity import find_damage, is_whole
 from darkroom.tasks.dataset.journal import count_rows
-from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace, output_path
+from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace, output_paths
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.dataset.outputs import has_bytes
 from darkroom.tasks.settings import Job
@@ -80,9 +80,10 @@ def _write_suspects(db: sql.Connection, workspace: Workspace, begun: list[int], 
             writer.write_table(plan.read_row_group(number, columns=_PATHS.names).cast(_PATHS))
     parts = [store.local(part, scratch) for part in workspace.journal_parts()]
     journalled = f"ANTI JOIN {sql.parquet(*parts)} AS journal USING (source_path)" if parts else ""
+    path_of = output_paths(job)
     with pq.ParquetWriter(suspects, _NAMES) as writer:
         for batch in sql.stream(db, f"SELECT source_path FROM {sql.parquet(paths)} {journalled}", _BATCH_ROWS):
-            names = [output_path(path, job) for path in batch.column(0).to_pylist()]
+            names = list(map(path_of, batch.column(0).to_pylist()))
             writer.write_batch(pa.record_batch([names], schema=_NAMES))
     return suspects
 

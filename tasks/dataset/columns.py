@@ -1,4 +1,4 @@
-"""Further columns of the manifest, from the list of images that is the source."""
+"""Further columns of the manifest, from a list of images or the sidecars of archives."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from darkroom.tasks.dataset import sql
 
 COLUMNS = "columns"
 """The key of the digest of further columns in the metadata of a manifest."""
+
+FURTHER_ROWS_SQL = """
+    SELECT source_path FROM (SELECT source_path, unnest(range(strlen(c::VARCHAR) // 1_000)) FROM columns AS c)
+"""
+"""Selects the path of a row of the view `columns` once for each 1,000 bytes of it: about those of a usual row."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,10 +41,10 @@ WorkKind: TypeAlias = Literal["runs", "verify"]
 """The purpose of a workspace. The next run adopts that of a run, and removes that of a verification."""
 
 
-def output_path(source_path: str, job: Job) -> str:
-    """Return the path of a source image's output."""
-    in_bucket = is_url(job.source) or is_list(job.source)
-    return f"{IMAGES}/{output_name(source_path, job.recipe.format, in_bucket=in_bucket)}"
+def output_paths(job: Job) -> Callable[[str], str]:
+    """Return a function that returns the path of a source image's output."""
+    in_bucket, output_format = is_url(job.source) or is_list(job.source), job.recipe.format
+    return lambda source_path: f"{IMAGES}/{output_name(source_path, output_format, in_bucket=in_bucket)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Workspace:
 
     @property
     def columns(self) -> str:
-        """The further columns of a list of images, by source path; there is none for another source."""
+        """The further columns of a list of images or of archives, by source path; other sources have none."""
         return f"{self.path}/columns.parquet"
 
     @property

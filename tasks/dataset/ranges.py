@@ -16,7 +16,7 @@ def path_ranges(db: sql.Connection, paths: str) -> Iterator[str]:
 
     Args:
         db: has the rows.
-        paths: SQL that selects their source paths.
+        paths: SQL that selects their source paths; that of a wide row as often as so many usual rows take its memory.
     """
     cuts = _cuts(db, paths)
     for first, end in zip([None, *cuts], [*cuts, None], strict=True):
@@ -32,7 +32,6 @@ def _cuts(db: sql.Connection, paths: str) -> list[str]:
     if ranges < 2:
         return []
     sampled = db.execute(
-        f"SELECT DISTINCT source_path FROM (FROM ({paths}) USING SAMPLE reservoir({ranges * SAMPLED_PATHS} ROWS)) "
-        "ORDER BY 1"
+        f"SELECT source_path FROM ({paths}) USING SAMPLE reservoir({ranges * SAMPLED_PATHS} ROWS) ORDER BY 1"
     ).fetchall()
-    return [sampled[number * len(sampled) // ranges][0] for number in range(1, ranges)]
+    return list(dict.fromkeys(sampled[number * len(sampled) // ranges][0] for number in range(1, ranges)))

@@ -64,15 +64,20 @@ def text(value: object) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
+def path(file: Path) -> str:
+    """Return the SQL string literal of a file's path, taken literally."""
+    return text(_GLOB.sub(r"[\g<0>]", str(file)))
+
+
 def parquet(*files: Path, numbered: bool = False, by_name: bool = False) -> str:
-    """Return the SQL expression of the rows of Parquet files, whose paths are taken literally.
+    """Return the SQL expression of the rows of Parquet files.
 
     Args:
         files: of the same schema, unless `by_name`.
         numbered: add the column `file_row_number`, from 0 in each file.
         by_name: match columns by name.
     """
-    names = ", ".join(text(_GLOB.sub(r"[\g<0>]", str(file))) for file in files)
+    names = ", ".join(map(path, files))
     options = {"hive_partitioning": False, "file_row_number": numbered, "union_by_name": by_name}
     return f"read_parquet([{names}], {', '.join(f'{name} = {value}' for name, value in options.items())})"
 

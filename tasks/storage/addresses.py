@@ -7,16 +7,18 @@ An address becomes a path of the source, below which its output goes: `a/b.jpg` 
 from __future__ import annotations
 
 import os
+import posixpath
 import sys
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from darkroom.tasks.storage.bucket_checks import SCHEMES
 from darkroom.tasks.storage.local import LocalFolder
 from darkroom.tasks.storage.local_listing import Links
 from darkroom.tasks.storage.naming import path_to_text
-from darkroom.tasks.storage.store import Batches, Object, Place, Skip, Skipped, Source, Version
+from darkroom.tasks.storage.store import Batches, Object, Place, Skip, Skipped, Source, Store, Version
 
 WEB_SCHEMES = ("http", "https")
 
@@ -27,49 +29,62 @@ class Addresses(Source):
     """What a list of addresses leads to; each request goes to the store that has the address.
 
     Args:
-        file: the list; relative paths in it are relative to its folder.
-        excluded: a folder of which no file is read.
+        location: that of the list, in a folder or a bucket; relative paths in it are relative to where it lies.
+        excluded: the location of the outputs, of which none is read.
     """
 
     is_remote = True  # as some of its addresses may be
 
-    def __init__(self, file: str, excluded: str | None = None) -> None:
-        self._file = file
-        self._folder = os.path.dirname(file)
-        self._excluded = excluded
+    def __init__(self, location: str, excluded: str | None = None) -> None:
+        self._location = location
+        self._folder = posixpath.dirname(_as_path(location))
+        self._excluded = _as_path(excluded) if excluded else None
 
     @property
     def location(self) -> str:
-        """The list's path."""
-        return self._file
+        """Where the list is."""
+        return self._location
 
-    def lines(self) -> Iterator[str]:
-        """Yield the lines of the list, a text file in UTF-8."""
-        with open(self._file, encoding="utf-8-sig") as file:
-            yield from (line.rstrip("\n") for line in file)
+    def local(self, scratch: Path) -> Path:
+        """Return a local file that is the list: a copy in `scratch` if it lies in a bucket."""
+        name = path_to_text(os.fsencode(posixpath.basename(self._location)))
+        return _store_of(self._folder).local(name, scratch)
 
     def to_path(self, address: str) -> str | None:
         """Return the path of an address; None if it has none that is safe, or leads into the excluded folder.
 
         A path that ends with `/` is that of a folder, or of the prefix of a bucket.
         """
+        path = self._to_path(address)
+        return None if path is None or self._is_excluded(path) else _checked(path)
+
+    def _to_path(self, address: str) -> str | None:
         scheme, mark, rest = address.partition("://")
         if not mark:
-            return self._local_path(address)
+            return self._file_path(address)
         scheme = scheme.lower()
         if scheme == "file":
-            return self._local_path(unquote(rest)) if rest.startswith("/") else None
+            return self._file_path(unquote(rest)) if rest.startswith("/") else None
         if scheme in WEB_SCHEMES:
-            return _checked(f"{scheme}:/{_without_fragment(rest)}") if _is_plain(address) else None
-        return _checked(f"{scheme}:/{rest}") if scheme in SCHEMES else None
+            return f"{scheme}:/{_without_fragment(rest)}" if _is_plain(address) else None
+        return f"{scheme}:/{rest}" if scheme in SCHEMES else None
 
-    def _local_path(self, address: str) -> str | None:
-        whole = os.path.normpath(os.path.join(self._folder, address))
-        if "\0" in address or _is_in(whole, self._excluded):
+    def _file_path(self, address: str) -> str | None:
+        """Return the path of an absolute path, or of one that is relative to the list."""
+        whole = posixpath.normpath(posixpath.join(self._folder, address))
+        inside = posixpath.relpath(f"/{whole}", f"/{self._folder}") if _is_in(whole, self._folder) else ""
+        is_local = whole.startswith("/")
+        if inside and inside.partition("/")[0] not in _ROUTES:
+            path = inside
+        elif is_local:
+            path = f"file:{whole}"
+        elif _is_in(whole, "/".join(self._folder.split("/")[:2])):  # the list's bucket
+            path = whole
+        else:
             return None
-        inside = os.path.relpath(whole, self._folder) if _is_in(whole, self._folder) else ""
-        path = inside if inside and inside.partition("/")[0] not in _ROUTES else f"file:{whole}"
-        return _checked(path_to_text(os.fsencode(path)) + ("/" if address.endswith("/") else ""))
+        if "\0" in path:
+            return None
+        return (path_to_text(os.fsencode(path)) if is_local else path) + ("/" if address.endswith("/") else "")
 
     def where(self, path: str) -> str:
         """Return an address."""
@@ -99,39 +114,62 @@ class Addresses(Source):
         start = prefix.removesuffix(rest)
 
         def leave_out(path: str) -> str | None:
-            return "in_destination" if self._is_excluded(start + path) else skip(path) if skip else None
+            is_excluded = path.endswith("/") and self._is_excluded(start + path)
+            return "in_destination" if is_excluded else skip(path) if skip else None
 
         for batch in store.list(rest.rstrip("/"), skip=leave_out, skipped=skipped):
             paths = pa.array([start + path for path in batch["path"].to_pylist()], pa.string())
             yield batch.set_column(0, batch.schema.field("path"), paths)
 
     def _is_excluded(self, path: str) -> bool:
-        """Return whether a path is that of the excluded folder."""
-        local = path.removeprefix("file:") if path.startswith("file:/") else f"{self._folder}/{path}"
-        return path.endswith("/") and local.rstrip("/") == self._excluded
+        """Return whether a path leads into the excluded folder."""
+        is_routed = path.partition("/")[0] in _ROUTES
+        whole = path.removeprefix("file:") if is_routed else f"{self._folder.rstrip('/')}/{path}"
+        return _is_in(whole.rstrip("/"), self._excluded)
 
     def _route(self, path: str) -> tuple[Source, str]:
         """Return the store that has a path, and the path there."""
         scheme, _, rest = path.partition("/")
         if scheme not in _ROUTES:
-            return _local(self._folder), path
+            return _store_of(self._folder), path
         if scheme == "file:":
             return _local("/"), rest
         host, _, rest = rest.partition("/")
-        return _remote(f"{scheme}//{host}"), rest
+        if scheme.removesuffix(":") in WEB_SCHEMES:
+            return _web(f"{scheme}//{host}"), rest
+        return _bucket(f"{scheme}//{host}"), rest
+
+
+def read_lines(file: Path) -> Iterator[str]:
+    """Yield the lines of a list that is a text file in UTF-8."""
+    with file.open(encoding="utf-8-sig") as lines:
+        yield from (line.rstrip("\n") for line in lines)
+
+
+def _as_path(location: str) -> str:
+    """Return a location as addresses in it begin in this source: `s3:/bucket/prefix` for that of a bucket."""
+    return location.replace("://", ":/", 1)
+
+
+def _store_of(folder: str) -> Store:
+    """Return the store of a folder, or of a prefix from `_as_path`."""
+    return _local(folder) if folder.startswith("/") else _bucket(folder.replace(":/", "://", 1))
 
 
 @cache
-def _local(folder: str) -> Source:
+def _local(folder: str) -> Store:
     return LocalFolder(os.fsencode(folder), links=Links.ALL)  # a list names what is to be read
 
 
 @cache
-def _remote(location: str) -> Source:
-    if location.startswith(WEB_SCHEMES):
-        from darkroom.tasks.storage.http_store import HttpStore
+def _web(location: str) -> Source:
+    from darkroom.tasks.storage.http_store import HttpStore
 
-        return HttpStore(location)
+    return HttpStore(location)
+
+
+@cache
+def _bucket(location: str) -> Store:
     from darkroom.tasks.storage.object_store import open_object_store
 
     return open_object_store(location)

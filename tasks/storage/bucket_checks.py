@@ -58,6 +58,19 @@ def check_bucket_source(store: Store) -> None:
         raise SettingsError(f"source: there is no object below {store.location}/. Give the prefix of the images.")
 
 
+def check_bucket_list(store: Store, name: str) -> None:
+    """Raise `SettingsError` if a list of images is not there, or can't be read."""
+    try:
+        store.head(name)
+    except NotFound as error:
+        raise SettingsError(
+            f"source: there is no object {store.where(name)}. A URL that ends so is that of a list of images; images "
+            f"below a prefix of this name are read with the source {store.location} and `include` /{name}/."
+        ) from error
+    except StorageError as error:
+        raise _refusal(store, "source", error, "read it") from error
+
+
 def check_bucket_destination(store: Store) -> None:
     """Raise `SettingsError` if a destination can't be written to, or lacks the conditional requests of leases."""
     probe = f"{TEMPORARY_PREFIX}{uuid4()}"  # if this is interrupted, the next run removes it

@@ -12,6 +12,7 @@ from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.bucket_checks import (
     bucket_location,
     check_bucket_destination,
+    check_bucket_list,
     check_bucket_source,
     is_url,
 )
@@ -74,8 +75,13 @@ def _source_folder(location: str, rules: Rules, destination: str | None) -> Stor
 
 
 def is_list(location: str) -> bool:
-    """Return whether a source is a list of images, and not a folder or a bucket."""
-    return location.endswith(LIST_SUFFIXES) and not is_url(location) and not os.path.isdir(location)
+    """Return whether a source is a list of images, and not a folder or a bucket's prefix.
+
+    A URL is one by its name alone: a bucket may have both an object and a prefix of a name.
+    """
+    if not location.endswith(LIST_SUFFIXES):
+        return False
+    return "/" in location.partition("://")[2] if is_url(location) else not os.path.isdir(location)
 
 
 def open_store(location: str, *, outputs: str) -> Store:
@@ -90,10 +96,19 @@ def _bucket(location: str) -> Store:
     return open_object_store(location)
 
 
-def check_source(location: str) -> None:
-    """Raise `SettingsError` if a source can't be listed."""
+def check_source(location: str, *, tar_members: bool = False) -> None:
+    """Raise `SettingsError` if a source can't be listed, or is a list with the setting `tar_members`."""
+    if tar_members and is_list(location):
+        raise SettingsError(
+            f"source: {location} is a list of images, and of those no archives are read. Unset `tar_members`, or give "
+            "the folder or the prefix that has the archives."
+        )
     if is_url(location):
-        check_bucket_source(_bucket(location))
+        if is_list(location):
+            folder, _, name = location.rpartition("/")
+            check_bucket_list(_bucket(folder), name)
+        else:
+            check_bucket_source(_bucket(location))
         return
     if not os.path.lexists(location):
         raise SettingsError(f"source: {location} does not exist. Give the folder that holds the images.")

@@ -138,10 +138,12 @@ def is_cut_short(error: Exception) -> bool:
 
 @contextmanager
 def translated(path: str, where: str) -> Iterator[None]:
-    """Translate a client's errors about an object into `StorageError`s."""
+    """Translate a client's errors about an object into `StorageError`s; those of local files have a number."""
     try:
         yield
     except (BaseError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise storage_error(error, path, where) from error
 
 

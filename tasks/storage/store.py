@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, Protocol, TypeAlias
 
-from darkroom.tasks.storage.store_errors import NotFound
+from darkroom.tasks.storage.store_errors import NotFound, reading_source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -231,6 +231,12 @@ class Store(Source, Protocol):
 
 
 Batches: TypeAlias = "Iterator[pa.RecordBatch]"
+
+
+def listed(source: Source, prefix: str = "", *, skip: Skip, skipped: Skipped) -> Batches:
+    """Yield what `Source.list` does; if that fails, raise the error of a run."""
+    with reading_source():
+        yield from source.list(prefix, skip=skip, skipped=skipped)
 
 
 def exists(store: Store, path: str) -> bool:

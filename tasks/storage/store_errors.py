@@ -128,6 +128,22 @@ def reading() -> Iterator[None]:
 
 
 @contextmanager
+def reading_source() -> Iterator[None]:
+    """Translate errors from listing a source, or reading a list of images.
+
+    Raises:
+        SettingsError: it is not there, or this user may not read it.
+        DarkroomError: the store does not answer.
+    """
+    try:
+        yield
+    except StorageError as error:
+        kind = DarkroomError if error.transient else SettingsError
+        again = " Give the same command again." if error.transient else ""
+        raise kind(f"source: {error.at} can't be read: {error.reason}.{again}") from error
+
+
+@contextmanager
 def writing(destination: str) -> Iterator[None]:
     """Translate errors from writing a destination's own files and temporary files.
 

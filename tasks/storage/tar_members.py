@@ -7,9 +7,10 @@ import sys
 import tarfile
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from darkroom.tasks.storage.naming import folders_above
 from darkroom.tasks.storage.store import (
@@ -27,6 +28,15 @@ from darkroom.tasks.storage.store import (
 from darkroom.tasks.storage.store_errors import Failed, NotFound, StorageError, TooLarge
 
 SUFFIX = ".tar"
+
+SIDECARS = frozenset("cls cls2 class count id index inx jsn json text transcript txt".split())  # noqa: SIM905
+"""What follows the first dot in names of sidecars, lower case: the files of a sample that WebDataset reads as text."""
+
+MAX_SIDECAR_BYTES = 64 << 10
+"""Larger files are no sidecars: each is a value of the manifest."""
+
+OnSidecar: TypeAlias = Callable[[str, bytes], None]
+"""Gets the path and the bytes of a sidecar."""
 
 OPEN_ARCHIVES = 2
 """Archives that are kept open: a shard's images are in the order of their paths, archive after archive."""
@@ -65,6 +75,9 @@ class TarMembers(Source):
 
     def __init__(self, store: Store) -> None:
         self.is_remote = store.is_remote
+        self.on_sidecar: OnSidecar | None = None
+        """Gets each sidecar that a listing comes to; without it, they are files that are no images."""
+
         self._store = store
         self._archives: dict[str, _Archive] = {}
         self._lock = threading.Lock()
@@ -121,7 +134,7 @@ class TarMembers(Source):
     def _list_archive(self, path: str, skip: Skip | None, skipped: Skipped) -> Batches:
         """Yield the files of an archive; of a damaged one, those that are there."""
         try:
-            archive = self._open(path)
+            archive = self._open(path, self.on_sidecar)
         except StorageError:
             archive = None
         if archive is None or not archive.is_whole:
@@ -131,6 +144,8 @@ class TarMembers(Source):
             return
         found = []
         for name, (_, size) in archive.members.items():
+            if self.on_sidecar and _is_sidecar(name, size):
+                continue
             if reason := skip and _why_skipped(skip, path, name):
                 skipped.counts[reason] += 1
             else:
@@ -148,21 +163,22 @@ class TarMembers(Source):
             raise NotFound(path, "the archive no longer has it", self.where(path))
         return archive, archive.members[member]
 
-    def _open(self, path: str) -> _Archive:
+    def _open(self, path: str, on_sidecar: OnSidecar | None = None) -> _Archive:
+        """Return an archive; with `on_sidecar`, read its sidecars, too."""
         with self._lock:
-            if path not in self._archives:
+            if path not in self._archives or on_sidecar:
                 while len(self._archives) >= OPEN_ARCHIVES:
                     del self._archives[next(iter(self._archives))]
                 version, file = self._store.head(path), self._store.open(path)
                 try:
-                    self._archives[path] = _index(file, version)
+                    self._archives[path] = _index(path, file, version, on_sidecar)
                 except (tarfile.TarError, OSError) as error:
                     file.close()
                     raise Failed(path, f"it is no tar archive, or damaged: {error}", self.where(path)) from error
             return self._archives[path]
 
 
-def _index(file: BinaryIO, version: Version) -> _Archive:
+def _index(path: str, file: BinaryIO, version: Version, on_sidecar: OnSidecar | None) -> _Archive:
     """Return an archive with those of its files whose paths stay in it.
 
     Raises:
@@ -175,9 +191,18 @@ def _index(file: BinaryIO, version: Version) -> _Archive:
             name = posixpath.normpath(member.name)
             if member.isreg() and not member.issparse() and not name.startswith(("/", "../")):
                 members[name] = member.offset_data, member.size
+                if on_sidecar and _is_sidecar(name, member.size):
+                    file.seek(member.offset_data)
+                    if len(data := file.read(member.size)) == member.size:
+                        on_sidecar(f"{path}/{name}", data)
     file.seek(archive.offset)
     is_whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)  # by which archives end
     return _Archive(file, version, members, is_whole)
+
+
+def _is_sidecar(name: str, size: int) -> bool:
+    key, _, rest = name.rpartition("/")[2].partition(".")
+    return bool(key) and rest.lower() in SIDECARS and size <= MAX_SIDECAR_BYTES
 
 
 def _why_skipped(skip: Skip, archive: str, name: str) -> str | None:

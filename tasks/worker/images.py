@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 
 from darkroom.tasks.dataset.claim import Claim
-from darkroom.tasks.dataset.layout import open_destination, output_path
+from darkroom.tasks.dataset.layout import open_destination, output_paths
 from darkroom.tasks.dataset.manifest import OUTPUT_KEPT
 from darkroom.tasks.dataset.moved import former_output
 from darkroom.tasks.dataset.outputs import has_bytes
@@ -86,7 +86,7 @@ class Images:
         self.max_read_seconds = rules.max_read_seconds
         self._job = job
         self._claim = claim
-        self._source = open_source(job.source, rules)
+        self._source, self._output_path = open_source(job.source, rules), output_paths(job)
         self._destination = open_destination(job.destination).store
         self.read_apart, self.written_apart = self._source.is_remote, self._destination.is_remote
         # An estimate: a lossy output has less than one byte per pixel, a PNG up to four.
@@ -185,7 +185,7 @@ class Images:
         return row
 
     def _name(self, planned: PlannedImage) -> str:
-        return output_path(planned.source_path, self._job)
+        return self._output_path(planned.source_path)
 
     def _write(self, image: Image, made: Transformed) -> None:
         """Write an output and fill its image's row."""

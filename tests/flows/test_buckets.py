@@ -14,7 +14,9 @@ from harness import Api, darkroom, save
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe, Rules
 from darkroom.tasks.storage.object_keys import MAX_KEY_BYTES
+from darkroom.tasks.storage.object_store import open_object_store
 from data.generate import photo
+from tests.azure_server import azure_server
 from tests.fault_proxy import Fault, fault_proxy
 from tests.s3_server import S3Server
 
@@ -182,6 +184,43 @@ def test_problems_of_buckets_are_reported_before_anything_starts(api: Api, s3: S
         assert "Traceback" not in ended.err
     assert s3.keys(bucket) == ["photos/a.jpg"]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_token_that_expires_before_the_source_is_listed_is_the_source_s(api: Api, s3: S3Server, tmp_path: Path):
+    dataset = Dataset(api, s3, tmp_path, "bucket", "folder")
+    dataset.add("a.jpg", encoded(tmp_path, "a.jpg", 1))
+    with fault_proxy(s3.url) as proxy:  # the first two requests look whether there is anything
+        proxy.choose = lambda number: None if number <= 2 else Fault((403, "ExpiredToken"))
+        dataset.environment["AWS_ENDPOINT_URL"] = proxy.url
+        ended = darkroom("run", dataset.source, dataset.destination, environment=dataset.environment)
+    assert ended.code != 0
+    assert f"source: {dataset.source}/ can't be read: the store refuses these credentials (ExpiredToken)." in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_from_azure_to_azure(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with azure_server(tmp_path) as azure:
+        for name, value in azure.environment.items():
+            monkeypatch.setenv(name, value)
+        source, destination = (open_object_store(f"az://{azure.make_container()}/x") for _ in range(2))
+        images = {f"sub/{number}.jpg": encoded(tmp_path, "a.jpg", number) for number in range(5)}
+        for path, data in images.items():
+            source.put(path, data)
+
+        def run(*arguments: str) -> str:
+            ended = darkroom(*arguments, environment=api.environment | azure.environment)
+            assert ended.code == 0, ended.err
+            return ended.out
+
+        assert "5 made, 0 failed" in run("run", source.location, destination.location)
+        assert "Nothing to do" in run("run", source.location, destination.location)
+        source.delete(["sub/0.jpg"])
+        source.put("sub/1.jpg", images["sub/2.jpg"])
+        assert "1 made, 0 failed, 3 unchanged, 1 deleted" in run("run", source.location, destination.location)
+        assert "As the manifest says: 4 outputs" in run("verify", destination.location)
+        assert sorted(destination.children("images/sub")) == [f"{number}.jpg" for number in range(1, 5)]
+        made = transform(images["sub/2.jpg"], Recipe(), Rules().max_pixels).data
+        assert destination.get("images/sub/1.jpg").data == destination.get("images/sub/2.jpg").data == made
 
 
 def test_a_store_that_fails_now_and_then_costs_no_image(api: Api, s3: S3Server, tmp_path: Path):

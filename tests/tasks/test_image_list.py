@@ -1,13 +1,20 @@
 """Lists of images as sources, from the listing to the manifest."""
 
+import resource
+from contextlib import contextmanager
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.errors import DestinationError, SettingsError
+from darkroom.tasks.image_list import list_entries
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.settings import Rules
+from darkroom.tasks.storage.locations import open_source
+from darkroom.tasks.storage.store import Skipped
+from darkroom.tasks.storage.store_errors import writing
 from tests.places import disk
 from tests.tasks.helpers import manifest_rows, prepare, write_image
 from tests.tasks.shards import run
@@ -96,6 +103,56 @@ def test_further_columns_are_columns_of_the_manifest(images, place):
     ]
     assert rows["sub/c.jpg"]["url"] == "sub/c.jpg"
     assert rows["sub/c.jpg"]["width"] == 8
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv", "parquet"])
+def test_a_list_in_a_bucket(s3, source, place, tmp_path, kind):
+    bucket = s3.make_bucket()
+    for number, key in enumerate(["lists/a.jpg", "b.jpg", "lists/sub/c.jpg"]):
+        write_image(tmp_path / "image.jpg", seed=number)
+        s3.plant(bucket, key, (tmp_path / "image.jpg").read_bytes())
+    write_image(source / "d.jpg", seed=9)
+    addresses = ["a.jpg", f"s3://{bucket}/b.jpg", "sub/", str(source / "d.jpg")]
+    if kind == "parquet":
+        pq.write_table(pa.table({"url": addresses, "label": list("abcd")}), tmp_path / "list.parquet")
+    else:
+        lines = addresses if kind == "txt" else ["url,label", *(map(",".join, zip(addresses, "abcd", strict=True)))]
+        (tmp_path / f"list.{kind}").write_text("\n".join(lines))
+    s3.plant(bucket, f"lists/list [1].{kind}", (tmp_path / f"list.{kind}").read_bytes())
+    run(f"s3://{bucket}/lists/list [1].{kind}", place)
+    rows = manifest_rows(place)
+    assert list(rows) == ["a.jpg", f"file:{source}/d.jpg", f"s3:/{bucket}/b.jpg", "sub/c.jpg"]
+    assert {row["status"] for row in rows.values()} == {"ok"}
+    if kind != "txt":
+        assert (rows["a.jpg"]["label"], rows["sub/c.jpg"]["label"]) == ("a", None)
+    assert prepare(f"s3://{bucket}/lists/list [1].{kind}", place, run_id="again")[2].nothing_to_do
+
+
+@contextmanager
+def full_disk(size):
+    """Let no file grow beyond a size in bytes, as a full disk does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize("in_bucket", [False, True])
+def test_a_full_scratch_disk_is_not_the_list_s_fault(s3, images, place, in_bucket):
+    text = "\n".join(f"{number}.jpg" for number in range(2000))
+    (images / "list.txt").write_text(text)
+    file = str(images / "list.txt")
+    if in_bucket:
+        bucket = s3.make_bucket()
+        s3.plant(bucket, "list.txt", text.encode())
+        file = f"s3://{bucket}/list.txt"
+    workspace, skipped = place.workspace("run"), Skipped()
+    entries = list_entries(open_source(file, Rules()), None, workspace, lambda _: None, skipped)
+    full = pytest.raises(DestinationError, match=r"File too large\. Free some space")
+    with full, full_disk(1000), writing(place.location):
+        list(entries)
 
 
 def test_columns_that_change_are_published_though_no_image_is_made(images, place):

@@ -3,7 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.columns import open_columns
+from darkroom.tasks.dataset.columns import FURTHER_ROWS_SQL, open_columns
 
 
 @pytest.fixture
@@ -36,3 +36,10 @@ def test_the_digest_changes_with_names_types_and_values_alone(opened):
         {"source_path": ["a", "b"], "label": pa.array(["x", None], pa.large_string())},
     ]
     assert len({first.digest, *(opened(table)[0].digest for table in others)}) == 5
+
+
+def test_a_row_counts_once_for_each_1000_bytes(tmp_path):
+    pq.write_table(pa.table({"source_path": ["a", "b"], "text": ["é" * 1000, "short"]}), tmp_path / "columns.parquet")
+    with sql.connect(tmp_path) as db:
+        open_columns(db, tmp_path / "columns.parquet")
+        assert sql.rows(db, FURTHER_ROWS_SQL) == [{"source_path": "a"}] * 2

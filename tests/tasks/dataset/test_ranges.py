@@ -20,3 +20,11 @@ def test_every_path_is_in_one_range_and_ranges_ascend(paths):
         ]
     assert [path for each in cut for path in each] == sorted(paths, key=str.encode)
     assert len(cut) <= max(1, -(-len(paths) // 5))
+
+
+def test_a_path_that_is_there_more_often_has_a_smaller_range():
+    with duckdb.connect() as db, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranges, "ROW_GROUP_ROWS", 10)
+        wide = "SELECT unnest(repeat(['z'], 20)) AS source_path UNION ALL SELECT 'a' || i FROM range(20) r(i)"
+        cut = list(ranges.path_ranges(db, wide))
+    assert cut == ["source_path < 'a18'", "source_path >= 'a18' AND source_path < 'z'", "source_path >= 'z'"]

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from darkroom.tasks.storage.addresses import Addresses
+from darkroom.tasks.storage.addresses import Addresses, read_lines
 from darkroom.tasks.storage.store import Skipped
 from darkroom.tasks.storage.store_errors import NotFound
 
@@ -35,6 +35,28 @@ def folder(tmp_path):
 def test_an_address_has_a_path(folder, address, path):
     names = {"folder": folder, "above": folder.parent}
     assert Addresses(f"{folder}/list.txt").to_path(address.format(**names)) == path.format(**names)
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("a/b.jpg", "a/b.jpg"),
+        ("./\uef80.jpg", "\uef80.jpg"),
+        ("../c/", "s3:/bucket/c/"),
+        ("../../other/a.jpg", None),
+        ("../../../a.jpg", None),
+        ("/data/\uef80.jpg", "file:/data/\uefee\uefbe\uef80.jpg"),
+        ("http:/a.jpg", "s3:/bucket/lists/http:/a.jpg"),
+        ("s3://other/a.jpg", "s3:/other/a.jpg"),
+        ("https://host/a.jpg", "https:/host/a.jpg"),
+        ("out/images/a.jpg", None),
+        ("s3://bucket/lists/out/images/a.jpg", None),
+    ],
+)
+def test_an_address_in_a_list_in_a_bucket(address, path):
+    source = Addresses("s3://bucket/lists/list.txt", excluded="s3://bucket/lists/out")
+    assert source.to_path(address) == path
+    assert Addresses("s3://bucket/list.txt").to_path("../other/a.jpg") is None
 
 
 @pytest.mark.parametrize(
@@ -81,12 +103,23 @@ def test_a_folder_is_listed_without_the_excluded_one(folder):
     assert sorted(found) == [f"file:{folder}/{path}" for path in ("d.jpg", "photos/a.jpg", "photos/deep/b.jpg")]
 
 
-def test_an_object_and_a_prefix_of_a_bucket(s3, monkeypatch, tmp_path):
-    for name, value in s3.environment.items():
-        monkeypatch.setenv(name, value)
+def test_an_object_and_a_prefix_of_a_bucket(s3, tmp_path):
     s3.client.create_bucket(Bucket="listed")
     s3.plant("listed", "a/b.jpg", b"data")
     source = Addresses(f"{tmp_path}/list.txt")
     assert bytes(source.get(source.to_path("s3://listed/a/b.jpg")).data) == b"data"
     for prefix in ("s3://listed/a/", "s3://listed/"):
         assert [batch["path"].to_pylist() for batch in source.list(source.to_path(prefix))] == [["s3:/listed/a/b.jpg"]]
+
+
+def test_a_list_in_a_bucket_and_what_it_leads_to(s3, tmp_path):
+    bucket = s3.make_bucket()
+    s3.plant(bucket, "lists/list.txt", b"\xef\xbb\xbfa.jpg\r\n../b.jpg")
+    s3.plant(bucket, "lists/a.jpg", b"own")
+    s3.plant(bucket, "b.jpg", b"other")
+    source = Addresses(f"s3://{bucket}/lists/list.txt")
+    addresses = list(read_lines(source.local(tmp_path)))
+    assert addresses == ["a.jpg", "../b.jpg"]
+    paths = [source.to_path(address) for address in addresses]
+    assert [bytes(source.get(path).data) for path in paths] == [b"own", b"other"]
+    assert [source.where(path) for path in paths] == [f"s3://{bucket}/lists/a.jpg", f"s3://{bucket}/b.jpg"]

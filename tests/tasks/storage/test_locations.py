@@ -11,6 +11,7 @@ from darkroom.tasks.storage.locations import (
     check_destination,
     check_links,
     check_source,
+    is_list,
     open_source,
     open_store,
 )
@@ -60,6 +61,20 @@ def test_a_url_is_a_bucket(s3):
     check_destination(f"s3://{bucket}/out")
     check_links(f"s3://{bucket}/out", ["images"])
     assert s3.contents(bucket) == {"out/a": b"x"}
+
+
+def test_a_list_is_known_by_its_name_and_in_a_bucket_there_is_one(s3, tmp_path):
+    (tmp_path / "folder.csv").mkdir()
+    lists = {"/a/b.txt", "s3://b/c.csv", "gs://b/c/d.parquet"}
+    others = {f"{tmp_path}/folder.csv", "s3://b.csv", "s3://b/csv", "/a/b.json"}
+    assert set(filter(is_list, lists | others)) == lists
+    with pytest.raises(SettingsError, match="list of images, and of those no archives are read"):
+        check_source("/a/b.txt", tar_members=True)
+    bucket = s3.make_bucket()
+    s3.plant(bucket, "lists/a.txt", b"x.jpg")
+    check_source(f"s3://{bucket}/lists/a.txt")
+    with pytest.raises(SettingsError, match=rf"no object s3://{bucket}/lists/b\.txt\. .* and `include` /b\.txt/\."):
+        check_source(f"s3://{bucket}/lists/b.txt")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ import time
 
 import pytest
 
+from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.storage import store_errors
-from darkroom.tasks.storage.store import exists
-from darkroom.tasks.storage.store_errors import Conflict, StorageError, Throttled
+from darkroom.tasks.storage.store import Skipped, exists, listed
+from darkroom.tasks.storage.store_errors import Conflict, Denied, StorageError, Throttled
 from tests.tasks.storage.conformance import StoreTests
 from tests.tasks.storage.memory import MemoryStore
 
@@ -64,3 +65,13 @@ def test_faults_may_be_those_of_one_object_and_requests_may_take_long(store):
     started = time.monotonic()
     store.head("a")
     assert time.monotonic() - started >= 0.02
+
+
+def test_a_listing_of_a_source_that_fails_ends_the_run(store):
+    store.put("a/b", b"1")
+    assert [batch["path"].to_pylist() for batch in listed(store, "a", skip=lambda _: None, skipped=Skipped())] == [
+        ["a/b"]
+    ]
+    store.fail("list", Denied)
+    with pytest.raises(SettingsError, match=r"^source: .* can't be read"):
+        list(listed(store, skip=lambda _: None, skipped=Skipped()))

@@ -16,6 +16,7 @@ from darkroom.tasks.storage.store_errors import (
     TimedOut,
     TooLarge,
     reading,
+    reading_source,
     writing,
 )
 
@@ -42,6 +43,19 @@ def test_an_obstacle_is_named_for_reads_and_writes():
 def test_a_store_that_does_not_answer_ends_a_run_and_means_no_damage():
     with pytest.raises(DarkroomError, match=r"^/data/a can't be read: it is slow\. Give the same command"), reading():
         raise Throttled("a", "it is slow", "/data/a")
+
+
+def test_errors_of_a_source_are_not_those_of_the_destination():
+    with (
+        pytest.raises(SettingsError, match=r"^source: s3://b can't be read: no\.$"),
+        writing("/data"),
+        reading_source(),
+    ):
+        raise Denied("a", "no", "s3://b")
+    slow = pytest.raises(DarkroomError, match=r"^source: s3://b can't be read: slow\. Give the same command again\.$")
+    with slow as caught, writing("/data"), reading_source():
+        raise Throttled("a", "slow", "s3://b")
+    assert not isinstance(caught.value, SettingsError | DestinationError)
 
 
 def test_that_something_does_not_exist_is_left_to_the_reader():

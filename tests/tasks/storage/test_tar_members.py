@@ -57,6 +57,7 @@ def test_the_files_of_an_archive_are_listed_by_the_rules(source):
     assert row["ctime"] is not None
     assert listed(source, Rules(exclude=["x.tar/"]))[0].keys() == {"b.jpg"}
     assert listed(source, Rules(include=["a/2.jpg"]))[0].keys() == set()
+    assert listed(source, Rules(include=["/sub/x*.tar/"]))[0].keys() == rows.keys() - {"b.jpg"}
     assert listed(source, Rules(include=["2.jpg"]))[0].keys() == {"sub/x.tar/a/2.jpg"}
 
 
@@ -122,3 +123,14 @@ def test_what_is_no_archive(source, folder, data):
     assert skipped.unreadable == ["sub/x.tar"]
     with pytest.raises(Failed, match="it is no tar archive, or damaged"):
         source.get("sub/x.tar/a.jpg")
+
+
+def test_a_listing_reads_sidecars_if_they_are_wanted(source, folder):
+    files = {**FILES, "a/1.TXT": b"one", "a/1.npy": b"x", ".cls": b"x", "a/2.json": b"2" * 700}
+    (folder / "sub/x.tar").write_bytes(tar(files))
+    (folder / "cut.tar").write_bytes(tar({"1.jpg": b"1", "1.txt": b"2" * 700})[: 3 * 512 + 100])
+    seen = {}
+    source.on_sidecar = seen.__setitem__
+    _, skipped = listed(source)
+    assert seen == {"sub/x.tar/a/1.cls": b"7", "sub/x.tar/a/1.TXT": b"one", "sub/x.tar/a/2.json": b"2" * 700}
+    assert skipped.counts == {"not_image": 1, "hidden": 1, "excluded": 1, "damaged_archive": 1}

