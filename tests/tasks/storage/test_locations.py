@@ -33,7 +33,7 @@ def test_a_location_becomes_an_absolute_path(tmp_path, monkeypatch):
         ("/data/\udcff", "not UTF-8"),
     ],
 )
-def test_a_location_that_is_none_is_refused_by_the_name_of_its_setting(location, problem):
+def test_refusing_a_location_names_its_setting(location, problem):
     with pytest.raises(SettingsError, match=f"^destination: .*{problem}"):
         absolute(location, "destination")
 
@@ -70,7 +70,7 @@ def test_a_url_is_a_bucket(s3):
         ("s3://b/out/in", "s3://b/out", "lies inside the destination"),
     ],
 )
-def test_prefixes_lie_apart(source, destination, words):
+def test_nested_prefixes_are_refused(source, destination, words):
     with pytest.raises(SettingsError, match=words):
         check_apart(source, destination)
     check_apart("s3://b/a", "s3://b/ab")
