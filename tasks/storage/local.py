@@ -106,7 +106,7 @@ class LocalFolder(Store):
             return file.read(size) or b""
 
     def _refuse_outside(self, descriptor: int, path: str) -> None:
-        """Raise `Denied` for a file outside the root, to which a link that is newer than the listing leads."""
+        """Raise `Denied` for a file outside the root: since the listing, a link may have come to lead there."""
         inside = _real(self.root).rstrip(b"/") + b"/"
         opened = _opened_path(descriptor)
         if not opened.startswith(inside) and not os.path.realpath(self.locate(path)).startswith(inside):
