@@ -25,7 +25,7 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def api(prefect_home: Path) -> Iterator[Api]:
-    """One Prefect server for the tests of what a run does."""
+    """Provide one Prefect server for all tests of a session that run flows."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PREFECT")]:
             patch.delenv(name)
@@ -96,7 +96,7 @@ def large_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shared_corpus() -> Path:
-    """The project's development corpus, where it is there."""
+    """The project's development corpus, if it exists."""
     corpus = CHECKOUT.parent / "shared/corpus"
     if not corpus.is_dir():
         pytest.skip("the development corpus is not beside this checkout")

@@ -1,4 +1,4 @@
-"""Disks that fill up, turn read-only, fail and hang: what can pass is tried again, nothing is lost."""
+"""Disks that fill up, turn read-only, fail and hang: transient faults are retried, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def remount(disk: Path, option: str) -> bool:
 
 
 def check_outputs(out: Path) -> None:
-    """Make sure that what lies below `images/` are whole images."""
+    """Check that all files below `images/` are whole images."""
     for path in out.glob("images/**/*"):
         if path.is_file():
             with Image.open(path) as image:
@@ -111,7 +111,7 @@ def test_a_disk_that_turns_read_only_ends_the_run(
     assert len(manifest_rows(out)) == 200
 
 
-def test_reads_that_fail_are_tried_again_and_those_that_hang_are_given_up(api: Api, tmp_path: Path):
+def test_reads_that_fail_are_retried_and_those_that_hang_are_given_up(api: Api, tmp_path: Path):
     source, out = tmp_path / "photos", tmp_path / "out"
     names = ["a.jpg", "eio-2.jpg", "eio-99.jpg", "slow.jpg", "hang.jpg", *(f"z{number}.jpg" for number in range(20))]
     for seed, name in enumerate(names):

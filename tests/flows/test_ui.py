@@ -62,7 +62,7 @@ def nights(api: Api, folder: Path) -> Path:
     assert run(api, source, destination).code == 0
     for image in images[::10]:
         if image.suffix == ".jpg":
-            image.write_bytes(image.read_bytes() + b"\0")  # what follows the end of a JPEG is not looked at
+            image.write_bytes(image.read_bytes() + b"\0")  # bytes after the end of a JPEG are ignored
     for name in ("new/cut short.jpg", "new/error page.jpg", *([] if PICTURES else [LONG])):
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_bytes((source / BROKEN[("cut" not in name)]).read_bytes())

@@ -52,7 +52,7 @@ def run_of(ended: Ended) -> str:
 
 
 def published(api: Api, run_id: str) -> dict[str, str]:
-    """Return what a flow run left in the UI, by the end of its key."""
+    """Return a flow run's artifacts, by the end of their keys."""
     return {artifact["key"][artifact["key"].rindex("verify") :]: artifact["data"] for artifact in api.artifacts(run_id)}
 
 

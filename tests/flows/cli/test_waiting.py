@@ -1,4 +1,4 @@
-"""What is waited for is named, if that takes long."""
+"""Long waits are named."""
 
 from __future__ import annotations
 
