@@ -19,7 +19,7 @@ inspection = typer.Typer()
 
 @inspection.command()
 def status(destination: KeptDestination) -> None:
-    """Say what DESTINATION holds.
+    """Show the state of DESTINATION.
 
     That is counts by status and error code, last run, recipe and lease. It checks that the manifest and the last run's
     file are whole; outputs are checked by verify.
@@ -75,7 +75,7 @@ def history(
     destination: KeptDestination,
     last: Annotated[int, typer.Option(min=1, help="How many runs to show.")] = 30,
 ) -> None:
-    """Say how the last runs of DESTINATION went.
+    """Show the last runs of DESTINATION.
 
     The newest comes first. A run with nothing to do leaves no trace here.
 

@@ -49,7 +49,7 @@ class Worker:
     """How its versions differ from the flow's, as a clause."""
 
     is_compared: bool = False
-    """Whether it has said which versions it has."""
+    """Whether it has reported its versions."""
 
     @property
     def is_silent(self) -> bool:
@@ -127,7 +127,7 @@ class Workers:
         for address in asked:
             worker = self.known[address]
             worker.is_compared = address in differences
-            worker.difference = differences.get(address, "has not said yet which versions it has")
+            worker.difference = differences.get(address, "has not reported its versions yet")
         if all(worker.is_compared and worker.difference for worker in self.known.values()):
             raise ClusterError(
                 f"No worker of the Dask cluster can take shards: {self._describe_problems()}. {VERSIONS_REMEDY}"
