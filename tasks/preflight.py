@@ -161,13 +161,13 @@ def check_manifest(destination: Destination) -> None:
         SettingsError: this user may not read it.
         DarkroomError: it is missing or damaged, or was written by another version of Darkroom.
     """
-    from darkroom.tasks.dataset.manifest import read_whole, way_out
+    from darkroom.tasks.dataset.manifest import read_whole, rebuild_remedy
 
     if read_whole(destination) is None and (published := _published(destination)):
         manifest, runs = destination.store.where(MANIFEST), destination.store.where(RUNS)
         raise DarkroomError(
             f"{manifest} is missing, although {runs} has the files of {len(published):,} runs. "
-            f"{way_out(destination)} To make all outputs again, move {runs} away."
+            f"{rebuild_remedy(destination)} To make all outputs again, move {runs} away."
         )
 
 
