@@ -61,7 +61,7 @@ if not Path(*DARKROOM).exists():
 
 
 class WrongOutputError(Exception):
-    """What was measured did not do its work."""
+    """A contender did not do its work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Trial:
         return self.corpus.folder(self.images)
 
     def sample(self, contender: str, measured: Measurement) -> Sample:
-        """Return what a contender took."""
+        """Return a contender's sample."""
         return Sample(
             contender, self.corpus.name, self.images, self.round, measured.wall_s, measured.cpu_s, measured.peak_mb
         )
@@ -104,7 +104,7 @@ class Trial:
 
 @dataclass(slots=True)
 class Bench:
-    """Runs contenders, checks what they did, and collects what that took."""
+    """Runs contenders, checks their outputs, and collects their samples."""
 
     scratch: Path
     server: RunningServer
@@ -152,7 +152,7 @@ class Bench:
         return trial.sample(contender, measured)
 
     def _rival(self, contender: str, trial: Trial) -> Sample:
-        """Measure a way to resize JPEGs that shares no code with Darkroom, and check that it made an output of each."""
+        """Measure a contender without code of Darkroom's, and check that it made an output of each image."""
         destination = self._destination(contender)
         command = [sys.executable, "-m", f"benchmarks.{contender}", str(trial.source), str(destination)]
         measured = self._measure(contender, command, trial)
@@ -175,7 +175,7 @@ class Bench:
         return trial.sample(SANE, measured)
 
     def _darkroom(self, contender: str, trial: Trial, destination: Path) -> Sample:
-        """Measure a run, and check that manifest and outputs are those that the sane pool came to."""
+        """Measure a run, and check that manifest and outputs match those of the sane pool."""
         command = [*DARKROOM, "run", str(trial.source), str(destination)]
         measured = self._measure(contender, command, trial)
         manifest = destination / "manifest.parquet"
@@ -225,14 +225,14 @@ class Bench:
 
 
 def prefect_environment(home: Path) -> dict[str, str]:
-    """Return this process's environment with a Prefect that nobody has set up, but for its home."""
+    """Return this process's environment without settings of Prefect, except for its home."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return {**ours, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
 def _check(contender: str, what: str, found: object, expected: object) -> None:
     if found != expected:
-        raise WrongOutputError(f"{LABELS[contender]}: {what}: {found}, where {expected} was to be")
+        raise WrongOutputError(f"{LABELS[contender]}: {what}: {found} instead of {expected}")
 
 
 def _digest(images: Path) -> tuple[int, str]:

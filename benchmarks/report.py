@@ -1,4 +1,4 @@
-"""Tables of what was measured, and whether the targets are met."""
+"""Tables of the results, and whether the targets are met."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ORDER = (LOOP, POOL, INDEPENDENT, SANE, THIN, COLD, SERVED, COLD_NOOP, SERVED_NO
 WITHOUT_WORK = {COLD_NOOP, SERVED_NOOP, HELP, STATUS}
 SMALL = {"small", "shared-imagenet"}
 LEAST_GROWTH_SECONDS = 1.0
-"""If more images don't take longer by at least so much, the difference is noise."""
+"""If the larger number of images takes less than this longer, the difference is noise."""
 
 HEADER = (
     "",
@@ -74,7 +74,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What was measured, and the figures that follow from it."""
+    """All samples, and the figures derived from them."""
 
     samples: Sequence[Sample]
 
