@@ -74,7 +74,9 @@ def test_the_server_has_the_deployments_of_the_file(nightly: Installation, recei
     photos, thumbnails = deployed["nightly"], deployed["thumbnails"]
     assert photos["tags"] == ["darkroom"]
     assert "**new or changed**" in photos["description"]
-    assert photos["global_concurrency_limit"] is None, "the lease keeps runs of one destination apart, and only these"
+    assert photos["global_concurrency_limit"] is None, (
+        "no limit: the lease keeps only runs of the same destination apart"
+    )
     assert photos["job_variables"] == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
     assert photos["parameters"]["source"] == nightly.environment["DARKROOM_SOURCE"]
     assert photos["parameters"]["destination"] == nightly.environment["DARKROOM_DESTINATION"]

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from harness import eventually, gone
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do it")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 TIED = [sys.executable, "-m", "darkroom.deployments.tied"]
 MODULE = ["http.server", "--bind", "127.0.0.1", "0"]
