@@ -35,7 +35,7 @@ READERS = 2
 """Outputs that a worker reads at a time, so that it doesn't wait for the disk between them; from a bucket, `AHEAD`."""
 
 AHEAD = 16
-"""Outputs that are held in memory at most."""
+"""Upper limit on the outputs held in memory."""
 
 ORDERS = Orders(max_pixels=1 << 40, max_image_seconds=Rules().max_image_seconds)
 """Without a limit on pixels: outputs are as large as the recipe made them."""

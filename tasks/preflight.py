@@ -57,7 +57,7 @@ def check_kept_destination(destination: str) -> Destination:
     """Return a destination that runs have written to.
 
     Raises:
-        SettingsError: it isn't one, or can't be written to, as its lease must be.
+        SettingsError: no run has written to it, or it can't be written to, which its lease needs.
     """
     place = open_destination(destination)
     check_is_destination(place)
@@ -125,7 +125,7 @@ def _arguments(cluster: Callable[..., Any]) -> set[str]:
 
 
 def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None:
-    """Make sure that a destination holds outputs of this recipe, or none.
+    """Check that a destination holds outputs of this recipe, or none.
 
     Raises:
         SettingsError: it belongs to another recipe, and `rebuild` isn't set.
@@ -155,7 +155,7 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
 
 
 def check_manifest(destination: Destination) -> None:
-    """Make sure that the manifest is intact, and present if any run has published.
+    """Check that the manifest is intact, and present if any run has published.
 
     Raises:
         SettingsError: this user may not read it.
