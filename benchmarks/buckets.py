@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +27,12 @@ from benchmarks.measure import CommandError, Measurement, measure
 from darkroom.flows.runtime.signals import sigterm_exits
 from data.photos import write_corpus
 from tests.delay_proxy import delay_proxy
-from tests.s3_server import S3Server
 from tests.weed_server import weed_server
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where images come from and go to."""
+    """A source and a destination to compare with others."""
 
     name: str
     source: str
@@ -83,10 +81,10 @@ class Took:
 @contextmanager
 def ways(folder: Path, images: int, size: tuple[int, int], delay: float) -> Iterator[list[Way]]:
     """Provide the ways to compare, each with `images` images."""
-    files = write_corpus(folder / "photos", images, size)
+    write_corpus(folder / "photos", images, size)
     with weed_server(folder) as server, delay_proxy(server.url, 0) as prompt, delay_proxy(server.url, delay) as slow:
         bucket = server.make_bucket()
-        _upload(server, bucket, files)
+        server.plant_folder(bucket, "photos", folder / "photos")
         near = prefect_environment(folder / "home") | server.environment
         far = near | {"AWS_ENDPOINT_URL": slow}
         near["AWS_ENDPOINT_URL"] = prompt
@@ -101,13 +99,6 @@ def ways(folder: Path, images: int, size: tuple[int, int], delay: float) -> Iter
                 server.pid,
             ),
         ]
-
-
-def _upload(server: S3Server, bucket: str, files: list[Path]) -> None:
-    _ = server.client  # created here, as several threads must not create it at once
-    with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(lambda file: server.plant(bucket, f"photos/{file.name}", file.read_bytes()), files):
-            pass
 
 
 def take(way: Way, number: int, images: int, workers: int) -> Took:

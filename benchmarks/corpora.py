@@ -12,7 +12,7 @@ from benchmarks.measure import ROOT
 from data.photos import all_or_nothing, write_corpus
 
 CACHE = Path(__file__).parent / ".cache"
-"""Where corpora are kept from one measurement to the next."""
+"""The folder in which measurements keep corpora for the next ones."""
 
 SHARED = ROOT.parent / "shared" / "corpus"
 

@@ -177,7 +177,7 @@ def _expect(what: str, found: object, expected: object) -> None:
 
 
 def measure_nights(folder: Path, rows: int) -> None:
-    """Measure three nights of a destination of so many images, and print what they took."""
+    """Measure three nights of a destination of `rows` images, and print what they took."""
     few = rows // 100
     destination = folder / "tables"
     destination.mkdir()
@@ -207,7 +207,7 @@ def measure_nights(folder: Path, rows: int) -> None:
 
 
 def measure_reruns(folder: Path, files: int) -> None:
-    """Measure a rerun with nothing to do over so many tiny files, and print what it took."""
+    """Measure a rerun with nothing to do over `files` tiny files, and print what it took."""
     source, destination = folder / "files", folder / "prepared"
     print(f"\nNothing to do over {files:,} tiny files and their outputs (everything in the kernel's caches)\n")
     synthetic.write_tree(source, files)

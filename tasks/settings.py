@@ -162,7 +162,7 @@ class Rules(Settings):
     exclude: list[str] = Field(
         [],
         description="Leave out files and folders that match one of these patterns, as .gitignore has them. A pattern "
-        "that begins with ! takes back earlier ones, such as one of those that always come first: "
+        "that begins with ! takes back an earlier one, such as one of these, which always come first: "
         f"{' '.join(DEFAULT_EXCLUDE)}.",
     )
     by_content: bool = Field(

@@ -26,7 +26,7 @@ LIBRARIES = (
 SHOWN = 4
 
 ANSWER_SECONDS = 5.0
-"""How long the run waits for the versions of new workers; it asks again those that have not answered."""
+"""How long the run waits for the versions of new workers; it asks silent ones again."""
 
 CODE = "Darkroom's code"
 

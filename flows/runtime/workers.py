@@ -18,14 +18,14 @@ POLL_SECONDS = 1.0
 """The scheduler is asked about its workers this often."""
 
 SILENT_SECONDS = 15.0
-"""A worker without a heartbeat for so long is silent: stopped, or cut off. Heartbeats come every 1–2 s."""
+"""A worker without a heartbeat for this long is silent: stopped, or cut off. Heartbeats come every 1–2 s."""
 
 MAX_INTERVAL_SECONDS = 5.0
 """At most this much of the time between two polls counts: after a longer gap, this process or the scheduler was
 stopped, not the workers."""
 
 NO_WORKER_SECONDS = 600
-"""A run fails after so long without a worker that takes shards."""
+"""A run fails after this long without a worker that takes shards."""
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ class Addresses(Source):
 
     Args:
         file: the list; relative paths in it are relative to its folder.
-        excluded: a folder of which no file is read.
+        excluded: a folder whose files are never read.
     """
 
     is_remote = True  # as some of its addresses may be

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta, PutMode
 
 PART_BYTES = 16 << 20
-"""Larger files are uploaded in parts of so many bytes, up to 10,000."""
+"""Larger files are uploaded in parts of this size, up to 10,000 of them."""
 
 DELETED_AT_ONCE = 1_000
 

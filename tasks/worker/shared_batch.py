@@ -108,7 +108,7 @@ class SharedBatch:
             self._map()
 
     def trim(self, keep: int = SIZE) -> None:
-        """Return the memory beyond so many bytes, at most `SIZE`, to the system, if it was used."""
+        """Return the memory beyond `keep` bytes, at most `SIZE`, to the system, if it was used."""
         self.refresh()
         keep = -(-keep // mmap.PAGESIZE) * mmap.PAGESIZE
         length = len(self._view)

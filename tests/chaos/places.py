@@ -105,14 +105,8 @@ class Prefix:
         return Prefix(self.server, self.bucket, f"{self.path}/{name}", self.scratch)
 
     def fill(self, source: Path) -> None:
-        files = [path for path in source.rglob("*") if path.is_file()]
-        _ = self.server.client  # created here, as several threads must not create it at once
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda file: self._plant(str(file.relative_to(source)), file.read_bytes()), files))
+        self.server.plant_folder(self.bucket, self.path, source)
         shutil.rmtree(source)
-
-    def _plant(self, name: str, data: bytes) -> None:
-        self.server.plant(self.bucket, f"{self.path}/{name}", data)
 
     def local(self, below: str = "") -> Path:
         """Return a new folder with copies of the objects below a prefix, or of all."""

@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def wheel(installation: Installation, few: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """A wheel of what the Dockerfile copies, in a fresh environment with the dependencies of the tests' own."""
+    """Install a wheel of what the Dockerfile copies in a new environment that has this one's dependencies."""
     source, fresh, folder = (tmp_path_factory.mktemp(name) for name in ("source", "fresh", "folder"))
     unsent = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__")
     for path in copied_into_image():

@@ -95,7 +95,7 @@ def test_a_run_survives_a_lost_host_a_late_host_and_a_lost_store(site: Site, tmp
 
 
 def wait_for_parts(run: subprocess.Popen[str], site: Site, bucket: str, count: int) -> None:
-    """Wait until a run has journalled so many parts."""
+    """Wait until a run has journalled `count` parts."""
 
     def has_parts() -> bool:
         assert run.poll() is None, run.communicate()

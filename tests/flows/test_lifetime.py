@@ -53,7 +53,7 @@ def at_work(started: Started, out: Path, parts: int = 1) -> list[psutil.Process]
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A folder for temporary files with a name short enough for sockets in it."""
+    """Provide a temporary folder with a name short enough for sockets in it."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 

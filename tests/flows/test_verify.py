@@ -222,7 +222,7 @@ def test_wrong_usage_is_reported_before_anything_starts(arguments: list[str], sa
 
 @pytest.fixture
 def large_outputs(large_folder: Path, tmp_path: Path) -> OnDisk:
-    """A destination that keeps a process busy for some seconds: 72 links to a few large photos."""
+    """Write a destination that keeps a process busy for some seconds: 72 links to a few large photos."""
     place = destination_at(tmp_path / "out")
     sources = sorted(large_folder.iterdir())[::3]
     facts = {}

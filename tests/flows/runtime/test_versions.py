@@ -138,5 +138,5 @@ def test_a_scheduler_without_darkroom_is_named(api: Api, folder: Path, tmp_path:
     assert not (tmp_path / "out/images").exists()
 
 
-def test_all_that_is_compared_is_installed_here():
+def test_all_compared_libraries_are_installed():
     assert "missing" not in own_versions().values()

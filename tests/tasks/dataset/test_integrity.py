@@ -234,7 +234,7 @@ def test_a_damaged_list_of_obsolete_outputs_removes_nothing(place):
     assert set(files(place.images)) == {"a.jpg", "gone.jpg"}
 
 
-def test_a_whole_file_stays_whole_elsewhere_and_for_every_reader(whole, tmp_path):
+def test_a_sealed_file_can_be_copied_and_read_by_any_reader(whole, tmp_path):
     file = tmp_path / "copy.parquet"
     shutil.copyfile(whole["manifest"], file)
     assert damage(file) is None

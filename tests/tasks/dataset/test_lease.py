@@ -37,7 +37,7 @@ with hold_lease(open_destination(sys.argv[1]), "theirs"):
 
 @contextmanager
 def other_holder(place):
-    """Another process on this machine that holds the lease until it is killed."""
+    """Run another process on this machine that holds the lease until it is killed."""
     command = [sys.executable, "-c", HOLD_FOREVER, str(place.root)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -48,7 +48,7 @@ def other_holder(place):
 
 
 def elsewhere(age=0.0, **changes):
-    """The lease of a run on another machine, whose last heartbeat is so many seconds old."""
+    """Return the lease of a run on another machine, whose last heartbeat is `age` seconds old."""
     now = time.time()
     lease = Lease("theirs", "far-away", 4711, "other-boot|1|2", since=now - 3600, heartbeat=now - age)
     return replace(lease, **changes)
@@ -258,7 +258,7 @@ def test_a_later_lease_of_the_same_process_is_another(place):
         second.check()
 
 
-def test_a_heartbeat_that_cannot_be_written_is_tried_again(place, monkeypatch, caplog):
+def test_a_heartbeat_that_cannot_be_written_is_retried(place, monkeypatch, caplog):
     tries = iter([Failed("lease.json", "Input/output error", ""), LeaseError("over")])
 
     def fail(*_):

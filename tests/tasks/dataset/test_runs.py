@@ -22,7 +22,7 @@ def change_record(place, run_id, **record):
 
 @pytest.fixture
 def nights(place):
-    """Three runs of a destination that was copied, its files in another order."""
+    """Write three runs of a destination, with the file times of a copy in another order."""
     for number, run_id in enumerate(("b", "c", "a")):
         publish_rows(place, [row(f"{number}.jpg", processed_at=after(number))], run_id=run_id)
         change_record(place, run_id, started_at=after(number), seconds=1.0)

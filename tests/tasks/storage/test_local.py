@@ -91,7 +91,7 @@ def test_denied_access_names_the_file_or_folder(open_path):
 
 
 @pytest.mark.parametrize("change", [b"grown and grown", b"shrunk", b"the same"])
-def test_a_file_that_is_written_to_while_it_is_read_is_noticed(store, root, monkeypatch, change):
+def test_a_write_during_a_read_is_a_conflict(store, root, monkeypatch, change):
     store.put("a.jpg", b"before!!")
     os.utime(root / "a.jpg", ns=(0, 0))
     read_to_end = storage._read_to_end

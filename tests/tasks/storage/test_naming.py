@@ -44,7 +44,7 @@ def folder_output(folder, output_format):
 
 @st.composite
 def sources(draw):
-    """A format, and paths that can lie together in a source; some are named like the outputs of others."""
+    """Draw a format, and paths that can lie together in a source; some are named like the outputs of others."""
     output_format = draw(formats)
     some = draw(st.lists(names, min_size=1, max_size=4))
     for _ in range(2):

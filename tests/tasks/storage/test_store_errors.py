@@ -44,7 +44,7 @@ def test_a_store_that_does_not_answer_ends_a_run_and_means_no_damage():
         raise Throttled("a", "it is slow", "/data/a")
 
 
-def test_that_something_does_not_exist_is_left_to_the_reader():
+def test_a_missing_object_is_left_to_the_caller():
     with pytest.raises(NotFound), reading():
         raise NotFound("a", "x", "/data/a")
 

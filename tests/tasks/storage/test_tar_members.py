@@ -16,7 +16,7 @@ FILES = {"./a/1.jpg": b"one", "a/1.cls": b"7", "a/2.jpg": b"2" * 3000, "__MACOSX
 
 
 def tar(files, **options):
-    """The bytes of an archive."""
+    """Return the bytes of an archive."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", **options) as archive:
         for name, data in files.items():
