@@ -87,8 +87,8 @@ class Waits:
     waits: int = 0
     seconds: float = 0.0
 
-    def note(self, codec: Codec, batch: SharedBatch) -> None:
-        """Record, when a batch is released, how long the codec process had waited for it."""
+    def release(self, codec: Codec, batch: SharedBatch) -> None:
+        """Release a batch in place of `codec`, and record how long the codec process had waited for it."""
         if self.batches and batch.head.waited > 0.001:
             self.waits += 1
             self.seconds += batch.head.waited
@@ -120,7 +120,7 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
     claim = claim_shard(workspace, 0, "001-1-1")
     journal = Journal(claim)
     waits, codec = Waits(), thread_codec()
-    codec.release = partial(waits.note, codec)
+    codec.release = partial(waits.release, codec)
     work = Pipeline(Images(job, claim, None), codec, lambda: None)
     for row in work.run([_planned(source, name) for name in names]):
         journal.add(row)
@@ -233,8 +233,8 @@ def main() -> None:
             a, b = (median(column) for column in zip(*(rates for rates, _ in found), strict=True))
             ratio = median(rates[1] / rates[0] for rates, _ in found)
             waits = found[-1][1]
-            said = f"{waits.waits} of {waits.batches} batches, {waits.seconds:.2f} s"
-            print(f"{_name(kind):32}{a:12.1f}{b:14.1f}{ratio:12.2f}  {said}", flush=True)
+            shown = f"{waits.waits} of {waits.batches} batches, {waits.seconds:.2f} s"
+            print(f"{_name(kind):32}{a:12.1f}{b:14.1f}{ratio:12.2f}  {shown}", flush=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

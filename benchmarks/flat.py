@@ -98,10 +98,10 @@ def watch(source: Path, destination: Path, images: int) -> list[Sample]:
         if sample := _sample(psutil.Process(run.pid), started, destination / "images"):
             samples.append(sample)
         time.sleep(SAMPLE_SECONDS)
-    said, _ = run.communicate()
-    if run.returncode or f"{images:,} made, 0 failed" not in said:
-        raise SystemExit(f"benchmarks.flat: the run failed: {said}")
-    print(next(line for line in said.splitlines() if "made" in line))
+    output, _ = run.communicate()
+    if run.returncode or f"{images:,} made, 0 failed" not in output:
+        raise SystemExit(f"benchmarks.flat: the run failed: {output}")
+    print(next(line for line in output.splitlines() if "made" in line))
     return [sample for sample in samples if 0 < sample.outputs < images]
 
 

@@ -1,6 +1,6 @@
 """The pool that the flow is compared with: `python -m benchmarks.pool SOURCE DEST`.
 
-A plain pool of one process per core, which does to each image all that a shard does (read, hash, transform,
+A careful pool of one process per core, which does to each image all that a shard does (read, hash, transform,
 write beside the target and rename, hash the output) and sends nothing back but the hashes. No Prefect, no
 Dask, no journal, no manifest. Prints the number of outputs.
 """

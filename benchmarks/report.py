@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.bench import (
+    CAREFUL,
     COLD,
     COLD_NOOP,
     FIRST,
@@ -17,7 +18,6 @@ from benchmarks.bench import (
     LOOP,
     MEMORY_ROUND,
     POOL,
-    SANE,
     SERVED,
     SERVED_NOOP,
     STATUS,
@@ -26,7 +26,7 @@ from benchmarks.bench import (
 )
 from benchmarks.corpora import Corpus
 
-ORDER = (LOOP, POOL, INDEPENDENT, SANE, THIN, COLD, SERVED, COLD_NOOP, SERVED_NOOP, HELP, STATUS)
+ORDER = (LOOP, POOL, INDEPENDENT, CAREFUL, THIN, COLD, SERVED, COLD_NOOP, SERVED_NOOP, HELP, STATUS)
 WITHOUT_WORK = {COLD_NOOP, SERVED_NOOP, HELP, STATUS}
 SMALL = {"small", "shared-imagenet"}
 LEAST_GROWTH_SECONDS = 1.0

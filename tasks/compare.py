@@ -103,7 +103,7 @@ def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, planned: lis
 def _read_ahead(
     store: Store, planned: list[PlannedOutput]
 ) -> Generator[tuple[PlannedOutput, memoryview | Exception], None, None]:
-    """Yield what `read_output` returns of each output, in the same order."""
+    """Yield the result of `read_output` for each output, in the same order."""
     with ThreadPoolExecutor(AHEAD if store.is_remote else READERS, "verify") as readers:
         try:
             waiting = deque(readers.submit(read_output, store, output) for output in planned[:AHEAD])

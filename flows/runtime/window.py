@@ -136,7 +136,7 @@ def run_shards(
         client.cancel(list(attempts.running), force=True)
         client.unsubscribe_topic(PROGRESS_TOPIC)
         ended = [
-            (attempt.task_run_id, f"{attempt.shard.label.capitalize()}: the run ended before it")
+            (attempt.task_run_id, f"{attempt.shard.label.capitalize()}: the run ended first")
             for attempt in attempts.running.values()
         ]
         if window.unmarked:

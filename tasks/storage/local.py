@@ -244,7 +244,7 @@ class LocalFolder(Store):
 
 
 def _existing(error: OSError, path: bytes) -> bytes:
-    """Return the path of an error, or else its nearest existing parent."""
+    """Return the path that an error names, else `path`; if it does not exist, its nearest existing parent."""
     if isinstance(error.filename, str | bytes) and os.path.isabs(error.filename):
         path = os.fsencode(error.filename)
     while not os.path.lexists(path) and path != os.path.dirname(path):
