@@ -88,6 +88,7 @@ def _exit_at_once() -> None:
 
 
 def _exit_code() -> int:
+    """Run the app, and return its exit code."""
     try:
         with terminal.exit_on_error():
             check_working_folder()

@@ -53,7 +53,7 @@ class Pages:
         self._skipped = skipped
 
     def below(self, prefix: str, after: str | None = None, refused: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield pages of the keys below a prefix and after a key; `refused` is the key at which the last listing failed.
+        """Yield pages of the keys below a prefix and after a key; `refused` is the key where the last listing failed.
 
         Raises:
             BaseError: the store can't be listed; or, without `skipped`, the client refuses a key.
