@@ -16,8 +16,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from harness import Api, eventually, journalled, manifest_rows
-from installation import ONE_WORKER, Installation, Receiver, check_images
+from harness import Api, check_images, eventually, journalled, manifest_rows
+from installation import ONE_WORKER, Installation, Receiver
 from prefect.states import Cancelling
 
 from darkroom.deployments.automations import HEARTBEAT_SECONDS, NOTIFICATION, UNSTARTED, ZOMBIES
