@@ -1,4 +1,4 @@
-"""Measure `darkroom run` and what it competes with, in one go: `make bench`."""
+"""Measure `darkroom run` and its competitors in one go: `make bench`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _measure_all(chosen: Sequence[Corpus], *, rounds: int, keep: bool) -> list[Sample]:
-    """Measure round by round: first one for memory, then those that are timed."""
+    """Measure round by round: first the one that samples memory, then the timed ones."""
     for corpus in chosen:
         print(f"{corpus.name}: {corpus.describes}", file=sys.stderr, flush=True)
         for images in corpus.sizes:
@@ -85,13 +85,13 @@ def _python() -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often everything is timed (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="number of timed rounds (default: 3)")
     parser.add_argument("--quick", action="store_true", help="a smoke run: few images, one round")
     parser.add_argument(
         "--only", help="one corpus: " + ", ".join(corpus.name for corpus in corpora(quick=True)), metavar="CORPUS"
     )
     parser.add_argument("--keep", action="store_true", help="keep outputs and Prefect homes")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every single measurement there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write every measurement, too")
     return parser
 
 

@@ -1,6 +1,6 @@
 """The article's two ways: `python -m benchmarks.article loop|pool SOURCE`.
 
-Both list the images of SOURCE, load and resize each, write nothing, and print how many came out.
+Both list the images of SOURCE, load and resize each, write nothing, and print the number of resized images.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 
 
 def loop(paths: Iterable[Path]) -> int:
-    """Load and resize one image after the other, and return how many came out."""
+    """Load and resize one image after the other, and return the number of resized images."""
     return sum(_load_and_resize(path) is not None for path in paths)
 
 
 def pool(paths: Iterable[Path]) -> int:
-    """Load and resize images in a process per core, which send the pixels back; return how many came out."""
+    """Load and resize images in a process per core, which send the pixels back; return the number of resized images."""
     with ProcessPoolExecutor() as executor:
         return sum(image is not None for image in executor.map(_load_and_resize, paths))
 
@@ -34,7 +34,7 @@ WAYS: dict[str, Callable[[Iterable[Path]], int]] = {"loop": loop, "pool": pool}
 
 
 def main() -> None:
-    """Work through the folder that the command line names."""
+    """Process the folder named on the command line."""
     way, source = sys.argv[1:]
     print(WAYS[way](sorted(path for path in Path(source).rglob("*") if path.is_file())))
 

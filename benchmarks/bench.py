@@ -21,7 +21,7 @@ from benchmarks.server import RunningServer
 IMPORT = "import"
 LOOP = "loop"
 POOL = "pool"
-SANE = "sane"
+CAREFUL = "careful"
 INDEPENDENT = "independent"
 THIN = "thin"
 HELP = "help"
@@ -35,7 +35,7 @@ SERVED_NOOP = "served no-op"
 LABELS = {
     LOOP: "article's loop, nothing written",
     POOL: "article's pool, nothing written",
-    SANE: "careful pool, Darkroom's resizing",
+    CAREFUL: "careful pool, Darkroom's resizing",
     INDEPENDENT: "plain pool, no code of Darkroom's",
     THIN: "thinnest Prefect + Dask flow, server running",
     COLD: "darkroom run, no server",
@@ -61,7 +61,7 @@ if not Path(*DARKROOM).exists():
 
 
 class WrongOutputError(Exception):
-    """What was measured did not do its work."""
+    """A contender did not do its work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Trial:
         return self.corpus.folder(self.images)
 
     def sample(self, contender: str, measured: Measurement) -> Sample:
-        """Return what a contender took."""
+        """Return a contender's sample."""
         return Sample(
             contender, self.corpus.name, self.images, self.round, measured.wall_s, measured.cpu_s, measured.peak_mb
         )
@@ -104,7 +104,7 @@ class Trial:
 
 @dataclass(slots=True)
 class Bench:
-    """Runs contenders, checks what they did, and collects what that took."""
+    """Runs contenders, checks their outputs, and collects their samples."""
 
     scratch: Path
     server: RunningServer
@@ -116,7 +116,7 @@ class Bench:
     def measure_first(self, corpus: Corpus) -> None:
         """Measure the first run that a user ever makes: there is no Prefect database yet."""
         trial = Trial(corpus, corpus.sizes[0], 1)
-        self._sane_pool(trial)
+        self._careful_pool(trial)
         destination = self._destination(FIRST)
         self._add(self._darkroom(FIRST, trial, destination))
         self._remove(destination)
@@ -128,7 +128,7 @@ class Bench:
             self._add(self._import(number))
             self._add(self._article(LOOP, "loop", trial))
             self._add(self._article(POOL, "pool", trial))
-            self._add(self._sane_pool(trial))
+            self._add(self._careful_pool(trial))
             self._add(self._rival(INDEPENDENT, trial))
             self._add(self._rival(THIN, trial))
             self._add(self._command(HELP, trial, ["--help"]))
@@ -152,7 +152,7 @@ class Bench:
         return trial.sample(contender, measured)
 
     def _rival(self, contender: str, trial: Trial) -> Sample:
-        """Measure a way to resize JPEGs that shares no code with Darkroom, and check that it made an output of each."""
+        """Measure a contender without code of Darkroom's, and check that it made an output of each image."""
         destination = self._destination(contender)
         command = [sys.executable, "-m", f"benchmarks.{contender}", str(trial.source), str(destination)]
         measured = self._measure(contender, command, trial)
@@ -163,19 +163,19 @@ class Bench:
     def _command(self, contender: str, trial: Trial, arguments: list[str]) -> Sample:
         return trial.sample(contender, self._measure(contender, [*DARKROOM, *arguments], trial))
 
-    def _sane_pool(self, trial: Trial) -> Sample:
-        """Measure the sane pool; its outputs are what Darkroom's are compared with."""
-        destination = self._destination(SANE)
+    def _careful_pool(self, trial: Trial) -> Sample:
+        """Measure the careful pool, with whose outputs Darkroom's are compared."""
+        destination = self._destination(CAREFUL)
         command = [sys.executable, "-m", "benchmarks.pool", str(trial.source), str(destination)]
-        measured = self._measure(SANE, command, trial)
+        measured = self._measure(CAREFUL, command, trial)
         made = _digest(destination / "images")
-        _check(SANE, "outputs", made[0], int(measured.output))
-        _check(SANE, "outputs", made, self._expected.setdefault((trial.corpus.name, trial.images), made))
+        _check(CAREFUL, "outputs", made[0], int(measured.output))
+        _check(CAREFUL, "outputs", made, self._expected.setdefault((trial.corpus.name, trial.images), made))
         self._remove(destination)
-        return trial.sample(SANE, measured)
+        return trial.sample(CAREFUL, measured)
 
     def _darkroom(self, contender: str, trial: Trial, destination: Path) -> Sample:
-        """Measure a run, and check that manifest and outputs are those that the sane pool came to."""
+        """Measure a run, and check that manifest and outputs match those of the careful pool."""
         command = [*DARKROOM, "run", str(trial.source), str(destination)]
         measured = self._measure(contender, command, trial)
         manifest = destination / "manifest.parquet"
@@ -225,14 +225,14 @@ class Bench:
 
 
 def prefect_environment(home: Path) -> dict[str, str]:
-    """Return this process's environment with a Prefect that nobody has set up, but for its home."""
+    """Return this process's environment without settings of Prefect, except for its home."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return {**ours, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
 def _check(contender: str, what: str, found: object, expected: object) -> None:
     if found != expected:
-        raise WrongOutputError(f"{LABELS[contender]}: {what}: {found}, where {expected} was to be")
+        raise WrongOutputError(f"{LABELS[contender]}: {what}: {found} instead of {expected}")
 
 
 def _digest(images: Path) -> tuple[int, str]:

@@ -1,9 +1,9 @@
-"""Measure what a bucket costs, and what a long way to it does: `python -m benchmarks.buckets`.
+"""Measure what a bucket costs, nearby and far away: `python -m benchmarks.buckets`.
 
-The same small images go from folder to folder, from bucket to bucket of a server on this machine, and the same with
-each request held back for a while. A proxy before the server does that, and is there without any delay, too. There is
-one worker by default, so that server and proxy have cores of their own: their CPU time is not counted, but where there
-is none for them, they take it from the worker. A first round, which is not timed, samples memory.
+The same small images go from folder to folder, from bucket to bucket of a server on this machine, and from bucket to
+bucket with a delay of each request. A proxy delays the requests; it is there without a delay, too. By default there is
+one worker, so that server and proxy have cores of their own: their CPU time is not counted, but on a busy core they
+would take it from the worker. A first, untimed round samples memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +27,12 @@ from benchmarks.measure import CommandError, Measurement, measure
 from darkroom.flows.runtime.signals import sigterm_exits
 from data.photos import write_corpus
 from tests.delay_proxy import delay_proxy
-from tests.s3_server import S3Server
 from tests.weed_server import weed_server
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where images come from and go to."""
+    """A source and a destination to compare with others."""
 
     name: str
     source: str
@@ -82,11 +80,11 @@ class Took:
 
 @contextmanager
 def ways(folder: Path, images: int, size: tuple[int, int], delay: float) -> Iterator[list[Way]]:
-    """Provide the ways that are compared, over so many images."""
-    files = write_corpus(folder / "photos", images, size)
+    """Provide the ways to compare, each with `images` images."""
+    write_corpus(folder / "photos", images, size)
     with weed_server(folder) as server, delay_proxy(server.url, 0) as prompt, delay_proxy(server.url, delay) as slow:
         bucket = server.make_bucket()
-        _upload(server, bucket, files)
+        server.plant_folder(bucket, "photos", folder / "photos")
         near = prefect_environment(folder / "home") | server.environment
         far = near | {"AWS_ENDPOINT_URL": slow}
         near["AWS_ENDPOINT_URL"] = prompt
@@ -103,13 +101,6 @@ def ways(folder: Path, images: int, size: tuple[int, int], delay: float) -> Iter
         ]
 
 
-def _upload(server: S3Server, bucket: str, files: list[Path]) -> None:
-    _ = server.client  # which must be made by one thread
-    with ThreadPoolExecutor(8) as pool:
-        for _ in pool.map(lambda file: server.plant(bucket, f"photos/{file.name}", file.read_bytes()), files):
-            pass
-
-
 def take(way: Way, number: int, images: int, workers: int) -> Took:
     """Measure a run into a destination of its own."""
     command = [*DARKROOM, "run", way.source, f"{way.destination}-{number}", "--workers", str(workers)]
@@ -118,19 +109,19 @@ def take(way: Way, number: int, images: int, workers: int) -> Took:
     others_s = way.others_seconds() - before
     rate = re.search(r" at ([\d,.]+) images/s", measured.output)
     if f"{images:,} made" not in measured.output or not rate:
-        raise CommandError(f"{way.name}: other than {images:,} images were made:\n{measured.output}")
+        raise CommandError(f"{way.name}: the run did not make {images:,} images:\n{measured.output}")
     return Took(measured, images, float(rate[1].replace(",", "")), others_s)
 
 
 def main() -> None:
     """Measure, and print each run and the medians."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.buckets", description=__doc__)
-    parser.add_argument("--images", type=int, default=3_000, help="images of the source (default: 3,000)")
+    parser.add_argument("--images", type=int, default=3_000, help="number of images in the source (default: 3,000)")
     parser.add_argument(
         "--size", type=int, nargs=2, default=(500, 375), help="their width and height (default: 500 375)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each kind (default: 3)")
-    parser.add_argument("--delay", type=float, default=30.0, help="milliseconds more a request (default: 30)")
+    parser.add_argument("--delay", type=float, default=30.0, help="milliseconds to delay each request (default: 30)")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
     options = parser.parse_args()
     took: defaultdict[str, list[Took]] = defaultdict(list)

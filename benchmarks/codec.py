@@ -2,8 +2,8 @@
 
 Compares, in turn and on the same images, (a) a loop in one process that reads, hashes, transforms and writes one image
 after the other, and (b) the pipeline of a worker with its codec process and its journal. First the processor time of
-all processes that take part, then the rate of two workers against two processes of the loop. Says how often a codec
-process had to wait for images, too. The loop gets the codec process's settings of the memory allocator, without which
+all processes that take part, then the rate of two workers against two processes of the loop. Also prints how often
+a codec process waited for images. The loop gets the codec process's settings of the memory allocator, without which
 it is slower.
 """
 
@@ -43,14 +43,14 @@ from darkroom.tasks.worker.shared_batch import SharedBatch
 from data.photos import CORPUS_QUALITY, encoded, photo
 
 WARM_UP = 8
-"""Images that both work before they are measured."""
+"""Number of images that both process before the measurement."""
 
 WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Images of one format and size, how many different ones, and how many names for them."""
+    """Images of one format and size: the number of different ones, and of names for them."""
 
     format: str
     size: tuple[int, int]
@@ -81,14 +81,14 @@ KINDS = (
 
 @dataclass(slots=True)
 class Waits:
-    """How often, and for how many seconds, codec processes had nothing to do before a batch, the first one excepted."""
+    """How often, and for how many seconds, codec processes waited for a batch, not counting the first one."""
 
     batches: int = 0
     waits: int = 0
     seconds: float = 0.0
 
-    def note(self, codec: Codec, batch: SharedBatch) -> None:
-        """Note how long there was nothing to do before a batch, as that is released."""
+    def release(self, codec: Codec, batch: SharedBatch) -> None:
+        """Release a batch in place of `codec`, and record how long the codec process had waited for it."""
         if self.batches and batch.head.waited > 0.001:
             self.waits += 1
             self.seconds += batch.head.waited
@@ -120,7 +120,7 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
     claim = claim_shard(workspace, 0, "001-1-1")
     journal = Journal(claim)
     waits, codec = Waits(), thread_codec()
-    codec.release = partial(waits.note, codec)
+    codec.release = partial(waits.release, codec)
     work = Pipeline(Images(job, claim, None), codec, lambda: None)
     for row in work.run([_planned(source, name) for name in names]):
         journal.add(row)
@@ -138,7 +138,7 @@ CONTENDERS: tuple[Contender, ...] = (loop, pipeline)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one of several processes works."""
+    """The share of one of several processes."""
 
     contender: Contender
     source: Path
@@ -162,7 +162,7 @@ def measure_processor_time(kind: Kind, rounds: int, scratch: Path) -> Iterator[l
 
 
 def _processor_time() -> float:
-    """Return the seconds that this process and all that it has started have used."""
+    """Return the processor seconds of this process and its children."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
 
@@ -210,7 +210,7 @@ def _run_part(part: Part, start: Barrier, ends: multiprocessing.SimpleQueue[tupl
 def main() -> None:
     """Measure, and print two tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.codec", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
     rounds = parser.parse_args().rounds
     if not ENVIRONMENT.items() <= os.environ.items():
         os.execve(  # noqa: S606 - this very program
@@ -233,8 +233,8 @@ def main() -> None:
             a, b = (median(column) for column in zip(*(rates for rates, _ in found), strict=True))
             ratio = median(rates[1] / rates[0] for rates, _ in found)
             waits = found[-1][1]
-            said = f"{waits.waits} of {waits.batches} batches, {waits.seconds:.2f} s"
-            print(f"{_name(kind):32}{a:12.1f}{b:14.1f}{ratio:12.2f}  {said}", flush=True)
+            shown = f"{waits.waits} of {waits.batches} batches, {waits.seconds:.2f} s"
+            print(f"{_name(kind):32}{a:12.1f}{b:14.1f}{ratio:12.2f}  {shown}", flush=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

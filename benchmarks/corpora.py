@@ -1,4 +1,4 @@
-"""The images that are measured on: generated ones, and real ones where `../shared/corpus` is there."""
+"""The images that are measured on: generated ones, and real ones if `../shared/corpus` exists."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.measure import ROOT
 from data.photos import all_or_nothing, write_corpus
 
 CACHE = Path(__file__).parent / ".cache"
-"""Where corpora are kept from one measurement to the next."""
+"""The folder in which measurements keep corpora for the next ones."""
 
 SHARED = ROOT.parent / "shared" / "corpus"
 
@@ -21,21 +21,21 @@ SHARED = ROOT.parent / "shared" / "corpus"
 class Corpus:
     """Different images, and the two numbers of images at which each contender is timed.
 
-    Time that does not grow with the number of images shows in the difference. Where a size is larger than
-    the number of different images, each is there several times, under several names.
+    Time that does not grow with the number of images shows in the difference. If a size is
+    larger than the number of different images, each is used several times, under several names.
     """
 
     name: str
     describes: str
     write: Callable[[Path], object]
-    """Writes the different images to a folder that is not there yet."""
+    """Writes the different images to a new folder."""
 
     sizes: tuple[int, int]
     version: str
     """Changes with what `write` writes."""
 
     def folder(self, images: int) -> Path:
-        """Return a folder of so many images, made if it is not there, with every byte in the page cache."""
+        """Return a folder of `images` images, created if missing, with every byte in the page cache."""
         folder = CACHE / f"{self.name}-{self.version}" / str(images)
         if not folder.exists():
             with all_or_nothing(folder) as unfinished:
@@ -45,7 +45,7 @@ class Corpus:
         return folder
 
     def different(self) -> Path:
-        """Return the folder of the different images, made if it is not there."""
+        """Return the folder of the different images, created if missing."""
         folder = CACHE / f"{self.name}-{self.version}" / "different"
         if not folder.exists():
             self.write(folder)
@@ -53,7 +53,7 @@ class Corpus:
 
 
 def corpora(*, quick: bool) -> list[Corpus]:
-    """Return what there is to measure on; with `quick`, a few images of the generated ones."""
+    """Return the corpora to measure on; with `quick`, a few generated images."""
     few = 20 if quick else 1
     small, camera = 1000 // few, 40 // (few // 2 or 1)
     found = [
@@ -100,7 +100,7 @@ def _copy(source: Path, folder: Path) -> None:
 
 
 def _multiply(different: list[Path], folder: Path, images: int) -> None:
-    """Make `images` names for files, a sub-folder for each time that all of them are used."""
+    """Link files until there are `images` names, with a sub-folder for each pass over the files."""
     for number in range(images):
         turn, which = divmod(number, len(different))
         link = folder / f"{turn:03}" / different[which].name

@@ -1,7 +1,7 @@
 """Measure memory and time of one image of every format against the stated bounds: `python -m benchmarks.decoders`.
 
 Each image is transformed in a fresh process of its own, once with the default recipe and once to an output as large
-as itself, which is what takes most.
+as itself, which takes most.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ SIZES = ("600×600", "as large")
 
 
 def recipe(size: str, side: int) -> Recipe:
-    """Return what is done to pictures of so many pixels a side."""
+    """Return the recipe for square pictures of `side` pixels a side."""
     # Ten pixels less, so that it is resampled.
     return Recipe() if size == "600×600" else Recipe(width=side - 10, height=side - 10, format="png", filter="lanczos")
 
 
 def files(side: int) -> dict[str, bytes]:
-    """Return a square picture of so many pixels a side in every format, by name."""
+    """Return a square picture of `side` pixels a side in every format, by name."""
     pixels = photo(side, side, 1)
     image, deep = Image.fromarray(pixels), pixels.astype(np.uint16) * 257
     clear = np.dstack((pixels, pixels[:, ::-1, 0]))

@@ -1,7 +1,7 @@
-"""Measure what it costs to have outputs on the disk before they are noted: `python -m benchmarks.durable`.
+"""Measure what it costs to flush outputs to the disk before they are journalled: `python -m benchmarks.durable`.
 
-The same images are made again and again, with `sync_outputs` and without in turn, each time from nothing. Images a
-second are those of the time in which shards ran.
+The same images are made again and again, with `sync_outputs` and without in turn, each time from nothing. The rates
+are those of the time in which shards ran.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def rate(source: Path, destination: Path, option: str) -> float:
 def main() -> None:
     """Measure, and print each round and the medians."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.durable", description=__doc__)
-    parser.add_argument("--images", type=int, default=3_000, help="images of the source (default: 3,000)")
+    parser.add_argument("--images", type=int, default=3_000, help="number of images in the source (default: 3,000)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each kind (default: 5)")
     options = parser.parse_args()
     rates: dict[str, list[float]] = {name: [] for name in OPTIONS}
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def describe(rates: dict[str, float]) -> str:
-    """Say what was measured, and what part of the speed is left with the outputs on the disk."""
+    """Return a line with both rates and their ratio."""
     return (
         f"{rates['with']:,.1f} images/s with sync_outputs, {rates['without']:,.1f} without: "
         f"{rates['with'] / rates['without']:.2f}"

@@ -2,7 +2,7 @@
 
 The reference is Pillow, which decodes every source at its full size, turns it upright, converts it to sRGB through its
 profile, lays it on white, and averages it over each output pixel's area, which lies where the manifest's `scale_*` and
-`offset_*` say. So a wrong orientation, colour, depth, transparency, size or position is seen, and what a reduced
+`offset_*` say. So it shows wrong orientation, colour, depth, transparency, size or position, and what reduced
 decoding costs in sharpness. Without folders, the development corpus is prepared first.
 
 Prints SSIM (Wang et al. 2004; luma, Gaussian window of 11 pixels with sigma 1.5) per category, and writes the worst as
@@ -139,7 +139,7 @@ def ssim(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def category(row: dict[str, Any]) -> str:
-    """Return what kind of picture a row is of: its format, mode, and whether it was turned or forgiven something."""
+    """Return what kind of picture a row is of: its format, mode, and whether it was turned or has warnings."""
     turned = ", turned" if row["orientation"] not in {None, 1} else ""
     warned = ", with a warning" if row["warnings"] else ""
     reduced = ", reduced" if row["source_format"] == "jpeg" and max(row["scale_x"], row["scale_y"]) < 0.5 else ""
@@ -168,7 +168,7 @@ def main() -> None:
             from darkroom.tasks.settings import Recipe, Rules
 
             options.folders = [CORPUS, Path(temporary) / "dataset"]
-            # PNG: what JPEG's compression loses is not what is measured.
+            # PNG: the losses of JPEG's compression are not to be measured.
             recipe = Recipe(width=256, height=256, fit="inside", format="png")
             preprocess(str(CORPUS), str(options.folders[1]), recipe=recipe, rules=Rules(max_failure_ratio=1))
         if len(options.folders) != 2:

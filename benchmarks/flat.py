@@ -1,7 +1,7 @@
-"""Look whether a long run stays as it began: `python -m benchmarks.flat`.
+"""Check that the processes of a long run don't grow: `python -m benchmarks.flat`.
 
-Runs `darkroom run` over many small images, and prints what its processes hold as it goes: memory (RSS), open file
-descriptors and threads, of the flow process and of the Dask worker that holds most.
+Runs `darkroom run` over many small images, and prints, over time, memory (RSS), open file descriptors and threads of
+the flow process and of the Dask worker that holds most.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ SIZE = (160, 120)
 SAMPLE_SECONDS = 1.0
 LINES = 20
 GROWTH_LIMITS = (20.0, 8, 8)
-"""Of megabytes, descriptors and threads, between the first half of the work and the second; more is called growth."""
+"""Megabytes, descriptors and threads by which the second half of the work may exceed the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a process holds."""
+    """Memory, descriptors and threads of a process."""
 
     mb: float
     descriptors: int
@@ -98,22 +98,22 @@ def watch(source: Path, destination: Path, images: int) -> list[Sample]:
         if sample := _sample(psutil.Process(run.pid), started, destination / "images"):
             samples.append(sample)
         time.sleep(SAMPLE_SECONDS)
-    said, _ = run.communicate()
-    if run.returncode or f"{images:,} made, 0 failed" not in said:
-        raise SystemExit(f"benchmarks.flat: the run failed: {said}")
-    print(next(line for line in said.splitlines() if "made" in line))
+    output, _ = run.communicate()
+    if run.returncode or f"{images:,} made, 0 failed" not in output:
+        raise SystemExit(f"benchmarks.flat: the run failed: {output}")
+    print(next(line for line in output.splitlines() if "made" in line))
     return [sample for sample in samples if 0 < sample.outputs < images]
 
 
 def print_curve(samples: list[Sample]) -> bool:
-    """Print some of the samples, and say whether anything has grown from the first half to the second."""
+    """Print some of the samples, and return whether anything has grown from the first half to the second."""
     print(f"\n{'':>18} | {'flow':^27} | {'worker':^27}")
     heads = f"{'MB':>9}{'fds':>9}{'threads':>9}"
     print(f"{'s':>7} {'images':>10} | {heads} | {heads}")
     for sample in samples[:: max(1, len(samples) // LINES)]:
         columns = (f"{held.mb:9.0f}{held.descriptors:9}{held.threads:9}" for held in (sample.flow, sample.worker))
         print(f"{sample.seconds:7.0f} {sample.outputs:10,} | {' | '.join(columns)}")
-    # What is loaded and filled once is not growth: the first tenth doesn't count.
+    # Modules and caches are loaded once, which is no growth: the first tenth doesn't count.
     settled = samples[len(samples) // 10 :]
     first, second = settled[: len(settled) // 2], settled[len(settled) // 2 :]
     grows = False
@@ -131,9 +131,9 @@ def print_curve(samples: list[Sample]) -> bool:
 
 
 def main() -> None:
-    """Measure, and print what was measured."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flat", description=__doc__)
-    parser.add_argument("--images", type=int, default=100_000, help="images of the source (default: 100,000)")
+    parser.add_argument("--images", type=int, default=100_000, help="number of images in the source (default: 100,000)")
     options = parser.parse_args()
     CACHE.mkdir(exist_ok=True)
     with sigterm_exits(), tempfile.TemporaryDirectory(prefix="flat-", dir=CACHE) as name:

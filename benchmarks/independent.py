@@ -1,8 +1,8 @@
 """A pool without any of Darkroom's code: `python -m benchmarks.independent SOURCE DEST`.
 
-What a practised person writes in an hour: a process per core decodes each JPEG with simplejpeg at the scale that
+What an experienced engineer writes in an hour: a process per core decodes each JPEG with simplejpeg at the scale that
 Darkroom's default recipe takes, resizes it with OpenCV, encodes it and writes it. It reads JPEGs only, and checks,
-hashes, syncs and records nothing. Prints how many images came out.
+hashes, syncs and records nothing. Prints the number of outputs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHUNK_IMAGES = 8
 
 
 def resize_jpeg(data: bytes) -> bytes:
-    """Return a JPEG of `SIDE` × `SIDE` pixels made of another one."""
+    """Resize a JPEG to `SIDE` × `SIDE` pixels."""
     height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     eighths = choose_eighths(height, width)
     smallest = (height * eighths // 8, width * eighths // 8) if eighths < 8 else (0, 0)
@@ -39,7 +39,7 @@ def choose_eighths(height: int, width: int) -> int:
 
 
 def make_outputs(names: list[str], source: Path, destination: Path) -> int:
-    """Make the outputs of some files, and return how many."""
+    """Make the outputs of some files, and return their number."""
     for name in names:
         output = destination / name
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def list_files(source: Path) -> list[str]:
 
 
 def main() -> None:
-    """Work through the folder that the command line names."""
+    """Process the folder named on the command line."""
     source, destination = map(Path, sys.argv[1:])
     names = list_files(source)
     chunks = [names[start : start + CHUNK_IMAGES] for start in range(0, len(names), CHUNK_IMAGES)]

@@ -2,7 +2,7 @@
 
 Compares, in turn and on the same JPEGs, Darkroom's `transform`, the function of the independent pool, and a C program
 on libjpeg-turbo (`kernel.c`, where a C compiler and libjpeg's headers are at hand; Debian: libjpeg62-turbo-dev). Each
-runs in a process of its own, whose processor time without its start counts. Nothing is written.
+runs in a process of its own, whose processor time counts, without its start. Nothing is written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from darkroom.tasks.settings import Recipe, Rules
 from darkroom.tasks.worker.codec_handle import ENVIRONMENT
 
 REPEATS = {"small": 1, "camera": 4, "shared-imagenet": 5, "shared-camera": 8}
-"""How often a contender takes each image."""
+"""How often a contender processes each image."""
 
 
 def _darkroom(data: bytes) -> None:
@@ -95,7 +95,7 @@ def _output(command: list[str]) -> str:
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernel", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is measured (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

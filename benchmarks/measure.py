@@ -1,11 +1,10 @@
 """Run a command, and measure its wall time, CPU time and memory, those of all its descendants included.
 
-The command is run by a process of its own (this module, as a script), because what it measures is exact
-only there. Linux counts a descendant's CPU time for its parent when the parent waits for it. Dask workers
-are children of a fork server that nobody waits for: when it ends, they and it become orphans, and their
-CPU time would be lost. The measuring process therefore makes itself the reaper of all orphans below it,
-waits for each, and then finds the whole tree in `RUSAGE_CHILDREN`. Elsewhere than on Linux orphans are
-missing.
+The command runs below a measuring process (this module, as a script). Linux counts a descendant's CPU time
+for its parent when the parent waits for it. Dask workers are children of a fork server that no process
+waits for: when it ends, they and it become orphans, and their CPU time would be lost. The measuring process
+therefore makes itself the reaper of all orphans below it, waits for each, and then finds the whole tree in
+`RUSAGE_CHILDREN`. On other systems than Linux, orphans are missing.
 
 Memory is sampled, which costs time: timed rounds do without it.
 """
@@ -35,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SAMPLE_SECONDS = 0.1
 ORPHAN_SECONDS = 20.0
-"""A descendant that is still there so long after the command's end was left behind."""
+"""A descendant that still runs this long after the command's end was left behind."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -67,7 +66,7 @@ def measure(command: Sequence[str], env: Mapping[str, str], *, memory: bool = Fa
     """Run a command in the checkout's folder, and return what it took and wrote to its standard output.
 
     Raises:
-        CommandError: it ended with another status than 0, or left processes behind; has what it said.
+        CommandError: it ended with another status than 0, or left processes behind; has its output.
     """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "result.json")
@@ -127,7 +126,7 @@ def _reap_orphans_of_descendants() -> None:
 
 
 def _reap() -> int:
-    """Wait for all children, orphans included, kill those that stay, and return how many that were."""
+    """Wait for all children, orphans included, kill those that stay, and return their number."""
     deadline = time.monotonic() + ORPHAN_SECONDS
     killed: set[int] = set()
     while True:
@@ -183,7 +182,7 @@ class _Sampler(threading.Thread):
 
 
 def main() -> None:
-    """Measure the command that the command line names, and write what it took as JSON."""
+    """Measure the command named on the command line, and write the measurement as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("result", type=Path)
     parser.add_argument("--memory", action="store_true")

@@ -1,8 +1,8 @@
-"""What the flow is measured against: `python -m benchmarks.pool SOURCE DEST`.
+"""The pool that the flow is compared with: `python -m benchmarks.pool SOURCE DEST`.
 
-A plain pool of one process per core, which does to each image all that a shard does (read, hash, transform,
+A careful pool of one process per core, which does to each image all that a shard does (read, hash, transform,
 write beside the target and rename, hash the output) and sends nothing back but the hashes. No Prefect, no
-Dask, no journal, no manifest. Prints how many images came out.
+Dask, no journal, no manifest. Prints the number of outputs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Maker:
     rules: Rules
 
     def __call__(self, name: str) -> tuple[str, str] | None:
-        """Make one output and return the hashes of image and output; None if the image is a bad one."""
+        """Make one output and return the hashes of image and output; None if the image is broken."""
         try:
             data = (self.source / name).read_bytes()
             source_sha256 = hashlib.sha256(data).hexdigest()
@@ -51,7 +51,7 @@ class Maker:
 
 
 def work(source: Path, destination: Path) -> int:
-    """Make the outputs of all images of a folder, and return how many came out."""
+    """Make the outputs of all images of a folder, and return the number of outputs."""
     names = list_files(source)
     maker = Maker(source, destination / "images", Recipe(), Rules())
     with ProcessPoolExecutor(local_workers(Compute()), initializer=configure_codecs) as executor:

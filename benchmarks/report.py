@@ -1,4 +1,4 @@
-"""Tables of what was measured, and whether the targets are met."""
+"""Tables of the results, and whether the targets are met."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.bench import (
+    CAREFUL,
     COLD,
     COLD_NOOP,
     FIRST,
@@ -17,7 +18,6 @@ from benchmarks.bench import (
     LOOP,
     MEMORY_ROUND,
     POOL,
-    SANE,
     SERVED,
     SERVED_NOOP,
     STATUS,
@@ -26,11 +26,11 @@ from benchmarks.bench import (
 )
 from benchmarks.corpora import Corpus
 
-ORDER = (LOOP, POOL, INDEPENDENT, SANE, THIN, COLD, SERVED, COLD_NOOP, SERVED_NOOP, HELP, STATUS)
+ORDER = (LOOP, POOL, INDEPENDENT, CAREFUL, THIN, COLD, SERVED, COLD_NOOP, SERVED_NOOP, HELP, STATUS)
 WITHOUT_WORK = {COLD_NOOP, SERVED_NOOP, HELP, STATUS}
 SMALL = {"small", "shared-imagenet"}
 LEAST_GROWTH_SECONDS = 1.0
-"""If more images don't take longer by at least so much, the difference is noise."""
+"""If the larger number of images takes less than this longer, the difference is noise."""
 
 HEADER = (
     "",
@@ -74,7 +74,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What was measured, and the figures that follow from it."""
+    """All samples, and the figures derived from them."""
 
     samples: Sequence[Sample]
 

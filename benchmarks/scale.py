@@ -52,7 +52,7 @@ class Step:
 
 
 def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
-    """Plan and publish one run over tables that are made up, and return what that took."""
+    """Plan and publish one run over synthetic tables, and return what that took."""
     import darkroom.flows.preprocess  # noqa: F401 - a real flow process has it, and what it imports, in memory
     from darkroom.tasks import plan, vanished
     from darkroom.tasks.discover import Listing
@@ -66,7 +66,7 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
     with step.timed("check"):
         _check(destination)
     workspace, job = _begin(destination, run_id)
-    # The outputs exist only as a table: what a walk over them would list is put in its place.
+    # The outputs exist only as a table, which replaces a walk over them.
     plan.list_outputs = partial(_take_outputs, destination)  # type: ignore[attr-defined]
     vanished.FEW_OUTPUTS = 0
     vanished.write_outputs = partial(synthetic.write_made, workspace)  # type: ignore[attr-defined]
@@ -92,7 +92,7 @@ def night(destination: Path, run_id: str, rows: int) -> dict[str, Any]:
 
 
 def _check(destination: Path) -> None:
-    """Look at what is there before anything is built on it, as the flow does."""
+    """Check the destination's files before planning, as the flow does."""
     from darkroom.tasks.preflight import check_manifest
     from darkroom.tasks.recover import recover
 
@@ -173,11 +173,11 @@ def _peak_mb() -> float:
 
 def _expect(what: str, found: object, expected: object) -> None:
     if found != expected:
-        raise SystemExit(f"benchmarks.scale: {what}: {found}, where {expected} was to be")
+        raise SystemExit(f"benchmarks.scale: {what}: {found} instead of {expected}")
 
 
 def measure_nights(folder: Path, rows: int) -> None:
-    """Measure three nights of a destination of so many images, and print what they took."""
+    """Measure three nights of a destination of `rows` images, and print what they took."""
     few = rows // 100
     destination = folder / "tables"
     destination.mkdir()
@@ -207,7 +207,7 @@ def measure_nights(folder: Path, rows: int) -> None:
 
 
 def measure_reruns(folder: Path, files: int) -> None:
-    """Measure a rerun with nothing to do over so many tiny files, and print what it took."""
+    """Measure a rerun with nothing to do over `files` tiny files, and print what it took."""
     source, destination = folder / "files", folder / "prepared"
     print(f"\nNothing to do over {files:,} tiny files and their outputs (everything in the kernel's caches)\n")
     synthetic.write_tree(source, files)
@@ -239,7 +239,7 @@ def _do_step(action: str, arguments: list[str]) -> None:
 
 
 def main() -> None:
-    """Measure, and print what was measured."""
+    """Measure, and print the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scale", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="images of the tables (default: 1,000,000)")
     parser.add_argument("--files", type=int, default=200_000, help="tiny files that exist (default: 200,000)")

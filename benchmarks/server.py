@@ -41,16 +41,16 @@ class RunningServer:
 def prefect_server(
     env: Mapping[str, str], log: Path, module: str = "prefect server start", host: str = "127.0.0.1"
 ) -> Iterator[RunningServer]:
-    """Run a Prefect server on a free port, and end it however this ends.
+    """Run a Prefect server on a free port until the block ends.
 
     Args:
         env: its environment.
         log: the file for what it writes.
-        module: what `python -m` is told to run, and its first arguments.
+        module: the module for `python -m`, and its first arguments.
         host: the address of this machine at which it listens.
 
     Raises:
-        CommandError: it does not answer; has what it wrote to `log`.
+        CommandError: it does not answer; has the text of `log`.
     """
     port = _free_port(host)
     command = [sys.executable, "-m", *module.split(), "--host", host, "--port", str(port)]

@@ -1,4 +1,4 @@
-"""Tables and trees of millions of images that nobody has to process."""
+"""Tables and trees of millions of images that are never processed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Night:
 
 
 def job(run_id: str, destination: Path) -> Job:
-    """Return a run with the settings that nobody has changed."""
+    """Return a run's job with the default settings."""
     recipe = Recipe()
     return Job(
         run_id=run_id,
@@ -79,7 +79,7 @@ def job(run_id: str, destination: Path) -> Job:
 
 
 def write_outputs(destination: Path) -> None:
-    """Write the table of the outputs that a destination would hold, were there any."""
+    """Write the table of the outputs that a destination would hold."""
     manifest = destination / "manifest.parquet"
     with pq.ParquetWriter(destination / "outputs.parquet", OUTPUTS_SCHEMA, compression="zstd") as writer:
         if manifest.exists():
@@ -160,7 +160,7 @@ def _hashes(rng: np.random.Generator, count: int) -> list[str]:
 
 
 def write_tree(folder: Path, files: int) -> None:
-    """Write a tree of tiny JPEGs: names of a few files, a thousand to a folder."""
+    """Write a tree of tiny JPEGs: links to a few files, a thousand to a folder."""
     content = encoded(Image.fromarray(photo(16, 12, 0)), "JPEG")
     for number, name in enumerate(_names(files)):
         path = folder / name
@@ -174,7 +174,7 @@ def write_tree(folder: Path, files: int) -> None:
 
 
 def write_prepared(source: Path, destination: Path) -> None:
-    """Make a destination that holds an output for each image of a source, without making any."""
+    """Write a destination with an output for each image of a source, without processing any."""
     place = open_destination(str(destination))
     place.store.create()
     workspace = place.workspace("first")
@@ -183,7 +183,7 @@ def write_prepared(source: Path, destination: Path) -> None:
     listing = discover(open_source(str(source), Rules()), workspace, Rules())
     make_plan(workspace, run, listing, lambda: 2)
     write_journal(workspace, output_bytes=listing.bytes // listing.images)
-    write_tree(destination / "images", listing.images)  # before, because publishing looks whether they are there
+    write_tree(destination / "images", listing.images)  # first, because publishing checks that they exist
     publish(workspace, run, ended=True)
     close_workspace(workspace)
 

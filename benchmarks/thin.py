@@ -1,8 +1,8 @@
 """The thinnest Prefect flow on Dask that does what the independent pool does: `python -m benchmarks.thin SOURCE DEST`.
 
-What it takes more than the pool is what Prefect and Dask cost whoever uses them so: eight tasks, worker processes that
-are forked from a prepared server, no dashboard. It needs a Prefect server at PREFECT_API_URL. Prints how many images
-came out.
+What it takes beyond the pool is the cost of Prefect and Dask, used like this: eight tasks, worker processes that
+are forked from a prepared server, no dashboard. It needs a Prefect server at PREFECT_API_URL. Prints the number of
+outputs.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def resize(names: list[str], source: Path, destination: Path) -> int:
 
 @flow
 def thin(source: Path, destination: Path) -> int:
-    """Make the outputs of all files of a folder, and return how many."""
+    """Make the outputs of all files of a folder, and return their number."""
     names = list_files(source)
     parts = [resize.submit(names[part::TASKS], source, destination) for part in range(TASKS)]
     return sum(part.result() for part in parts)
 
 
 def main() -> None:
-    """Work through the folder that the command line names."""
+    """Process the folder named on the command line."""
     dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     cluster = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     runner = DaskTaskRunner(cluster_class="distributed.LocalCluster", cluster_kwargs=cluster)

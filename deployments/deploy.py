@@ -153,7 +153,7 @@ def _put_deployments(entries: list[Entry]) -> None:
         check=False,
     )
     if done.returncode:
-        raise DarkroomError(f"Prefect did not take {PREFECT_FILE}:\n{done.stdout.strip()}")
+        raise DarkroomError(f"Prefect refused {PREFECT_FILE}:\n{done.stdout.strip()}")
 
 
 def _absolute(folder: str) -> str:
@@ -161,7 +161,7 @@ def _absolute(folder: str) -> str:
 
 
 def _put_schedules(client: SyncPrefectClient, entry: Entry, before: DeploymentResponse | None) -> str:
-    """Pause a deployment's schedules if it lacks folders, and resume them once it has got some.
+    """Pause a deployment's schedules if it lacks folders, and resume them once it has them.
 
     Schedules that a user has paused stay paused: Prefect keeps the state of schedules with a slug.
     """

@@ -47,7 +47,7 @@ def main() -> None:
             with sigterm_exits():
                 _run()
         except (KeyboardInterrupt, SystemExit):
-            say("stack", "Stopped.")
+            print_line("stack", "Stopped.")
 
 
 def _run() -> None:
@@ -57,7 +57,7 @@ def _run() -> None:
         server = Piece("server", ["darkroom.deployments.server"], environment, quiet=True)
         stack.callback(server.stop, SERVER_SECONDS)
         _wait_until_healthy(server, f"{api_url}/health")
-        say("server", f"UI {api_url.removesuffix('/api')}")
+        print_line("server", f"UI {api_url.removesuffix('/api')}")
         deploy = Piece("deploy", ["darkroom.deployments.deploy"], environment)
         stack.callback(deploy.stop, SERVER_SECONDS)
         while deploy.process.poll() is None:
@@ -67,13 +67,13 @@ def _run() -> None:
         worker = Piece("worker", ["darkroom.deployments.flow_worker"], environment)
         stack.callback(worker.stop, WORKER_SECONDS)
         prefect = os.path.relpath(Path(sys.executable).with_name("prefect"))
-        say("stack", f"PREFECT_API_URL={api_url} {prefect} deployment run preprocess/nightly --watch")
-        say("stack", "runs it now, in another terminal. Ctrl-C stops all of this.")
+        print_line("stack", f"PREFECT_API_URL={api_url} {prefect} deployment run preprocess/nightly --watch")
+        print_line("stack", "runs it now, in another terminal. Ctrl-C stops all of this.")
         while True:
             _check(server, worker)
 
 
-def say(name: str, line: str) -> None:
+def print_line(name: str, line: str) -> None:
     """Print a line with the name of its process."""
     print(f"{name:<6} | {line}", flush=True)
 
@@ -111,7 +111,7 @@ class Piece:
             if self.quiet:
                 self.held.append(line.rstrip())
             else:
-                say(self.name, line.rstrip())
+                print_line(self.name, line.rstrip())
 
     def wait(self) -> int:
         """Wait for the process to end and its output to be read; return its exit code."""
@@ -122,7 +122,7 @@ class Piece:
     def stop(self, seconds: float) -> None:
         """Terminate the process; kill it if it takes longer than some seconds."""
         if self.process.poll() is None:
-            say("stack", f"Stopping the {self.name}.")
+            print_line("stack", f"Stopping the {self.name}.")
             self.process.terminate()
         try:
             self.process.wait(seconds)
@@ -177,7 +177,7 @@ def _folders() -> dict[str, str]:
             f"{missing} not set. Set both of {' and '.join(FOLDERS)}, or, in a checkout after 'make data/sample', none "
             "to try the sample dataset."
         )
-    say("stack", "DARKROOM_SOURCE is not set: the sample dataset, data/sample → data/out.")
+    print_line("stack", "DARKROOM_SOURCE is not set: the sample dataset, data/sample → data/out.")
     return dict(zip(FOLDERS, (str(DATA / "sample"), str(DATA / "out")), strict=True))
 
 
@@ -190,7 +190,7 @@ def _wait_until_healthy(server: Piece, url: str) -> None:
             return
         time.sleep(TICK_SECONDS)
     for line in server.held:
-        say("server", line)
+        print_line("server", line)
     raise DarkroomError("The Prefect server did not start; the lines above say why.")
 
 

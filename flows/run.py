@@ -52,7 +52,7 @@ class Run:
     stopped: bool = False
     figures: Figures | None = None
     seconds: float | None = None
-    """From the run's start until it published, as in its history."""
+    """Seconds from the run's start until it published, as in its history."""
 
     problems: list[str] = field(default_factory=list)
 
@@ -114,7 +114,7 @@ def _planned(listing: Listing | None, plan: Plan | None) -> dict[str, Any]:
 
 
 def publish_report(run: Run, report: RunReport) -> RunReport:
-    """Publish a run's report on the flow run's page, or log why not; return it, with a preview's picture files."""
+    """Publish a run's report on the flow run's page, or log why not; return it, with the paths of any pictures."""
     destination = open_destination(run.destination)
     sheets, history = ContactSheets(), History()
     try:
@@ -122,7 +122,7 @@ def publish_report(run: Run, report: RunReport) -> RunReport:
             sheets = make_contact_sheets(destination, run.job)
             if run.rules.limit:
                 report = report.model_copy(update={"pictures": _write_contact_sheets(destination, sheets)})
-    except Exception:  # noqa: BLE001 - a picture is not worth a run
+    except Exception:  # noqa: BLE001 - a missing picture fails no run
         get_run_logger().warning("The contact sheet could not be made.", exc_info=True)
     with summary_stored(report.title()):
         with suppress(SettingsError):  # which the run has probably reported itself

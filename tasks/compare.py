@@ -35,7 +35,7 @@ READERS = 2
 """Outputs that a worker reads at a time, so that it doesn't wait for the disk between them; from a bucket, `AHEAD`."""
 
 AHEAD = 16
-"""Outputs that are held in memory at most."""
+"""Upper limit on the outputs held in memory."""
 
 ORDERS = Orders(max_pixels=1 << 40, max_image_seconds=Rules().max_image_seconds)
 """Without a limit on pixels: outputs are as large as the recipe made them."""
@@ -103,7 +103,7 @@ def _check_all(codec: Codec, workspace: Workspace, shard: ShardRef, planned: lis
 def _read_ahead(
     store: Store, planned: list[PlannedOutput]
 ) -> Generator[tuple[PlannedOutput, memoryview | Exception], None, None]:
-    """Yield what `read_output` returns of each output, in the same order."""
+    """Yield the result of `read_output` for each output, in the same order."""
     with ThreadPoolExecutor(AHEAD if store.is_remote else READERS, "verify") as readers:
         try:
             waiting = deque(readers.submit(read_output, store, output) for output in planned[:AHEAD])

@@ -84,7 +84,7 @@ def as_image_error(error: Exception, code: ErrorCode) -> ImageError:
 
 
 def describe_unexpected(error: Exception) -> str:
-    """Return the message about an image for an exception from elsewhere."""
+    """Return the message about an image for an exception that is no `ImageError`."""
     return "there was not enough memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
 
 

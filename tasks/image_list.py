@@ -22,13 +22,13 @@ from darkroom.tasks.storage.store import BATCH_ROWS, Skip, Skipped, Version, lis
 from darkroom.tasks.storage.store_errors import StorageError, reading_source
 
 ADDRESS_COLUMNS = ("path", "url", "file_name", "filename", "file", "image", "image_path", "image_url")
-"""Names of the column of addresses of a list with several columns; the first of them that there is counts."""
+"""Names of the address column of a list with several columns, in the order of preference."""
 
 RENAMED = "list_"
-"""Comes before the name of a further column whose own name is that of a column of every manifest."""
+"""Prefix of further columns that are named like a column of every manifest."""
 
 LOOKS_AT_ONCE = 16
-"""Files or URLs that are examined at the same time: on a network, each answer is mostly waited for."""
+"""Files or URLs that are examined at the same time: on a network, most of the time is waiting."""
 
 _OWN_NAMES = {name.lower() for name in SCHEMA.names}
 
@@ -42,11 +42,11 @@ def list_entries(
     once, with the columns of its first row. Memory does not grow with the number of images.
 
     Args:
-        source: the list, and what its addresses lead to.
+        source: the list, and the images at its addresses.
         column: name of the column of addresses; None: one of `ADDRESS_COLUMNS`, or the only one.
-        workspace: of the run.
+        workspace: the run's workspace.
         skip: leaves out files of listed folders.
-        skipped: counts what is left out, of rows of the list `without_address`, `unusable_address` and `duplicate`.
+        skipped: counts what is left out; rows of the list as `without_address`, `unusable_address` and `duplicate`.
 
     Raises:
         SettingsError: the list can't be read, or has no such column.
@@ -59,7 +59,7 @@ def list_entries(
         folders = _write_entries(rows, source, entries, skipped)
         sql.copy_sealed(db, _FIRST_SQL.format(entries=sql.parquet(entries, numbered=True)), columns)
         skipped.counts["duplicate"] += pq.read_metadata(entries).num_rows - pq.read_metadata(columns).num_rows
-        skipped.counts += Counter()  # without those that are zero
+        skipped.counts += Counter()  # drops the counts of zero
         workspace.store.put_file(workspace.columns, columns)
         db.execute(f"CREATE VIEW entries AS FROM {sql.parquet(workspace.store.local(workspace.columns, scratch))}")
         yield from _examined(db, source)
@@ -118,7 +118,7 @@ def _address_column(kinds: dict[str, str], location: str, column: str | None) ->
     Args:
         kinds: names and types of its columns.
         location: that of the list.
-        column: the name that the settings say, if they do.
+        column: the name in the settings, if any.
     """
     likely = [column] if column else list(kinds) if len(kinds) == 1 else ADDRESS_COLUMNS
     name = next(filter(kinds.__contains__, likely), None)
@@ -140,7 +140,7 @@ def _quoted(name: str) -> str:
 
 
 def _write_entries(rows: Iterator[pa.RecordBatch], source: Addresses, entries: Path, skipped: Skipped) -> list[str]:
-    """Write the rows of images, with paths in place of addresses, and return the paths of folders, none in another."""
+    """Write the rows of images, with paths in place of addresses; return the paths of folders, none inside another."""
     first = next(rows, pa.record_batch({"source_path": pa.array([], pa.string())}))
     folders: dict[str, None] = {}
     with pq.ParquetWriter(entries, first.schema, compression="zstd") as writer:
@@ -164,7 +164,7 @@ def _to_path(source: Addresses, address: str | None, skipped: Skipped) -> str | 
 
 
 def _examined(db: sql.Connection, source: Addresses) -> Iterator[pa.RecordBatch]:
-    """Yield the images of `entries` with their versions, of which nothing may be known without reading the image."""
+    """Yield the images of `entries` with their versions, which may be empty until the image is read."""
     with ThreadPoolExecutor(LOOKS_AT_ONCE, "look") as pool:
         for batch in sql.stream(db, "SELECT source_path FROM entries", BATCH_ROWS):
             paths = batch["source_path"].to_pylist()

@@ -239,7 +239,7 @@ def shard_count(total_bytes: float, workers: int) -> int:
 
 
 def _groups(tables: Iterator[pa.Table], size: str, target: float) -> Iterator[pa.Table]:
-    """Regroup rows so that k groups have about k targets of work."""
+    """Regroup rows into groups of about `target` bytes of work; deviations don't add up."""
     done = 0.0
     group: list[pa.Table] = []
     group_number = 0.0

@@ -58,7 +58,7 @@ def check_kept_destination(destination: str) -> Destination:
     """Return a destination that runs have written to.
 
     Raises:
-        SettingsError: it isn't one, or can't be written to, as its lease must be.
+        SettingsError: no run has written to it, or it can't be written to, which its lease needs.
     """
     place = open_destination(destination)
     check_is_destination(place)
@@ -126,7 +126,7 @@ def _arguments(cluster: Callable[..., Any]) -> set[str]:
 
 
 def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None:
-    """Make sure that a destination holds outputs of this recipe, or none.
+    """Check that a destination holds outputs of this recipe, or none.
 
     Raises:
         SettingsError: it belongs to another recipe, and `rebuild` isn't set.
@@ -156,19 +156,19 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
 
 
 def check_manifest(destination: Destination) -> None:
-    """Make sure that the manifest is intact, and present if any run has published.
+    """Check that the manifest is intact, and present if any run has published.
 
     Raises:
         SettingsError: this user may not read it.
         DarkroomError: it is missing or damaged, or was written by another version of Darkroom.
     """
-    from darkroom.tasks.dataset.manifest import read_whole, way_out
+    from darkroom.tasks.dataset.manifest import read_whole, rebuild_remedy
 
     if read_whole(destination) is None and (published := _published(destination)):
         manifest, runs = destination.store.where(MANIFEST), destination.store.where(RUNS)
         raise DarkroomError(
             f"{manifest} is missing, although {runs} has the files of {len(published):,} runs. "
-            f"{way_out(destination)} To make all outputs again, move {runs} away."
+            f"{rebuild_remedy(destination)} To make all outputs again, move {runs} away."
         )
 
 

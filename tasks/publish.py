@@ -49,8 +49,8 @@ def publish(workspace: Workspace, job: Job, *, ended: bool, work_seconds: float 
     Args:
         workspace: the run's workspace, which is kept.
         job: the run's job.
-        ended: whether the run came to its end: then the images of `workspace.deleted` are dropped, too. If a guard has
-            stopped it (`workspace.stopped`), nothing is dropped, and failures don't replace outputs.
+        ended: False if the run was interrupted and is adopted; else the images of `workspace.deleted` are dropped, too.
+            If a guard has stopped the run (`workspace.stopped`), nothing is dropped, and failures replace no outputs.
         work_seconds: how long the shards ran, if the run was not interrupted.
 
     Raises:

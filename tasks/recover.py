@@ -30,10 +30,10 @@ class Recovered:
     """The adopted work."""
 
     images: int = 0
-    """Without those that failed but are tried again."""
+    """Number of adopted images, without failed ones that are retried."""
 
     damaged_parts: int = 0
-    """Journal parts that could not be read; their images are made again."""
+    """Number of journal parts that could not be read; their images are made again."""
 
 
 def recover(destination: Destination) -> Recovered:

@@ -14,7 +14,7 @@ from darkroom.tasks.storage.store import unused_name
 from darkroom.tasks.storage.store_errors import StorageError
 
 BATCH_FILES = 1_000
-"""The lease is checked after so many files."""
+"""Number of files after which the lease is checked again."""
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class Repaired:
     """The result of a repair."""
 
     quarantine: str
-    """Its path in the destination."""
+    """Path of the quarantine in the destination."""
 
     moved: int = 0
     removed: int = 0

@@ -24,7 +24,7 @@ from darkroom.tasks.worker.images import Images, worker_name
 from darkroom.tasks.worker.pipeline import Pipeline
 
 UNWRITABLE_IMAGES = 20
-"""When so many outputs in a row can't be written, the destination itself is checked."""
+"""After this many outputs in a row that can't be written, the destination itself is checked."""
 
 _UNWRITABLE = {ErrorCode.WRITE_NO_SPACE, ErrorCode.WRITE_DENIED}
 

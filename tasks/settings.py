@@ -28,7 +28,7 @@ from darkroom.tasks.patterns import DEFAULT_EXCLUDE, compile_patterns
 from darkroom.tasks.wording import describe_invalid
 
 KERNEL_VERSION = 3
-"""To be raised with every change to `darkroom.tasks.imaging` that changes the bytes of any output."""
+"""Raise this with every change to `darkroom.tasks.imaging` that changes the bytes of any output."""
 
 CODEC_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg")
 
@@ -151,8 +151,8 @@ class Rules(Settings):
     limit: int | None = Field(
         None,
         ge=1,
-        description="Preview: process only the first so many images of the listing, on this machine and in a temporary "
-        "destination, and show what comes out. Nothing is published.",
+        description="Preview: process only this many images, the first of the listing, on this machine and in a "
+        "temporary destination, and show what comes out. Nothing is published.",
     )
     include: list[str] = Field(
         [],
@@ -162,7 +162,7 @@ class Rules(Settings):
     exclude: list[str] = Field(
         [],
         description="Leave out files and folders that match one of these patterns, as .gitignore has them. A pattern "
-        "that begins with ! takes back earlier ones, such as one of those that always come first: "
+        "that begins with ! takes back an earlier one, such as one of these, which always come first: "
         f"{' '.join(DEFAULT_EXCLUDE)}.",
     )
     by_content: bool = Field(
@@ -176,12 +176,12 @@ class Rules(Settings):
         "captions beside them become columns of the manifest.",
     )
     path_column: str | None = Field(
-        None, description="The column of paths or URLs of a list of images, if it does not have one of the usual names."
+        None, description="The column of paths or URLs of a list of images, if it has an unusual name."
     )
     sync_outputs: bool = Field(
         True,
-        description="Wait until outputs are on the disk before they are noted as finished, so that a power loss "
-        "costs nothing that was noted.",
+        description="Wait until outputs are on the disk before they count as finished, so that a power loss costs no "
+        "output that counted as finished.",
     )
     max_pixels: int = Field(
         250_000_000, ge=1, description="Images of more pixels (width × height) are refused before decoding."
@@ -211,9 +211,9 @@ class Rules(Settings):
         0.1,
         ge=0,
         le=1,
-        description="End as Failed, with the manifest published, if more than this part of the attempted "
-        "images failed, or of the known images those that had failed before. 1 allows any number, also that the "
-        "first 200 all fail, which stops a run otherwise.",
+        description="End as Failed, with the manifest published, if more than this part of the attempted images "
+        "failed, or if more than this part of the known images failed again, as in an earlier run. 1 allows any "
+        "number, and also lets a run go on whose first 200 images all fail.",
     )
 
     @field_validator("include", "exclude")

@@ -1,7 +1,7 @@
 """Remove outputs that a run wrote without journalling them, unless the manifest has the same bytes.
 
 A run that dies leaves outputs that no row describes, made of the bytes that the sources had then. If a source gets its
-former bytes back, or another name, no later comparison of listing and manifest would find them.
+former bytes back, or another name, no later comparison of listing and manifest would find these outputs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BATCH_ROWS = 65_536
 def remove_unjournalled(workspace: Workspace, job: Job, begun: list[int]) -> None:
     """Remove the outputs that a run may have written without journalling them, unless the manifest has their hash.
 
-    Suspect are the images of begun shards that the journal lacks: at most a shard for each worker of a run that died.
+    The suspects are the images of begun shards that the journal lacks: at most a shard for each worker of a dead run.
     Their outputs are read and hashed. If the plan is damaged, all outputs of the manifest are suspect.
 
     Only the holder of the destination's lease may call this, after publishing the journal.

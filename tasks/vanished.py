@@ -1,7 +1,7 @@
 """Turn images whose outputs vanished during the run into failures, before the manifest names them.
 
-Another process may empty a destination during a run. So the run looks at its outputs once more: at each one if they are
-few, otherwise at a listing of their folders, which takes 1–2 s for 100,000 outputs on a local disk.
+Another process may empty a destination during a run. So the run checks its outputs once more: each one if they are
+few, otherwise by a listing of their folders, which takes 1–2 s for 100,000 outputs on a local disk.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from darkroom.tasks.storage.store import Skip, Store
 from darkroom.tasks.storage.store_errors import NotFound
 
 FEW_OUTPUTS = 1_000
-"""Up to so many outputs are looked at one by one: their folders may hold millions."""
+"""Up to this many outputs are checked one by one: their folders may hold millions."""
 
 FEW_FOLDERS = 10_000
 """With more folders, everything below `images/` is listed, so that their names need not be held in memory."""

@@ -237,6 +237,14 @@ def save(path: Path, pixels: np.ndarray, **options: Any) -> None:
     Image.fromarray(pixels).save(path, **options)
 
 
+def check_images(destination: Path) -> None:
+    """Check that all outputs of a destination can be decoded to their end."""
+    for path in destination.glob("images/**/*"):
+        if path.is_file():
+            with Image.open(path) as image:
+                image.load()
+
+
 def tree(folder: Path) -> dict[str, bytes]:
     """Return every file below a folder with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

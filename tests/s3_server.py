@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from uuid import uuid4
 
 _SERVE = """
@@ -20,7 +22,7 @@ sys.stdin.read()
 
 
 class S3Server:
-    """Makes buckets, and looks at them around the store, with Amazon's own client."""
+    """Makes buckets, and accesses them with Amazon's own client, bypassing the store."""
 
     def __init__(self, host: str, port: int, pid: int | None = None):
         self.pid = pid
@@ -52,6 +54,13 @@ class S3Server:
 
     def plant(self, bucket: str, key: str, data: bytes) -> None:
         self.client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def plant_folder(self, bucket: str, prefix: str, folder: Path) -> None:
+        """Create an object below a prefix for each file below a folder."""
+        _ = self.client  # created here, as several threads must not create it at once
+        files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda name: self.plant(bucket, f"{prefix}/{name}", files[name].read_bytes()), files))
 
     def contents(self, bucket: str) -> dict[str, bytes]:
         return {key: self.client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in self.keys(bucket)}

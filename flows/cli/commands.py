@@ -71,7 +71,7 @@ def main() -> None:
 
 
 class _Leave:
-    """Exits without finalizing the interpreter, which takes half a second."""
+    """Exits at once: finalizing the interpreter would take half a second."""
 
     code = terminal.EXIT_FAILED
 
@@ -93,6 +93,7 @@ def _exit_at_once() -> None:
 
 
 def _exit_code() -> int:
+    """Run the app, and return its exit code."""
     try:
         with terminal.exit_on_error():
             check_working_folder()

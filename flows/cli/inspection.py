@@ -29,7 +29,7 @@ class Shown(Settings):
 
 @inspection.command()
 def status(destination: KeptDestination) -> None:
-    """Say what DESTINATION holds.
+    """Show the state of DESTINATION.
 
     That is counts by status and error code, last run, recipe and lease. It checks that the manifest and the last run's
     file are whole; outputs are checked by verify.
@@ -83,7 +83,7 @@ def rebuild_manifest(destination: KeptDestination) -> None:
 @inspection.command()
 @with_settings(Shown)
 def history(destination: KeptDestination, **settings: Any) -> None:
-    """Say how the last runs of DESTINATION went.
+    """Show the last runs of DESTINATION.
 
     The newest comes first. A run with nothing to do leaves no trace here.
 

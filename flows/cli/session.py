@@ -99,7 +99,7 @@ def _end_with(server: LocalServer) -> None:
 
 @contextmanager
 def session(compute: Compute) -> Iterator[Session]:
-    """Start what takes long: the server and the workers import while this process does."""
+    """Start the server and the workers early, so that they import while this process does."""
     check_machine()
     api_url = _configured_api()
     with sigterm_exits(), loopback_direct(api_url), _server_if_needed(api_url) as server, ExitStack() as stack:

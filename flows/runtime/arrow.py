@@ -10,7 +10,7 @@ import pyarrow as pa
 
 
 class _NoPandas(MetaPathFinder):
-    """Finds no pandas."""
+    """Makes imports of pandas fail as if it were not installed."""
 
     def find_spec(self, name: str, *_: Any) -> None:
         if name == "pandas":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import distributed
 
 STALLED_SECONDS = 45.0
-"""An attempt is stalled after so long without progress, or after `workers.SILENT_SECONDS` if its worker is silent."""
+"""An attempt is stalled after this long without progress, or after `workers.SILENT_SECONDS` if its worker is silent."""
 
 BACKOFF = 4
 """Factor by which `STALLED_SECONDS` grows each time that a shard is begun again."""

@@ -43,8 +43,8 @@ WORKER_ENVIRONMENT = {
     "OPENCV_FOR_THREADS_NUM": "1",
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
-"""A worker process uses one core, so that libraries must not start threads of their own. Arrow's allocator would start
-one at import, before the fork."""
+"""A worker process uses one core: libraries must not start threads of their own. Arrow's allocator would start one at
+import, before the fork."""
 
 WORKER_CONFIG: dict[str, Any] = {
     # Report a lost worker at once: the flow itself decides about further attempts at its shard.
@@ -64,7 +64,7 @@ def local_workers(compute: Compute) -> int:
 
 
 def worker_counter(compute: Compute) -> Callable[[], int]:
-    """Return what counts how many shards the run's cluster can process at a time, as far as known before it starts.
+    """Return a function that counts the shards that the run's cluster can process at a time, known before it starts.
 
     A scheduler is asked at once. Otherwise counting imports Dask, which a run with nothing to do doesn't need.
 

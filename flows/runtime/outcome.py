@@ -100,7 +100,7 @@ def run_name(prefix: str = "") -> str:
 
 
 def run_stage(name: str, stage: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function in this thread, as a task run of the current flow run; return or raise what it does."""
+    """Call a function in this thread, as a task run of the current flow run; return its result or exception."""
     interruptions: list[BaseException] = []
 
     def run() -> R | State[Any]:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 PIPE_BYTES = 64
-"""Python writes a byte for each signal to a pipe; reading up to so many at a time is enough."""
+"""Python writes a byte for each signal to a pipe; reading up to this many at a time is enough."""
 
 ECHO_SECONDS = 0.1
 """`timeout` and others signal a process and then its group: a signal this soon after another repeats it."""

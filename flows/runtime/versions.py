@@ -1,4 +1,4 @@
-"""What a flow and its workers must have the same of: Python, Darkroom's code, and the libraries that both use."""
+"""Compare Python, Darkroom's code and shared libraries of workers with those of the flow."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LIBRARIES = (
     *(*CODEC_LIBRARIES, "numpy", "pyarrow", "pydantic"),
     *("prefect", "prefect-dask", "dask", "distributed", "cloudpickle"),
 )
-"""The distribution packages that are compared: of codecs, and of what goes between flow and workers."""
+"""Distribution packages to compare: codecs, and libraries whose objects go between flow and workers."""
 
 SHOWN = 4
 
 ANSWER_SECONDS = 5.0
-"""The run waits so long for the versions of new workers; it asks those again that have not answered."""
+"""How long the run waits for the versions of new workers; it asks silent ones again."""
 
 CODE = "Darkroom's code"
 
@@ -35,7 +35,7 @@ VERSIONS_REMEDY = "Give scheduler and workers what the flow has, as docs/cluster
 
 @cache
 def own_versions() -> dict[str, str]:
-    """Return the versions of this process, by what they are of."""
+    """Return this process's versions by component."""
     python = ".".join(platform.python_version_tuple()[:2])
     return {"Python": python, CODE: _code_digest()} | {name: _version(name) for name in LIBRARIES}
 

@@ -34,7 +34,7 @@ class StalledError(DarkroomError):
 def stall_seconds(rules: Rules) -> float:
     """Return after how many seconds without progress a run is stalled.
 
-    Longest is a batch in which each read times out, and then the slowest image.
+    A healthy run is quiet longest in a batch in which each read times out, followed by the slowest image.
     """
     return max(STALL_SECONDS, (BATCH_IMAGES + 1) * rules.max_read_seconds + longest_seconds(rules))
 

@@ -66,7 +66,7 @@ def map_shards(
         shards: at least one.
         compute: the cluster to run on.
         progress: records progress, results and failures.
-        checks: called several times a second; an exception of theirs ends the run.
+        checks: called several times a second; their exceptions end the run.
     """
     with dask_runner(compute) as runner, shown(progress, shards[0].destination) as show:
 
@@ -107,7 +107,7 @@ def run_shards(
         task: processes a shard; its parameter is called `shard`.
         shards: the shards.
         on_message: called, in another thread, with the progress messages of workers.
-        tick: called several times a second; an exception of its ends the run.
+        tick: called several times a second; its exceptions end the run.
     """
     client: Any = runner.client
     runs = {shard.run_id for shard in shards}
@@ -136,7 +136,7 @@ def run_shards(
         client.cancel(list(attempts.running), force=True)
         client.unsubscribe_topic(PROGRESS_TOPIC)
         ended = [
-            (attempt.task_run_id, f"{attempt.shard.label.capitalize()}: the run ended before it")
+            (attempt.task_run_id, f"{attempt.shard.label.capitalize()}: the run ended first")
             for attempt in attempts.running.values()
         ]
         if window.unmarked:

@@ -18,14 +18,14 @@ POLL_SECONDS = 1.0
 """The scheduler is asked about its workers this often."""
 
 SILENT_SECONDS = 15.0
-"""A worker without a heartbeat for so long is silent: stopped, or cut off. Heartbeats come every 1–2 s."""
+"""A worker without a heartbeat for this long is silent: stopped, or cut off. Heartbeats come every 1–2 s."""
 
 MAX_INTERVAL_SECONDS = 5.0
 """At most this much of the time between two polls counts: after a longer gap, this process or the scheduler was
 stopped, not the workers."""
 
 NO_WORKER_SECONDS = 600
-"""A run fails after so long without a worker that takes shards."""
+"""A run fails after this long without a worker that takes shards."""
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class Worker:
     """How its versions differ from the flow's, as a clause."""
 
     is_compared: bool = False
-    """Whether it has said which versions it has."""
+    """Whether it has reported its versions."""
 
     @property
     def is_silent(self) -> bool:
@@ -127,7 +127,7 @@ class Workers:
         for address in asked:
             worker = self.known[address]
             worker.is_compared = address in differences
-            worker.difference = differences.get(address, "has not said yet which versions it has")
+            worker.difference = differences.get(address, "has not reported its versions yet")
         if all(worker.is_compared and worker.difference for worker in self.known.values()):
             raise ClusterError(
                 f"No worker of the Dask cluster can take shards: {self._describe_problems()}. {VERSIONS_REMEDY}"

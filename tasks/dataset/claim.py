@@ -15,7 +15,7 @@ from darkroom.tasks.storage.store import Store
 from darkroom.tasks.storage.store_errors import reading
 
 LOOK_SECONDS = 2.0
-"""In a bucket, where each look is a request, one holds for so long. An attempt that replaces others waits as long
+"""How long a look into a bucket, which costs a request, stays valid. An attempt that replaces others waits as long
 before it writes anything: by then, each of them that still runs has looked again."""
 
 
@@ -32,7 +32,7 @@ class Claim:
     """The shard's number."""
 
     attempt: str
-    """The attempt's unique name, `NUMBER-PID-BEGAN`; it began so many nanoseconds after the epoch."""
+    """The attempt's unique name, `NUMBER-PID-BEGAN`; BEGAN is in nanoseconds since the epoch."""
 
     resumed: bool = False
     """Whether an earlier attempt has begun the shard."""
@@ -41,13 +41,13 @@ class Claim:
     _lock: Lock = field(default_factory=Lock)
 
     def check(self, *, look: bool = False) -> None:
-        """Make sure that the claim still holds; to be called right before each write.
+        """Check that the claim still holds; call this right before each write.
 
         Args:
-            look: whether to look in any case; otherwise a look into a bucket holds for `LOOK_SECONDS`.
+            look: whether to look in any case; otherwise a look into a bucket stays valid for `LOOK_SECONDS`.
 
         Raises:
-            ReplacedError: it doesn't.
+            ReplacedError: the claim no longer holds.
             SettingsError: this user may not list the attempts.
         """
         with self._lock:
@@ -87,7 +87,7 @@ def claim_shard(workspace: Workspace, shard: int, attempt: str) -> Claim:
 
 
 def let_attempts_end(store: Store) -> None:
-    """Wait until attempts whose claim was just taken from them have looked, and so write no more."""
+    """Wait until attempts that have just lost their claims have looked, and so write no more."""
     if store.is_remote:
         time.sleep(LOOK_SECONDS)
 

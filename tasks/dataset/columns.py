@@ -21,22 +21,22 @@ FURTHER_ROWS_SQL = """
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Further columns: their fields, and what changes with any of their values; empty if there are none."""
+    """Further columns: their fields, and a digest of their values; empty if there are none."""
 
     schema: pa.Schema
     digest: str
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What a manifest with these columns says about them."""
+        """The metadata of a manifest about these columns."""
         return {COLUMNS: self.digest} if self.digest else {}
 
 
 def open_columns(db: sql.Connection, file: Path | None) -> Columns:
-    """Make further columns the view `columns`, with `source_path`.
+    """Create the view `columns` of the further columns and their `source_path`.
 
     Args:
-        db: where the view is to be.
+        db: the database to create it in.
         file: a Parquet file with them; None if there are none.
     """
     if file is None:

@@ -30,7 +30,7 @@ class Journal:
     """The journal of one attempt at a shard. Add a row only once its output is written.
 
     Args:
-        claim: the attempt's.
+        claim: the attempt's claim on the shard.
         sync: whether to flush outputs to the disk before journalling them.
     """
 

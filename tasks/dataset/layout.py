@@ -96,7 +96,7 @@ def open_destination(location: str) -> Destination:
     """Return the destination at a location, which need not exist yet.
 
     Raises:
-        SettingsError: no destination can be there.
+        SettingsError: the location can't be a destination.
     """
     return Destination(open_store(location, outputs=IMAGES))
 
@@ -235,7 +235,7 @@ class Workspace:
             self.store.put(self.stopped, b"", expected=ABSENT, durable=True)
 
     def remove(self) -> None:
-        """Remove the workspace, from which workers that still process a shard learn that the run has ended.
+        """Remove the workspace, so that workers that still process a shard find that the run has ended.
 
         If such a worker is just writing, the next run removes what it leaves.
         """

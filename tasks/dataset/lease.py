@@ -27,7 +27,7 @@ LEASE = f"{WORK}/lease.json"
 
 HEARTBEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
-"""After so long without a heartbeat, the holder is dead, and the lease may be taken over."""
+"""After this long without a heartbeat, the holder is dead, and the lease may be taken over."""
 
 LOOKS = 20
 """Number of checks for a heartbeat within `STALE_SECONDS`."""

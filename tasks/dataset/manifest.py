@@ -83,7 +83,7 @@ def read_info(destination: Destination) -> ManifestInfo | None:
         DamagedError: its footer is damaged.
         DarkroomError: it was written by another version of Darkroom.
     """
-    return _read_info(destination.store, MANIFEST, way_out(destination))
+    return _read_info(destination.store, MANIFEST, rebuild_remedy(destination))
 
 
 def read_whole(destination: Destination) -> ManifestInfo | None:
@@ -94,11 +94,11 @@ def read_whole(destination: Destination) -> ManifestInfo | None:
         DamagedError: it is damaged.
         DarkroomError: it was written by another version of Darkroom.
     """
-    check_whole(destination.store, MANIFEST, way_out(destination))
+    check_whole(destination.store, MANIFEST, rebuild_remedy(destination))
     return read_info(destination)
 
 
-def way_out(destination: Destination) -> str:
+def rebuild_remedy(destination: Destination) -> str:
     """Return the remedy for a lost or damaged manifest."""
     return (
         f"It was left as it is. 'darkroom rebuild-manifest {destination.location}' makes it again from the outputs and "
@@ -121,7 +121,7 @@ def _read_info(store: Store, path: str, remedy: str) -> ManifestInfo | None:
             columns=values.get(COLUMNS, ""),
         )
     except (KeyError, ValidationError, InvalidSettingError) as error:
-        raise DamagedError(store.where(path), f"it does not say what it holds: {error}", remedy) from error
+        raise DamagedError(store.where(path), f"its metadata is wrong: {error}", remedy) from error
 
 
 def read_record(store: Store, path: str, *, whole: bool = True) -> tuple[str, RunRecord] | None:
@@ -146,7 +146,7 @@ def read_record(store: Store, path: str, *, whole: bool = True) -> tuple[str, Ru
     try:
         return values["run_id"], RunRecord.model_validate_json(values.get("run", "{}"))
     except (KeyError, ValidationError) as error:
-        reason = f"it does not say how its run went: {error}"
+        reason = f"the record of its run is wrong: {error}"
         raise DamagedError(store.where(path), reason, WITHOUT_A_RUN_FILE) from error
 
 

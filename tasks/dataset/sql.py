@@ -99,7 +99,7 @@ def view(connection: Connection, name: str, files: Sequence[Path | None], schema
 
 
 def stream(connection: Connection, query: str, rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield a query's result in batches of at most so many rows, in bounded memory."""
+    """Yield a query's result in batches of at most `rows` rows, in bounded memory."""
     yield from connection.sql(query).to_arrow_reader(rows)
 
 

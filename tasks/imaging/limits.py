@@ -17,7 +17,7 @@ file. Decoding uses at most half as much per pixel, but the kernel counts reserv
 
 PIXELS_PER_TURN = 25_000_000
 """An image may take `max_image_seconds` for each 25 million pixels of source or output (the larger). The slowest in our
-measurements, an enlarged WebP with transparency, took 26 s of one core for as many."""
+measurements, an enlarged WebP with transparency, took 26 s of one core for that many."""
 
 RECORDABLE_SIDE = (1 << 31) - 1
 """Longest side in pixels that fits into the manifest; headers can state longer ones."""

@@ -28,7 +28,7 @@ MAX_BYTES = 90_000
 
 MAX_OUTPUT_BYTES = 64 << 20
 MAX_PIXELS = 60_000_000
-"""Upper limit on the pixels of the sample, about one second of work: of larger outputs fewer are shown."""
+"""Upper limit on the pixels of the sample, about one second of work: fewer outputs are shown if they are larger."""
 
 MAX_SOURCE_BYTES = 64 << 20
 MAX_PREVIEWED_PIXELS = 50_000_000
@@ -195,7 +195,10 @@ def _failure_tiles(codec: Codec, job: Job, images: Sequence[_Failed]) -> list[Ti
 
 
 def _preview(codec: Codec, source: Source, image: _Failed, seconds: float) -> Tile:
-    """Return a tile with the readable part of a failed image; an empty one for one colour, as decoders fill in."""
+    """Return a tile with the readable part of a failed image, or an empty tile if nothing is readable.
+
+    A picture of one colour is not shown: decoders fill missing pixels with one.
+    """
     try:
         data = source.get(image.source_path, max_bytes=MAX_SOURCE_BYTES).data
     except StorageError:

@@ -73,7 +73,7 @@ class RunReport(Report, Figures, Counted):
         if self.interrupted:
             return self._interrupted()
         if self.problems and not self.attempted:
-            return "No image could be worked."
+            return "No image could be processed."
         adopted = min(self.adopted, self.unchanged)  # an image that has changed since is made again
         unchanged = self.unchanged + self.touched - adopted
         if not self.attempted and not self.deleted:
@@ -116,7 +116,7 @@ def failure_problems(failures: Failures, known: int, max_failure_ratio: float) -
     codes = ", ".join(f"{count:,} × {code}" for code, count in failures.codes.items())
     return [
         f"{failed:,} of {of:,} {what}, which is more than `max_failure_ratio={max_failure_ratio:g}` allows. The "
-        "manifest is published; its rows with status 'failed' have each image's reason. If so many are to be expected, "
+        "manifest is published; its rows with status 'failed' have each image's reason. If that many are expected, "
         f"set `max_failure_ratio={sufficient_limit(failed / of)}`."
         for failed, of, what in (
             (sum(failures.codes.values()), failures.attempted, f"attempted images failed ({codes})"),

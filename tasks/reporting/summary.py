@@ -92,7 +92,7 @@ def _pictures(report: RunReport, sheets: ContactSheets) -> Iterator[str]:
         yield _image("A sample of the outputs", "jpeg", sheets.made.jpeg)
     if sheets.failed:
         yield f"## What failed: {sheets.failed.images:,} of {report.failed:,}"
-        yield _image("What failed, with what can still be seen of it", "jpeg", sheets.failed.jpeg)
+        yield _image("The failed images, as far as they can be decoded", "jpeg", sheets.failed.jpeg)
 
 
 def _failures(report: RunReport) -> Iterator[str]:

@@ -102,8 +102,8 @@ def verify_markdown(report: VerifyReport) -> str:
     share = "" if report.sample == 1 else f" (a sample of {report.sample:g})"
     sections.append(
         f"{report.reread:,} of {report.outputs:,} outputs read again{share}, {megabytes(report.bytes)} MB in "
-        f"{report.work_seconds:,.1f} s; {report.seconds:,.1f} s in all. That all outputs are there and have the right "
-        "size, and that nothing else is there, was looked up for all."
+        f"{report.work_seconds:,.1f} s; {report.seconds:,.1f} s in all. The existence and "
+        "size of all outputs were checked, and foreign files were searched for."
     )
     return "\n\n".join(sections) + "\n"
 

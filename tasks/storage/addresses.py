@@ -26,11 +26,11 @@ _ROUTES = {f"{scheme}:" for scheme in (*WEB_SCHEMES, *SCHEMES, "file")}
 
 
 class Addresses(Source):
-    """What a list of addresses leads to; each request goes to the store that has the address.
+    """The images of a list of addresses; each request goes to the store of its address.
 
     Args:
         location: that of the list, in a folder or a bucket; relative paths in it are relative to where it lies.
-        excluded: the location of the outputs, of which none is read.
+        excluded: the location of the outputs, which are never read.
     """
 
     is_remote = True  # as some of its addresses may be
@@ -51,7 +51,7 @@ class Addresses(Source):
         return _store_of(self._folder).local(name, scratch)
 
     def to_path(self, address: str) -> str | None:
-        """Return the path of an address; None if it has none that is safe, or leads into the excluded folder.
+        """Return the path of an address; None if it is unsafe or lies in the excluded folder.
 
         A path that ends with `/` is that of a folder, or of the prefix of a bucket.
         """
@@ -92,17 +92,17 @@ class Addresses(Source):
         return store.where(rest)
 
     def get_into(self, path: str, place: Place, *, max_bytes: int = sys.maxsize) -> Object:
-        """Read what an address leads to into memory that `place` returns."""
+        """Read the object at an address into memory that `place` returns."""
         store, rest = self._route(path)
         return store.get_into(rest, place, max_bytes=max_bytes)
 
     def get_start(self, path: str, size: int) -> bytes:
-        """Return the first bytes of what an address leads to."""
+        """Return the first bytes of the object at an address."""
         store, rest = self._route(path)
         return store.get_start(rest, size)
 
     def head(self, path: str) -> Version:
-        """Return the version of what an address leads to."""
+        """Return the version of the object at an address."""
         store, rest = self._route(path)
         return store.head(rest)
 
@@ -158,7 +158,7 @@ def _store_of(folder: str) -> Store:
 
 @cache
 def _local(folder: str) -> Store:
-    return LocalFolder(os.fsencode(folder), links=Links.ALL)  # a list names what is to be read
+    return LocalFolder(os.fsencode(folder), links=Links.ALL)  # the list is the user's choice of files
 
 
 @cache

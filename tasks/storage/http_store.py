@@ -29,11 +29,11 @@ _STATUS_ERRORS: dict[int, type[StorageError]] = {
     503: Throttled,
     504: TimedOut,
 }
-"""What answers mean; the others from 400 are `Failed`."""
+"""Errors by HTTP status; other statuses from 400 are `Failed`."""
 
 
 class HttpStore(Source):
-    """What a web server has, by the paths of its URLs, which may end with a query.
+    """The files of a web server, by the paths of their URLs, which may end with a query.
 
     Args:
         location: the URL's scheme, host and port.
@@ -70,7 +70,7 @@ class HttpStore(Source):
             return next(answer.iter_bytes(size), b"")
 
     def head(self, path: str) -> Version:
-        """Return what an answer's headers say about the body; a server may leave out any of it."""
+        """Return a file's version from the headers of an answer, any of which a server may leave out."""
         with self._answer("HEAD", path) as answer:
             return _version(answer, _content_length(answer))
 

@@ -106,7 +106,7 @@ class LocalFolder(Store):
             return file.read(size) or b""
 
     def _refuse_outside(self, descriptor: int, path: str) -> None:
-        """Raise `Denied` for a file outside the root, to which a link that is newer than the listing leads."""
+        """Raise `Denied` for a file outside the root: since the listing, a link may have come to lead there."""
         inside = _real(self.root).rstrip(b"/") + b"/"
         opened = _opened_path(descriptor)
         if not opened.startswith(inside) and not os.path.realpath(self.locate(path)).startswith(inside):
@@ -244,7 +244,7 @@ class LocalFolder(Store):
 
 
 def _existing(error: OSError, path: bytes) -> bytes:
-    """Return the path of an error, or else its nearest existing parent."""
+    """Return the path that an error names, else `path`; if it does not exist, its nearest existing parent."""
     if isinstance(error.filename, str | bytes) and os.path.isabs(error.filename):
         path = os.fsencode(error.filename)
     while not os.path.lexists(path) and path != os.path.dirname(path):

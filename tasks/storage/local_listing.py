@@ -21,13 +21,13 @@ class Links(Enum):
     """How to treat symbolic links in a folder."""
 
     KEPT = "kept"
-    """List them as anything but regular files."""
+    """List links with size -1, like anything but regular files."""
 
     INSIDE = "inside"
-    """Follow those to files below the same root; leave out those to folders."""
+    """Follow links to files below the same root; leave out links to folders."""
 
     ALL = "all"
-    """Follow all, to files and to folders."""
+    """Follow all links, to files and to folders."""
 
 
 class _Found(NamedTuple):  # made for every file: a frozen dataclass takes four times as long

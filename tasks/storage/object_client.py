@@ -42,7 +42,7 @@ _VARIABLES = ("AWS_", "GOOGLE_", "AZURE_")
 _ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "GOOGLE_BASE_URL")
 
 RETRY_SECONDS = 40.0
-"""A request that fails by a server error or without an answer is repeated for so long."""
+"""How long a request is retried after server errors or without an answer."""
 
 _RETRIES: RetryConfig = {
     "max_retries": 10,

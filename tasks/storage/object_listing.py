@@ -13,7 +13,7 @@ from darkroom.tasks.storage.object_pages import Pages
 from darkroom.tasks.storage.store import Skip, Skipped, list_schema
 
 PAGES_AT_ONCE = 16
-"""Pages of a thousand objects that become one batch."""
+"""Number of pages, of a thousand objects each, in a batch."""
 
 
 def list_keys(
@@ -26,7 +26,7 @@ def list_keys(
         prefix: the path of a folder; all objects if empty.
         skip: returns why to leave out an object or folder.
         skipped: collects the number of skipped paths, and the folders that can't be listed.
-        is_empty: returns whether a path is an empty object, as a listed one may only be the marker of a folder.
+        is_empty: returns whether an object exists and is empty: a listed path may only be the marker of a folder.
 
     Raises:
         BaseError, ValueError: the store can't be listed, or, without `skipped`, a folder in it.

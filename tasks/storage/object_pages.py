@@ -53,7 +53,7 @@ class Pages:
         self._skipped = skipped
 
     def below(self, prefix: str, after: str | None = None, refused: str | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield pages of the keys below a prefix and after a key.
+        """Yield pages of the keys below a prefix and after a key; `refused` is the key where the last listing failed.
 
         Raises:
             BaseError: the store can't be listed; or, without `skipped`, the client refuses a key.
@@ -85,7 +85,7 @@ class Pages:
 
     def _around(self, prefix: str, after: str, bad: str, refused: str | None) -> Iterator[pa.RecordBatch]:
         """Yield pages of the keys below a prefix and after a key, around a refused key."""
-        if bad == refused:  # again, as this store ignores where a listing is to start
+        if bad == refused:  # again: this store ignores the start of a listing
             self._note(prefix)
             return
         yield from self._between(prefix, after, bad)

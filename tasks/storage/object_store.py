@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta, PutMode
 
 PART_BYTES = 16 << 20
-"""Larger files are uploaded in parts of so many bytes, up to 10,000."""
+"""Larger files are uploaded in parts of this size, up to 10,000 of them."""
 
 DELETED_AT_ONCE = 1_000
 
@@ -55,11 +55,11 @@ class ObjectStore(Store):
         return self._location
 
     def __eq__(self, other: object) -> bool:
-        """Return whether another store is of the same location."""
+        """Return whether another store has the same location."""
         return isinstance(other, ObjectStore) and self.location == other.location
 
     def __hash__(self) -> int:
-        """Return the hash of a value."""
+        """Return the hash of the location."""
         return hash(self.location)
 
     def create(self) -> None:
@@ -155,7 +155,7 @@ class ObjectStore(Store):
     def _put_once(self, path: str, data: bytes | memoryview, send: Any, *, replaces: bool) -> Version:
         """Send a conditional request until it is answered.
 
-        If it fails because an earlier try, whose answer was lost, has succeeded, the object has these bytes.
+        After a repeated request, a conflict with an object of these bytes means that an earlier one succeeded.
         """
         for tried in range(1, PUT_TRIES + 1):
             try:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Place: TypeAlias = Callable[[int], memoryview]
-"""Returns memory of at least so many bytes to read an object into, maybe the same at the next call."""
+"""Returns memory of at least that many bytes to read an object into; the next call may return the same memory."""
 
 BATCH_ROWS = 65_536
 """Rows of a batch of a listing."""
@@ -70,7 +70,7 @@ ABSENT: Final = Absent.ABSENT
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Version:
-    """Identifies a version of an object without reading it; only local files have a ctime, and no etag.
+    """Identifies a version of an object without reading it. Local files have a ctime and no etag, others the reverse.
 
     Versions with an etag are equal if the etag and the size are, others if size and mtime are.
     """
@@ -125,7 +125,7 @@ class Source(Protocol):
     """Where images are read."""
 
     is_remote: bool = False
-    """Whether each request waits for a network, so that many are worth having under way at a time."""
+    """Whether requests cross a network, so that sending many at a time is faster."""
 
     def __hash__(self) -> int:
         """Return the hash of the location: stores of the same location are equal."""
@@ -168,7 +168,7 @@ class Source(Protocol):
 
 
 class Store(Source, Protocol):
-    """A folder or a bucket, to which may be written, too."""
+    """A folder or bucket that can be written to."""
 
     def create(self) -> None:
         """Create the store's folder if it doesn't exist; no other method does."""

@@ -104,7 +104,7 @@ KINDS: dict[int, type[StorageError]] = {
 
 
 MOVED = "It was moved or removed while it was in use: move it back, or give its new place"
-"""The remedy for a destination of which something that a run needs is missing."""
+"""The remedy for a destination whose folder or working state is missing."""
 
 
 @contextmanager

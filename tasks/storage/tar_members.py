@@ -1,4 +1,4 @@
-"""The files in tar archives as images of a source, as WebDataset has them in its shards."""
+"""The files in tar archives as images of a source, as in the shards of WebDataset."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class TarMembers(Source):
             yield from self._list_archive(path, skip, skipped)
 
     def _list_archive(self, path: str, skip: Skip | None, skipped: Skipped) -> Batches:
-        """Yield the files of an archive; of a damaged one, those that are there."""
+        """Yield the files of an archive; of a damaged one, those before the damage."""
         try:
             archive = self._open(path, self.on_sidecar)
         except StorageError:
@@ -154,7 +154,7 @@ class TarMembers(Source):
             yield listing_batch(*zip(*found[start : start + BATCH_ROWS], strict=True))
 
     def _find(self, path: str) -> tuple[_Archive | None, tuple[int, int]]:
-        """Return the archive that has a file, if one has, and the file's offset and size there."""
+        """Return the archive that a path leads into, if any, and the file's offset and size there."""
         name, mark, member = path.partition(f"{SUFFIX}/")
         if not mark:
             return None, (0, 0)
@@ -182,8 +182,8 @@ def _index(path: str, file: BinaryIO, version: Version, on_sidecar: OnSidecar | 
     """Return an archive with those of its files whose paths stay in it.
 
     Raises:
-        tarfile.TarError: it is none.
-        OSError: it can't be read.
+        tarfile.TarError: the file is no archive.
+        OSError: the file can't be read.
     """
     members: dict[str, tuple[int, int]] = {}
     with tarfile.open(fileobj=file, mode="r:") as archive, suppress(tarfile.ReadError):  # after the last whole file

@@ -101,7 +101,7 @@ class Codec:
         return self._free.pop() if self._free else SharedBatch.create()
 
     def release(self, batch: SharedBatch, keep: int = SIZE) -> None:
-        """Free the memory of a batch for reuse, and return what is beyond so many bytes to the system."""
+        """Free the memory of a batch for reuse, and return the memory beyond `keep` bytes to the system."""
         with suppress(OSError):  # drop memory that a codec process enlarged so much that it can't be mapped
             batch.trim(keep)
             self._free.append(batch)

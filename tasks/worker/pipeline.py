@@ -241,5 +241,5 @@ class Pipeline:
 
 
 def _parts(images: list[T], *, apart: bool) -> list[list[T]]:
-    """Return what is read or written at a time: each image apart, or one after the other."""
+    """Return the groups of images that a thread reads or writes: one image each if `apart`, else all."""
     return [[image] for image in images] if apart else [images]

@@ -108,7 +108,7 @@ class SharedBatch:
             self._map()
 
     def trim(self, keep: int = SIZE) -> None:
-        """Return the memory beyond so many bytes, at most `SIZE`, to the system, if it was used."""
+        """Return the memory beyond `keep` bytes, at most `SIZE`, to the system, if it was used."""
         self.refresh()
         keep = -(-keep // mmap.PAGESIZE) * mmap.PAGESIZE
         length = len(self._view)
@@ -138,7 +138,7 @@ class SharedBatch:
         return start, start + size
 
     def reserve(self, size: int) -> tuple[int, memoryview]:
-        """Mark this many more bytes as in use, and return where they start, and them; for any number of threads."""
+        """Mark this many more bytes as in use; return their start and the bytes. Several threads may call this."""
         with self._lock:
             view = self.place(size)
             return self.keep(size)[0], view
@@ -202,7 +202,7 @@ class Room:
         """Where it starts in the batch."""
 
     def __call__(self, size: int) -> memoryview:
-        """Return memory of this many bytes, at another try the same if it suffices."""
+        """Return memory of this many bytes; a retry gets the same memory if it suffices."""
         if size > len(self._view):
             self.start, self._view = self._batch.reserve(size)
         return self._view[:size]

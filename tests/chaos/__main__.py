@@ -17,14 +17,14 @@ from tests.weed_server import weed_server
 
 
 def main() -> None:
-    """Run trials of every victim, and print what came of them."""
+    """Run trials of every victim, and print their outcomes."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
-    parser.add_argument("--images", type=int, default=3_000, help="images of the source (default: 3,000)")
-    parser.add_argument("--slow", type=int, default=240, help="of which so many are slow to decode (default: 240)")
+    parser.add_argument("--images", type=int, default=3_000, help="number of images in the source (default: 3,000)")
+    parser.add_argument("--slow", type=int, default=240, help="how many of them are slow to decode (default: 240)")
     parser.add_argument("--trials", type=int, default=10, help="trials of each victim (default: 10)")
-    parser.add_argument("--seed", type=int, default=0, help="decides the moments (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments (default: 0)")
     parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="what is killed (default: all)")
-    parser.add_argument("--bucket", action="store_true", help="from and to a bucket of an S3 server on this machine")
+    parser.add_argument("--bucket", action="store_true", help="run in a bucket of a local S3 server")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-", dir=CHECKOUT / "data") as name, ExitStack() as stack:
         folder = Path(name)

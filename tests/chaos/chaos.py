@@ -2,9 +2,9 @@
 
 A trial starts `darkroom run` on a fresh destination, kills one victim with SIGKILL, mostly while shards run, waits
 until the rest has ended, runs once more, and compares destination and manifest with those of an undisturbed run:
-everything but timings, run ids and hosts must be the same, to the byte. Images that the journal had when the victim
-died must not be made again, nor images that were older than the interval between two of its parts. Nothing may be left
-behind: no process, no file, no folder, and no run in Prefect that has not ended.
+everything but timings, run ids and hosts must be the same, to the byte. Outputs that were in the journal at the kill
+must not be made again, nor outputs older than `REPEATED_SECONDS`. Nothing may be left behind: no process, no file, no
+folder, and no run in Prefect that has not ended.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ from tests.s3_server import S3Server
 
 WORKERS = 2
 OPTIONS = ("--width", "300", "--height", "300", "--max-failure-ratio", "1")
-"""A rerun may find little left but broken images."""
-
+"""No limit of failures: a rerun may find little left but broken images."""
 
 REPEATED_SECONDS = 3 * FLUSH_SECONDS
-"""An output that was written longer before the kill must not be made again. A part of the journal is due every
-`FLUSH_SECONDS`, and as much again is allowed twice: for what is in flight (an image is journalled with its batch, once
-the next one is handed on, a second or two later), and for the part itself, which waits until the disk has all."""
+"""Greatest age at the kill of an output that may be made again: `FLUSH_SECONDS` until the next part of the journal is
+due, as much for images in flight (an image is journalled with its batch, a second or two later, once the next batch is
+handed on), and as much for writing the part, which waits until all its outputs are on the disk."""
 
 DRAWS = 5
 """Number of moments to try until there is something to kill."""
@@ -55,33 +54,33 @@ SLOW_KINDS = 4
 
 @dataclass(frozen=True)
 class Disturbed:
-    """A run of which something was killed, and what it had finished by then."""
+    """A run that lost processes to a kill, and what it had finished by then."""
 
     destination: Place
     moment: Moment
     after: float
-    """Seconds from its start to the kill."""
+    """Seconds from the run's start to the kill."""
 
     killed: int
     """Number of processes that were killed; 0 if there was none, or the run had ended."""
 
     at: float
-    """When, in seconds since the epoch."""
+    """The time of the kill, in seconds since the epoch."""
 
     code: int | None
-    """Its exit code; None if it did not end."""
+    """The run's exit code; None if it did not end."""
 
     seconds: float
-    """From the kill to its end."""
+    """Seconds from the kill to the run's end."""
 
     outputs: dict[str, Written]
-    """Those that existed at the kill."""
+    """The outputs that existed at the kill."""
 
     journalled: frozenset[str]
-    """Those of them that were in the journal."""
+    """Names of the outputs that were in the journal."""
 
     alive: str
-    """Processes of it that did not end."""
+    """Command lines of the run's processes that did not end."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,10 @@ class Outcome:
     victim: str
     run: Disturbed
     repeated: int = 0
-    """Images whose output existed when the victim died, and was made again."""
+    """Number of outputs that existed at the kill and were made again."""
 
     oldest: float = 0.0
-    """Age in seconds of the oldest of them at the kill."""
+    """Age in seconds, at the kill, of the oldest of these outputs."""
 
     problems: list[str] = field(default_factory=list)
 
@@ -105,7 +104,7 @@ class Chaos:
 
     folder: Path
     place: Place
-    """In which source and destinations are."""
+    """The folder or prefix that holds source and destinations."""
 
     api: Api
     random: random.Random
@@ -115,7 +114,7 @@ class Chaos:
     trials: int = 0
 
     def trial(self, victim: str, moment: Moment | None = None) -> Outcome:
-        """Kill a victim of one run, at a random moment or this one, run again, and compare."""
+        """Kill a victim of a run, at `moment` or a random one, run again, and compare."""
         for _ in range(DRAWS):
             self.trials += 1
             destination = self.place / f"trial-{self.trials}"
@@ -128,17 +127,17 @@ class Chaos:
         """Run again, and compare."""
         problems = []
         if run.code is None:
-            problems.append(f"it was not over after {END_SECONDS:g} s")
+            problems.append(f"the run did not end within {END_SECONDS:g} s")
         elif victim in SURVIVED and run.code:
-            problems.append(f"it ended with {run.code}, though what was killed can be replaced")
+            problems.append(f"the run ended with {run.code}, though the killed processes can be replaced")
         if run.alive:
-            problems.append(f"it left {run.alive}")
+            problems.append(f"the run left {run.alive}")
         unfinished = run.destination.unfinished()
         with started(self._command(run.destination), self._environment(victim)) as again:
             if code := again.ended(END_SECONDS):
                 problems.append(f"the rerun ended with {code}: {again.output_tail()}")
             elif code is None:
-                problems.append(f"the rerun was not over after {END_SECONDS:g} s")
+                problems.append(f"the rerun did not end within {END_SECONDS:g} s")
             elif left := names(again.survivors(LEAVE_SECONDS)):
                 problems.append(f"the rerun left {left}")
             if code != 0:
@@ -148,9 +147,9 @@ class Chaos:
         repeated = {name for name, written in run.outputs.items() if there.get(name) != written}
         oldest = max((run.outputs[name].age(run.at) for name in repeated), default=0.0)
         if known := len(repeated & run.journalled):
-            problems.append(f"{known} images that the journal had were made again")
+            problems.append(f"{known} journalled outputs were made again")
         if oldest > REPEATED_SECONDS:
-            problems.append(f"an image was made again that had been there for {oldest:.1f} s")
+            problems.append(f"an output was made again that was {oldest:.1f} s old")
         if victim not in OWN_SERVER:
             problems += self._not_ended(run, unfinished)
         return Outcome(victim, run, len(repeated), oldest, problems)
@@ -209,9 +208,9 @@ class Chaos:
 
 @contextmanager
 def chaos(folder: Path, images: int, slow: int, seed: int, api: Api, server: S3Server | None = None) -> Iterator[Chaos]:
-    """Prepare trials: a source of so many images, and so many slow ones among them, and an undisturbed run on it.
+    """Prepare trials: write a source of `images` images, of which `slow` are slow to decode, and run undisturbed.
 
-    With a server, to which the environment leads, source and destinations are in a bucket of it.
+    With a server, which the environment must point to, source and destinations are in one of its buckets.
     """
     place = Prefix(server, server.make_bucket(), "trials", folder) if server else Folder(folder)
     source, calm = place / "photos", place / "calm"
@@ -231,9 +230,9 @@ def run_command(source: Place, destination: Place, *place: str) -> tuple[str | P
 
 
 def write_source(source: Path, images: int, slow: int) -> None:
-    """Write so many images, a few of them broken, and links to a few that are small files, but slow to decode.
+    """Write photos, a few broken images, and links to a few small images that are slow to decode.
 
-    Shards are cut by bytes: those that the slow ones are in go on for several parts of the journal.
+    Shards are cut by bytes, so that a shard with slow images takes several parts of the journal.
     """
     photos = write_corpus(source, images - slow, (200, 150))
     for number in range(0, images, 97):

@@ -1,4 +1,4 @@
-"""The state of a destination, and the differences between two, except those between any two runs."""
+"""The state of a destination, and the differences between two states, except those that any two runs have."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class State:
     """Files of the working state."""
 
     folders: frozenset[str]
-    """Those named after a run exist only while it has not ended."""
+    """All folders; those named after a run exist only until it has ended."""
 
     runs: frozenset[str]
     """Files below runs/."""

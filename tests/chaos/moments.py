@@ -11,17 +11,16 @@ from typing import Literal, TypeAlias
 from tests.chaos.places import Place
 
 Phase: TypeAlias = Literal["start", "work", "journal", "end"]
-"""From the start of the process; from when the first worker begins with a shard; from the first part of the journal;
-from when all outputs are there."""
+"""What a phase begins with: the process, the first output, the first part of the journal, and the last output."""
 
 WORK_SHARE = 0.75
-"""Share of moments while shards run; half of the others are before, half after that."""
+"""Share of moments while shards run; half of the others are before that, half after."""
 
 NEARLY_ALL = 0.9
 """Share of outputs at which to kill at the latest: the run may be faster than the undisturbed one was."""
 
 END_SECONDS = 240.0
-"""How long any run may take, also one of which something was killed."""
+"""How long a run may take, disturbed or not."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Moment:
         return cls("end", chance.uniform(0, pace.end))
 
     def wait(self, run: subprocess.Popen[bytes], destination: Place, outputs: int) -> None:
-        """Wait for this moment of a run that has just been started, or for its end."""
+        """Wait for this moment of a run that has just been started, or for the run's end."""
         wait_for(self.phase, run, destination, outputs)
         until = time.monotonic() + self.seconds
         while run.poll() is None and (left := until - time.monotonic()) > 0:

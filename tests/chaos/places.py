@@ -19,7 +19,7 @@ from tests.s3_server import S3Server
 
 @dataclass(frozen=True)
 class Written:
-    """What identifies one writing of an output: if it is written again, this differs."""
+    """The identity of one write of an output: writing it again changes it."""
 
     inode: int
     """0 in a bucket."""
@@ -50,11 +50,11 @@ class Folder:
         return Folder(self.path / name)
 
     def fill(self, source: Path) -> None:
-        """Put what is in a folder there, which is moved."""
+        """Move the contents of a folder here."""
         source.rename(self.path)
 
     def local(self) -> Path:
-        """Return a folder with what is there now."""
+        """Return a local folder with the current contents."""
         return self.path
 
     def outputs(self) -> dict[str, Written]:
@@ -85,7 +85,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Prefix:
-    """A prefix of a bucket. Its times are whole seconds: an output that is written twice within one is not noticed."""
+    """A prefix of a bucket. Its times are whole seconds: a second write within the same second goes unnoticed."""
 
     server: S3Server
     bucket: str
@@ -105,14 +105,8 @@ class Prefix:
         return Prefix(self.server, self.bucket, f"{self.path}/{name}", self.scratch)
 
     def fill(self, source: Path) -> None:
-        files = [path for path in source.rglob("*") if path.is_file()]
-        _ = self.server.client  # which must be made by one thread
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda file: self._plant(str(file.relative_to(source)), file.read_bytes()), files))
+        self.server.plant_folder(self.bucket, self.path, source)
         shutil.rmtree(source)
-
-    def _plant(self, name: str, data: bytes) -> None:
-        self.server.plant(self.bucket, f"{self.path}/{name}", data)
 
     def local(self, below: str = "") -> Path:
         """Return a new folder with copies of the objects below a prefix, or of all."""

@@ -13,7 +13,7 @@ from tests.harness import Api
 pytestmark = pytest.mark.slow
 
 KILLED_ONCE_JOURNALLED = {"flow"}
-"""Killed in the middle of a shard, of which a part is in the journal; the others at a random moment."""
+"""Victims to kill in the middle of a shard that is partly in the journal; the others die at a random moment."""
 
 KILLED = ["flow", "server", "scheduler"]
 """Other tests kill workers: `test_lifetime.py`, `test_window.py`, `test_poison.py`."""
@@ -26,7 +26,7 @@ def trials(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos
 
 
 @pytest.mark.parametrize("victim", KILLED)
-def test_after_a_kill_the_next_run_ends_as_an_undisturbed_one(trials: Chaos, victim: str):
+def test_the_run_after_a_kill_ends_like_an_undisturbed_one(trials: Chaos, victim: str):
     once_journalled = victim in KILLED_ONCE_JOURNALLED
 
     outcome = trials.trial(victim, Moment("journal") if once_journalled else None)

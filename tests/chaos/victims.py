@@ -22,7 +22,7 @@ from tests.harness import clean_environment, eventually
 VICTIMS = ("worker", "workers", "stopped", "codec", "flow", "group", "server", "scheduler")
 
 SURVIVED = {"worker", "workers", "stopped", "codec"}
-"""A run replaces these, or does without them, and goes on."""
+"""Victims that a run replaces, or goes on without."""
 
 OWN_SERVER = {"group", "server"}
 """Trials in which the run starts its own server."""
@@ -137,7 +137,7 @@ def stop(processes: list[psutil.Process]) -> int:
 
 
 def kill_victim(victim: str, run: Run, scheduler: Run | None, chance: random.Random) -> int:
-    """Kill, or stop, a victim of a run that has not ended, and return the number of processes that were."""
+    """Kill or stop a victim, and return the number of its processes; 0 if the run has ended."""
     if not run.itself():
         return 0
     match victim:
@@ -148,7 +148,7 @@ def kill_victim(victim: str, run: Run, scheduler: Run | None, chance: random.Ran
             victims = run.workers()
         case "stopped":
             return stop(chance.sample(workers := run.workers(), min(1, len(workers))))
-        case "codec":  # a process, or what they are all forked from
+        case "codec":  # a codec process, or the server that forks them
             codecs = [process for process in run.family() if is_command(process, "darkroom.tasks.worker.codec_server")]
             victims = chance.sample(codecs, min(1, len(codecs)))
         case "server":

@@ -42,7 +42,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source of ten small photos."""
+    """Write a source of ten small photos."""
     source = tmp_path_factory.mktemp("few") / "photos"
     for number in range(10):
         save(source / f"{number:03d}.jpg", photo(160, 120, seed=number), quality=90)
@@ -51,7 +51,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source that keeps one process busy for more than a few seconds: links to a large photo."""
+    """Write a source that keeps one process busy for more than a few seconds: links to a large photo."""
     source = tmp_path_factory.mktemp("many") / "large"
     save(source / "000.jpg", photo(4000, 3000, seed=0), quality=90)
     for number in range(1, 200):
@@ -61,7 +61,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, few: Path, receiver: Receiver) -> Iterator[Installation]:
-    """The environment of a nightly run, with a server and a worker that poll more often than usual."""
+    """Return the environment of a nightly run, with a server and a worker that poll more often than usual."""
     home = tmp_path_factory.mktemp("home")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -85,7 +85,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory, few: Path, receiver: 
 
 @pytest.fixture(scope="module")
 def server(installation: Installation) -> Iterator[Installation]:
-    """The installation with a running Prefect server."""
+    """Provide the installation with a running Prefect server."""
     log = installation.log.with_name("server.log")
     with prefect_server(installation.environment, log, "darkroom.deployments.server") as running:
         installation.environment["PREFECT_API_URL"] = running.api_url

@@ -13,7 +13,6 @@ from typing import Any
 
 import psutil
 from harness import CHECKOUT, Api, Ended, eventually
-from PIL import Image
 from prefect.client.orchestration import SyncPrefectClient
 
 ONE_WORKER = 'compute={"workers": 1}'
@@ -119,14 +118,6 @@ class Installation:
             return ours and words in " ".join(process.cmdline())
         except psutil.Error:
             return False
-
-
-def check_images(folder: Path) -> None:
-    """Check that all images below a folder can be decoded to their end."""
-    for path in folder.glob("images/**/*"):
-        if path.is_file():
-            with Image.open(path) as image:
-                image.load()
 
 
 def write_users_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Updating automations; tests/deployments/test_deploy.py has what they do."""
+"""Updating automations; tests/deployments/test_deploy.py tests their effects."""
 
 from __future__ import annotations
 

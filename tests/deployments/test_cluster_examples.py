@@ -1,4 +1,4 @@
-"""The examples of clusters are settings that a run takes."""
+"""The examples of clusters are valid settings."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from harness import Api, eventually, journalled, manifest_rows
-from installation import ONE_WORKER, Installation, Receiver, check_images
+from harness import Api, check_images, eventually, journalled, manifest_rows
+from installation import ONE_WORKER, Installation, Receiver
 from prefect.states import Cancelling
 
 from darkroom.deployments.automations import HEARTBEAT_SECONDS, NOTIFICATION, UNSTARTED, ZOMBIES
@@ -38,7 +38,7 @@ def check_outputs(out: Path) -> None:
 
 @pytest.fixture(scope="module")
 def deployed(server: Installation) -> Installation:
-    """A Prefect server to which everything is deployed; `deployed.txt` has the command's output."""
+    """Deploy everything to the Prefect server; `deployed.txt` has the command's output."""
     done = server.module("darkroom.deployments.deploy")
     assert done.code == 0, done.err
     server.log.with_name("deployed.txt").write_text(done.out)
@@ -47,7 +47,7 @@ def deployed(server: Installation) -> Installation:
 
 @pytest.fixture(scope="module")
 def killed(deployed: Installation, many: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """A flow run whose process and worker are killed in its middle, and its destination."""
+    """Kill the process and the worker of a flow run in its middle; return its id and destination."""
     out = tmp_path_factory.mktemp("killed") / "out"
     with deployed.started("darkroom.deployments.flow_worker", until="started!") as worker:
         run_id = deployed.run("preprocess/thumbnails", source=many, destination=out)
@@ -61,7 +61,7 @@ def killed(deployed: Installation, many: Path, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def nightly(deployed: Installation, killed: tuple[str, Path]) -> Iterator[Installation]:
-    """The server with a worker, started after that run was killed."""
+    """Provide the server with a worker that is started after the kill."""
     assert killed
     with deployed.started("darkroom.deployments.flow_worker", until="started!"):
         yield deployed
@@ -74,7 +74,9 @@ def test_the_server_has_the_deployments_of_the_file(nightly: Installation, recei
     photos, thumbnails = deployed["nightly"], deployed["thumbnails"]
     assert photos["tags"] == ["darkroom"]
     assert "**new or changed**" in photos["description"]
-    assert photos["global_concurrency_limit"] is None, "the lease keeps runs of one destination apart, and only these"
+    assert photos["global_concurrency_limit"] is None, (
+        "no limit: the lease keeps only runs of the same destination apart"
+    )
     assert photos["job_variables"] == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS)}}
     assert photos["parameters"]["source"] == nightly.environment["DARKROOM_SOURCE"]
     assert photos["parameters"]["destination"] == nightly.environment["DARKROOM_DESTINATION"]

@@ -27,7 +27,7 @@ def mine(source: str, destination: str, compute: Compute):
 
 @pytest.fixture(scope="module")
 def mine(server: Installation, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """A deployed flow beside the user's own `tasks.py`, `flows/` and `deployments/`."""
+    """Deploy a flow that lies beside the user's own `tasks.py`, `flows/` and `deployments/`."""
     folder = tmp_path_factory.mktemp("mine")
     write_users_folder(folder)
     (folder / "nightly.py").write_text(FLOW)
@@ -42,9 +42,7 @@ def mine(server: Installation, tmp_path_factory: pytest.TempPathFactory) -> Inst
     return mine
 
 
-def test_it_runs_a_flow_beside_folders_that_have_the_same_names_as_darkrooms(
-    mine: Installation, few: Path, tmp_path: Path
-):
+def test_the_worker_runs_a_flow_beside_folders_named_like_darkrooms(mine: Installation, few: Path, tmp_path: Path):
     with mine.started("darkroom.deployments.flow_worker", until="started!"):
         mine.ended(mine.run("mine/nightly", source=few, destination=tmp_path), "COMPLETED")
 
@@ -75,7 +73,9 @@ def test_nothing_of_a_flow_run_that_is_killed_outright_stays_running(mine: Insta
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
-def test_it_stops_its_flow_runs_before_itself(number: signal.Signals, mine: Installation, many: Path, tmp_path: Path):
+def test_the_worker_stops_its_flow_runs_before_itself(
+    number: signal.Signals, mine: Installation, many: Path, tmp_path: Path
+):
     with mine.started("darkroom.deployments.flow_worker", until="started!") as worker:
         run_id = mine.run("mine/nightly", source=many, destination=tmp_path)
         eventually(lambda: journalled(tmp_path))

@@ -1,4 +1,4 @@
-"""Where notifications are sent to; tests/deployments/test_deploy.py has what is sent."""
+"""The targets of notifications; tests/deployments/test_deploy.py tests their contents."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_ctrl_c_stops_flow_runs_before_the_server_and_leaves_no_process(
         query = "SELECT state_type FROM flow_run WHERE replace(id, '-', '') = ?"
         [(state,)] = database.execute(query, [UUID(run_id).hex]).fetchall()
     database.close()
-    assert state == "CANCELLED", "the server was still there to note its end"
+    assert state == "CANCELLED", "the server still ran and recorded its end"
 
 
 def test_when_one_process_dies_the_rest_is_stopped(installation: Installation):

@@ -10,13 +10,13 @@ import psutil
 import pytest
 from harness import eventually, gone
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux can do it")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 TIED = [sys.executable, "-m", "darkroom.deployments.tied"]
 MODULE = ["http.server", "--bind", "127.0.0.1", "0"]
 
 
-def test_it_ends_when_its_parent_is_killed():
+def test_a_tied_process_ends_when_its_parent_is_killed():
     code = f"import os, subprocess; subprocess.run([*{TIED}, str(os.getpid()), *{MODULE}])"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     with parent:
@@ -28,7 +28,7 @@ def test_it_ends_when_its_parent_is_killed():
         eventually(lambda: gone(children), 20)
 
 
-def test_it_does_not_begin_when_its_parent_is_dead():
+def test_a_tied_process_does_not_begin_when_its_parent_is_dead():
     # As if it had been adopted by this process.
     done = subprocess.run([*TIED, str(os.getppid()), *MODULE], timeout=60, check=False)
 

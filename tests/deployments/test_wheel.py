@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def wheel(installation: Installation, few: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
-    """A wheel of what the Dockerfile copies, in a fresh environment with the dependencies of the tests' own."""
+    """Install a wheel of what the Dockerfile copies in a new environment that has this one's dependencies."""
     source, fresh, folder = (tmp_path_factory.mktemp(name) for name in ("source", "fresh", "folder"))
     unsent = shutil.ignore_patterns(".*", "*.egg-info", "__pycache__")
     for path in copied_into_image():
@@ -68,7 +68,7 @@ def test_the_package_has_one_name(wheel: Installation):
     assert run([wheel.python, "-P", "-c", code], wheel) == "[None, None, None]\n"
 
 
-def test_the_command_takes_no_file_of_the_users_for_its_own(wheel: Installation, folder: Path):
+def test_the_command_imports_no_files_of_the_user(wheel: Installation, folder: Path):
     for name in ("darkroom.py", "random.py"):
         (folder / name).write_text("raise SystemExit('not yours')")
 

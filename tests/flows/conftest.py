@@ -25,7 +25,7 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def api(prefect_home: Path) -> Iterator[Api]:
-    """One Prefect server for the tests of what a run does."""
+    """Provide one Prefect server for all tests of a session that run flows."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PREFECT")]:
             patch.delenv(name)
@@ -66,7 +66,7 @@ def start() -> Iterator[Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A small source: JPEG, PNG and WebP, one turned, two broken, one that is no image."""
+    """Write a small source: JPEG, PNG and WebP, one turned, two broken, one that is no image."""
     source = tmp_path / "photos"
     save(source / "a.jpg", photo(320, 240, seed=1), quality=92)
     exif = Image.Exif()
@@ -85,7 +85,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def large_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A source that keeps two processes busy for some seconds: 200 links to a few large photos."""
+    """Write a source that keeps two processes busy for some seconds: 200 links to a few large photos."""
     source = tmp_path_factory.mktemp("large")
     for seed in range(4):
         save(source / f"{seed}-0.jpg", photo(4000, 3000, seed=seed), quality=90)
@@ -96,7 +96,7 @@ def large_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shared_corpus() -> Path:
-    """The project's development corpus, where it is there."""
+    """Return the project's development corpus; skip the test if it does not exist."""
     corpus = CHECKOUT.parent / "shared/corpus"
     if not corpus.is_dir():
         pytest.skip("the development corpus is not beside this checkout")

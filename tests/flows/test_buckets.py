@@ -59,7 +59,7 @@ class Dataset:
         return ended.out
 
     def published(self) -> dict[str, bytes]:
-        """What is in the destination, by path."""
+        """Return the files or objects of the destination, by path."""
         if self.destination.startswith("s3://"):
             found = self.s3.contents(self.bucket)
             return {key.removeprefix("out/"): data for key, data in found.items() if key.startswith("out/")}
@@ -67,7 +67,7 @@ class Dataset:
         return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
     def check(self, failed: dict[str, str]) -> None:
-        """Check that manifest and outputs are what the source says, and that no working state is left."""
+        """Check that manifest and outputs match the source, and that no working state is left."""
         found = self.published()
         rows = {row["source_path"]: row for row in pq.read_table(io.BytesIO(found["manifest.parquet"])).to_pylist()}
         assert rows.keys() == self.images.keys()
@@ -138,7 +138,7 @@ def test_keys_that_are_no_file_names_are_rows_and_touch_nothing_else(
 
 
 MOST_OTHER_REQUESTS = 55
-"""Of a rerun with nothing to do, beside the two listings: for the lease, the manifest and working folders."""
+"""Most requests of a rerun with nothing to do beside its two listings: for lease, manifest and working folders."""
 
 
 def test_a_rerun_with_nothing_to_do_costs_the_two_listings(api: Api, s3: S3Server, tmp_path: Path):
@@ -154,7 +154,7 @@ def test_a_rerun_with_nothing_to_do_costs_the_two_listings(api: Api, s3: S3Serve
     of_source = [page for page in pages if "prefix=photos%2F" in page]
     of_outputs = [page for page in pages if "prefix=out%2Fimages%2F" in page]
     assert len(of_outputs) == 2
-    assert len(of_source) == 2 + 2  # of which two only look whether there is anything
+    assert len(of_source) == 2 + 2  # two of them only check whether the source is empty
     assert len(proxy.requests) - 4 <= MOST_OTHER_REQUESTS
 
 

@@ -1,4 +1,4 @@
-"""What stops a run, and what the message says to do."""
+"""Guards stop a run with a message that has a remedy."""
 
 import pytest
 
@@ -60,7 +60,7 @@ def test_moved_images_do_not_count_as_gone(place):
         (EARLY_STOP_IMAGES + 5, EARLY_STOP_IMAGES + 5, 1, False),
     ],
 )
-def test_a_run_stops_when_more_images_failed_than_before_and_none_came_out(done, failed, ratio, stops):
+def test_a_run_stops_early_once_enough_images_failed_and_none_succeeded(done, failed, ratio, stops):
     progress = Progress(1000)
     progress.on_message({"shard": 0, "done": done, "failed": failed})
     check = early_stop(progress, Rules(max_failure_ratio=ratio), retried=5)

@@ -90,12 +90,12 @@ def test_a_run_survives_a_lost_host_a_late_host_and_a_lost_store(site: Site, tmp
     assert len({row["source_path"] for row in rows}) == IMAGES
     outputs = {key: data for key, data in contents.items() if key.startswith("out/images/")}
     assert len(outputs) == IMAGES
-    assert len(set(outputs.values())) == 4, "an image was made with other bytes by one of the hosts"
+    assert len(set(outputs.values())) == 4, "the hosts made different bytes of the same image"
     assert len({row["worker"].split("/")[1] for row in rows}) >= 2
 
 
 def wait_for_parts(run: subprocess.Popen[str], site: Site, bucket: str, count: int) -> None:
-    """Wait until a run has journalled so many parts."""
+    """Wait until a run has journalled `count` parts."""
 
     def has_parts() -> bool:
         assert run.poll() is None, run.communicate()

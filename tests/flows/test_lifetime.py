@@ -53,13 +53,13 @@ def at_work(started: Started, out: Path, parts: int = 1) -> list[psutil.Process]
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """A folder for temporary files with a name short enough for sockets in it."""
+    """Provide a temporary folder with a name short enough for sockets in it."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
 
 def left_in(temporary: Path) -> set[str]:
-    """The temporary files that are left, without Dask's locks, which stay for its next start."""
+    """Return the temporary files that are left, except Dask's locks, which it leaves for its next start."""
     return {str(path.relative_to(temporary)) for path in temporary.rglob("*")} - {
         "dask-scratch-space",
         "dask-scratch-space/global.lock",
@@ -86,7 +86,7 @@ def test_a_run_without_a_server_starts_one_keeps_its_history_and_leaves_nothing(
     assert "200 made, 0 failed" in printed
     progress = re.findall(r"^(\d+) of 200 images, [\d.]+/s, 0 failed(, \d+:\d\d left)?$", errors, re.MULTILINE)
     assert progress, "plain lines"
-    assert all(left for done, left in progress if int(done)), "as soon as there is anything to reckon it from"
+    assert all(left for done, left in progress if int(done)), "the time left is shown once it can be estimated"
     assert errors.startswith("darkroom: Starting a local Prefect server and the workers.\n")
     assert "telemetry" not in errors
     assert re.search(r"^page +'\S*prefect server start' shows it at http://127\.0\.0\.1:4200$", printed, re.MULTILINE)
@@ -151,7 +151,7 @@ def test_an_interrupted_run_leaves_its_journal_and_nothing_else(
 
 
 def stored_task_states(home: Path) -> set[str]:
-    """The states of all task runs that the server of a run without one has stored."""
+    """Return the states of all task runs in the database of a run's own server."""
     with closing(sqlite3.connect(home / ".prefect/prefect.db")) as history:
         return {state for (state,) in history.execute("SELECT state_type FROM task_run")}
 
@@ -166,7 +166,7 @@ def test_a_second_interrupt_does_not_wait_and_loses_nothing(
     processes = at_work(started, out)
 
     started.signal_all(signal.SIGINT)
-    time.sleep(0.3)  # or the two would be one
+    time.sleep(0.3)  # longer than an echo, which would not count as the second
     started.signal_all(signal.SIGINT)
 
     _, errors = started.process.communicate(timeout=30)
@@ -375,7 +375,7 @@ def test_a_second_run_names_the_lease_holder(
     assert started.process.returncode == 0, errors
 
 
-def test_a_retry_of_the_flow_goes_on_by_itself(
+def test_prefects_retry_of_a_failed_flow_finishes_the_run(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     source, out = tmp_path / "photos", tmp_path / "out"

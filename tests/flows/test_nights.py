@@ -25,14 +25,14 @@ HTML = b"<html>404 not found</html>"
 
 @dataclass
 class Dataset:
-    """A source, and what its destination has to hold."""
+    """A source, and checks of its destination."""
 
     source: Path
     destination: Path
     seed: int = 0
 
     def write(self, path: str) -> None:
-        """Write an image that no other is like."""
+        """Write an image that differs from all others."""
         self.seed += 1
         save(self.source / path, photo(160, 120, seed=self.seed), quality=90)
 
@@ -43,12 +43,12 @@ class Dataset:
         return ended
 
     def attempted(self) -> dict[str, str]:
-        """What the run that published the manifest did, by image."""
+        """Return the status that the run that published the manifest gave each image it attempted."""
         table = pq.read_table(self.destination / "runs" / f"{run_id_of(self.destination)}.parquet")
         return dict(zip(table["source_path"].to_pylist(), table["status"].to_pylist(), strict=True))
 
     def check(self, broken: dict[str, str]) -> None:
-        """Check that outputs and manifest are what the source says: no more, no less, and no other byte."""
+        """Check that outputs and manifest match the source: nothing more, nothing less, to the byte."""
         rows = manifest_rows(self.destination)
         sources = {str(path.relative_to(self.source)): path for path in self.source.rglob("*") if path.is_file()}
         assert list(rows) == sorted(sources, key=str.encode)
@@ -66,7 +66,7 @@ class Dataset:
         assert {name: path.read_bytes() for name, path in found.items()} == outputs
 
     def state(self) -> dict[Path, tuple[int, int]]:
-        """Every file and folder that people see, with its inode and time of change."""
+        """Return inode and time of change of each file and folder outside the working state."""
         visible = [path for path in self.destination.rglob("*") if ".darkroom" not in path.parts]
         return {path: (path.stat().st_ino, path.stat().st_ctime_ns) for path in visible}
 

@@ -1,4 +1,4 @@
-"""Images that bring down what decodes them cost only themselves, whatever cluster they meet."""
+"""Images that bring down their codec process fail alone, on any kind of cluster."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def number_in(shard: int, which: int) -> int:
 
 
 def write_source(folder: Path, poisons: dict[int, str]) -> None:
-    """Write small images, of which those with some numbers are poison of some kind."""
+    """Write small images; those whose numbers are in `poisons` are poison of that kind."""
     folder.mkdir()
     for number in range(IMAGES):
         data = poison(poisons[number], number) if number in poisons else jpeg(picture(40, 30, number))
@@ -43,7 +43,7 @@ def write_source(folder: Path, poisons: dict[int, str]) -> None:
 
 
 def check(source: Path, out: Path, codes: dict[int, str]) -> None:
-    """Make sure that some images have failed with these codes, and all others came out as they should."""
+    """Check that the images in `codes` failed with these codes, and that all others have the right output."""
     rows = manifest_rows(out)
     assert len(rows) == IMAGES
     assert {name: row["error_code"] for name, row in rows.items() if row["status"] != "ok"} == {
@@ -57,7 +57,7 @@ def check(source: Path, out: Path, codes: dict[int, str]) -> None:
 
 
 def left_of(started: Started) -> list[psutil.Process]:
-    """Return what still runs of a command and all that it started."""
+    """Return the processes of a command that still run, its own included."""
     left = []
     for process in psutil.process_iter():
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
@@ -124,7 +124,7 @@ def test_on_a_cluster_with_dasks_defaults_too(
     assert {task["state_type"] for task in api.task_runs(run_id_of(out))} == {"COMPLETED"}
 
 
-def test_a_cluster_that_loses_its_last_worker_is_not_waited_for_without_end(
+def test_a_run_does_not_wait_for_ever_for_a_cluster_without_workers(
     api: Api, poisoned: dict[str, str], start: Callable[..., Started], tmp_path: Path
 ):
     source, out = tmp_path / "source", tmp_path / "out"
@@ -134,7 +134,7 @@ def test_a_cluster_that_loses_its_last_worker_is_not_waited_for_without_end(
         started = start("run", source, out, "--scheduler", address, environment=api.environment, code=IMPATIENT + START)
         eventually(lambda: met(tmp_path / "met"))
         [(_, pid)] = met(tmp_path / "met")
-        psutil.Process(int(pid)).parent().parent().kill()  # codec process, what it is forked from, worker
+        psutil.Process(int(pid)).parent().parent().kill()  # codec process → codec server → worker
         _, errors = started.process.communicate(timeout=120)
 
     assert started.process.returncode == 1

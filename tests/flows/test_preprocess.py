@@ -216,7 +216,7 @@ def test_a_preview_shows_outputs_and_publishes_nothing(api: Api, folder: Path, t
     before = tree(out)
     shutil.rmtree(folder / "many")  # more than max_delete_ratio allows
 
-    # Neither another recipe nor a source that has lost most images keeps it from showing something.
+    # A preview works with another recipe, and from a source that has lost most images.
     preview = darkroom("run", folder, out, "--limit", "5", "--width", "64", environment=api.environment)
 
     assert preview.code == 0, preview.err
@@ -268,7 +268,7 @@ def test_the_ui_shows_stages_logs_and_artifacts(api: Api, folder: Path, tmp_path
     ]
     assert max(len(json.dumps(task["task_inputs"])) for task in tasks) < 1000
     logs = [[log["message"] for log in api.logs(run_id) if log["task_run_id"] == task["id"]] for task in tasks]
-    for lines, said in zip(
+    for lines, text in zip(
         logs,
         [
             "Found 26 images, ",
@@ -279,12 +279,12 @@ def test_the_ui_shows_stages_logs_and_artifacts(api: Api, folder: Path, tmp_path
         ],
         strict=True,
     ):
-        assert sum(said in line for line in lines) == 1
-        assert len(lines) <= 3, "never one an image"
+        assert sum(text in line for line in lines) == 1
+        assert len(lines) <= 3, "no line per image"
     artifacts = {artifact["key"].rpartition("-")[2]: artifact for artifact in api.artifacts(run_id)}
     assert artifacts["summary"]["data"].startswith("# 24 made, 2 failed, 0 unchanged")
-    for said in ("decode.truncated", "| p50 | p95 | max |", "images/s", "Slowest images", "## Last runs"):
-        assert said in artifacts["summary"]["data"]
+    for text in ("decode.truncated", "| p50 | p95 | max |", "images/s", "Slowest images", "## Last runs"):
+        assert text in artifacts["summary"]["data"]
     pictures = re.findall(r"\(data:image/jpeg;base64,(.*?)\)", artifacts["summary"]["data"])
     sizes = [Image.open(io.BytesIO(base64.b64decode(picture))).size for picture in pictures]
     assert len(sizes) == 2, "a sample of what was made, and what failed"
@@ -321,7 +321,7 @@ def test_too_many_failures_fail_the_run_and_keep_its_work(api: Api, folder: Path
     )
 
 
-def test_a_link_that_leads_nowhere_does_not_fail_every_night(api: Api, tmp_path: Path):
+def test_an_image_that_keeps_failing_does_not_fail_every_run(api: Api, tmp_path: Path):
     source, out = tmp_path / "photos", tmp_path / "out"
     write_corpus(source, 20, (40, 30))
     (source / "link.jpg").symlink_to("nowhere.jpg")
@@ -335,7 +335,7 @@ def test_a_link_that_leads_nowhere_does_not_fail_every_night(api: Api, tmp_path:
     assert manifest_rows(out)["link.jpg"]["attempts"] == 3
 
 
-def test_a_retry_does_not_make_a_failed_night_a_good_one(api: Api, folder: Path, tmp_path: Path):
+def test_prefects_retry_of_a_run_with_too_many_failures_fails_too(api: Api, folder: Path, tmp_path: Path):
     retries = {"PREFECT_FLOWS_DEFAULT_RETRIES": "1"}
 
     ended = darkroom("run", folder, tmp_path / "out", "--max-failure-ratio", "0", environment=api.environment | retries)
@@ -499,7 +499,7 @@ def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder
         "import darkroom.flows.run\n"
         "from darkroom import RunFailedError, preprocess\n"
         "from darkroom.tasks.errors import SettingsError\n"
-        "darkroom.flows.run.make_contact_sheets = None  # a picture is not worth a run\n"
+        "darkroom.flows.run.make_contact_sheets = None  # a missing picture fails no run\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
         "        preprocess(sys.argv[1], sys.argv[2], rules={'max_failure_ratio': 0})\n"
@@ -566,7 +566,7 @@ def test_odd_files_of_the_corpus_cost_only_themselves(api: Api, shared_corpus: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "text"),
     [
         (["{folder}/none", "{out}"], "source: {folder}/none does not exist"),
         (["{folder}", "{folder}/out"], "lies inside the source"),
@@ -576,7 +576,7 @@ def test_odd_files_of_the_corpus_cost_only_themselves(api: Api, shared_corpus: P
     ],
 )
 def test_wrong_usage_of_run_is_reported_before_anything_starts(
-    arguments: list[str], said: str, folder: Path, tmp_path: Path
+    arguments: list[str], text: str, folder: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
     given = [argument.format(folder=folder, out=out) for argument in arguments]
@@ -584,7 +584,7 @@ def test_wrong_usage_of_run_is_reported_before_anything_starts(
     ended = darkroom("run", *given, environment=clean_environment(tmp_path))
 
     assert ended.code == 2
-    assert said.format(folder=folder) in ended.err
+    assert text.format(folder=folder) in ended.err
     assert "Traceback" not in ended.err
     assert not out.exists()
     assert not (tmp_path / ".prefect").exists(), "no server may have been started"

@@ -20,7 +20,7 @@ def planned_run(**rules):
     return run
 
 
-def test_a_run_that_failed_before_its_plan_reports_nothing_but_why():
+def test_a_run_that_failed_before_its_plan_reports_only_the_reason():
     report = Run("/source", "/dest", Recipe(), Rules(), Compute(), run_id="r").build_report("no permission")
     assert (report.planned, report.published, report.problems) == (False, False, ("no permission",))
     assert (report.known, report.work_seconds, report.preview) == (0, 0.0, False)

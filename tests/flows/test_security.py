@@ -25,7 +25,7 @@ SECRET = "admin:open-sesame-4711"  # noqa: S105
 
 @pytest.fixture(scope="module")
 def guarded_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a user whose Prefect server needs a password, without that password."""
+    """Run a Prefect server that needs a password; provide its users' environment, without the password."""
     home = tmp_path_factory.mktemp("guarded")
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PREFECT")]:
@@ -125,7 +125,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def tls_cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The address of a Dask cluster that accepts only TLS, and the Dask settings of its clients."""
+    """Run a Dask cluster that accepts only TLS; provide its address and the Dask settings of its clients."""
     key, certificate_file = certificate(tmp_path)
     settings = {"DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(certificate_file)}
     for role in ("CLIENT", "WORKER", "SCHEDULER"):

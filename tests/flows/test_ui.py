@@ -56,13 +56,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def nights(api: Api, folder: Path) -> Path:
-    """The destination of two nights of the sample dataset; three of its images are broken."""
+    """Run two nights of the sample dataset, with three broken images, and return their destination."""
     source, destination = folder / "photos", folder / "dataset"
     images = write_sample(source, 240, scale=1.0) if PICTURES else write_sample(source, 70, scale=0.3)
     assert run(api, source, destination).code == 0
     for image in images[::10]:
         if image.suffix == ".jpg":
-            image.write_bytes(image.read_bytes() + b"\0")  # what follows the end of a JPEG is not looked at
+            image.write_bytes(image.read_bytes() + b"\0")  # bytes after the end of a JPEG are ignored
     for name in ("new/cut short.jpg", "new/error page.jpg", *([] if PICTURES else [LONG])):
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_bytes((source / BROKEN[("cut" not in name)]).read_bytes())
@@ -76,7 +76,7 @@ def run(api: Api, source: Path, destination: Path) -> Ended:
 
 @pytest.fixture
 def see(browser: Browser, api: Api) -> Iterator[Callable[[str], Page]]:
-    """Opens a page of the UI."""
+    """Provide a function that opens a page of the UI."""
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     page.set_default_timeout(WAIT_MS)
     expect.set_options(timeout=WAIT_MS)

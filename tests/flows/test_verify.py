@@ -52,7 +52,7 @@ def run_of(ended: Ended) -> str:
 
 
 def published(api: Api, run_id: str) -> dict[str, str]:
-    """Return what a flow run left in the UI, by the end of its key."""
+    """Return a flow run's artifacts, by the end of their keys."""
     return {artifact["key"][artifact["key"].rindex("verify") :]: artifact["data"] for artifact in api.artifacts(run_id)}
 
 
@@ -200,14 +200,14 @@ def test_a_script_gets_the_error_and_its_report(api: Api, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["{out}"], "{out} is not a destination of Darkroom"),
         (["{out}/place", "--sample", "0"], "--sample 0: give a number above 0 and up to 1"),
         (["{out}/place", "--workers", "0"], "--workers 0: give a whole number of 1 or more"),
     ],
 )
-def test_wrong_usage_is_reported_before_anything_starts(arguments: list[str], said: str, tmp_path: Path):
+def test_wrong_usage_is_reported_before_anything_starts(arguments: list[str], message: str, tmp_path: Path):
     (tmp_path / "place/.darkroom").mkdir(parents=True)
 
     ended = darkroom(
@@ -215,14 +215,14 @@ def test_wrong_usage_is_reported_before_anything_starts(arguments: list[str], sa
     )
 
     assert ended.code == 2
-    assert said.format(out=tmp_path) in ended.err
+    assert message.format(out=tmp_path) in ended.err
     assert "Traceback" not in ended.err
     assert not (tmp_path / ".prefect").exists(), "no server may have been started"
 
 
 @pytest.fixture
 def large_outputs(large_folder: Path, tmp_path: Path) -> OnDisk:
-    """A destination that keeps a process busy for some seconds: 72 links to a few large photos."""
+    """Write a destination that keeps a process busy for some seconds: 72 links to a few large photos."""
     place = destination_at(tmp_path / "out")
     sources = sorted(large_folder.iterdir())[::3]
     facts = {}

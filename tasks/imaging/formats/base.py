@@ -166,7 +166,7 @@ class PillowImage(EncodedImage):
         """Raise `decode.corrupt` for a wrong checksum that the decoder does not verify."""
 
     def _check_pixels(self) -> None:
-        """Raise `ImageError` for missing or damaged pixels after a decoder that raised nothing."""
+        """Raise `ImageError` for missing or damaged pixels that the decoder did not report."""
 
     def _stored_size(self) -> Size:
         """Return width and height before orientation."""

@@ -26,7 +26,7 @@ def test_help_fits_80_columns_and_leaves_half_of_them_to_the_descriptions(argume
     assert not any(line.endswith("...") for line in lines[1:]), "summaries are whole"
 
 
-def test_a_misspelt_option_is_refused_with_those_that_are_like_it():
+def test_a_misspelt_option_is_refused_with_similar_ones():
     refused = run("run", "--widht", "3", "photos", "dataset")
     assert refused.exit_code == 2
     assert "No such option: --widht" in refused.output

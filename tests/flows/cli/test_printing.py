@@ -34,7 +34,7 @@ def test_a_recipe_is_shown_in_words_and_as_the_options_that_name_it(capsys):
     assert "options   --width 512 --height 256 --fit cover --no-upscale" in printed
 
 
-def test_run_files_that_can_not_be_read_are_named(capsys):
+def test_run_files_that_cannot_be_read_are_named(capsys):
     print_history(History(unreadable=("x.parquet",), denied=("y.parquet",)))
     printed = capsys.readouterr()
     assert "No run" not in printed.out

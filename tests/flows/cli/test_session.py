@@ -1,4 +1,4 @@
-"""What a session sets for the flow that it runs holds where the flow's workers are."""
+"""The settings of a session fit the machines on which its workers run."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def test_a_full_standard_error_loses_only_the_message(tmp_path: Path):
     assert shell("status gone 2>/dev/full", tmp_path).returncode == 2
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path):
+def test_a_reader_that_stops_early_is_no_error(tmp_path: Path):
     ended = shell("--help | true", tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
 

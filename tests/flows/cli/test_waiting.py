@@ -1,4 +1,4 @@
-"""What is waited for is named, if that takes long."""
+"""Long waits are named."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_only_long_waits_are_named(monkeypatch: pytest.MonkeyPatch, capfd: pytes
     assert capfd.readouterr().err == "darkroom: Waiting for a long time.\n"
 
 
-def test_a_server_that_accepts_and_never_answers_is_named_while_and_after_it_is_waited_for(tmp_path: Path):
+def test_a_server_that_never_answers_is_named_during_and_after_the_wait(tmp_path: Path):
     (tmp_path / "photos").mkdir()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/api"

@@ -64,7 +64,7 @@ def two_workers(folder: Path, api: Api) -> Iterator[tuple[str, Client]]:
 
 
 def first_at_work(started: Started, out: Path) -> psutil.Process:
-    """Wait until a shard was begun, and return the worker that did."""
+    """Wait until a worker has begun a shard, and return that worker."""
 
     def begun() -> list[Path]:
         assert started.process.poll() is None, started.process.communicate()
@@ -154,7 +154,7 @@ def test_a_paused_worker_keeps_no_shard_that_it_has_not_begun(
     check(out, undisturbed)
 
 
-def test_a_worker_of_the_runs_own_cluster_that_is_stopped_is_ended_with_it(
+def test_a_stopped_worker_of_a_local_cluster_is_ended_with_the_run(
     api: Api, start: Callable[..., Started], large_folder: Path, undisturbed: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -178,7 +178,7 @@ HERE, THERE = "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"
 
 
 def attempt(number: int, worker: str | None = HERE, *, seconds: float, begun: bool = True, of: int = 1) -> Attempt:
-    """An attempt at the shard of a number that has made no progress for so many seconds."""
+    """Return an attempt at shard `number` of `of` that has made no progress for `seconds`."""
     shard = ShardRef(destination="/d", run_id="r", number=number, of=9, images=1, attempt=of)
     future: Any = object()
     return Attempt(shard, future, uuid4(), begun, worker, quiet_seconds=seconds)

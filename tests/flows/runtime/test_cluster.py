@@ -1,4 +1,4 @@
-"""Which cluster a run gets, and what is said if there is none."""
+"""Which cluster a run gets, and the error if there is none."""
 
 import subprocess
 import sys
@@ -27,12 +27,12 @@ def test_the_number_of_workers_is_known_before_the_cluster_starts(compute, worke
 @pytest.mark.parametrize(
     ("scheduler", "message"), [("tcp://127.0.0.1:9", "can't be reached"), ("udp://127.0.0.1:9", "can't be used")]
 )
-def test_a_scheduler_that_is_not_there_is_named(scheduler, message):
+def test_the_error_names_an_unusable_scheduler(scheduler, message):
     with pytest.raises(ClusterError, match=f"scheduler: {scheduler} {message}"):
         worker_counter(Compute(scheduler=scheduler))
 
 
-def test_only_a_dashboard_that_is_asked_for_is_served_and_makes_processes_import_bokeh(api, tmp_path):
+def test_only_a_run_with_a_dashboard_serves_it_and_imports_bokeh(api, tmp_path):
     script = tmp_path / "script.py"
     script.write_text("""
 import sys, urllib.request

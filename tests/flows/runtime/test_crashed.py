@@ -74,7 +74,7 @@ def states_of(api: Api, run_id: str) -> set[str]:
     return {task["state_type"] for task in api.task_runs(run_id)}
 
 
-def test_of_a_work_pools_killed_runs_and_of_no_others_the_task_runs_are_marked(api: Api):
+def test_only_task_runs_of_a_work_pools_killed_runs_are_marked(api: Api):
     killed, cancelled = (flow_run_in(api, "mine", state) for state in ("CRASHED", "CANCELLED"))
     others = [flow_run_in(api, "mine", "RUNNING"), flow_run_in(api, "of-others", "CRASHED")]
     with temporary_settings({PREFECT_API_URL: api.url}):

@@ -1,4 +1,4 @@
-"""A database that another process has locked is found, and nothing else is taken for one."""
+"""Only a Prefect database that another process has locked is reported as locked."""
 
 from __future__ import annotations
 

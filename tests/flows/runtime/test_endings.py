@@ -53,6 +53,6 @@ def test_without_tasks_a_tick_passes(client: Client, monkeypatch: pytest.MonkeyP
     assert waited == [endings.TICK_SECONDS]
 
 
-def test_a_task_that_can_not_be_loaded_has_a_remedy():
+def test_the_reason_why_a_task_could_not_run_has_a_remedy():
     assert "Install the same Darkroom" in why_not_run(ModuleNotFoundError("No module named 'darkroom'"))
     assert "could not run the task (RuntimeError: out of the blue)" in why_not_run(RuntimeError("out of the blue"))

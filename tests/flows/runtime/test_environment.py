@@ -1,4 +1,4 @@
-"""Environment variables are what children get, and are restored."""
+"""Environment variables are set for child processes, and restored."""
 
 from __future__ import annotations
 

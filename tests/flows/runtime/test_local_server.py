@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_server_that_can_not_start_has_a_cause_and_a_remedy(home: Path):
+def test_the_error_of_a_server_that_cannot_start_has_a_cause_and_a_remedy(home: Path):
     (home / ".prefect").write_text("no folder")
     server = LocalServer()
     message = (
@@ -70,7 +70,7 @@ def test_the_cause_is_the_last_exception(errors: str, cause: str):
     assert local_server._cause(errors) == cause
 
 
-def test_an_api_that_never_answers_is_not_tried_again(monkeypatch: pytest.MonkeyPatch):
+def test_an_api_that_never_answers_is_not_retried(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(local_server, "CONNECT_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/api"

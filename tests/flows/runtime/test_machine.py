@@ -1,4 +1,4 @@
-"""What a machine lacks is said in one line, or done without."""
+"""What a machine lacks is reported in one line, or worked around."""
 
 from __future__ import annotations
 

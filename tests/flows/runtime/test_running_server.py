@@ -1,4 +1,4 @@
-"""A server that is used without being asked for is really Prefect's."""
+"""Only a real Prefect server is used without being configured."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer

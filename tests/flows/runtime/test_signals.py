@@ -1,4 +1,4 @@
-"""What a signal's handler raises comes through, whatever is being done."""
+"""The exception of a signal reaches the caller, whatever code it interrupts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from darkroom.flows.runtime.signals import ECHO_SECONDS, Ending, deferred, inter
 
 @pytest.fixture(autouse=True)
 def default_handlers() -> Iterator[None]:
-    """No signal is ignored, as SIGHUP would be below `nohup`."""
+    """Reset the handlers: below `nohup`, SIGHUP is ignored."""
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
@@ -39,9 +39,7 @@ class Interrupted(BaseModel):
     ("number", "raised"),
     [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
 )
-def test_a_signal_comes_through_a_library_that_makes_another_exception_of_it(
-    number: signal.Signals, raised: type[BaseException]
-):
+def test_a_signals_exception_survives_a_library_that_replaces_it(number: signal.Signals, raised: type[BaseException]):
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     with sigterm_exits(), pytest.raises(Exception, match="Error calling function"):
         Interrupted(number=number).model_dump()
@@ -69,7 +67,7 @@ def test_a_signal_whose_exception_was_lost_is_raised_by_the_next_check(
     monkeypatch.setattr(sys, "unraisablehook", printed.append)
     with interruption(on_second=pytest.fail), sigterm_exits(), interruptible():
         raise_lost()
-        Finalized(number)  # is gone at once
+        Finalized(number)  # finalized at once
         with pytest.raises(raised):
             raise_lost()
     raise_lost()

@@ -40,7 +40,7 @@ PRELOADS = {
 
 @pytest.fixture
 def preload(tmp_path: Path) -> Callable[[str], str]:
-    """Return a script for a worker to begin with."""
+    """Return a function that writes a preload script of workers, and returns its path."""
 
     def write(code: str) -> str:
         file = tmp_path / "preload.py"
@@ -101,7 +101,7 @@ def test_a_run_is_refused_before_it_reads_any_image(
     assert not os.path.exists(tmp_path / "out/images")
 
 
-def test_a_worker_that_is_stopped_holds_up_nobody_and_is_compared_when_it_goes_on(
+def test_a_stopped_worker_delays_no_other_and_is_compared_when_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(versions, "ANSWER_SECONDS", 2.0)
@@ -118,9 +118,9 @@ def test_a_worker_that_is_stopped_holds_up_nobody_and_is_compared_when_it_goes_o
             workers = Workers(client)
             begun = time.monotonic()
             workers.poll()
-            assert time.monotonic() - begun < 20, "it is asked in vain for 2 s"
+            assert time.monotonic() - begun < 20, "it does not answer within 2 s"
             assert workers.allowed() == [other]
-            assert workers.problem_of(stopped) == "has not said yet which versions it has"
+            assert workers.problem_of(stopped) == "has not reported its versions yet"
         finally:
             process.resume()
         eventually(lambda: workers.poll() or workers.threads == 2)
@@ -138,5 +138,5 @@ def test_a_scheduler_without_darkroom_is_named(api: Api, folder: Path, tmp_path:
     assert not (tmp_path / "out/images").exists()
 
 
-def test_all_that_is_compared_is_installed_here():
+def test_all_compared_libraries_are_installed():
     assert "missing" not in own_versions().values()

@@ -1,4 +1,4 @@
-"""A run that hangs ends, and says so; so does one that has lost its lease."""
+"""A run that hangs, or loses its lease, ends with an error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LIMITS = "TEST_STALL_AND_END"
 
 @pytest.fixture
 def hanging(api: Api) -> dict[str, str]:
-    """The environment in which a file system hangs by the names of files."""
+    """Return an environment in which reads and writes of files with certain names hang."""
     paths = [CHECKOUT / "tests/faults", api.environment["PYTHONPATH"]]
     return api.environment | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
 
@@ -80,7 +80,7 @@ def test_writes_that_hang_end_the_run_and_the_next_one_completes_it_until_its_ve
     assert started.process.returncode == 1
     assert "No progress since 20" in errors
     assert "Storage or workers hang" in errors
-    # Not "Traceback": Dask looks at garbage collections, and stumbles over one now and then.
+    # Not "Traceback": Dask's callback of garbage collections now and then fails with one.
     assert "StalledError" not in errors
     eventually(lambda: gone(processes), 10)
     assert read_lease(destination_at(out)) is None
@@ -95,7 +95,7 @@ def test_writes_that_hang_end_the_run_and_the_next_one_completes_it_until_its_ve
     check_loss(hanging | {"TEST_HANGING_READ": "0.jpg"}, start, "verify", out)
 
 
-def test_workers_that_are_stopped_and_an_end_that_hangs_too_do_not_keep_the_process(
+def test_a_stalled_run_whose_end_hangs_too_is_killed(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
@@ -103,7 +103,7 @@ def test_workers_that_are_stopped_and_an_end_that_hangs_too_do_not_keep_the_proc
     started = start("run", large_folder, out, "--workers", "1", environment=environment, code=HASTY)
     processes = begun(started)
     with (out / ".darkroom/lease.lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # so that the lease can't be given back
+        fcntl.flock(lock, fcntl.LOCK_EX)  # so that releasing the lease hangs
         for worker in workers(started.process):
             worker.send_signal(signal.SIGSTOP)
 
@@ -122,7 +122,7 @@ def test_a_run_whose_lease_is_taken_over_ends_at_once(
 
 
 def check_loss(environment: dict[str, str], start: Callable[..., Started], *command: str | Path) -> None:
-    """Make sure that a run, or a verification, whose lease is taken over ends at once."""
+    """Check that a run or verification whose lease is taken over ends at once."""
     out = Path(command[-1])
     started = start(*command, "--workers", "1", environment=environment | {LIMITS: "120 120"}, code=HASTY)
     begun(started)
@@ -140,7 +140,7 @@ def check_loss(environment: dict[str, str], start: Callable[..., Started], *comm
     assert read_lease(destination_at(out)) == taken
 
 
-def test_exit_handlers_that_hang_do_not_keep_the_command(api: Api, start: Callable[..., Started]):
+def test_exit_handlers_that_hang_do_not_keep_the_command_from_exiting(api: Api, start: Callable[..., Started]):
     code = """
 import atexit, time
 from darkroom.flows.cli import commands as cli

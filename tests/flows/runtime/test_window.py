@@ -17,7 +17,7 @@ from tests.flows.runtime.deadly import KINDS, read_outcomes
 
 @dataclass(frozen=True)
 class Deadly:
-    """What `tests.flows.runtime.deadly` came to."""
+    """The results of `tests.flows.runtime.deadly`."""
 
     folder: Path
     task_runs: list[dict[str, str]]
@@ -26,17 +26,17 @@ class Deadly:
         return read_outcomes(self.folder / window)
 
     def worked(self, window: str) -> Counter[str]:
-        """Return how often a worker came to each attempt at each shard."""
+        """Return how often workers began each attempt at each shard of a window."""
         path = self.folder / window / "worked"
         return Counter(path.read_text().splitlines() if path.exists() else [])
 
     def attempts(self, window: str, kind: str) -> Counter[int]:
-        """Return how often a worker came to which attempt at shards of a kind."""
+        """Return how often workers began each attempt at the shards of a kind."""
         worked = [line.split() for line in self.worked(window).elements()]
         return Counter(int(attempt) for number, attempt in worked if KINDS[int(number)] == kind)
 
     def states(self, kind: str) -> dict[str, str]:
-        """Return the states of the task runs of the shard of a kind, by which attempt they were."""
+        """Return the states of the task runs of a kind's shard, by attempt."""
         shard = f"shard {KINDS.index(kind) + 1} of {len(KINDS)} (1 image)"
         named = {task["name"]: task["state_type"] for task in self.task_runs}
         return {name.removeprefix(shard).strip(): state for name, state in named.items() if name.startswith(shard)}
@@ -80,8 +80,8 @@ def test_a_shard_that_is_cancelled_on_the_cluster_gets_another_attempt(ran: Dead
     assert ran.states("restarted once") == {"": "CRASHED", "attempt 2": "COMPLETED"}
 
 
-def test_a_shard_that_is_lost_unbegun_again_and_again_is_given_up_in_the_end(ran: Deadly):
-    """Here after one such loss, and then one attempt."""
+def test_a_shard_that_keeps_being_lost_unbegun_is_given_up(ran: Deadly):
+    """The limits of `deadly` are one such loss and one attempt."""
     assert ran.worked("unbegun") == {"0 1": 2}
     assert "its workers were lost" in ran.outcomes("unbegun")["0"]
 

@@ -19,7 +19,7 @@ from darkroom.tasks.errors import ClusterError
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client of a cluster of two workers, one with two threads."""
+    """Provide a client of a cluster of two workers, one with two threads."""
     folder = tmp_path_factory.mktemp("cluster")
     with (
         running_cluster(folder, clean_environment(folder), "--nthreads", "2", "--nworkers", "2") as address,

@@ -28,7 +28,7 @@ def test_a_workspace_is_left_only_once_outputs_may_have_been_written(place, begu
     assert len(place.unfinished()) == begun
 
 
-def test_nothing_is_left_of_a_verification(place):
+def test_a_failed_verification_leaves_no_workspace(place):
     with pytest.raises(ZeroDivisionError), open_workspace(place.workspace("run", "verify")):
         raise ZeroDivisionError
     assert place.workspaces("verify") == []

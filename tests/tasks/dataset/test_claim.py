@@ -1,4 +1,4 @@
-"""Of several attempts at a shard, the latest that began may write."""
+"""Only the latest of several attempts at a shard may write."""
 
 import pytest
 
@@ -50,7 +50,7 @@ def test_the_end_of_a_run_ends_its_attempts(workspace):
         claim.check()
 
 
-def test_a_claim_that_can_not_be_read_is_not_taken_for_lost():
+def test_a_claim_that_cannot_be_read_is_not_taken_for_lost():
     store = MemoryStore()
     place = Destination(store)
     claim = claim_shard(open_workspace(place, make_job(place)), 0, "001-7-1")
@@ -61,7 +61,7 @@ def test_a_claim_that_can_not_be_read_is_not_taken_for_lost():
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """A workspace in a store that takes a request for each look, and a clock that only this changes."""
+    """Return a workspace in a remote store, and the time, which passes only when tests or waits change it."""
     store, clock = MemoryStore(), [100.0]
     store.is_remote = True
     monkeypatch.setattr(claim_module, "_now", lambda: clock[0])
@@ -74,7 +74,7 @@ def looks(workspace):
     return sum(operation == "children" for operation, _ in workspace.store.calls)
 
 
-def test_a_look_into_a_bucket_holds_for_a_while(bucket):
+def test_a_look_into_a_bucket_stays_valid_for_a_while(bucket):
     workspace, clock = bucket
     claim = claim_shard(workspace, 0, "001-7-1")
     claim.check()
@@ -98,7 +98,7 @@ def test_an_attempt_that_replaces_another_waits_until_that_has_looked(bucket):
     second = claim_shard(workspace, 0, "002-8-1")
     second.check()
     assert clock == [100.0 + LOOK_SECONDS]
-    for _ in range(2):  # once it knows, it does not forget
+    for _ in range(2):  # a lost claim stays lost
         with pytest.raises(ReplacedError):
             first.check()
 

@@ -51,7 +51,7 @@ KINDS = ("manifest", "run file", "journal part", "plan", "deleted", "obsolete")
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A file of each kind, as the tool wrote it."""
+    """Return an intact file of each kind."""
     folder = tmp_path_factory.mktemp("whole")
     source, place = folder / "source", destination_at(folder / "dest")
     many = [row(f"{number:02}.jpg", warnings=["truncated"], width=number) for number in range(40)]
@@ -81,7 +81,7 @@ def footer_damage(path):
 
 
 def footer_of(data):
-    """Where a Parquet file's footer begins."""
+    """Return the offset of a Parquet file's footer."""
     return len(data) - 8 - int.from_bytes(data[-8:-4], "little")
 
 
@@ -92,7 +92,7 @@ def flipped(data, bit):
 
 
 def sample_of_bits(data, count):
-    """Bits of all parts of a file: its ends, what Darkroom keeps in the footer, the rest of that, pages and headers."""
+    """Return bits of all parts of a file: its ends, Darkroom's metadata, the rest of the footer, pages and headers."""
     seed = random.Random(len(data))
     footer, seal = 8 * footer_of(data), 8 * data.rindex(SEAL.encode())
     ends = [*range(32), *range(8 * len(data) - 64, 8 * len(data))]
@@ -114,7 +114,7 @@ def test_no_flipped_bit_and_no_cut_is_missed(whole, tmp_path, kind):
     for bit in sample_of_bits(data, 700):
         file.write_bytes(flipped(data, bit))
         assert damage(file), f"bit {bit} of {len(data)} bytes"
-        # The digits of the whole file say nothing of the footer.
+        # The footer has a digest of its own, and does not depend on that of the whole file.
         if bit // 8 >= footer_of(data) and not digits <= bit // 8 < digits + 64:
             assert footer_damage(file), f"bit {bit} of {len(data)} bytes"
     for end in (*range(0, len(data), len(data) // 40), *range(len(data) - 20, len(data))):
@@ -171,7 +171,7 @@ def test_a_damaged_plan_is_never_worked(place):
     read_at = disk(workspace, "plan").stat()
     for bit in sample_of_bits(data, 150):
         disk(workspace, "plan").write_bytes(flipped(data, bit))
-        # As if a worker had read all of it before it was damaged: then it looks at what a shard is read from.
+        # Same times: a worker that has checked the whole plan before must still find damage to the rows that it reads.
         os.utime(disk(workspace, "plan"), ns=(read_at.st_atime_ns, read_at.st_mtime_ns))
         for number, rows in enumerate(shards):
             with suppress(DamagedError):
@@ -234,7 +234,7 @@ def test_a_damaged_list_of_obsolete_outputs_removes_nothing(place):
     assert set(files(place.images)) == {"a.jpg", "gone.jpg"}
 
 
-def test_a_whole_file_stays_whole_elsewhere_and_for_every_reader(whole, tmp_path):
+def test_a_sealed_file_can_be_copied_and_read_by_any_reader(whole, tmp_path):
     file = tmp_path / "copy.parquet"
     shutil.copyfile(whole["manifest"], file)
     assert damage(file) is None

@@ -42,7 +42,7 @@ def test_finished_images_are_counted_as_far_as_the_journal_can_be_read(workspace
     assert count_journalled(workspace) == 2
 
 
-def test_a_part_is_written_when_it_is_time_to(workspace, monkeypatch):
+def test_a_part_is_written_once_it_is_due(workspace, monkeypatch):
     journal = Journal(claim_shard(workspace, 3, "001-9-9"))
     journal.add(ManifestRow(**row("a.jpg")))
     assert workspace.journal_parts() == []
@@ -69,7 +69,7 @@ def test_no_row_waits_for_longer_than_the_interval(workspace, monkeypatch):
         added[f"{number:02}.jpg"] = now
         overdue = {path for path, at in added.items() if now - at >= FLUSH_SECONDS}
         assert overdue <= finished(workspace)
-    assert len(workspace.journal_parts()) == 3 + 2 + 2, "not more parts than it takes"
+    assert len(workspace.journal_parts()) == 3 + 2 + 2, "no more parts than needed"
 
 
 def test_without_rows_nothing_is_written(workspace):
@@ -127,7 +127,7 @@ def test_outputs_are_on_the_disk_before_the_part_that_names_them(workspace, monk
     assert len(workspace.journal_parts()) == 1
 
 
-def test_outputs_that_can_not_be_brought_to_the_disk_are_not_journalled(workspace, monkeypatch):
+def test_outputs_that_cannot_be_synced_are_not_journalled(workspace, monkeypatch):
     def fail(_):
         raise OSError(errno.EIO, "Input/output error")
 

@@ -65,7 +65,7 @@ def test_only_whole_run_files_and_journal_parts_are_listed(place):
     assert workspace.journal_parts(11) == [f"{workspace.journal}/000011-a.parquet"]
 
 
-def test_a_marker_that_can_not_be_written_is_not_taken_for_written():
+def test_a_marker_that_cannot_be_written_is_an_error():
     store = MemoryStore()
     workspace = begin(Destination(store), "run", 0)
     store.fail("put", Throttled, path=workspace.stopped)

@@ -37,7 +37,7 @@ with hold_lease(open_destination(sys.argv[1]), "theirs"):
 
 @contextmanager
 def other_holder(place):
-    """Another process on this machine that holds the lease until it is killed."""
+    """Run another process on this machine that holds the lease until it is killed."""
     command = [sys.executable, "-c", HOLD_FOREVER, str(place.root)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -48,7 +48,7 @@ def other_holder(place):
 
 
 def elsewhere(age=0.0, **changes):
-    """The lease of a run on another machine, whose last heartbeat is so many seconds old."""
+    """Return the lease of a run on another machine, whose last heartbeat is `age` seconds old."""
     now = time.time()
     lease = Lease("theirs", "far-away", 4711, "other-boot|1|2", since=now - 3600, heartbeat=now - age)
     return replace(lease, **changes)
@@ -149,7 +149,7 @@ def test_a_remote_lease_without_heartbeats_is_taken_over_whatever_the_clocks(pla
 
 @pytest.mark.parametrize("age", [7200, -7200])
 def test_a_live_holder_whose_clock_is_wrong_is_never_taken_over(place, age, monkeypatch):
-    monkeypatch.setattr(lease_module, "STALE_SECONDS", 6)  # it is not watched for longer than to the next beat
+    monkeypatch.setattr(lease_module, "STALE_SECONDS", 6)  # a run watches the holder only until its next heartbeat
     theirs = elsewhere(age)
     put(place, theirs)
     ended = threading.Event()
@@ -258,7 +258,7 @@ def test_a_later_lease_of_the_same_process_is_another(place):
         second.check()
 
 
-def test_a_heartbeat_that_cannot_be_written_is_tried_again(place, monkeypatch, caplog):
+def test_a_heartbeat_that_cannot_be_written_is_retried(place, monkeypatch, caplog):
     tries = iter([Failed("lease.json", "Input/output error", ""), LeaseError("over")])
 
     def fail(*_):
@@ -275,7 +275,7 @@ RACERS, ROUNDS = 4, 40
 
 
 def race(root, barrier, wins):
-    """Try for the lease in every round, at the same time as the others; note the rounds that were won."""
+    """Try to get the lease in every round, at the same time as the others; record the rounds won."""
     place = destination_at(Path(root))
     lease_module.STALE_SECONDS = 0.05
     for number in range(ROUNDS):
@@ -292,7 +292,7 @@ def race(root, barrier, wins):
 
 
 @pytest.mark.timeout(60)
-def test_of_runs_that_start_together_exactly_one_gets_the_lease(place):
+def test_exactly_one_of_runs_that_start_together_gets_the_lease(place):
     context = multiprocessing.get_context("spawn")
     barrier, wins = context.Barrier(RACERS, timeout=50), context.SimpleQueue()
     racers = [context.Process(target=race, args=(str(place.root), barrier, wins)) for _ in range(RACERS)]
@@ -370,7 +370,7 @@ def test_a_holder_that_proc_does_not_show_is_judged_by_its_heartbeat(place, hide
         finally:
             process.kill()
     put(place, lease)
-    assert look() == ["True", "False"], "that it has ended is certain"
+    assert look() == ["True", "False"], "it is sure to have ended"
 
 
 def test_a_hidden_holder_is_not_taken_over_while_its_heart_beats(place, monkeypatch):

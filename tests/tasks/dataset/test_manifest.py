@@ -24,7 +24,7 @@ from tests.tasks.helpers import (
 )
 
 
-def test_a_published_manifest_is_all_that_it_should_be(place):
+def test_a_published_manifest_has_its_schema_metadata_order_and_encodings(place):
     publish_rows(place, [row("a.jpg", warnings=["truncated"]), row("b.png"), failed_row("c.jpg", "decode.corrupt")])
     file = pq.ParquetFile(place.manifest)
     assert file.schema_arrow.remove_metadata().equals(SCHEMA)

@@ -8,7 +8,7 @@ from darkroom.tasks.storage.store_errors import Denied
 from tests.tasks.storage.memory import MemoryStore
 
 
-def test_an_output_is_there_byte_for_byte():
+def test_only_an_output_with_the_same_bytes_counts():
     store = MemoryStore()
     store.put("images/a.jpg", b"data")
     sha256 = hashlib.sha256(b"data").hexdigest()

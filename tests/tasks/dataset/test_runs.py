@@ -11,8 +11,8 @@ from tests.places import destination_at
 from tests.tasks.helpers import NOON, after, publish_rows, row, unprivileged
 
 
-def say(place, run_id, **record):
-    """Write what a run's file says of the run again."""
+def change_record(place, run_id, **record):
+    """Change the record in a run's file."""
     file = place.runs / f"{run_id}.parquet"
     metadata = {"schema_version": "1", "run_id": run_id}
     if record:
@@ -22,10 +22,10 @@ def say(place, run_id, **record):
 
 @pytest.fixture
 def nights(place):
-    """Three runs of a destination that was copied, its files in another order."""
+    """Write three runs of a destination, with the file times of a copy in another order."""
     for number, run_id in enumerate(("b", "c", "a")):
         publish_rows(place, [row(f"{number}.jpg", processed_at=after(number))], run_id=run_id)
-        say(place, run_id, started_at=after(number), seconds=1.0)
+        change_record(place, run_id, started_at=after(number), seconds=1.0)
         os.utime(place.runs / f"{run_id}.parquet", (-number, -number))
     return place
 
@@ -34,15 +34,15 @@ def newest_first(place):
     return [path.removeprefix(f"{RUNS}/").removesuffix(".parquet") for path in sort_runs(place).newest_first]
 
 
-def test_runs_are_ordered_by_when_they_began_as_they_say(nights):
+def test_runs_are_ordered_by_their_recorded_start(nights):
     assert newest_first(nights) == ["a", "c", "b"]
-    say(nights, "b", started_at=after(10))
+    change_record(nights, "b", started_at=after(10))
     assert newest_first(nights) == ["b", "a", "c"]
 
 
 def test_runs_of_early_versions_are_ordered_by_their_last_image(nights):
     for run_id in "abc":
-        say(nights, run_id)
+        change_record(nights, run_id)
     assert newest_first(nights) == ["a", "c", "b"]
 
 
@@ -57,11 +57,11 @@ def test_the_newest_run_is_the_one_that_the_manifest_names(nights):
     assert newest_run(nights, info) is None
 
 
-def test_runs_that_can_not_be_ordered_are_named(open_path):
+def test_runs_that_cannot_be_ordered_are_named(open_path):
     place = destination_at(open_path / "dest")
     for run_id in ("whole", "secret", "damaged", "newer"):
         publish_rows(place, [row("a.jpg")], run_id=run_id)
-    say(place, "whole", started_at=NOON)
+    change_record(place, "whole", started_at=NOON)
     (place.runs / "secret.parquet").chmod(0)
     (place.runs / "damaged.parquet").write_bytes(b"x")
     write_table(place.runs / "newer.parquet", iter([]), {"schema_version": "99"})

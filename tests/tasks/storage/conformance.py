@@ -1,4 +1,4 @@
-"""What every store does: `StoreTests` is run for each implementation, as zarr-python's suite of that name is."""
+"""The conformance suite of stores, run for each implementation, like `StoreTests` of zarr-python."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +14,14 @@ ODD = ["new\nline", "quote'\".jpg", "100%.jpg", "é🐈", "\uefff\uef80", " ", "
 
 
 class StoreTests:
-    """Subclasses have a fixture `store`, and look at what it holds around it."""
+    """Subclasses provide the fixture `store`, and access to its objects that bypasses the store."""
 
     def contents(self, store):
-        """Return all objects by path, without asking the store."""
+        """Return all objects by path, bypassing the store."""
         raise NotImplementedError
 
     def plant(self, store, path, data):
-        """Create an object without asking the store."""
+        """Create an object, bypassing the store."""
         raise NotImplementedError
 
     def listed(self, store, prefix="", **options):
@@ -51,14 +51,14 @@ class StoreTests:
         with pytest.raises(NotFound):
             store.get_start("gone", 10)
 
-    def test_an_object_is_read_into_the_memory_that_it_is_given(self, store):
+    def test_an_object_is_read_into_given_memory(self, store):
         self.plant(store, "a", b"data")
         memory = bytearray(100)
         found = store.get_into("a", lambda size: memoryview(memory)[10 : 10 + size])
         assert bytes(found.data) == b"data" == memory[10:14]
         assert found.data.obj is memory
 
-    def test_a_larger_object_than_is_allowed_is_not_read(self, store):
+    def test_an_object_larger_than_allowed_is_not_read(self, store):
         self.plant(store, "a", b"12345")
         assert len(store.get("a", max_bytes=5).data) == 5
         with pytest.raises(TooLarge, match="5 bytes") as caught:
@@ -91,7 +91,7 @@ class StoreTests:
             assert version == store.head("a/b/c.jpg") == store.get("a/b/c.jpg").version
         store.flush()
 
-    def test_odd_names_are_names(self, store):
+    def test_odd_names_are_kept(self, store):
         for path in ODD:
             store.put(path, path.encode("utf-8", "surrogatepass"))
         assert self.contents(store).keys() == set(ODD)
@@ -118,14 +118,14 @@ class StoreTests:
             store.put("b", b"5", expected=second)
         assert not exists(store, "b")
 
-    def test_versions_that_follow_each_other_at_once_differ(self, store):
+    def test_versions_of_puts_in_quick_succession_differ(self, store):
         versions = [store.put("a", b"--", expected=ABSENT)]
         for number in range(50):
             versions.append(store.put("a", b"%02d" % number, expected=versions[-1]))
         assert len(set(versions)) == 51
         assert store.head("a") == versions[-1]
 
-    def test_of_conditional_puts_at_the_same_time_one_succeeds(self, store):
+    def test_exactly_one_of_concurrent_conditional_puts_succeeds(self, store):
         version, barrier = ABSENT, Barrier(4)
 
         def put(data):
@@ -136,7 +136,7 @@ class StoreTests:
                 return None
 
         with ThreadPoolExecutor(4) as pool:
-            for number in range(20):  # bytes that differ from all before, as an etag may be their hash
+            for number in range(20):  # new bytes each time: an etag may be their hash
                 won = list(filter(None, pool.map(put, (b"%d %d" % (number, each) for each in range(4)))))
                 assert len(won) == 1
                 [version] = won
@@ -151,14 +151,14 @@ class StoreTests:
             store.put_file("new/folder/table", _written(scratch / "more", b"more"))
         assert self.contents(store) == {"a/table.parquet": b"table", "new/folder/table": b"more"}
 
-    def test_scratch_is_gone_after_an_error_too(self, store):
+    def test_scratch_is_removed_even_after_an_error(self, store):
         with pytest.raises(ZeroDivisionError), store.scratch("work") as scratch:
             _written(scratch / "file", b"x")
             raise ZeroDivisionError
         assert not scratch.exists()
         assert self.contents(store) == {}
 
-    def test_a_moved_object_is_elsewhere(self, store):
+    def test_a_moved_object_is_only_at_its_new_path(self, store):
         self.plant(store, "a/b/c", b"data")
         store.move("a/b/c", "kept/a/b/c")
         assert self.contents(store) == {"kept/a/b/c": b"data"}
@@ -214,7 +214,7 @@ class StoreTests:
         self.plant(store, "a/b", b"")
         assert not store.is_empty()
 
-    def test_an_unused_name_is_unused(self, store):
+    def test_an_unused_name_has_the_lowest_free_number(self, store):
         assert unused_name(store, "runs", "r", ".parquet") == "r.parquet"
         for name in ("r.parquet", "r.2.parquet", "r.4.parquet"):
             self.plant(store, f"runs/{name}", b"x")

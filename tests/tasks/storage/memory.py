@@ -1,4 +1,4 @@
-"""A store in memory that fails and waits when it is asked to."""
+"""A store in memory, with injected errors and latency."""
 
 import io
 import shutil
@@ -29,7 +29,7 @@ class Fault:
 
 
 class MemoryStore(Store):
-    """Objects as a bucket has them: without folders, links or any file."""
+    """Objects like a bucket's: no folders, no links, no files."""
 
     location = "memory://store"
 
@@ -39,16 +39,16 @@ class MemoryStore(Store):
         """Every operation so far, with its path."""
 
         self.latency = 0.0
-        """Seconds that each takes."""
+        """Seconds that each operation takes."""
 
         self._faults = []
         self._versions = count()
         self._lock = Lock()
 
     def fail(self, operation, error, *, path="", times=1, after=False, wait=0):
-        """Let the next operations of a kind, or of any, fail on one path or on any.
+        """Make the next `times` operations of a kind on a path raise an error; an empty kind or path stands for any.
 
-        If so wanted, they fail `after` they have been done, and so many of them pass before.
+        With `after`, the error is raised after the operation is done; the first `wait` operations succeed.
         """
         self._faults.append(Fault(operation, path, error, times, after, wait))
 

@@ -67,7 +67,7 @@ def test_an_address_in_a_list_in_a_bucket(address, path):
         *["s3://bucket//a.jpg", "file://host/a.jpg", "a\0b.jpg", ".", "{folder}/out/images/a.jpg", "out/"],
     ],
 )
-def test_an_address_that_can_not_be_used_has_none(folder, address):
+def test_an_unusable_address_has_no_path(folder, address):
     source = Addresses(f"{folder}/list.txt", excluded=f"{folder}/out")
     assert source.to_path(address.format(folder=folder)) is None
 

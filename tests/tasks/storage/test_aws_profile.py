@@ -29,13 +29,13 @@ def test_a_profile_has_keys_region_and_endpoint(variables):
     }
 
 
-def test_what_the_environment_says_comes_first(variables):
+def test_the_environment_takes_precedence(variables):
     environment = {"AWS_ACCESS_KEY_ID": "E", "AWS_SECRET_ACCESS_KEY": "e", "AWS_REGION": "r", "AWS_PROFILE": "other"}
     assert profile_config(variables | environment) == {"endpoint": "http://x:1"}
 
 
 @pytest.mark.parametrize("text", [None, b"no section", b"\xff"])
-def test_files_that_are_not_there_or_not_readable_say_nothing(variables, tmp_path, text):
+def test_missing_and_malformed_files_are_ignored(variables, tmp_path, text):
     for name in ("credentials", "config"):
         (tmp_path / name).unlink()
         if text:

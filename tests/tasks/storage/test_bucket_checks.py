@@ -3,6 +3,7 @@ import pytest
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.storage.bucket_checks import bucket_location, check_bucket_destination, check_bucket_source, is_url
 from darkroom.tasks.storage.object_store import open_object_store
+from darkroom.tasks.storage.store import Absent, Version
 from darkroom.tasks.storage.store_errors import Denied
 from tests.tasks.storage.memory import MemoryStore
 
@@ -30,7 +31,7 @@ def test_other_urls_are_refused(location, words):
         bucket_location(location, "destination")
 
 
-def test_a_source_that_holds_nothing_or_is_not_there_is_refused(s3):
+def test_an_empty_or_missing_source_is_refused(s3):
     bucket = s3.make_bucket()
     with pytest.raises(SettingsError, match=f"no object below s3://{bucket}/photos/"):
         check_bucket_source(open_object_store(f"s3://{bucket}/photos"))
@@ -40,7 +41,7 @@ def test_a_source_that_holds_nothing_or_is_not_there_is_refused(s3):
         check_bucket_source(open_object_store("s3://no-such-bucket"))
 
 
-def test_a_destination_is_tried_and_left_as_it_was(s3):
+def test_checking_a_destination_leaves_nothing_in_it(s3):
     bucket = s3.make_bucket()
     check_bucket_destination(open_object_store(f"s3://{bucket}/out"))
     assert s3.contents(bucket) == {}
@@ -63,8 +64,6 @@ class Careless(MemoryStore):
 
 
 def test_a_store_that_ignores_conditions_is_refused():
-    from darkroom.tasks.storage.store import Absent, Version
-
     for ignored in (Absent, Version):
         store = Careless(ignored)
         with pytest.raises(SettingsError, match=r"s3://careless/out ignores the conditions of requests"):

@@ -28,7 +28,7 @@ def test_a_file_is_read_with_its_version(web):
     assert store.get_start("a%20b.jpg?x=1/2", 2) == b"12"
 
 
-def test_a_server_that_says_little_of_a_file(web):
+def test_a_server_that_sends_neither_length_nor_date(web):
     web.answers["/bare"] = Answer(b"12345", length=-1)
     store = HttpStore(web.url)
     assert store.head("bare").size is None
@@ -57,7 +57,7 @@ def test_redirects_are_followed(web):
         *[(429, Throttled), (503, Throttled), (408, TimedOut), (504, TimedOut)],
     ],
 )
-def test_answers_are_errors(web, status, error):
+def test_error_statuses_become_storage_errors(web, status, error):
     web.answers["/bad"] = Answer(b"no", status=status)
     for ask in (HttpStore(web.url).get, HttpStore(web.url).head):
         with pytest.raises(error, match=f"the server answered {status}") as raised:
@@ -71,7 +71,7 @@ def test_a_body_that_is_cut_short_is_an_error(web):
         HttpStore(web.url).get("cut")
 
 
-def test_no_server_and_one_that_is_silent(monkeypatch):
+def test_a_silent_server_times_out_and_a_missing_one_fails(monkeypatch):
     monkeypatch.setattr(http_store, "TIMEOUT_SECONDS", 0.2)
     http_store._client.cache_clear()
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -91,7 +91,7 @@ def test_denied_access_names_the_file_or_folder(open_path):
 
 
 @pytest.mark.parametrize("change", [b"grown and grown", b"shrunk", b"the same"])
-def test_a_file_that_is_written_to_while_it_is_read_is_noticed(store, root, monkeypatch, change):
+def test_a_write_during_a_read_is_a_conflict(store, root, monkeypatch, change):
     store.put("a.jpg", b"before!!")
     os.utime(root / "a.jpg", ns=(0, 0))
     read_to_end = storage._read_to_end
@@ -109,7 +109,7 @@ def test_a_file_larger_than_its_size_is_a_conflict():
     assert refusal(Conflict, LocalFolder(b"/proc/self").get, "status")
 
 
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(store, root):
+def test_reading_does_not_wait_for_a_pipe(store, root):
     root.mkdir(exist_ok=True)
     os.mkfifo(root / "a.jpg")
     assert bytes(store.get("a.jpg").data) == b""
@@ -122,7 +122,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(store, root):
     [(errno.ETIMEDOUT, TimedOut), (errno.EIO, Failed), (errno.ESTALE, Failed), (errno.EROFS, Denied)],
 )
 def test_system_errors_become_storage_errors(store, root, monkeypatch, number, kind):
-    # A file system that fails can't be had here, so that its failure is made up.
+    # Injected: no failing file system is at hand.
     store.put("a/b.jpg", b"x")
 
     def fail(*_):
@@ -142,7 +142,7 @@ def test_a_put_replaces_stale_outputs_of_the_other_kind(store, root):
     assert files(root) == {"images/a.jpg": b"file again"}
 
 
-def test_a_put_replaces_nothing_else_of_the_other_kind(store, root):
+def test_outside_the_outputs_a_put_replaces_nothing_of_the_other_kind(store, root):
     store.put("runs", b"mine")
     store.put("images-of-mine/a.jpg", b"mine")
     store.put("manifest.parquet/notes.txt", b"mine")
@@ -170,7 +170,7 @@ def test_a_linked_folder_is_never_written_to_or_deleted_from(store, root, tmp_pa
 
 
 @pytest.mark.parametrize("links", Links)
-def test_links_that_lead_outside_are_read_only_where_all_are_followed(root, tmp_path, links):
+def test_links_that_lead_outside_are_refused_unless_all_are_followed(root, tmp_path, links):
     store = LocalFolder(os.fsencode(root), links=links)
     store.create()
     store.put("real.jpg", b"inside")
@@ -202,7 +202,7 @@ def test_a_path_that_is_too_long_is_refused_before_any_folder_is_made(store, roo
 
 
 @pytest.mark.timeout(20)
-def test_the_first_bytes_of_a_pipe_that_has_taken_a_files_place_are_not_waited_for(store, root):
+def test_reading_the_first_bytes_does_not_wait_for_a_pipe(store, root):
     root.mkdir(exist_ok=True)
     os.mkfifo(root / "pipe")
     assert store.get_start("pipe", 10) == b""
@@ -213,7 +213,7 @@ def test_the_first_bytes_of_a_pipe_that_has_taken_a_files_place_are_not_waited_f
         os.close(writer)
 
 
-def test_a_folder_that_was_removed_since_it_was_last_written_to_is_made_again(store, root):
+def test_a_folder_removed_since_the_last_put_is_made_again(store, root):
     for data in (b"first", b"second"):
         store.put("images/a/b/c.jpg", data)
         store.delete(["images/a/b/c.jpg"])
@@ -224,7 +224,7 @@ def test_a_folder_that_was_removed_since_it_was_last_written_to_is_made_again(st
     assert files(root) == {"images/a/b/c.jpg": b"third"}
 
 
-def test_a_move_takes_the_folders_that_are_left_empty_and_links_as_they_are(store, root):
+def test_a_move_removes_folders_left_empty_and_keeps_links(store, root):
     for path in ("a/b/c.jpg", "a/d.jpg"):
         store.put(path, path.encode())
     (root / "a/link").symlink_to("nowhere")
@@ -248,7 +248,7 @@ def test_a_full_disk_leaves_nothing_behind(store, root):
 
 @pytest.fixture
 def events(monkeypatch, root):
-    """What is synced and renamed, in order, below the root."""
+    """Record the syncs and renames below the root, in order."""
     noted = []
     replace = os.replace
 
@@ -266,13 +266,13 @@ def events(monkeypatch, root):
     return noted
 
 
-def test_a_durable_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_anything_else(store, events):
+def test_a_durable_put_syncs_the_file_before_its_rename_and_the_folder_after(store, events):
     store.put("a/b", b"x", durable=True)
     store.put("a/b", b"x", expected=store.head("a/b"), durable=True)
     assert events == 2 * [("sync", "temporary"), ("rename", "b"), ("sync", "a")]
 
 
-def test_a_finished_file_is_on_the_disk_before_it_has_its_name_and_is_not_copied(store, events):
+def test_a_finished_file_is_synced_and_renamed_not_copied(store, events):
     with store.scratch("work") as scratch:
         (scratch / "table").write_bytes(b"x")
         inode = (scratch / "table").stat().st_ino
@@ -315,7 +315,7 @@ def test_outputs_get_ordinary_permissions(store, root):
 def test_a_version_is_that_of_the_file_itself(store, root):
     version = store.put("a", b"data")
     assert version == version_of((root / "a").stat()) == store.head("a")
-    os.utime(root / "a", ns=(0, 4 * 10**18))  # far ahead, so that the clock stands still compared with it
+    os.utime(root / "a", ns=(0, 4 * 10**18))  # in the future: the clock will not reach it
     later = store.put("a", b"data", expected=store.head("a"))
     assert (root / "a").stat().st_mtime_ns == 4 * 10**18 + 1000
     assert later == store.head("a")
@@ -325,7 +325,7 @@ ROUNDS, PROCESSES = 40, 4
 
 
 def count_up(root, barrier, name):
-    """Count up a number that others count up too: read it, and put the next one if it is still the same."""
+    """Append to a list that other processes append to: read it, and put the longer one if it has not changed."""
     store = LocalFolder(os.fsencode(root))
     barrier.wait()
     for number in range(ROUNDS):
@@ -360,7 +360,7 @@ def test_conditional_puts_of_several_processes_lose_nothing(root):
     assert sorted(path.name for path in (root / "a").iterdir()) == ["counter", "counter.lock"]
 
 
-def test_a_folder_that_can_not_be_deleted_stays(open_path):
+def test_a_folder_that_cannot_be_deleted_stays(open_path):
     store = LocalFolder(os.fsencode(open_path))
     for path in ("a/fixed/1", "a/2"):
         store.put(path, b"x")

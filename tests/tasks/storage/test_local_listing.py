@@ -48,7 +48,7 @@ def test_folders_that_cannot_be_listed_are_noted_or_end_the_listing(open_path):
 
 @contextmanager
 def deep_folder(root, length):
-    """Provide a descriptor of a folder whose path has so many bytes, and its path below the root."""
+    """Provide a descriptor of a folder whose path has `length` bytes, and its path below the root."""
     os.makedirs(root, exist_ok=True)
     folder, left, names = os.open(root, os.O_RDONLY), length - len(os.fsencode(root)), []
     while left:
@@ -91,7 +91,7 @@ def test_a_store_that_does_not_exist_is_not_taken_for_an_empty_one(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 2, 3, 4, 7])
-def test_a_listing_does_not_depend_on_its_batches(tmp_path, monkeypatch, count):
+def test_a_listing_is_complete_whatever_its_number_of_batches(tmp_path, monkeypatch, count):
     monkeypatch.setattr(local_listing, "BATCH_ROWS", 3)
     for number in range(count):
         (tmp_path / f"{number % 2}").mkdir(exist_ok=True)

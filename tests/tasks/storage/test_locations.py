@@ -34,7 +34,7 @@ def test_a_location_becomes_an_absolute_path(tmp_path, monkeypatch):
         ("/data/\udcff", "not UTF-8"),
     ],
 )
-def test_a_location_that_is_none_is_refused_by_the_name_of_its_setting(location, problem):
+def test_refusing_a_location_names_its_setting(location, problem):
     with pytest.raises(SettingsError, match=f"^destination: .*{problem}"):
         absolute(location, "destination")
 
@@ -85,7 +85,7 @@ def test_a_list_is_known_by_its_name_and_in_a_bucket_there_is_one(s3, tmp_path):
         ("s3://b/out/in", "s3://b/out", "lies inside the destination"),
     ],
 )
-def test_prefixes_lie_apart(source, destination, words):
+def test_nested_prefixes_are_refused(source, destination, words):
     with pytest.raises(SettingsError, match=words):
         check_apart(source, destination)
     check_apart("s3://b/a", "s3://b/ab")

@@ -44,7 +44,7 @@ def folder_output(folder, output_format):
 
 @st.composite
 def sources(draw):
-    """A format, and paths that can lie together in a source; some are named like the outputs of others."""
+    """Draw a format, and paths that can lie together in a source; some are named like the outputs of others."""
     output_format = draw(formats)
     some = draw(st.lists(names, min_size=1, max_size=4))
     for _ in range(2):
@@ -150,7 +150,7 @@ def test_a_suffix_that_does_not_fit_gets_the_formats_own(output_format, suffix):
 )
 @example(("jpeg", {"x" * 255, "x" * 254, "x" * 251 + ".jpg", "x" * 248 + "~as.jpg"}))
 @example(("png", {"a.jpg", "a.jpg.png", "a.jpeg.png/a.jpg", "a.jpeg"}))
-def test_sources_that_lie_together_never_get_in_each_others_way(given_sources):
+def test_no_two_sources_share_an_output_and_no_output_is_a_folder_of_another(given_sources):
     output_format, paths = given_sources
     outputs = [output_name(path, output_format) for path in paths]
     assert len(set(outputs)) == len(paths)
@@ -166,7 +166,7 @@ def test_sources_that_lie_together_never_get_in_each_others_way(given_sources):
     ),
     formats,
 )
-def test_in_a_bucket_a_key_may_be_a_prefix_too(keys, output_format):
+def test_a_key_that_is_also_a_prefix_has_its_own_output(keys, output_format):
     outputs = {key: output_name(key, output_format, in_bucket=True) for key in keys}
     assert len(set(outputs.values())) == len(keys)
     assert not {"", ".", ".."} & {segment for output in outputs.values() for segment in output.split("/")}
@@ -174,7 +174,7 @@ def test_in_a_bucket_a_key_may_be_a_prefix_too(keys, output_format):
 
 
 @pytest.mark.parametrize("output_format", FORMATS)
-def test_a_source_named_like_the_cut_output_of_another_keeps_out_of_its_way(output_format):
+def test_a_source_named_like_the_cut_output_of_another_gets_another_output(output_format):
     long = "é" * 125 + ".gif"
     taken = output_name(long, output_format)
     assert len(text_to_path(long + ".webp")) > MAX_NAME_BYTES
@@ -183,7 +183,7 @@ def test_a_source_named_like_the_cut_output_of_another_keeps_out_of_its_way(outp
     assert folder_output(taken, output_format) != taken
 
 
-def test_a_folder_named_like_the_cut_output_of_another_keeps_out_of_its_way():
+def test_a_folder_named_like_the_cut_output_of_another_gets_another_name():
     long = "x" * 243 + ".png.jpg.jpg"
     taken = folder_output(long, "jpeg")
     assert taken.endswith(".d")

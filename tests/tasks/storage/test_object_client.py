@@ -42,7 +42,7 @@ ANSWER = (
         (GenericError("connection refused\nand more"), Failed, "can't be reached: connection refused$"),
     ],
 )
-def test_what_errors_mean(error, kind, words):
+def test_client_errors_become_storage_errors(error, kind, words):
     found = storage_error(error, "a", "s3://b/a")
     assert type(found) is kind
     assert (found.path, found.at) == ("a", "s3://b/a")
@@ -50,7 +50,7 @@ def test_what_errors_mean(error, kind, words):
         raise error
 
 
-def test_clients_are_those_of_their_environment(monkeypatch, tmp_path):
+def test_clients_are_cached_until_the_environment_changes(monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     first = connect("s3", "b", "p")

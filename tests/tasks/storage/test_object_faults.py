@@ -1,4 +1,4 @@
-"""A store whose answers are errors, cut short or lost, as a proxy before a real server makes them."""
+"""A real object store behind a proxy that answers with errors, cuts answers short or loses them."""
 
 import os
 from datetime import timedelta
@@ -32,7 +32,7 @@ def store(proxy, bucket):  # noqa: ARG001 - its environment
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Requests are repeated once, at once."""
+    """Retry requests once, without delay."""
     backoff = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=2), "base": 2}
     monkeypatch.setattr(object_client, "_RETRIES", {"max_retries": 1, "backoff": backoff})
     object_client._connect.cache_clear()
@@ -54,7 +54,7 @@ OPERATIONS = {
 
 @pytest.mark.parametrize("does", [(500, "InternalError"), (503, "SlowDown"), "reset"], ids=str)
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_what_passes_is_tried_again(s3, bucket, store, proxy, operation, does, tmp_path):
+def test_passing_faults_are_retried(s3, bucket, store, proxy, operation, does, tmp_path):
     s3.plant(bucket, "p/a", b"12345")
     store.file = tmp_path / "file"
     store.file.write_bytes(b"x")
@@ -64,7 +64,7 @@ def test_what_passes_is_tried_again(s3, bucket, store, proxy, operation, does, t
     assert fault.times == 0
 
 
-def test_whether_a_store_is_empty_takes_one_request_however_many_objects_there_are(s3, bucket, store, proxy):
+def test_is_empty_sends_one_request_however_many_objects_there_are(s3, bucket, store, proxy):
     assert store.is_empty()
     for number in range(1100):
         s3.plant(bucket, f"p/{number:04d}", b"x")
@@ -74,7 +74,7 @@ def test_whether_a_store_is_empty_takes_one_request_however_many_objects_there_a
 
 
 @pytest.mark.parametrize(("does", "kind"), [((503, "SlowDown"), Throttled), ((500, "x"), Failed), ("reset", Failed)])
-def test_what_does_not_pass_is_an_error_that_may(s3, bucket, impatient, store, proxy, does, kind):  # noqa: ARG001
+def test_a_fault_that_outlasts_the_retries_is_a_transient_error(s3, bucket, impatient, store, proxy, does, kind):  # noqa: ARG001
     proxy.faults.append(Fault(does, times=99))
     with pytest.raises(kind) as caught:
         store.get("a")
@@ -83,7 +83,7 @@ def test_what_does_not_pass_is_an_error_that_may(s3, bucket, impatient, store, p
 
 
 @pytest.mark.parametrize("code", ["AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"])
-def test_wrong_credentials_are_not_tried_again(s3, bucket, store, proxy, code):  # noqa: ARG001
+def test_wrong_credentials_are_not_retried(s3, bucket, store, proxy, code):  # noqa: ARG001
     proxy.faults.append(Fault((403, code), times=99))
     with pytest.raises(Denied, match=f"refuses these credentials \\({code}\\)"):
         store.get("a")
@@ -92,7 +92,7 @@ def test_wrong_credentials_are_not_tried_again(s3, bucket, store, proxy, code): 
     assert len(proxy.requests) == 2
 
 
-def test_a_token_that_expires_is_a_matter_of_credentials(store, proxy):
+def test_an_expired_token_is_a_denial(store, proxy):
     proxy.faults.append(Fault((400, "ExpiredToken"), times=99))
     with pytest.raises(Denied, match="ExpiredToken"):
         store.get("a")
@@ -125,7 +125,7 @@ def test_a_listing_that_is_cut_short_goes_on(s3, bucket, store, proxy):
         assert fault.times == 0
 
 
-def test_an_answer_that_is_always_cut_short_is_an_error_that_may_pass(s3, bucket, store, proxy):
+def test_an_answer_that_is_always_cut_short_is_a_transient_error(s3, bucket, store, proxy):
     s3.plant(bucket, "p/a", b"12345")
     proxy.faults.append(Fault("cut", methods="GET", times=999))
     with pytest.raises(CutShort) as caught:
@@ -133,7 +133,7 @@ def test_an_answer_that_is_always_cut_short_is_an_error_that_may_pass(s3, bucket
     assert caught.value.transient
 
 
-def test_an_object_that_is_gone_or_another_since_it_was_listed(s3, bucket, store):
+def test_an_object_replaced_or_deleted_since_it_was_listed(s3, bucket, store):
     s3.plant(bucket, "p/a", b"1")
     s3.plant(bucket, "p/b", b"1")
     [batch] = store.list()
@@ -164,7 +164,7 @@ def test_a_conditional_put_whose_answer_is_lost_has_succeeded_once(s3, bucket, s
     assert s3.contents(bucket) == {"p/lease": b"mine 2"}
 
 
-def test_a_lost_answer_does_not_make_the_object_of_another_ones_own(s3, bucket, store, proxy):
+def test_after_a_lost_answer_the_object_of_another_writer_is_a_conflict(s3, bucket, store, proxy):
     s3.plant(bucket, "p/lease", b"another's")
     fault = Fault("lost", methods="PUT")
     proxy.faults.append(fault)

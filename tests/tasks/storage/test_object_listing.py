@@ -30,7 +30,7 @@ def test_markers_of_folders_are_no_objects(s3, bucket):
     assert paths(f"s3://{bucket}", "x/full.jpg") == ["x/full.jpg/inside.jpg"]
 
 
-def test_what_is_in_a_skipped_folder_is_counted_once(s3, bucket):
+def test_a_skipped_folder_is_counted_once(s3, bucket):
     for key in ("a/.git/1", "a/.git/b/2", "a/.hidden", "a/c/.hidden", "a/c/3"):
         s3.plant(bucket, key, b"x")
     skipped, asked = Skipped(), []

@@ -31,12 +31,12 @@ def listed(location, skipped):
         (["//x.jpg", "/x.jpg"], ["", "/"]),
     ],
 )
-def test_other_objects_are_listed_and_what_may_be_missing_is_noted(s3, bucket, strange, unreadable):
+def test_other_objects_are_listed_and_incomplete_folders_are_noted(s3, bucket, strange, unreadable):
     whole = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/b/1.jpg", "b/c/z.jpg", "b/d.jpg", "c/0.jpg", "c/d/e.jpg"]
     for key in [*whole, *strange]:
         s3.plant(bucket, f"p/{key}", b"x")
     skipped = Skipped()
-    first = [key for key in [min(strange)] if key.isprintable()]  # the others begin as it does
+    first = [key for key in [min(strange)] if key.isprintable()]  # listing goes on after all keys with its beginning
     assert sorted(listed(f"s3://{bucket}/p", skipped)) == sorted([*whole, *first])
     assert sorted(skipped.unreadable) == sorted(unreadable)
     assert skipped.counts["unreadable_folder"] == len(unreadable)
@@ -65,7 +65,7 @@ def test_slashes_at_the_beginning_of_a_bucket(s3, bucket):
     assert skipped.unreadable == ["/"]
 
 
-def test_without_a_place_to_note_it_a_refused_key_is_an_error(s3, bucket):
+def test_a_refused_key_is_an_error_unless_skipped_paths_are_collected(s3, bucket):
     s3.plant(bucket, "a//x", b"x")
     with pytest.raises(StorageError, match="invalid path"):
         listed(f"s3://{bucket}", None)

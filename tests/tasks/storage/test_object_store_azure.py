@@ -1,4 +1,4 @@
-"""The store of objects on a real Azure Blob server; what it holds is looked at by a client of the whole container."""
+"""The object store on a real Azure Blob server; a client of the whole container checks its objects."""
 
 import obstore
 import pytest
@@ -26,7 +26,7 @@ def store(request, server, monkeypatch):
 
 
 def around(store):
-    """A client of a store's container, and what its keys begin with there."""
+    """Return a client of a store's container, and the prefix of the store's keys there."""
     container, _, prefix = store.location.removeprefix("az://").partition("/")
     return AzureStore(container, client_options={"allow_http": True}), f"{prefix}/" if prefix else ""
 

@@ -32,18 +32,18 @@ ALLOWED = {
     "flows/runtime/versions.py": {".read_bytes", ".rglob"},  # Darkroom's own modules
     "flows/runtime/workspace.py": {"shutil.rmtree"},  # a temporary folder of its own
     "tasks/dataset/integrity.py": {".open"},  # the local file that a table is built in
-    "tasks/dataset/lease.py": {".read_text", "os.stat"},  # /proc, which says what process this is
+    "tasks/dataset/lease.py": {".read_text", "os.stat"},  # /proc, for the identity of this process
     "tasks/imaging/formats/jpeg.py": {".open"},  # an encoded image, of bytes; so in the next two
     "tasks/imaging/sheet.py": {".open"},
     "tasks/imaging/transform.py": {".open"},
     "tasks/worker/codec_process.py": {".read_text"},  # /proc/self/statm
     "tasks/worker/codec_server.py": {".write_text", "os.open"},  # /proc/self/oom_score_adj and /dev/null
 }
-"""What a module may use: it is no file of a source or destination."""
+"""What each module may use, for files that belong to no source or destination."""
 
 
 def uses(text):
-    """Everything in a module's text that touches files, as it is written there."""
+    """Yield every call in a module's text that touches files, as written there."""
     for node in ast.walk(ast.parse(text)):
         function = node.func if isinstance(node, ast.Call) else None
         if isinstance(function, ast.Name) and function.id == "open":

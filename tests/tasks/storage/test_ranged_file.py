@@ -6,7 +6,7 @@ from darkroom.tasks.storage.ranged_file import FIRST_BYTES, RangedFile
 
 
 def ranged(data):
-    """A file of an object, and the ranges that it reads."""
+    """Return a file that reads ranges of an object, and the list of these ranges."""
     read = []
 
     def range_of(first, last):
@@ -16,7 +16,7 @@ def ranged(data):
     return io.BufferedReader(RangedFile(range_of, len(data), data[:FIRST_BYTES])), read
 
 
-def test_it_reads_as_a_file_does():
+def test_a_ranged_file_reads_like_a_local_one():
     data = os.urandom(3 * FIRST_BYTES + 17)
     file, _ = ranged(data)
     same, choice = io.BytesIO(data), random.Random(1)
@@ -29,7 +29,7 @@ def test_it_reads_as_a_file_does():
     assert file.read() == data[-5:]
 
 
-def test_what_is_there_is_not_asked_for_again():
+def test_bytes_already_read_are_not_requested_again():
     file, read = ranged(os.urandom(FIRST_BYTES))
     file.read()
     file.seek(-100, os.SEEK_END)
@@ -37,7 +37,7 @@ def test_what_is_there_is_not_asked_for_again():
     assert read == []
 
 
-def test_what_is_read_on_comes_in_growing_blocks():
+def test_sequential_reads_request_growing_blocks():
     data = bytes(20 * FIRST_BYTES)
     file, read = ranged(data)
     while file.read(1000):

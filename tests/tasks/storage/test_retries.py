@@ -1,4 +1,4 @@
-"""Which storage errors are tried again, and when."""
+"""Which storage errors are retried, and when."""
 
 import random
 
@@ -9,7 +9,7 @@ from darkroom.tasks.storage.store_errors import Conflict, Denied, Failed, Storag
 
 
 def failing(kind, times):
-    """A function that fails so many times before it returns its argument."""
+    """Return a function that fails `times` times, then returns its argument."""
     left = iter(range(times))
 
     def act(value):

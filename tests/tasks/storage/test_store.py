@@ -54,7 +54,7 @@ def test_a_put_whose_answer_is_lost_has_happened(store):
     assert exists(store, "a")
 
 
-def test_faults_may_be_those_of_one_object_and_requests_may_take_long(store):
+def test_faults_can_be_limited_to_one_object_and_latency_delays_requests(store):
     store.fail("put", Conflict, path="a", times=2)
     store.put("b", b"x")
     for _ in range(2):

@@ -58,7 +58,7 @@ def test_errors_of_a_source_are_not_those_of_the_destination():
     assert not isinstance(caught.value, SettingsError | DestinationError)
 
 
-def test_that_something_does_not_exist_is_left_to_the_reader():
+def test_a_missing_object_is_left_to_the_caller():
     with pytest.raises(NotFound), reading():
         raise NotFound("a", "x", "/data/a")
 

@@ -16,7 +16,7 @@ FILES = {"./a/1.jpg": b"one", "a/1.cls": b"7", "a/2.jpg": b"2" * 3000, "__MACOSX
 
 
 def tar(files, **options):
-    """The bytes of an archive."""
+    """Return the bytes of an archive."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w", **options) as archive:
         for name, data in files.items():
@@ -85,7 +85,7 @@ def test_a_bucket(s3, folder):
     assert rows["x.tar/a/1.jpg"]["etag"] == source.get("x.tar/a/1.jpg").version.etag
 
 
-def test_of_several_archives_a_few_are_open(source, folder):
+def test_only_the_last_few_archives_stay_open(source, folder):
     for number in range(OPEN_ARCHIVES + 3):
         (folder / f"{number}.tar").write_bytes(tar({"a.jpg": bytes([number])}))
     for number in [*range(OPEN_ARCHIVES + 3), 0]:
@@ -93,7 +93,7 @@ def test_of_several_archives_a_few_are_open(source, folder):
     assert len(source._archives) == OPEN_ARCHIVES
 
 
-def test_what_leads_out_of_an_archive_is_not_listed(source, folder):
+def test_members_that_lead_out_of_an_archive_are_not_listed(source, folder):
     with tarfile.open(folder / "sub/x.tar", "w") as archive:
         for name in ("../a.jpg", "/b.jpg", "a/../../c.jpg", "..", "d/../e.jpg"):
             archive.addfile(tarfile.TarInfo(name))
@@ -104,7 +104,7 @@ def test_what_leads_out_of_an_archive_is_not_listed(source, folder):
 
 
 @pytest.mark.parametrize("cut", [512 + 3 + 100, 2 * 512 + 100, 6 * 512, 6 * 512 + 100, 7 * 512 + 200])
-def test_of_an_archive_that_is_cut_short_nothing_counts_as_gone(source, folder, cut):
+def test_no_member_of_an_archive_cut_short_counts_as_gone(source, folder, cut):
     (folder / "sub/x.tar").write_bytes(tar({"1.jpg": b"1", "2.jpg": b"2", "3.jpg": b"3" * 700})[:cut])
     rows, skipped = listed(source)
     assert skipped.unreadable == ["sub/x.tar"]
@@ -116,7 +116,7 @@ def test_of_an_archive_that_is_cut_short_nothing_counts_as_gone(source, folder, 
 
 
 @pytest.mark.parametrize("data", [b"", b"no archive", bytes(300)])
-def test_what_is_no_archive(source, folder, data):
+def test_a_file_that_is_no_archive_is_unreadable(source, folder, data):
     (folder / "sub/x.tar").write_bytes(data)
     rows, skipped = listed(source)
     assert rows.keys() == {"b.jpg"}
