@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from harness import eventually, journalled
 from installation import Installation
 
@@ -60,6 +61,7 @@ def test_when_one_process_dies_the_rest_is_stopped(installation: Installation):
     assert installation.processes() == []
 
 
+@pytest.mark.slow
 def test_when_the_stack_is_killed_no_process_is_left(installation: Installation):
     with installation.started("darkroom.deployments.stack", until="started!") as stack:
         assert installation.processes("prefect worker start")

@@ -68,6 +68,7 @@ def test_the_package_has_one_name(wheel: Installation):
     assert run([wheel.python, "-P", "-c", code], wheel) == "[None, None, None]\n"
 
 
+@pytest.mark.slow
 def test_the_command_imports_no_files_of_the_user(wheel: Installation, folder: Path):
     for name in ("darkroom.py", "random.py"):
         (folder / name).write_text("raise SystemExit('not yours')")

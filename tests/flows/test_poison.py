@@ -124,6 +124,7 @@ def test_on_a_cluster_with_dasks_defaults_too(
     assert {task["state_type"] for task in api.task_runs(run_id_of(out))} == {"COMPLETED"}
 
 
+@pytest.mark.slow
 def test_a_run_does_not_wait_for_ever_for_a_cluster_without_workers(
     api: Api, poisoned: dict[str, str], start: Callable[..., Started], tmp_path: Path
 ):

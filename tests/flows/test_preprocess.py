@@ -235,6 +235,7 @@ def test_a_preview_shows_outputs_and_publishes_nothing(api: Api, folder: Path, t
         shutil.rmtree(Path(outputs).parent)
 
 
+@pytest.mark.slow
 def test_a_preview_of_nothing_leaves_nothing(api: Api, tmp_path: Path):
     (tmp_path / "photos").mkdir()
     with tempfile.TemporaryDirectory() as temporary:  # a short name: sockets lie in it
@@ -321,6 +322,7 @@ def test_too_many_failures_fail_the_run_and_keep_its_work(api: Api, folder: Path
     )
 
 
+@pytest.mark.slow
 def test_an_image_that_keeps_failing_does_not_fail_every_run(api: Api, tmp_path: Path):
     source, out = tmp_path / "photos", tmp_path / "out"
     write_corpus(source, 20, (40, 30))
@@ -545,6 +547,7 @@ def test_a_server_that_does_not_answer_is_named(folder: Path, tmp_path: Path):
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_does_not_answer_is_named(api: Api, folder: Path, tmp_path: Path):
     ended = darkroom("run", folder, tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9", environment=api.environment)
 

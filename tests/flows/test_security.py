@@ -135,6 +135,7 @@ def tls_cluster(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         yield address, settings
 
 
+@pytest.mark.slow
 def test_a_cluster_that_speaks_tls(
     guarded_api: dict[str, str], tls_cluster: tuple[str, dict[str, str]], folder: Path, tmp_path: Path
 ):

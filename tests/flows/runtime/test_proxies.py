@@ -57,6 +57,7 @@ def test_without_proxies_nothing_changes():
         assert dict(os.environ) == before
 
 
+@pytest.mark.slow
 def test_a_run_and_its_workers_reach_local_servers_despite_dead_proxies(folder, api: Api):
     proxies = {"HTTP_PROXY": DEAD, "http_proxy": DEAD, "HTTPS_PROXY": DEAD, "ALL_PROXY": "socks5://127.0.0.1:9"}
     environment = api.environment | proxies
