@@ -15,10 +15,10 @@ from prefect.states import Completed, Failed, State
 from darkroom.flows.runtime.outcome import run_name
 from darkroom.tasks.dataset.layout import IMAGES
 from darkroom.tasks.errors import SettingsError
-from darkroom.tasks.reporting.text import counted
 from darkroom.tasks.selection import has_image_suffix
 from darkroom.tasks.storage.locations import absolute, check_source, is_list, open_store
 from darkroom.tasks.storage.store import Store
+from darkroom.tasks.wording import counted
 
 SHOWN = 5
 

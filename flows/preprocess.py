@@ -30,10 +30,11 @@ from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import recover
 from darkroom.tasks.reporting.figures import read_failures, read_figures
 from darkroom.tasks.reporting.run_report import RunReport, describe_damage, failure_problems
-from darkroom.tasks.reporting.text import counted, printable
+from darkroom.tasks.reporting.text import printable
 from darkroom.tasks.resize import ShardResult, resize_shard
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
 from darkroom.tasks.storage.locations import open_source
+from darkroom.tasks.wording import counted
 from darkroom.tasks.worker.codec_handle import start_server
 
 

@@ -25,10 +25,11 @@ from darkroom.tasks.repair import Repaired
 from darkroom.tasks.repair import repair as repair_outputs
 from darkroom.tasks.reporting.artifacts import publish_markdown
 from darkroom.tasks.reporting.findings import Findings, collect_findings
-from darkroom.tasks.reporting.text import counted, printable
+from darkroom.tasks.reporting.text import printable
 from darkroom.tasks.reporting.verify_report import VerifyReport, findings_markdown, verify_markdown
 from darkroom.tasks.settings import Compute
 from darkroom.tasks.survey import Survey, check_settled, survey
+from darkroom.tasks.wording import counted
 
 
 @flow_with_api(name="verify", flow_run_name=partial(run_name, "verify "))

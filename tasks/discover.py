@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from darkroom.tasks.dataset.layout import IMAGES, Destination, Workspace
 from darkroom.tasks.image_list import list_entries
 from darkroom.tasks.reporting.skipped import describe_skipped
-from darkroom.tasks.reporting.text import counted, megabytes
+from darkroom.tasks.reporting.text import megabytes
 from darkroom.tasks.selection import Selection, has_image_suffix
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.sidecars import sidecar_columns
@@ -23,6 +23,7 @@ from darkroom.tasks.storage.addresses import Addresses
 from darkroom.tasks.storage.local_files import is_temporary
 from darkroom.tasks.storage.store import Skipped, Source, Store, list_schema, listed
 from darkroom.tasks.storage.store_errors import StorageError
+from darkroom.tasks.wording import counted
 
 LISTING_SCHEMA = pa.schema([field.with_name(f"source_{field.name}") for field in list_schema()])
 """The columns of a store's listing, under their names in the manifest."""

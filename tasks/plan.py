@@ -22,11 +22,11 @@ from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
 from darkroom.tasks.dataset.unlisted import below
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
-from darkroom.tasks.reporting.text import counted
 from darkroom.tasks.selection import Selection
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, local_if_there
 from darkroom.tasks.storage.store_errors import NotFound, reading
+from darkroom.tasks.wording import counted
 
 R = TypeVar("R")
 

@@ -1,4 +1,4 @@
-"""Messages about wrong settings that say more than pydantic's."""
+"""Counted nouns, and messages about wrong settings that say more than pydantic's."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ _KINDS: dict[Any, str] = {
     list: "a list of texts",
     dict: "arguments by name, as JSON on the command line",
 }
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with thousands separators and its noun, as "1 image" or "1,000 images"."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def describe_invalid(model: type[BaseModel], invalid: ValidationError) -> str:

@@ -59,7 +59,7 @@ def main() -> None:
     # Registered first, so that it runs last, after the exit handlers of libraries.
     atexit.register(leave)
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:  # it may be ignored
-        signal.signal(signal.SIGINT, Ending(_say_that_it_ends, _exit_at_once))
+        signal.signal(signal.SIGINT, Ending(on_first=_say_that_it_ends, on_second=_exit_at_once))
     leave.code = _exit_code()
     for number in ENDING:  # a second signal: exit without further clean-up
         signal.signal(number, lambda _number, _frame: leave())

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from darkroom.flows.cli.options import name_options
-from darkroom.tasks.reporting.text import counted, printable
+from darkroom.tasks.reporting.text import printable
+from darkroom.tasks.wording import counted
 
 if TYPE_CHECKING:
     from darkroom.tasks.dataset.layout import Destination

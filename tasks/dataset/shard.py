@@ -10,6 +10,7 @@ from contextlib import suppress
 from pydantic import BaseModel, Field
 
 from darkroom.tasks.dataset.layout import WorkKind, Workspace, open_destination
+from darkroom.tasks.wording import counted
 
 PROGRESS_TOPIC = "darkroom-progress"
 PROGRESS_SECONDS = 0.5
@@ -31,7 +32,7 @@ class ShardRef(BaseModel):
     def label(self) -> str:
         """A name for logs and the UI."""
         attempt = f" attempt {self.attempt}" if self.attempt > 1 else ""
-        return f"shard {self.number + 1} of {self.of} ({self.images:,} image{'s' * (self.images != 1)}){attempt}"
+        return f"shard {self.number + 1} of {self.of} ({counted(self.images, 'image')}){attempt}"
 
     @property
     def workspace(self) -> Workspace:

@@ -8,7 +8,8 @@ from darkroom.tasks.dataset.layout import MANIFEST, open_destination
 from darkroom.tasks.reporting.failed_images import read_failed
 from darkroom.tasks.reporting.figures import Counted, FailedImage, Failures, Figures
 from darkroom.tasks.reporting.report import Report
-from darkroom.tasks.reporting.text import counted, first_sentence, sufficient_limit
+from darkroom.tasks.reporting.text import first_sentence, sufficient_limit
+from darkroom.tasks.wording import counted
 
 
 class RunReport(Report, Figures, Counted):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from darkroom.tasks.reporting.text import counted, printable
+from darkroom.tasks.reporting.text import printable
+from darkroom.tasks.wording import counted
 
 SUFFIXES_SHOWN = 5
 

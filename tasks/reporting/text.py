@@ -18,11 +18,6 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with thousands separators and its noun, as "1 image" or "1,000 images"."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
-
-
 def clock(seconds: float) -> str:
     """Return seconds as `m:ss`, or `h:mm:ss` from an hour on."""
     minutes, whole = divmod(round(seconds), 60)

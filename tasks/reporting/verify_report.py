@@ -6,7 +6,8 @@ from pydantic import Field
 
 from darkroom.tasks.reporting.findings import MOVED, REMADE, FindingKind, ShownFinding
 from darkroom.tasks.reporting.report import Report, first_problems, problems_markdown
-from darkroom.tasks.reporting.text import code, counted, grouped_list, megabytes, plain, table
+from darkroom.tasks.reporting.text import code, grouped_list, megabytes, plain, table
+from darkroom.tasks.wording import counted
 
 
 class VerifyReport(Report):

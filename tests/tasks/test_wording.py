@@ -4,7 +4,7 @@ import pytest
 
 from darkroom.tasks.errors import InvalidSettingError
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
-from darkroom.tasks.wording import as_options
+from darkroom.tasks.wording import as_options, counted
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,7 @@ def test_a_setting_within_a_job_is_described_as_it_is_alone():
 def test_settings_are_named_as_options_on_the_command_line(message, shown):
     names = ["rebuild", "upscale", "max_failure_ratio", "cluster_class"]
     assert as_options(message, names) == shown
+
+
+def test_counts_have_separators_and_the_right_form_of_the_noun():
+    assert [counted(number, "image") for number in (0, 1, 1234)] == ["0 images", "1 image", "1,234 images"]

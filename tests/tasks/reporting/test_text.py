@@ -1,6 +1,6 @@
 import pytest
 
-from darkroom.tasks.reporting.text import counted, duration, first_sentence, sufficient_limit
+from darkroom.tasks.reporting.text import duration, first_sentence, sufficient_limit
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,3 @@ def test_a_limit_that_would_have_been_sufficient(ratio, shown):
 )
 def test_the_first_sentence(text, split):
     assert first_sentence(text) == split
-
-
-def test_counts_have_separators_and_the_right_form_of_the_noun():
-    assert [counted(number, "image") for number in (0, 1, 1234)] == ["0 images", "1 image", "1,234 images"]
