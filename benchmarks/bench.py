@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -119,7 +118,7 @@ class Bench:
         self._careful_pool(trial)
         destination = self._destination(FIRST)
         self._add(self._darkroom(FIRST, trial, destination))
-        self._remove(destination)
+        self._set_aside(destination)
 
     def measure_round(self, corpus: Corpus, number: int) -> None:
         """Measure all contenders one after the other, at both numbers of images if the round is timed."""
@@ -138,7 +137,7 @@ class Bench:
                 self._add(self._darkroom(rerun, trial, destination))
                 if run == SERVED:
                     self._add(self._command(STATUS, trial, ["status", str(destination)]))
-                self._remove(destination)
+                self._set_aside(destination)
 
     def _import(self, number: int) -> Sample:
         """Measure T, the time that importing prefect_dask takes."""
@@ -157,7 +156,7 @@ class Bench:
         command = [sys.executable, "-m", f"benchmarks.{contender}", str(trial.source), str(destination)]
         measured = self._measure(contender, command, trial)
         _check(contender, "outputs", sum(1 for _ in _files(destination)), trial.images)
-        self._remove(destination)
+        self._set_aside(destination)
         return trial.sample(contender, measured)
 
     def _command(self, contender: str, trial: Trial, arguments: list[str]) -> Sample:
@@ -171,7 +170,7 @@ class Bench:
         made = _digest(destination / "images")
         _check(CAREFUL, "outputs", made[0], int(measured.output))
         _check(CAREFUL, "outputs", made, self._expected.setdefault((trial.corpus.name, trial.images), made))
-        self._remove(destination)
+        self._set_aside(destination)
         return trial.sample(CAREFUL, measured)
 
     def _darkroom(self, contender: str, trial: Trial, destination: Path) -> Sample:
@@ -209,12 +208,16 @@ class Bench:
     def _destination(self, contender: str) -> Path:
         return self.scratch / "out" / contender.replace(" ", "-")
 
-    def _remove(self, destination: Path) -> None:
-        if self.keep:
-            kept = destination.with_name(f"{destination.name}-{len(self.samples)}")
-            destination.rename(kept)
-        else:
-            shutil.rmtree(destination)
+    def _set_aside(self, destination: Path) -> None:
+        """Rename a destination and, unless it is to be kept, empty its files.
+
+        Deleting them would slow down whoever creates files in the next minutes: ext4 looks for an inode that was not
+        deleted recently (`recently_deleted` in fs/ext4/ialloc.c).
+        """
+        aside = destination.rename(destination.with_name(f"{destination.name}-{len(self.samples)}"))
+        if not self.keep:
+            for path in _files(aside):
+                os.truncate(path, 0)
 
     def _add(self, sample: Sample) -> None:
         self.samples.append(sample)

@@ -87,13 +87,13 @@ class Waits:
     waits: int = 0
     seconds: float = 0.0
 
-    def release(self, codec: Codec, batch: SharedBatch) -> None:
+    def release(self, codec: Codec, batch: SharedBatch, keep: int) -> None:
         """Release a batch in place of `codec`, and record how long the codec process had waited for it."""
         if self.batches and batch.head.waited > 0.001:
             self.waits += 1
             self.seconds += batch.head.waited
         self.batches += 1
-        Codec.release(codec, batch)
+        Codec.release(codec, batch, keep)
 
 
 def loop(source: Path, destination: Path, names: Sequence[str]) -> Waits:
@@ -117,6 +117,7 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
         run_file="run.parquet",
     )
     workspace = open_destination(str(destination)).workspace("run")
+    workspace.store.create()
     claim = claim_shard(workspace, 0, "001-1-1")
     journal = Journal(claim)
     waits, codec = Waits(), thread_codec()
@@ -129,7 +130,7 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
 
 
 def _planned(source: Path, name: str) -> PlannedImage:
-    return PlannedImage(name, (source / name).stat().st_size, None, None)
+    return PlannedImage(name, (source / name).stat().st_size, None, None, None)
 
 
 Contender = Callable[[Path, Path, Sequence[str]], Waits]

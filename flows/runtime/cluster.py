@@ -53,6 +53,8 @@ WORKER_CONFIG: dict[str, Any] = {
     "distributed.worker.preload": [WORKER_MODULE],
     # Dask's profiler would interrupt every worker a hundred times a second.
     "distributed.worker.profile.enabled": False,
+    # 50 ticks a second of each worker, nanny and scheduler only tell how busy their event loops are.
+    "distributed.admin.tick.interval": "1s",
 }
 
 

@@ -18,6 +18,7 @@ from darkroom.flows.runtime.endings import fetch_end, wait_for_any, why_not_run
 from darkroom.flows.runtime.outcome import data_of
 from darkroom.flows.runtime.progress import Progress, Result, notice, shown
 from darkroom.flows.runtime.signals import raise_lost
+from darkroom.flows.runtime.task_runs import FlowContext, submit
 from darkroom.flows.runtime.workers import Workers
 from darkroom.tasks.dataset.shard import PROGRESS_TOPIC, ShardRef
 from darkroom.tasks.errors import DestinationError
@@ -153,6 +154,7 @@ class _Window(Generic[R]):
     task: Task[[ShardRef], R]
     waiting: deque[ShardRef]
     attempts: Attempts
+    context: FlowContext = field(default_factory=FlowContext.current)
     lost_unbegun: Counter[int] = field(default_factory=Counter)
     """By shard: how often it was lost while queued on a worker, since a shard last ended."""
 
@@ -182,9 +184,8 @@ class _Window(Generic[R]):
 
     def _submit(self, shard: ShardRef, workers: list[str] | None) -> None:
         """Submit an attempt at a shard to the workers at these addresses, or, with None, to any."""
-        client: Any = self.runner.client
-        future = client.submit(self.task, parameters={"shard": shard}, return_type="state", workers=workers)
-        self.attempts.add(Attempt(shard, future, future.task_run_id))
+        future, task_run_id = submit(self.runner.client, self.task, self.context, {"shard": shard}, workers)
+        self.attempts.add(Attempt(shard, future, task_run_id))
 
     def begin_stalled_elsewhere(self) -> None:
         """Begin stalled shards again on idle workers, and report those that the run has to wait for."""
