@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from benchmarks.bench import DARKROOM, prefect_environment
 from benchmarks.corpora import CACHE
@@ -44,7 +44,7 @@ class Way:
     def others_seconds(self) -> float:
         """Return the CPU time that the server and the proxies have used so far."""
         used = psutil.Process(self.server).cpu_times()
-        return used.user + used.system + time.process_time()
+        return float(used.user + used.system) + time.process_time()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
@@ -35,11 +35,11 @@ from darkroom.tasks.dataset.layout import open_destination
 from darkroom.tasks.dataset.rows import PlannedImage
 from darkroom.tasks.imaging.transform import configure_codecs
 from darkroom.tasks.settings import Job, Recipe, Rules
-from darkroom.tasks.worker.codec import Codec, thread_codec
+from darkroom.tasks.worker.codec import Codec
 from darkroom.tasks.worker.codec_handle import ENVIRONMENT
 from darkroom.tasks.worker.images import Images
 from darkroom.tasks.worker.pipeline import Pipeline
-from darkroom.tasks.worker.shared_batch import SharedBatch
+from darkroom.tasks.worker.shared_batch import SIZE, SharedBatch
 from data.photos import CORPUS_QUALITY, encoded, photo
 
 WARM_UP = 8
@@ -87,13 +87,27 @@ class Waits:
     waits: int = 0
     seconds: float = 0.0
 
-    def release(self, codec: Codec, batch: SharedBatch, keep: int) -> None:
-        """Release a batch in place of `codec`, and record how long the codec process had waited for it."""
-        if self.batches and batch.head.waited > 0.001:
-            self.waits += 1
-            self.seconds += batch.head.waited
-        self.batches += 1
-        Codec.release(codec, batch, keep)
+
+class WatchedCodec(Codec):
+    """A codec that records how often its process waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = Waits()
+
+    def release(self, batch: SharedBatch, keep: int = SIZE) -> None:
+        """Release a batch, and record how long the codec process had waited for it."""
+        if self.waits.batches and batch.head.waited > 0.001:
+            self.waits.waits += 1
+            self.waits.seconds += batch.head.waited
+        self.waits.batches += 1
+        super().release(batch, keep)
+
+
+@cache
+def watched_codec() -> WatchedCodec:
+    """Return this process's codec."""
+    return WatchedCodec()
 
 
 def loop(source: Path, destination: Path, names: Sequence[str]) -> Waits:
@@ -120,8 +134,8 @@ def pipeline(source: Path, destination: Path, names: Sequence[str]) -> Waits:
     workspace.store.create()
     claim = claim_shard(workspace, 0, "001-1-1")
     journal = Journal(claim)
-    waits, codec = Waits(), thread_codec()
-    codec.release = partial(waits.release, codec)
+    codec = watched_codec()
+    waits = codec.waits = Waits()
     work = Pipeline(Images(job, claim, None), codec, lambda: None)
     for row in work.run([_planned(source, name) for name in names]):
         journal.add(row)
@@ -165,7 +179,7 @@ def measure_processor_time(kind: Kind, rounds: int, scratch: Path) -> Iterator[l
 def _processor_time() -> float:
     """Return the processor seconds of this process and its children."""
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+    return float(sum(times.user + times.system for times in (process.cpu_times() for process in processes)))
 
 
 def measure_throughput(kind: Kind, rounds: int, scratch: Path) -> Iterator[tuple[list[float], Waits]]:
@@ -212,7 +226,10 @@ def main() -> None:
     """Measure, and print two tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.codec", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="number of rounds (default: 5)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--quick", action="store_true", help="a smoke run: few images")
+    options = parser.parse_args()
+    rounds = options.rounds
+    kinds = [replace(kind, different=2, images=16) for kind in KINDS] if options.quick else KINDS
     if not ENVIRONMENT.items() <= os.environ.items():
         os.execve(  # noqa: S606 - this very program
             sys.executable, [sys.executable, "-m", "benchmarks.codec", *sys.argv[1:]], os.environ | ENVIRONMENT
@@ -222,14 +239,14 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(prefix="codec-", dir=CACHE))
     try:
         print("processor time, ms an image".ljust(32) + f"{'(a) loop':>12}{'(b) pipeline':>14}{'(b) - (a)':>20}")
-        for kind in KINDS:
+        for kind in kinds:
             a, b = (median(column) for column in zip(*measure_processor_time(kind, rounds, scratch), strict=True))
             print(f"{_name(kind):32}{a:12.2f}{b:14.2f}{f'{b - a:+.2f} ({b / a - 1:+.1%})':>20}", flush=True)
         print(
             "\ntwo processes, images/s".ljust(33)
             + f"{'(a) loop':>12}{'(b) pipeline':>14}{'(b) / (a)':>12}  waits of (b)"
         )
-        for kind in KINDS:
+        for kind in kinds:
             found = list(measure_throughput(kind, rounds, scratch))
             a, b = (median(column) for column in zip(*(rates for rates, _ in found), strict=True))
             ratio = median(rates[1] / rates[0] for rates, _ in found)
@@ -245,4 +262,4 @@ def _name(kind: Kind) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

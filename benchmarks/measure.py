@@ -141,7 +141,7 @@ def _reap() -> int:
 
 
 def _kill_descendants() -> set[int]:
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     descendants = psutil.Process().children(recursive=True)
     for process in descendants:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import dask
@@ -40,7 +41,7 @@ def main() -> None:
     """Process the folder named on the command line."""
     dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
     cluster = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    runner = DaskTaskRunner(cluster_class="distributed.LocalCluster", cluster_kwargs=cluster)
+    runner: Any = DaskTaskRunner(cluster_class="distributed.LocalCluster", cluster_kwargs=cluster)
     print(thin.with_options(task_runner=runner)(*map(Path, sys.argv[1:])))
 
 
