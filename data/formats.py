@@ -1,4 +1,4 @@
-"""The kinds of image file that a dataset collects over the years, the broken ones included."""
+"""Encoders for the kinds of image files that real datasets contain, broken ones included."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ERROR_PAGE = b"<!DOCTYPE html>\n<title>404</title>\n<h1>Not Found</h1>\n<p>The i
 
 
 def kind_by_suffix(path: str) -> str:
-    """Return the kind of image that the suffix of `path` promises."""
+    """Return the kind of image that the suffix of `path` stands for."""
     suffix = PurePosixPath(path).suffix.lower().lstrip(".")
     return "jpeg" if suffix == "jpg" else suffix
 
@@ -40,7 +40,7 @@ _webp = partial(encoded, file_format="WEBP", quality=QUALITY)
 
 
 def oriented_jpeg(upright: Image.Image, orientation: int) -> bytes:
-    """Encode the picture as a camera held that way stores it, with the tag that sets it upright."""
+    """Encode the picture as a camera held in this EXIF orientation stores it, with the tag."""
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
     turn = UPRIGHT_TO_STORED.get(orientation)

@@ -1,6 +1,6 @@
-"""Makes the sample dataset: `python data/generate.py`.
+"""Make the sample dataset: `python data/generate.py`.
 
-And plain corpora for measurements: `python data/generate.py --count 1000 --size 500x375 DEST`.
+Or a plain corpus for measurements: `python data/generate.py --count 1000 --size 500x375 DEST`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-if not __package__:  # run as a script, Python looks for modules beside it, not where the project begins
+if not __package__:  # for a script, Python searches modules in this folder instead of the project's root
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from data.formats import ENCODERS, kind_by_suffix, oriented_jpeg
@@ -32,7 +32,7 @@ COMMON_SIZES = (
     (1024, 768),
     (1600, 1067),
 )
-CAMERAS_HELD = (None, None, 1, 1, 3, 6, 6, 8)
+PHOTO_ORIENTATIONS = (None, None, 1, 1, 3, 6, 6, 8)
 
 BROKEN = ("inbox/cut short.jpg", "inbox/error page.jpg", "inbox/empty.png")
 """The images of the sample dataset that no decoder can read in full; each is broken in its own way."""
@@ -49,7 +49,7 @@ NOT_IMAGES = {
 AWKWARD_NAMES = (
     "a.jpg",
     "a.png",
-    "a.png.jpg",  # what the output of a.png would like to be called
+    "a.png.jpg",  # collides with the usual name of the output of a.png
     "A.JPG",
     "a.jpg.webp",
     "two  spaces.jpg",
@@ -100,12 +100,12 @@ class Sample:
 def write_sample(folder: Path, count: int = SAMPLE_COUNT, *, seed: int = 0, scale: float = 1) -> list[Path]:
     """Write the sample dataset of `count` images to `folder` and return the images' paths, sorted.
 
-    The odd ones are always there; `count` beyond them are ordinary photos. `folder` appears when all are
-    there. On a file system that takes `a.jpg` and `A.JPG` for one name, the second is left out.
+    The special images are always among them; the others are ordinary photos. `folder` appears when all are
+    written. On a file system that ignores case, `A.JPG` is left out because of `a.jpg`.
 
     Raises:
         FileExistsError: `folder` already holds something.
-        ValueError: `count` is smaller than the number of odd ones.
+        ValueError: `count` is smaller than the number of special images.
     """
     samples = [sample.scaled(scale) for sample in sample_plan(count, seed)]
     with all_or_nothing(folder) as unfinished, threads() as pool:
@@ -122,11 +122,11 @@ def write_sample(folder: Path, count: int = SAMPLE_COUNT, *, seed: int = 0, scal
 
 
 def sample_plan(count: int = SAMPLE_COUNT, seed: int = 0) -> list[Sample]:
-    """Return the `count` images of the sample dataset: the odd ones, then ordinary photos."""
-    odd = [*_awkward_names(), *_orientations(), *_formats(), *_camera(), *_broken()]
-    if count < len(odd):
-        raise ValueError(f"a sample dataset has at least {len(odd)} images, not {count}")
-    return odd + _ordinary(count - len(odd), np.random.default_rng(seed))
+    """Return the `count` images of the sample dataset: the special ones, then ordinary photos."""
+    special = [*_awkward_names(), *_orientations(), *_formats(), *_camera(), *_broken()]
+    if count < len(special):
+        raise ValueError(f"a sample dataset has at least {len(special)} images, not {count}")
+    return special + _ordinary(count - len(special), np.random.default_rng(seed))
 
 
 def _awkward_names() -> list[Sample]:
@@ -168,13 +168,13 @@ def _broken() -> list[Sample]:
 
 
 def _ordinary(count: int, rng: np.random.Generator) -> list[Sample]:
-    """Return `count` photos in a folder a month, most of them upright JPEGs of a web page's size."""
+    """Return `count` photos in one folder per month, most of them JPEGs of the sizes that web pages use."""
     samples = []
     for number in range(count):
         suffix = rng.choice([".jpg", ".png", ".webp"], p=[0.76, 0.12, 0.12])
         sizes = COMMON_SIZES if suffix == ".jpg" else COMMON_SIZES[:5]
         width, height = (int(side) for side in sizes[rng.integers(len(sizes))] - rng.integers(0, 8, 2))
-        orientation = CAMERAS_HELD[rng.integers(len(CAMERAS_HELD))] if suffix == ".jpg" else None
+        orientation = PHOTO_ORIENTATIONS[rng.integers(len(PHOTO_ORIENTATIONS))] if suffix == ".jpg" else None
         if orientation in {6, 8}:
             width, height = height, width
         month = number * 18 // count
@@ -198,12 +198,12 @@ def _distinguishes_case(folder: Path) -> bool:
 
 
 def _seed_of(path: str, seed: int) -> int:
-    """Return a seed that depends on the image's own name only, not on what else there is."""
+    """Return a seed for an image that depends only on its path and `seed`, not on the other images."""
     return zlib.crc32(path.encode(), seed)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Write what the command line asks for, or exit with what is in the way."""
+    """Write the sample dataset or a plain corpus; exit with a message if that fails."""
     options = _parser().parse_args(arguments)
     try:
         if options.count is None:
@@ -229,13 +229,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path(__file__).with_name("sample"),
         metavar="DEST",
-        help="folder to make; nothing may be in it yet (default: %(default)s)",
+        help="folder to make; must be new or empty (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="another number, other photos (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other photos (default: 0)")
     corpus = parser.add_argument_group("a plain corpus")
-    corpus.add_argument("--count", type=_positive, help="how many JPEGs")
+    corpus.add_argument("--count", type=_positive, help="number of JPEGs")
     corpus.add_argument(
-        "--size", type=_size, default=(500, 375), metavar="WxH", help="of each, in pixels (default: 500x375)"
+        "--size", type=_size, default=(500, 375), metavar="WxH", help="their size in pixels (default: 500x375)"
     )
     corpus.add_argument(
         "--quality",
@@ -243,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=range(1, 101),
         default=CORPUS_QUALITY,
         metavar="1-100",
-        help="of each (default: %(default)s)",
+        help="their JPEG quality (default: %(default)s)",
     )
     return parser
 
@@ -260,7 +260,7 @@ def _size(text: str) -> tuple[int, int]:
     try:
         return _positive(width), _positive(height)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 500x375") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500x375") from error
 
 
 if __name__ == "__main__":

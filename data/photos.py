@@ -1,4 +1,4 @@
-"""Pictures that look like photographs to an encoder, from nothing but a seed."""
+"""Generate pictures from a seed that cost an encoder what photographs do."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 
-CORPUS_QUALITY = 94  # at which 500×375 take the 110 kB that such pictures have on the web
-NEGATIVES = 8
+CORPUS_QUALITY = 94  # gives 500×375 pixels about 110 kB, as such pictures have on the web
+NEGATIVES = 8  # photos of which a corpus has variations
 FILES_PER_FOLDER = 1000
-GRAIN_TILE = 251  # prime, so that its repetition falls on no block or scale of an encoder or a resize
+GRAIN_TILE = 251  # prime, so that it does not repeat in step with the blocks of an encoder or the scale of a resize
 
 
 def photo(width: int, height: int, seed: int) -> Pixels:
-    """Return a landscape of `height` × `width` × RGB: sky above, ground below, so that which way is up shows.
+    """Return a landscape of `height` × `width` × RGB: sky above, ground below, so that its orientation shows.
 
     Smooth light, hard edges, texture at every scale and sensor grain give a JPEG of it the size of a
     photograph's. The same arguments give the same pixels.
@@ -57,7 +57,7 @@ def _scene(rng: np.random.Generator, width: int, height: int) -> Pixels:
 def _texture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.int16]:
     """Return light and shade of `height` × `width`, finer and stronger towards the ground.
 
-    Its octaves are fractions of the frame: as with a lens, the more pixels, the less detail in each.
+    The sizes of its details are fractions of the frame, so that more pixels have less detail each, as with a lens.
     """
     relief = np.zeros((height, width), np.float32)
     cells = 4
@@ -84,7 +84,7 @@ def write_corpus(
 ) -> list[Path]:
     """Write `count` JPEGs of `size` (width, height), no two alike, to `folder`; return their paths in order.
 
-    They are variations of a few photos, a thousand to a sub-folder. `folder` appears when all are there.
+    They are variations of a few photos, a thousand in each sub-folder. `folder` appears when all are written.
 
     Raises:
         FileExistsError: `folder` already holds something.
@@ -107,7 +107,7 @@ def write_corpus(
 
 
 def _variation(negative: Pixels, width: int, height: int, rng: np.random.Generator) -> Pixels:
-    """Return another exposure of `negative`: cut, mirrored, lit and grained by `rng`."""
+    """Return a variation of `negative` with random crop, mirroring, brightness and grain."""
     left, top = rng.integers(negative.shape[1] - width + 1), rng.integers(negative.shape[0] - height + 1)
     cut = negative[top : top + height, left : left + width]
     mirrored = cut[:, ::-1] if rng.random() < 0.5 else cut
@@ -117,7 +117,7 @@ def _variation(negative: Pixels, width: int, height: int, rng: np.random.Generat
 
 
 def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
-    """Return `image` as a file of `file_format`, in Pillow's words."""
+    """Encode `image` with Pillow; `file_format` and `options` are those of `Image.save`."""
     buffer = io.BytesIO()
     image.save(buffer, file_format, **options)
     return buffer.getvalue()
@@ -125,9 +125,9 @@ def encoded(image: Image.Image, file_format: str, **options: object) -> bytes:
 
 @contextmanager
 def all_or_nothing(folder: Path) -> Iterator[Path]:
-    """Lend a folder beside `folder` that takes its name on success and is removed on failure."""
+    """Yield a folder beside `folder` that is renamed to it on success and removed on failure."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is there already; delete it to make it anew")
+        raise FileExistsError(f"{folder} already exists; delete it to make it again")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as room:
         unfinished = Path(room, folder.name)
@@ -137,5 +137,5 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
 
 
 def threads() -> ThreadPoolExecutor:
-    """Return a pool of threads: NumPy and the codecs do their work outside the interpreter's lock."""
+    """Return a pool of threads, which work in parallel: NumPy and the codecs release the interpreter's lock."""
     return ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))

@@ -47,7 +47,7 @@ def test_a_photo_may_be_tiny(width, height):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_jpeg_of_a_photo_has_the_size_of_a_photographs(seed):
+def test_generated_photos_are_as_large_as_real_ones_in_jpeg(seed):
     buffer = io.BytesIO()
     Image.fromarray(photo(500, 375, seed)).save(buffer, "JPEG", quality=90)
     assert 60_000 < len(buffer.getvalue()) < 120_000
@@ -71,7 +71,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(sample, tmp
     assert contents(tmp_path / "other") != contents(sample)
 
 
-def test_every_orientation_is_there_and_its_tag_sets_the_picture_upright(sample):
+def test_every_orientation_is_present_and_its_tag_turns_the_picture_upright(sample):
     seen = set()
     for planned in sample_plan(COUNT):
         if planned.orientation is None:
@@ -100,26 +100,26 @@ def test_every_orientation_is_there_and_its_tag_sets_the_picture_upright(sample)
         ("a png by content.jpg", ("PNG", "RGB")),
     ],
 )
-def test_formats_are_what_their_names_say(sample, name, format_and_mode):
+def test_files_in_formats_have_the_planned_format_and_mode(sample, name, format_and_mode):
     with Image.open(sample / "formats" / name) as image:
         assert (image.format, image.mode) == format_and_mode
 
 
-def test_sixteen_bits_and_many_frames_are_there(sample):
+def test_the_png_has_16_bits_and_the_gif_six_frames(sample):
     header = (sample / "formats/16 bits.png").read_bytes()[:32]
     assert header[24] == 16
     with Image.open(sample / "formats/animated.gif") as image:
         assert image.n_frames == 6
 
 
-def test_a_sample_needs_room_for_the_odd_ones(tmp_path):
+def test_a_count_too_small_for_the_special_images_is_refused(tmp_path):
     with pytest.raises(ValueError, match="at least"):
         write_sample(tmp_path / "sample", 3)
     assert not (tmp_path / "sample").exists()
 
 
 @pytest.mark.parametrize("write", [lambda to: write_sample(to, COUNT), lambda to: write_corpus(to, 9, (8, 8))])
-def test_what_is_interrupted_leaves_nothing_that_looks_complete(write, tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_no_folder(write, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
@@ -130,14 +130,14 @@ def test_what_is_interrupted_leaves_nothing_that_looks_complete(write, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
+def test_a_folder_that_is_not_empty_is_refused_and_not_changed(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(FileExistsError, match="delete it"):
         write_corpus(tmp_path, 1, (8, 8))
     assert contents(tmp_path) == {"mine.txt": b"precious"}
 
 
-def test_a_corpus_has_distinct_images_of_one_size_the_same_each_time(tmp_path):
+def test_a_corpus_has_distinct_images_of_one_size_and_can_be_reproduced(tmp_path):
     paths = write_corpus(tmp_path / "one", 20, (64, 48))
     assert sorted(paths) == paths
     assert len({path.read_bytes() for path in paths}) == 20
@@ -156,17 +156,17 @@ def test_it_runs_as_a_script_from_any_folder(tmp_path):
     assert len(contents(tmp_path / "small corpus")) == 3
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 1
-    assert again.stderr == "small corpus is there already; delete it to make it anew\n"
+    assert again.stderr == "small corpus already exists; delete it to make it again\n"
 
 
 @pytest.mark.parametrize("arguments", [["--count", "0"], ["--count", "2", "--size", "500"], ["--size", "0x4"]])
-def test_nonsense_on_the_command_line_is_refused(arguments, capsys):
+def test_invalid_arguments_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         generate.main(arguments)
     assert "error: argument" in capsys.readouterr().err
 
 
-def test_where_case_does_not_tell_names_apart_one_of_two_is_made(tmp_path, monkeypatch):
+def test_only_one_of_two_names_is_written_where_case_is_ignored(tmp_path, monkeypatch):
     monkeypatch.setattr(generate, "_distinguishes_case", lambda _: False)
     paths = write_sample(tmp_path / "sample", COUNT, scale=SCALE)
     assert len({str(path).lower() for path in paths}) == len(paths) == COUNT - 1
