@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the documentation."""
+"""Fixtures for the tests of the documentation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from data.generate import photo, write_sample
 from tests.s3_server import S3Server
 
 MAKE = """#!/bin/sh
-# The checkout's Makefile in another folder, where .venv and data/sample are there already.
+# Run the checkout's Makefile in another folder, in which .venv and data/sample exist already.
 exec {make} --makefile {makefile} --assume-old .venv/.installed --assume-old .venv/.locked "$@"
 """
 
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a user who has activated .venv and has one Prefect server running."""
+    """Yield the environment of a user who has activated .venv and runs one Prefect server."""
     home = tmp_path_factory.mktemp("home")
     kept = {name: value for name, value in clean_environment(home).items() if name != "PYTHONPATH"}
     programs = home / "bin"
@@ -38,7 +38,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.fixture(scope="session")
 def prepared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a source, `photos`, and what Darkroom makes of it by default, `dataset`."""
+    """Return a folder with a source, `photos`, and the destination of a run over it by default settings, `dataset`."""
     folder = tmp_path_factory.mktemp("prepared")
     source = folder / "photos"
     for number in range(40):
@@ -57,7 +57,7 @@ def prepared(environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sample dataset, with fewer and smaller images."""
+    """Return the folder of a sample dataset with fewer and smaller images."""
     folder = tmp_path_factory.mktemp("sample") / "sample"
     write_sample(folder, 70, scale=0.3)
     return folder
@@ -65,7 +65,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cloud(prepared: Path, s3: S3Server) -> dict[str, str]:
-    """The environment in which there are buckets `my-photos`, with photos, and `my-datasets`."""
+    """Return an environment with two buckets: `my-photos`, which holds photos, and `my-datasets`, which is empty."""
     for bucket in ("my-photos", "my-datasets"):
         s3.client.create_bucket(Bucket=bucket)
     for path in sorted((prepared / "photos/cats").iterdir()):
@@ -75,7 +75,7 @@ def cloud(prepared: Path, s3: S3Server) -> dict[str, str]:
 
 @pytest.fixture
 def reader(prepared: Path, sample: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """Return the checkout of somebody who reads a page, in `~/darkroom`, with photos and a dataset in it and in `~`."""
+    """Return a function that makes a reader's checkout, `~/darkroom`, with `photos` and `dataset` in it and in `~`."""
 
     def begin(page: str) -> Path:
         checkout = tmp_path / "darkroom"
@@ -85,7 +85,7 @@ def reader(prepared: Path, sample: Path, tmp_path: Path) -> Callable[[str], Path
             (checkout / name).symlink_to(CHECKOUT / name)
         shutil.copytree(sample, checkout / "data/sample", symlinks=True)
         shutil.copytree(prepared / "photos", checkout / "photos", symlinks=True)
-        if page != "README.md":  # by which a dataset is made first
+        if page != "README.md":  # its own commands make the dataset
             shutil.copytree(prepared / "dataset", checkout / "dataset")
         for name in ("photos", "dataset"):
             (tmp_path / name).symlink_to(checkout / name)

@@ -14,7 +14,7 @@ _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced code block, by the number of the line where it begins."""
+    """A fenced code block, and the number of its first line."""
 
     language: str
     code: str
@@ -23,7 +23,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Page:
-    """A page, by its path relative to the checkout."""
+    """A page; its name is its path relative to the checkout."""
 
     name: str
 
@@ -43,13 +43,13 @@ class Page:
 
     @cached_property
     def anchors(self) -> set[str]:
-        """The anchors that GitHub gives to the headings."""
+        """The anchors that GitHub generates for the headings."""
         headings = re.findall(r"^#+ (.+)$", self.prose, re.MULTILINE)
         return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
     @cached_property
     def links(self) -> list[str]:
-        """Link targets, those of pictures included, that are not addresses on the web."""
+        """Targets of links and pictures, except web addresses."""
         return [target for target in _LINK.findall(self.prose) if "://" not in target]
 
     def rows(self, heading: str) -> list[list[str]]:
@@ -60,12 +60,12 @@ class Page:
         return [row for row in cells if row[0].startswith("`")]
 
     def codes(self) -> list[str]:
-        """Return what is set as code within the prose."""
+        """Return the inline code of the prose."""
         return re.findall(r"`([^`\n]+)`", self.prose)
 
 
 def names(cell: str) -> list[str]:
-    """Return what is set as code in a cell."""
+    """Return the inline code of a table cell."""
     return re.findall(r"`([^`]+)`", cell)
 
 

@@ -1,4 +1,4 @@
-"""What the documentation says of settings, columns, codes and files is what the code has."""
+"""The documentation of settings, columns, codes and files agrees with the code."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ PAGE = {page.name.removeprefix("docs/").removesuffix(".md"): page for page in PA
 INDEX = Page("docs/README.md")
 
 OTHER_OPTIONS = {"--help", "--pool", "--rows", "--watch"}
-"""Options in the prose that are not of the `darkroom` command that is installed."""
+"""Options in the prose that belong to other commands than `darkroom`, or that every command has."""
 
 
-def test_the_readme_is_for_people_in_a_hurry():
+def test_the_readme_is_short():
     assert len(PAGE["README"].text.splitlines()) <= README_LINES
 
 
 @pytest.mark.parametrize("page", [*PAGES, Page("SECURITY.md")], ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Page):
+def test_links_have_targets(page: Page):
     for link in page.links:
         path, _, anchor = link.partition("#")
         target = (CHECKOUT / page.name).parent / path if path else CHECKOUT / page.name
@@ -123,7 +123,7 @@ def test_metadata_is_documented(prepared: Path):
     assert found - {"run"} == {key.decode() for key in pq.read_metadata(prepared / "dataset/manifest.parquet").metadata}
 
 
-def test_error_codes_are_documented_with_when_they_are_tried_again():
+def test_error_codes_are_documented_with_when_they_are_retried():
     documented = {row[0].strip("`"): row[2] for row in PAGE["manifest"].rows("Error codes")}
     assert documented == {code: "next run" if code in RETRIED_NEXT_RUN else "file changes" for code in ErrorCode}
     [sentence] = re.findall(r"^Within a run, (.*?) are tried", PAGE["manifest"].prose, re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""Every command and snippet of the documentation is run, in the order of its page, and its output compared."""
+"""Run every command and snippet of the documentation, in the order of its page, and compare its output."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ ELSEWHERE = {
     ),
     "docker compose": ("tests/deployments/test_installations.py", "docker-compose"),
 }
-"""Commands, by how they begin, that keep running or need a whole machine; which test runs them instead, and by what
-one recognises it there."""
+"""Commands that keep running or need a whole machine, by their first words: the file of the test that runs each
+instead, and words in that file that show it."""
 
 BY_HAND = ("make bench", "python -m benchmarks.")
-"""Measurements, which take minutes: of these, only that the command line is right is tested."""
+"""Measurements, which take minutes: only their options are checked."""
 
 SECONDS = 120
 
-EVERYTHING = "…"
-"""The output of a block that did not run."""
+ANY_OUTPUT = "…"
+"""The output of a block that did not run, which matches any stated output."""
 
 
-def test_every_table_entry_is_used_and_its_test_is_there():
+def test_commands_that_other_tests_run_are_in_a_page_and_in_their_test():
     lines = shell_lines()
     for beginning, (path, words) in ELSEWHERE.items():
         assert any(begins(line, beginning) for line in lines), f"no page has {beginning!r} any more"
         assert words in (CHECKOUT / path).read_text(), f"{path} no longer runs {beginning!r}"
 
 
-def test_measurements_have_the_options_that_are_given():
+def test_measurements_have_the_documented_options():
     lines = [line for line in shell_lines() if any(begins(line, words) for words in BY_HAND)]
     for line in lines:
         module = line.split()[2] if line.startswith("python") else "benchmarks"
@@ -93,11 +93,11 @@ def test_the_snippets_of_a_page_run(
     output = ""
     for block in page.blocks:
         where = f"{page.name}, line {block.line}"
-        if block.language == "text":  # what the block before it prints
+        if block.language == "text":  # the output of the block before it
             assert matches(output, block.code), f"{where}: the output is\n{output}"
         elif block.language == "python" and (missing := missing_packages(block.code)):
             lacking |= missing
-            output = EVERYTHING
+            output = ANY_OUTPUT
         elif not is_covered_elsewhere(block, where):
             output = RUNNERS[block.language](block.code, folder, environment, where)
     if lacking:
@@ -110,7 +110,7 @@ def commands(block: Block) -> list[str]:
 
 
 def is_covered_elsewhere(block: Block, where: str) -> bool:
-    """Whether other tests run what a block has. A block is run here as a whole, or not at all."""
+    """Return whether other tests run a block's commands; assert that they run all of them or none."""
     if block.language != "sh":
         return False
     covered = [any(begins(line, words) for words in (*ELSEWHERE, *BY_HAND)) for line in commands(block)]
@@ -119,7 +119,7 @@ def is_covered_elsewhere(block: Block, where: str) -> bool:
 
 
 def begins(line: str, words: str) -> bool:
-    """Whether a command begins with some words, or is them."""
+    """Return whether a command begins with these words."""
     return line == words or line.startswith(words if words.endswith(".") else f"{words} ")
 
 
@@ -172,7 +172,7 @@ def run_cron(code: str, folder: Path, environment: dict[str, str], where: str) -
 
 
 def check_deployment(code: str, _folder: Path, _environment: dict[str, str], where: str) -> str:
-    """Add a deployment to the file of deployments, and make sure that it is one."""
+    """Check that a snippet, appended to `prefect.yaml`, is a valid deployment."""
     [entry] = yaml.safe_load((CHECKOUT / "deployments/prefect.yaml").read_text() + code)["deployments"][3:]
     assert entry["work_pool"]["name"] == "darkroom"
     module, _, name = entry["entrypoint"].partition(".py:")
@@ -186,13 +186,13 @@ def check_deployment(code: str, _folder: Path, _environment: dict[str, str], whe
 
 
 def check_json(code: str, _folder: Path, _environment: dict[str, str], where: str) -> str:
-    """Make sure that JSON is valid."""
+    """Check that a snippet is valid JSON."""
     assert json.loads(code), where
     return ""
 
 
 def check_tree(code: str, folder: Path, _environment: dict[str, str], where: str) -> str:
-    """Make sure that a dataset holds what a drawing of its folder shows; only bad verifications leave findings."""
+    """Check that a dataset has exactly the drawn files and folders; no verification has written `findings` to it."""
     drawn = {line.split()[0].partition("/")[0] for line in code.splitlines()[1:]}
     assert drawn - {"findings"} == {path.name for path in (folder / "dataset").iterdir()}, where
     return ""
@@ -210,8 +210,11 @@ RUNNERS = {
 
 
 def matches(output: str, stated: str) -> bool:
-    """Whether an output is the stated one. Where that has … for the rest of a line, numbers may differ, too."""
-    if output == EVERYTHING:
+    """Return whether an output equals the stated one.
+
+    If the stated one has …, that stands for the rest of a line, and numbers may differ.
+    """
+    if output == ANY_OUTPUT:
         return True
     output, stated = ("\n".join(line.rstrip() for line in text.strip().splitlines()) for text in (output, stated))
     if "…" not in stated:

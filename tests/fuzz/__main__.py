@@ -55,10 +55,10 @@ class Tally:
 def main() -> int:
     """Run the fuzzer; return 1 if it found a problem."""
     parser = argparse.ArgumentParser(prog="make fuzz ARGS=")
-    parser.add_argument("--seconds", type=float, default=300, help="how long (default: 300)")
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31), help="chooses the cases (default: any)")
-    parser.add_argument("--case", type=int, help="try this one of the seed's cases only, in this process, and keep it")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one for each core")
+    parser.add_argument("--seconds", type=float, default=300, help="how long to try cases (default: 300)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31), help="of random cases (default: any)")
+    parser.add_argument("--case", type=int, help="try only the case of this number, and keep its file")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="default: one per core")
     options = parser.parse_args()
     if options.case is not None:
         return _try_one(random_case(options.seed, options.case, with_corpus=True))
@@ -106,7 +106,7 @@ def _report(tally: Tally, seconds: float) -> None:
     print("largest")
     for outcome in tally.largest:
         print(f"  {_mega(outcome.peak)}  {outcome.code}  {outcome.name}")
-    print(f"\n{len(tally.found)} found{f', kept in {FOUND}' if tally.found else ''}")
+    print(f"\nproblems found: {len(tally.found)}{f', kept in {FOUND}' if tally.found else ''}")
 
 
 def _mega(size: int | None) -> str:

@@ -81,9 +81,9 @@ def _jpegs() -> dict[str, Bomb]:
         "filler": (plain[:2] + b"\xff" * 1_000_000 + plain[2:], OK),
         "junk": (plain[:2] + b"\xff\0" * 300_000 + plain[2:], "ok header_repaired"),
         "long exif": (plain[:2] + build.jpeg_segment(0xE1, b"Exif\0\0" + directory) + plain[2:], "ok exif_invalid"),
-        "with a page behind": (plain + b"<html><script>alert(1)</script></html>", OK),
-        "with an archive behind": (plain + b"PK\3\4" + bytes(1000), OK),
-        "only its start": (b"\xff\xd8\xff\xe0", TRUNCATED),
+        "followed by a page": (plain + b"<html><script>alert(1)</script></html>", OK),
+        "followed by an archive": (plain + b"PK\3\4" + bytes(1000), OK),
+        "only its first bytes": (b"\xff\xd8\xff\xe0", TRUNCATED),
     }
 
 
@@ -103,8 +103,8 @@ def _pngs() -> dict[str, Bomb]:
         "65500 × 65500": (build.png_header(SIDE, SIDE), PIXELS),
         "4 billion × 1": (build.png_header((1 << 32) - 1, 1), PIXELS),
         "1 × 4 billion": (build.png_header(1, (1 << 32) - 1), PIXELS),
-        "1 million of one color": (build.png(1000, 1000, bytes(3001) * 1000, level=9), OK),
-        "1 million deep": (build.png(1000, 1000, bytes(8001) * 1000, bits=16, color_type=6), OK),
+        "1 million pixels of one color": (build.png(1000, 1000, bytes(3001) * 1000, level=9), OK),
+        "1 million pixels of 16 bits": (build.png(1000, 1000, bytes(8001) * 1000, bits=16, color_type=6), OK),
         "1 × 1000000": (build.png(1, 1_000_000, bytes(5) * 1_000_000, color_type=6), OK),
         "1000000 × 1": (build.png(1_000_000, 1, bytes(4_000_001), color_type=6), OK),
         "texts": (small(text * 70), OK),
@@ -113,9 +113,9 @@ def _pngs() -> dict[str, Bomb]:
         "exif": (small(build.png_chunk(b"eXIf", b"II*\0" + bytes(4_000_000))), OK),
         "raw exif": (small(build.png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zeros)), "ok exif_invalid"),
         "many chunks": (small(build.png_chunk(b"teSt") * 250_000), OK),
-        "more pixels than it has room for": (build.png_header(WIDTH, HEIGHT) + pixels, OK),
+        "more pixels than its header states": (build.png_header(WIDTH, HEIGHT) + pixels, OK),
         "a chunk of 2 GB": (long_chunk, TRUNCATED),
-        "a deep one with a chunk of 2 GB": (
+        "16 bits and a chunk of 2 GB": (
             build.png_header(WIDTH, HEIGHT, bits=16) + struct.pack(">I", (1 << 31) - 1) + b"IDAT" + zlib.compress(rows),
             TRUNCATED,
         ),
@@ -168,27 +168,27 @@ def _tiffs() -> dict[str, Bomb]:
         "a tile of 268 million": (tiles(16_384), CORRUPT),
         "a tile of 4 billion": (tiles(SIDE, 5), CORRUPT),
         "a directory that leads to itself": (bytes(loop), OK),
-        "a directory nowhere": (b"II*\0\xf0\xff\xff\xff" + bytes(100), TRUNCATED),
+        "a directory beyond the end": (b"II*\0\xf0\xff\xff\xff" + bytes(100), TRUNCATED),
         "a directory of 65535": (b"II*\0\x08\0\0\0\xff\xff" + bytes(12 * 65_535 + 4), CORRUPT),
         "a big directory": (b"II+\0\x08\0\0\0\x10" + bytes(7) + b"\xff" * 8 + bytes(100), TRUNCATED),
         "a million strips": (strips((273, 4, [8] * 1_000_000)), CORRUPT),
         "too many strips": (strips((273, 4, [8] * 20)), CORRUPT),
         "too few strips": (strips((273, 4, [8, 8])), CORRUPT),
-        "strips nowhere": (strips((273, 4, [0] * 5)), CORRUPT),
+        "strips at offset 0": (strips((273, 4, [0] * 5)), CORRUPT),
         "too few tiles": (
             build.tiff([[*tile, (259, 3, [1]), (322, 4, [16]), (323, 4, [16]), (324, 4, [8])]], bytes(99)),
             CORRUPT,
         ),
         "strips without rows": (strips((278, 4, [0])), CORRUPT),
-        "a million bits for a sample": (strips((258, 3, [8] * 1_000_000)), OK),
+        "a million values of BitsPerSample": (strips((258, 3, [8] * 1_000_000)), OK),
         "a billion samples": (strips((277, 4, [1 << 30])), UNSUPPORTED),
         "a float for a compression": (strips((259, 12, [5.0])), CORRUPT),  # type: ignore[list-item]
-        "jpeg of the old kind": (strips((259, 3, [6])), UNSUPPORTED),
+        "old-style jpeg": (strips((259, 3, [6])), UNSUPPORTED),
         "one strip for all rows": (build.tiff([[*tile, (259, 3, [8]), *offsets]], compressed), OK),
-        "strips of nothing": (build.tiff([[*tile, *again]], empty), CORRUPT),
+        "strips that unpack to nothing": (build.tiff([[*tile, *again]], empty), CORRUPT),
         "1 × 10000": (build.tiff_picture(picture(1, 10_000), rows=1), OK),
         "1 × 200000": (build.tiff_picture(picture(1, 200_000), rows=1), OK),
-        "turned by its other metadata": (strips((700, 1, b'<x tiff:Orientation="6"/>')), OK),
+        "orientation in xmp": (strips((700, 1, b'<x tiff:Orientation="6"/>')), OK),
         "a profile that is a number": (strips((34675, 3, [7])), "ok icc_invalid"),
         "many pages": (build.tiff([[(256, 4, [1])]] * 150_000), CORRUPT),
     }
@@ -226,7 +226,7 @@ def _avifs() -> dict[str, Bomb]:
     meta = struct.pack(">I4sI", len(items) + 24, b"meta", 0) + items + struct.pack(">I4sI", 12, b"iinf", 0)
     return {
         "65500 × 65500": (plain.replace(stated, b"ispe" + struct.pack(">III", 0, SIDE, SIDE)), PIXELS),
-        "larger than it says": (lie, OK),
+        "larger than its container states": (lie, OK),
         "many boxes": (plain[:32] + boxes + plain[32:], CORRUPT),
         "boxes in boxes": (plain[:32] + struct.pack(">I4s", len(nested) + 8, b"moov") + nested, TRUNCATED),
         "many items": (plain[:32] + meta, TRUNCATED),
@@ -306,9 +306,9 @@ def _icos() -> dict[str, Bomb]:
         "a large png": (build.ico([build.png_header(SIDE, SIDE)]), PIXELS),
         "a png with texts": (build.ico([small]), OK),
         "65535 pictures": (b"\0\0\1\0\xff\xff" + bytes(16 * 65_535), UNSUPPORTED),
-        "a header of the old kind": (build.ico([old], bits=24), OK),
+        "a bitmap with the oldest header": (build.ico([old], bits=24), OK),
         "a wrong checksum": (build.ico([small[:-20] + b"\1\2\3\4" + small[-16:]]), CORRUPT),
-        "itself": (b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, 22, 0), TRUNCATED),
+        "an entry for itself": (b"\0\0\1\0\1\0" + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, 22, 0), TRUNCATED),
     }
 
 
@@ -319,10 +319,10 @@ def _netpbms() -> dict[str, Bomb]:
         "many comments": (b"P2 1000 1000 255\n" + b"#\n" * 500_000, TRUNCATED),
         "a long comment in its header": (b"P5 #" + b"a" * 200_000 + b"\n4 4 255\n" + bytes(16), OK),
         "a million samples in text": (b"P2 1000 1000 300\n" + b"0 " * 1_000_000, OK),
-        "a million samples of its own white": (b"P5 1000 1000 200\n" + bytes(1_000_000), OK),
+        "a million samples with maxval 200": (b"P5 1000 1000 200\n" + bytes(1_000_000), OK),
         "a long number": (b"P2 4 4 255\n" + b"1" * 100_000, CORRUPT),
-        "a bit that is none": (b"P1 4 4\n0101 0120 1111 0000", CORRUPT),
-        "no white": (b"P5 4 4 0\n" + bytes(16), CORRUPT),
+        "an invalid bit": (b"P1 4 4\n0101 0120 1111 0000", CORRUPT),
+        "maxval 0": (b"P5 4 4 0\n" + bytes(16), CORRUPT),
         "too few samples": (b"P3 4 4 255\n1 2 3", TRUNCATED),
     }
 
@@ -351,8 +351,8 @@ def _profiles() -> dict[str, Bomb]:
             "ok icc_invalid",
         ),
         "4 billion tags": (png(plain[:128] + b"\xff" * 4 + plain[132:]), "ok icc_invalid"),
-        "only its start": (png(plain[:130]), "ok icc_invalid"),
-        "exif beside it": (jpeg(picture(WIDTH, HEIGHT), icc_profile=plain, exif=exif_with(6)), OK),
+        "only its first bytes": (png(plain[:130]), "ok icc_invalid"),
+        "with exif": (jpeg(picture(WIDTH, HEIGHT), icc_profile=plain, exif=exif_with(6)), OK),
     }
 
 

@@ -60,7 +60,7 @@ def tiff(directories: Iterable[Iterable[Entry]], body: bytes = b"", *, order: st
     mark = b"II" if order == "<" else b"MM"
     start = 16 if big else 8
     data = bytearray(body.ljust(len(body) + len(body) % 2, b"\0"))
-    links = []  # where the offset of each directory is to be written
+    links = []  # where each directory stores the offset of the next
     first = b""
     for unsorted in directories:
         table = b""
@@ -154,19 +154,19 @@ def rle_bmp(indices: np.ndarray) -> bytes:
 
 
 def gif_header(width: int, height: int, colors: int = 4) -> bytes:
-    """Return a screen with a global table of 4 colours."""
+    """Return a GIF header with a global table of 4 colours."""
     assert colors == 4
     return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x81, 0, 0) + bytes(range(12))
 
 
 def gif_frame(width: int, height: int, codes: bytes, *, left: int = 0, top: int = 0) -> bytes:
-    """Return an image block of 2-bit colours with ready LZW data of up to 255 bytes."""
+    """Return an image block of 2-bit colours; `codes` is its LZW data, at most 255 bytes."""
     descriptor = b"\x2c" + struct.pack("<HHHHB", left, top, width, height, 0)
     return descriptor + b"\x02" + bytes((len(codes),)) + codes + b"\0"
 
 
 def ico(images: Sequence[bytes], width: int = 16, height: int = 16, bits: int = 32) -> bytes:
-    """Return an icon that holds PNGs or headless BMPs, all said to be of one size."""
+    """Return an icon of PNGs, or BMPs without file header; its table states the same size for all."""
     offset = 6 + 16 * len(images)
     table = b""
     for image in images:

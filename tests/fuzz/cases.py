@@ -1,4 +1,4 @@
-"""Cases: a file, how it is damaged, and a recipe. The same seed and number make the same case anywhere."""
+"""Cases: a file, its damage, and a recipe. The same seed and number always give the same case."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Case:
         format: the format of the file before it was damaged.
         data: the file.
         recipe: number of the recipe.
-        original: the file before it was damaged, if that was done by an accident rather than an attack.
-        cut: whether the damage is that the end is missing.
+        original: the file before it was damaged, if an accident damaged it; None otherwise.
+        cut: whether the only damage is that the end is missing.
     """
 
     name: str
@@ -75,7 +75,7 @@ def _kind(name: str) -> str:
 
 
 def random_case(seed: int, number: int, with_corpus: bool = False) -> Case:
-    """Return a damaged file; `number` counts from 0."""
+    """Return the seed's case of this number, counted from 0."""
     random = Random(f"{seed}/{number}")
     files = _all_samples(with_corpus)
     name, other = random.choice(list(files)), random.choice(list(files))

@@ -1,4 +1,4 @@
-"""Mutators, which damage a file by accident or on purpose. They take every choice from the generator passed in."""
+"""Mutators, which damage a file as accidents or attacks do. All randomness comes from the generator passed in."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Mutator = Callable[[Random, bytes, bytes], bytes]
 NUMBERS = (0, 1, 2, 3, 4, 7, 8, 16, 24, 32, 127, 128, 255, 256, 32767, 32768, 65500, 65535, 1 << 16, 1 << 20)
 NUMBERS += ((1 << 24) - 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 HEADER_BYTES = 400
-"""Headers are in the first bytes."""
+"""Number of first bytes that usually contain the header."""
 
 
 def _place(random: Random, data: bytes, length: int = 1) -> int:
-    """Return a position at which `length` bytes are there; in half of the cases within the header."""
+    """Return a random position that has `length` bytes from there on; half of the time within the header."""
     room = max(len(data) - length, 0)
     return random.randint(0, min(room, HEADER_BYTES) if random.random() < 0.5 else room)
 
@@ -122,7 +122,7 @@ def append(random: Random, data: bytes, other: bytes) -> bytes:
 
 
 def mend_png(_: Random, data: bytes, __: bytes) -> bytes:
-    """Make the checksums of a PNG right again, so that damage reaches what is behind them."""
+    """Correct the checksums of a PNG, so that other damage reaches the decoder."""
     if not data.startswith(build.PNG_SIGNATURE):
         return data
     chunks = PngImage(data).chunks

@@ -18,7 +18,7 @@ CHUNK = 50
 def outcomes(
     seed: int | None, processes: int, *, last: int = 1 << 60, until: float = float("inf"), with_corpus: bool = False
 ) -> Iterator[tuple[Case, Outcome]]:
-    """Yield each case and its outcome: random ones of a seed, or the fixed ones; `until` is a `time.monotonic` time."""
+    """Yield each case and its outcome, until a `time.monotonic` time: the seed's random cases, or all fixed cases."""
     if seed is None:
         last = len(_fixed(with_corpus))
     starts = takewhile(lambda start: start < last and time.monotonic() < until, count(0, CHUNK))

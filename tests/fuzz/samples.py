@@ -1,4 +1,4 @@
-"""Healthy files in every format and variant that is read, from which damaged ones are made."""
+"""Healthy files of every supported format and variant, which the fuzzer damages."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _palette() -> Image.Image:
 
 
 def other_profile() -> bytes:
-    """An RGB profile with red's and blue's primaries exchanged, and no date, so that it is always the same."""
+    """Return an RGB profile with the primaries of red and blue swapped; it has no date, so it is always the same."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     srgb = srgb[:24] + bytes(12) + srgb[36:]
     return srgb.replace(b"rXYZ", b"tmp1").replace(b"bXYZ", b"rXYZ").replace(b"tmp1", b"bXYZ")

@@ -28,7 +28,7 @@ MAX_IMAGE_SECONDS = 5.0
 INT32 = 1 << 31
 DAMAGE = set(TOLERATED_DAMAGE.values())
 CODES = {code for code in ErrorCode if code.stage in {"decode", "encode"}} | {ErrorCode.SOURCE_EMPTY}
-"""The codes that a file may fail with."""
+"""The error codes that a damaged file may have."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def attempt(case: Case, number: int = 0) -> Outcome:
     list(codec.run(Operation.DESCRIBE, orders, [b""]))  # starts the process
     process = _codec_process()
     before, began, started = _memory(process, "VmRSS"), _seconds(process), time.monotonic()
-    _forget_peak(process)
+    _reset_peak(process)
     [answer] = codec.run(Operation.TRANSFORM, orders, [case.data])
     code, problem = judge(answer, case)
     peak: int | None = None
@@ -112,7 +112,7 @@ def _problem_of_result(result: Transformed, case: Case) -> str | None:
 
 
 def _silent_damage(result: Transformed, case: Case) -> str | None:
-    """Return whether pixels were lost without a warning, where that can be known."""
+    """Return a problem if pixels were lost without a warning; None if not, or if that cannot be known."""
     if case.original is None:
         return None
     checked = case.cut or (case.data.startswith(PNG_SIGNATURE) and case.original.startswith(PNG_SIGNATURE))
@@ -155,5 +155,5 @@ def _seconds(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def _forget_peak(process: psutil.Process) -> None:
+def _reset_peak(process: psutil.Process) -> None:
     Path(f"/proc/{process.pid}/clear_refs").write_text("5", encoding="ascii")
