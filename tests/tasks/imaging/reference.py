@@ -15,7 +15,7 @@ from darkroom.tasks.settings import Recipe
 LIMIT = 100_000_000
 
 SIZE = {"width": 120, "height": 80}
-"""The size of `picture()` as a recipe."""
+"""The settings of a recipe that keeps the size of `picture()`."""
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -70,7 +70,7 @@ def run(data, max_pixels=LIMIT, **recipe) -> Transformed:
 
 
 def lossless(data, **recipe):
-    """Return the output's pixels, through PNG: nothing but the transformation changes them."""
+    """Return the pixels of a PNG output, which only the transformation changes."""
     return pixels_of(run(data, format="png", **recipe))
 
 
@@ -90,7 +90,7 @@ def mean_difference(a, b):
 
 
 def failure(data, max_pixels=LIMIT, **recipe) -> tuple[ErrorCode, TransformError]:
-    """Return the code and error with which a transformation fails; fails itself if it doesn't."""
+    """Return the code and error of a transformation that fails; raise `AssertionError` if it succeeds."""
     try:
         run(data, max_pixels, **recipe)
     except TransformError as error:

@@ -22,14 +22,14 @@ def test_srgb_changes_nothing():
     ("primaries", "color", "expected"),
     [(12, (200, 60, 60), (217, 42, 52)), (9, (150, 150, 150), (150, 150, 150)), (12, (0, 0, 0), (0, 0, 0))],
 )
-def test_wide_colors_become_those_of_srgb(primaries, color, expected):
+def test_wide_gamut_colors_are_converted_to_srgb(primaries, color, expected):
     assert np.abs(converted(primaries, 13, color) - expected).max() <= 2
 
 
-def test_linear_light_becomes_brighter():
+def test_linear_samples_become_brighter():
     assert np.abs(converted(1, 8, (55, 55, 55)) - 128).max() <= 1
 
 
 @pytest.mark.parametrize(("primaries", "transfer"), [(9, 16), (9, 18), (2, 13), (1, 2)])
-def test_hdr_and_unknown_points_have_no_profile(primaries, transfer):
+def test_hdr_and_unknown_code_points_have_no_profile(primaries, transfer):
     assert profile_of(primaries, transfer) is None

@@ -43,7 +43,7 @@ def test_another_profile_is_converted_as_littlecms_does():
 def test_a_profile_leaves_alpha_unchanged():
     pixels = np.dstack((picture(), picture()[:, :, 1]))
     out = lossless(encoded(pixels, "PNG", icc_profile=other_profile()), **SIZE)
-    # With red's and blue's primaries exchanged, so are their values.
+    # The profile swaps the primaries of red and blue, so the conversion swaps their values.
     assert mean_difference(out, pixels[:, :, [2, 1, 0, 3]]) < 1.5
     assert np.array_equal(out[:, :, 3], pixels[:, :, 3])
 

@@ -35,7 +35,7 @@ OUTCOMES = {
     "truncated_image.png": "decode.truncated",
     "truncated_jpeg.jpg": "eoi_missing",
 }
-"""The error code or the warnings of each file."""
+"""The expected error code, or the expected warnings, of each file."""
 
 
 def read(name):
@@ -53,7 +53,7 @@ def outcome(data, **recipe):
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
-def test_odd_files(name):
+def test_odd_files_have_the_expected_error_or_warnings(name):
     assert outcome(read(name)) == OUTCOMES[name]
 
 
@@ -63,21 +63,21 @@ def test_tolerant_decoding_keeps_truncated_files(name):
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
-def test_one_landscape_in_eight_orientations(orientation):
+def test_every_orientation_gives_the_same_upright_landscape(orientation):
     recipe = {"width": 150, "height": 100}
     upright = lossless(read("exif-landscape-1.jpg"), **recipe)
     turned = lossless(read(f"exif-landscape-{orientation}.jpg"), **recipe)
-    # Each has its own number painted in the middle.
+    # They are not identical: each has its orientation's number painted in the middle.
     assert mean_difference(turned, upright) < 4
 
 
-def test_an_xyb_jpeg_shows_the_same_as_its_png():
+def test_an_xyb_jpeg_looks_like_its_png():
     recipe = {"width": 145, "height": 221}
     assert mean_difference(lossless(read("sample-xyb.jpg"), **recipe), lossless(read("indexed.png"), **recipe)) < 12
 
 
 @pytest.mark.parametrize("folder", ["imagenet", "camera"])
-def test_real_pictures_are_all_fine(folder):
+def test_real_pictures_have_no_errors_or_warnings(folder):
     paths = sorted((CORPUS / folder).iterdir())[:60]
     assert {path.name: outcome(path.read_bytes(), width=100, height=100) for path in paths} == dict.fromkeys(
         (path.name for path in paths), ""

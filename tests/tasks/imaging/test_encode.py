@@ -21,7 +21,7 @@ def test_outputs_have_the_stated_format_size_and_channels_and_no_metadata(image_
 
 @pytest.mark.parametrize("alpha", [255, 90])
 @pytest.mark.parametrize("image_format", ["png", "webp"])
-def test_alpha_channels_are_counted_as_a_reader_sees_them(image_format, alpha):
+def test_the_stated_channels_are_those_that_a_reader_finds(image_format, alpha):
     pixels = np.dstack((picture(), np.full((80, 120), alpha, np.uint8)))
     result = run(encoded(pixels, "PNG"), format=image_format, **SIZE)
     with Image.open(io.BytesIO(result.data)) as image:

@@ -23,7 +23,7 @@ from tests.tasks.imaging.reference import failure, jpeg, picture, run
         (zlib.error("x"), ErrorCode.DECODE_CORRUPT),
     ],
 )
-def test_codes_of_exceptions(error, code):
+def test_exceptions_are_translated_to_error_codes(error, code):
     assert translate(error, None).code is code
 
 
@@ -66,7 +66,7 @@ def test_messages_name_what_is_wrong_with_the_file(error, message):
     assert message in translate(error, SourceFacts("tiff", "RGB", 40, 30)).message
 
 
-def test_the_message_about_a_cut_file_says_only_that():
+def test_the_message_about_a_cut_file_names_no_other_cause():
     error = translate(SyntaxError("unknown pixel mode"), None, lambda: True)
     assert error.code is ErrorCode.DECODE_TRUNCATED and "ends before its picture does" in error.message
     assert "pixel mode" not in error.message

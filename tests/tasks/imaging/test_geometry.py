@@ -79,7 +79,7 @@ def test_sizes_and_offsets_of_a_plan(width, height, recipe):
 
 
 @given(sides, sides, recipes)
-def test_the_plan_of_a_turned_picture_is_turned(width, height, recipe):
+def test_swapping_width_and_height_swaps_the_plan(width, height, recipe):
     turned = recipe.model_copy(update={"width": recipe.height, "height": recipe.width})
     one, other = plan_geometry(width, height, recipe), plan_geometry(height, width, turned)
     assert (one.width, one.height, one.left, one.top) == (other.height, other.width, other.top, other.left)
@@ -118,7 +118,7 @@ def test_a_marked_square_lands_where_the_mapping_says(fit, upscale, box, method)
 
 
 @pytest.mark.parametrize("method", ["auto", "lanczos", "nearest"])
-def test_cover_of_a_thin_strip_takes_little_memory(method):
+def test_cover_crops_a_thin_strip_to_its_middle(method):
     pixels = np.repeat(picture(1, 3000), 2, axis=1)
     out = lossless(encoded(pixels, "PNG"), width=300, height=300, fit="cover", filter=method)
     assert out.shape == (300, 300, 3)

@@ -35,7 +35,7 @@ def test_sizes_too_large_for_a_row_are_refused_without_facts(width, height):
     )
 
 
-def test_a_side_may_have_max_pixels():
+def test_one_side_may_be_as_long_as_max_pixels():
     side = 1_500_000
     strip = build.png(side, 1, bytes(side + 1), color_type=0)
     assert run(strip, width=8, height=8).facts.width == side
@@ -43,7 +43,7 @@ def test_a_side_may_have_max_pixels():
 
 
 def test_pillows_own_limit_does_not_apply():
-    # Pillow's own is 179 million pixels.
+    # Pillow's own limit is 179 million pixels.
     size = (14_000 - 1).to_bytes(3, "little")
     canvas = build.webp(build.riff(b"VP8X", b"\2\0\0\0" + size + size), build.riff(b"ANIM", bytes(6)))
     assert failure(canvas, max_pixels=200_000_000)[0] is ErrorCode.DECODE_CORRUPT

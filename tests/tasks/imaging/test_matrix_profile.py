@@ -39,7 +39,7 @@ CURVES = {
 
 
 def with_curve(curve):
-    """Return a profile of exchanged primaries with a curve for each channel."""
+    """Return `other_profile()` with this curve for every channel."""
     tags = read_tags(other_profile())
     tags = {kind: curve if kind[1:] == b"TRC" else content for kind, content in tags.items()}
     header = other_profile()[:128]
@@ -76,7 +76,7 @@ def test_every_kind_of_parametric_curve_is_tried():
 
 
 @pytest.mark.parametrize("kind", [b"A2B0", b"D2B1"])
-def test_a_profile_with_tables_of_colours_is_left_to_littlecms(kind):
+def test_a_profile_with_lookup_tables_is_left_to_littlecms(kind):
     assert read_matrix_conversion(other_profile().replace(b"cprt", kind)) is None
 
 
@@ -104,7 +104,7 @@ def test_a_conversion_is_used_where_it_agrees_with_littlecms():
     assert np.array_equal(to_srgb(pixels.copy(), profile, []), read_matrix_conversion(profile).apply(pixels))
 
 
-def test_a_profile_whose_black_point_littlecms_moves_is_left_to_it():
+def test_a_profile_whose_black_point_littlecms_moves_is_left_to_littlecms():
     pixels, profile = lattice(), with_curve(parametric(2, 2.0, 0.85, 0.05, 0.1))
     expected = by_littlecms(profile, pixels)
     assert np.abs(expected.astype(int) - read_matrix_conversion(profile).apply(pixels)).max() > 50

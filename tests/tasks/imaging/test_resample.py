@@ -49,7 +49,7 @@ def test_transparent_black_never_darkens_an_edge(method, box):
 @pytest.mark.parametrize("length", [32_768, 65_537, 1_000_000])
 @pytest.mark.parametrize("method", ["area", "nearest", "lanczos"])
 def test_long_strips_are_resampled_like_short_ones(length, method):
-    # Sixteen steps: every output pixel but those at an edge has one colour to come from.
+    # Sixteen steps of one colour each: an output pixel that is not near an edge has the colour of its step.
     levels = np.repeat(np.arange(16, dtype=np.uint8) * 16, -(-length // 16))[:length]
     strip = np.repeat(levels[None, :, None], 3, axis=2)
     expected = np.repeat(np.arange(16) * 16, 16)
@@ -60,7 +60,7 @@ def test_long_strips_are_resampled_like_short_ones(length, method):
 
 
 @pytest.mark.parametrize(("extent", "width"), [(1200.5, 600), (300.25, 123), (801.875, 37), (150.125, 1)])
-def test_the_area_filter_averages_a_picture_that_ends_within_a_pixel(extent, width):
+def test_the_area_filter_averages_a_picture_of_fractional_width(extent, width):
     pixels = np.random.default_rng(0).integers(0, 256, (1, int(extent) + 1), np.uint8).repeat(4, axis=0)
     eighths = np.repeat(pixels[0].astype(float), 8)[: int(extent * 8)]
     sums = np.append(0, np.cumsum(eighths))

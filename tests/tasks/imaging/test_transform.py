@@ -1,4 +1,4 @@
-"""Any bytes give an output or a `TransformError`, and no library's warning."""
+"""Any bytes give an output or a `TransformError`; libraries raise no warnings."""
 
 import io
 import struct
@@ -21,7 +21,7 @@ SAMPLES = {name: samples()[name] for name in (*NAMES.split(), "jpeg/444 progress
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_every_cut_is_truncated(name):
+def test_a_file_cut_anywhere_is_truncated(name):
     data = SAMPLES[name]
     start = 400 if name.startswith("jpeg/") else 40
     whole = lossless(data, width=16, height=16)

@@ -9,7 +9,7 @@ def test_a_chart_has_a_bar_for_each_value_newest_last():
     runs = tuple(
         past_run(str(day), started=NOON - timedelta(days=day), ok=100 - day, failed=day % 2) for day in range(30)
     )
-    svg = ET.fromstring(draw_chart(runs))  # noqa: S314 - our own
+    svg = ET.fromstring(draw_chart(runs))  # noqa: S314 - our own output
     space = "{http://www.w3.org/2000/svg}"
     panels = svg.findall(f"{space}g")
     texts = [[text.text for text in panel.findall(f"{space}text")] for panel in panels]

@@ -36,7 +36,7 @@ def plain(path, size, fill, mode="RGB", **options):
     Image.new(mode, size, fill).save(path, **options)
 
 
-def night(source, place, recipe):
+def process_and_publish(source, place, recipe):
     """Make a source's outputs and publish them, as a run does."""
     workspace, job, plan = prepare(source, place, recipe=recipe)
     for ref in shard_refs(workspace, plan.shards):
@@ -73,11 +73,11 @@ def close(found, wanted, tolerance=12):
 def test_a_sample_is_spread_over_the_paths_and_the_same_every_time(source, place):
     for number in range(40):
         plain(source / f"{number // 7}/{number:02d}.jpg", (60, 40), colour(number), quality=95)
-    job = night(source, place, Recipe(width=64, height=64))
+    job = process_and_publish(source, place, Recipe(width=64, height=64))
     sheets = make_contact_sheets(place, job)
     assert sheets.failed is None
     assert sheets.made.images == OUTPUTS_SHOWN
-    shown = [(2 * place + 1) * 40 // (2 * OUTPUTS_SHOWN) for place in range(OUTPUTS_SHOWN)]
+    shown = [(2 * index + 1) * 40 // (2 * OUTPUTS_SHOWN) for index in range(OUTPUTS_SHOWN)]
     assert shown[0] == 0
     assert shown[-1] == 39
     for tile, number in enumerate(shown):
@@ -86,7 +86,7 @@ def test_a_sample_is_spread_over_the_paths_and_the_same_every_time(source, place
 
 
 @pytest.mark.parametrize("output_format", ["jpeg", "png", "webp"])
-def test_every_kind_of_output_is_shown(source, place, output_format):
+def test_outputs_of_every_shape_and_transparency_are_shown(source, place, output_format):
     plain(source / "1-colour.png", (90, 60), (200, 40, 40))
     plain(source / "2-clear.png", (90, 60), (0, 0, 0, 0), "RGBA")
     half = Image.new("RGBA", (90, 60), (20, 160, 60, 255))
@@ -96,7 +96,7 @@ def test_every_kind_of_output_is_shown(source, place, output_format):
     plain(source / "5-wide.png", (3000, 2), (40, 40, 200))
     plain(source / "6-tall.png", (1, 3000), (40, 200, 200))
     recipe = Recipe(width=300, height=300, fit="inside", upscale=False, format=output_format, background="#ffcc00")
-    job = night(source, place, recipe)
+    job = process_and_publish(source, place, recipe)
     sheets = make_contact_sheets(place, job)
     tiles = [tile_of(sheets.made, number) for number in range(6)]
     assert close(middle(tiles[0]), (200, 40, 40))
@@ -113,14 +113,14 @@ def test_every_kind_of_output_is_shown(source, place, output_format):
 
 def test_gray_outputs_are_shown(source, place):
     plain(source / "a.png", (30, 30), 90, "L")
-    job = night(source, place, Recipe(width=32, height=32, color="gray", format="webp"))
+    job = process_and_publish(source, place, Recipe(width=32, height=32, color="gray", format="webp"))
     assert close(middle(tile_of(make_contact_sheets(place, job).made, 0)), (90, 90, 90))
 
 
 def test_missing_and_damaged_outputs_have_tiles_without_pictures(source, place):
     for number in range(8):
         plain(source / f"{number}.png", (30, 30), colour(number))
-    job = night(source, place, Recipe(width=32, height=32, format="png"))
+    job = process_and_publish(source, place, Recipe(width=32, height=32, format="png"))
     outputs = sorted(place.images.iterdir())
     outputs[0].unlink()
     outputs[1].write_bytes(outputs[1].read_bytes()[:-10])
@@ -142,7 +142,7 @@ def test_missing_and_damaged_outputs_have_tiles_without_pictures(source, place):
 def test_fewer_large_outputs_are_shown(source, place, monkeypatch):
     for number in range(20):
         plain(source / f"{number:02d}.png", (10, 10), colour(number))
-    job = night(source, place, Recipe(width=50, height=40, format="png"))
+    job = process_and_publish(source, place, Recipe(width=50, height=40, format="png"))
     monkeypatch.setattr(contact_sheet, "MAX_PIXELS", 5 * 50 * 40)
     sheet = make_contact_sheets(place, job).made
     assert [close(middle(tile_of(sheet, tile)), colour(4 * tile + 2)) for tile in range(5)] == [True] * 5
@@ -157,7 +157,7 @@ def test_contact_sheets_of_noise_are_within_the_limit(source, place):
     for number in range(OUTPUTS_SHOWN):
         pixels = noise.integers(0, 255, (TILE_SIDE, TILE_SIDE, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(source / f"{number}.png")
-    job = night(source, place, Recipe(width=TILE_SIDE, height=TILE_SIDE, format="png"))
+    job = process_and_publish(source, place, Recipe(width=TILE_SIDE, height=TILE_SIDE, format="png"))
     sheet = make_contact_sheets(place, job).made
     assert len(sheet.jpeg) <= MAX_BYTES
     Image.open(io.BytesIO(sheet.jpeg)).load()
@@ -173,18 +173,18 @@ def test_the_readable_part_of_failed_images_is_shown(source, place):
     (source / "empty.jpg").touch()
     (source / "page.jpg").write_text("<html>not found</html>")
     plain(source / "fine.png", (10, 10), (0, 0, 0))
-    job = night(source, place, Recipe(width=32, height=32))
+    job = process_and_publish(source, place, Recipe(width=32, height=32))
     sheets = make_contact_sheets(place, job)
     assert (sheets.made.images, sheets.failed.images) == (1, 3)
     cut, page, empty = (tile_of(sheets.failed, number) for number in range(3))
     assert close(cut[20:50, 20:100].mean((0, 1)), (30, 160, 60))
     for tile in (page, empty):
         assert close(corner(tile), ALARM_GROUND)
-        assert tile[56:72].min() < 120, "its code is written across it"
+        assert tile[56:72].min() < 120, "the error code is written across the tile"
 
 
 @pytest.mark.parametrize(("fill", "shown"), [((0, 0, 0), False), ((0, 0, 9), True)])
-def test_a_failed_image_of_one_colour_has_no_preview(source, place, fill, shown):
+def test_a_failed_image_has_a_preview_unless_it_is_of_one_colour(source, place, fill, shown):
     picture = Image.new("RGB", (300, 200))
     picture.paste(fill, (0, 0, 300, 100))
     picture.save(source / "a.png")

@@ -39,7 +39,7 @@ def test_figures_are_those_of_the_run_and_the_manifest(tmp_path, name):
     assert [(times.stage, times.p50, times.max) for times in figures.stages][1] == ("decode", 2.0, 100.0)
 
 
-def test_failures_are_those_of_a_runs_last_try(place):
+def test_failures_are_those_of_a_runs_last_attempt(place):
     assert read_failures(place, "run") == (0, {}, 0)
     for rows in (
         [

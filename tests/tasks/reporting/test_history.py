@@ -26,7 +26,7 @@ from tests.tasks.helpers import (
 )
 
 
-def night(place, run_id, rows, *, deleted=(), started=NOON, work_seconds=4.0):
+def publish_run(place, run_id, rows, *, deleted=(), started=NOON, work_seconds=4.0):
     """Publish a run that was not interrupted; return its run file."""
     job = make_job(place, run_id=run_id).model_copy(update={"started_at": started})
     workspace = open_workspace(place, job)
@@ -50,11 +50,11 @@ def test_a_destination_without_runs_has_no_history(place):
 
 
 def test_each_run_has_its_own_figures(place):
-    night(
+    publish_run(
         place, "first", [row("a.jpg", source_size=700, output_bytes=70), row("b.jpg"), failed_row("c.jpg", "decode.x")]
     )
     touched = row("a.jpg", status="unchanged", file_name=None, output_bytes=None, source_size=700)
-    night(place, "second", [touched, row("d.jpg")], deleted=["b.jpg"], started=after(60), work_seconds=0.5)
+    publish_run(place, "second", [touched, row("d.jpg")], deleted=["b.jpg"], started=after(60), work_seconds=0.5)
     second, first = read_history(place).runs
     assert (first.run_id, first.started, first.ok, first.failed, first.touched) == ("first", NOON, 2, 1, 0)
     assert (first.source_bytes, first.output_bytes, first.deleted) == (2700, 80, 0)
@@ -65,17 +65,17 @@ def test_each_run_has_its_own_figures(place):
     assert second.seconds >= 0
 
 
-def test_the_time_a_run_took_is_that_until_it_published(place):
+def test_a_run_lasted_until_it_published(place):
     job = make_job(place)
-    night(place, "run", [row("a.jpg")], started=job.started_at - timedelta(seconds=100))
+    publish_run(place, "run", [row("a.jpg")], started=job.started_at - timedelta(seconds=100))
     [run] = read_history(place).runs
     assert run.seconds >= 100
     assert run.started == job.started_at - timedelta(seconds=100)
 
 
 def test_a_run_that_only_deleted_is_listed(place):
-    night(place, "first", [row("a.jpg"), row("b.jpg")])
-    night(place, "second", [], deleted=["a.jpg"], started=after(60), work_seconds=0.0)
+    publish_run(place, "first", [row("a.jpg"), row("b.jpg")])
+    publish_run(place, "second", [], deleted=["a.jpg"], started=after(60), work_seconds=0.0)
     run = read_history(place).runs[0]
     assert (run.run_id, run.attempted, run.deleted, run.images_per_second) == ("second", 0, 1, 0.0)
 
@@ -94,7 +94,7 @@ def test_an_interrupted_run_lasted_until_its_last_image(place):
 
 def test_only_the_newest_runs_are_read(place):
     for number in range(5):
-        file = night(place, str(number), [row(f"{number}.jpg")], started=after(number))
+        file = publish_run(place, str(number), [row(f"{number}.jpg")], started=after(number))
         if number < 3:
             file.write_bytes(b"xxxx" + file.read_bytes()[4:])
         os.utime(file, (-number, -number))  # as in a copied destination
@@ -105,7 +105,7 @@ def test_only_the_newest_runs_are_read(place):
 
 
 def test_damaged_run_files_are_listed_as_unreadable(place):
-    whole = night(place, "whole", [row(f"{number}.jpg") for number in range(2000)])
+    whole = publish_run(place, "whole", [row(f"{number}.jpg") for number in range(2000)])
     data = whole.read_bytes()
     (place.runs / "empty.parquet").write_bytes(b"")
     (place.runs / "cut.parquet").write_bytes(data[:-100])
@@ -123,7 +123,7 @@ def test_damaged_run_files_are_listed_as_unreadable(place):
 
 
 def test_run_files_without_a_record_are_read(place):
-    file = night(place, "old", [row("a.jpg", processed_at=after(1)), row("b.jpg", processed_at=after(3))])
+    file = publish_run(place, "old", [row("a.jpg", processed_at=after(1)), row("b.jpg", processed_at=after(3))])
     rewrite(file)
     [run] = read_history(place).runs
     assert (run.run_id, run.ok, run.interrupted) == ("old", 2, False)
@@ -132,7 +132,7 @@ def test_run_files_without_a_record_are_read(place):
 
 
 def test_the_manifest_and_the_run_file_name_each_other(place):
-    file = night(place, "run", [row("a.jpg")], work_seconds=2.5)
+    file = publish_run(place, "run", [row("a.jpg")], work_seconds=2.5)
     written = {key.decode(): value.decode() for key, value in pq.read_metadata(file).metadata.items()}
     record = RunRecord.model_validate_json(written["run"])
     assert (record.started_at, record.work_seconds, record.deleted) == (NOON, 2.5, 0)
@@ -160,8 +160,8 @@ def test_an_outlier_does_not_flatten_the_other_bars():
 
 def test_a_file_without_read_permission_is_neither_damaged_nor_absent(open_path):
     place = destination_in(open_path)
-    night(place, "first", [row("a.jpg")])
-    night(place, "second", [row("b.jpg")], started=after(60)).chmod(0)
+    publish_run(place, "first", [row("a.jpg")])
+    publish_run(place, "second", [row("b.jpg")], started=after(60)).chmod(0)
     with unprivileged():
         history = read_history(place)
     assert ([run.run_id for run in history.runs], history.denied, history.unreadable) == (

@@ -10,7 +10,7 @@ def report(**figures):
     return RunReport(source="/source", destination="/dest", run_id="r", **figures)
 
 
-def test_a_run_with_nothing_to_do_says_so():
+def test_the_headline_of_a_run_with_nothing_to_do():
     assert report(unchanged=1234).headline() == "Nothing to do: 1,234 images unchanged."
     assert report(unchanged=1234).title() == "Nothing to do: 1,234 images unchanged."
 

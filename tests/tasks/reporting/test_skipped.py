@@ -15,13 +15,13 @@ def test_files_that_are_not_images_are_described_by_suffix():
 
 
 @pytest.mark.parametrize("reason", ["outside", "linked_folder"])
-def test_links_that_are_not_followed_name_the_option(reason):
+def test_skipped_links_give_a_hint_about_follow_symlinks(reason):
     [hint] = hints({reason: 1}, {})
     assert hint.startswith("`follow_symlinks=True` ")
 
 
 @pytest.mark.parametrize("suffix", ["", "1", "jpg_large", "jpg?w=600", "jpg~", "…"])
-def test_names_that_may_be_those_of_images_name_the_option(suffix):
+def test_suffixes_that_images_may_have_give_a_hint_about_by_content(suffix):
     [hint] = hints({"not_image": 2}, {"txt": 1, suffix: 1})
     assert hint.startswith("`by_content=True` ")
 

@@ -63,7 +63,7 @@ def text_of(token):
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip), min_size=1, max_size=4))
 @example(ODD[:-1])
 @example([path_to_text(b"\xff|`\xfe.jpg")])
-def test_names_stay_in_their_cells_whatever_they_hold(names):
+def test_names_stay_in_their_cells_whatever_they_contain(names):
     tables, _ = rendered(summary_markdown(report(ok=1, slowest=[slow(name) for name in names])))
     header, *rows = tables[-1]
     assert [cell.content for cell in header] == ["image", "ms", "megapixels"]

@@ -14,7 +14,7 @@ def test_durations(seconds, shown):
     ("ratio", "shown"),
     [(20 / 26, "0.77"), (0.29, "0.29"), (0.2001, "0.21"), (0.999, "1"), (1, "1")],
 )
-def test_a_limit_that_would_have_been_sufficient(ratio, shown):
+def test_the_limit_that_would_have_sufficed(ratio, shown):
     assert sufficient_limit(ratio) == shown
 
 

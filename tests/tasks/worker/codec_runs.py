@@ -32,7 +32,7 @@ def failure(codec, data, orders=QUICK):
     return error
 
 
-def assert_made(codec, *images):
+def assert_outputs(codec, *images):
     assert [answer.data for answer in transformed(codec, *images)] == [expected(data) for data in images]
 
 

@@ -1,4 +1,4 @@
-"""Faults of the codec process: the image that caused one fails, and no other."""
+"""When an image ends or breaks its codec process, only that image fails."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.shared_batch import BATCH_IMAGES, SIZE, Operation
 from tests.poisoned import met, poison
 from tests.tasks.imaging.reference import encoded, jpeg, picture
-from tests.tasks.worker.codec_runs import GOOD, QUICK, assert_made, expected, failure, pid_of_process, transformed
+from tests.tasks.worker.codec_runs import GOOD, QUICK, assert_outputs, expected, failure, pid_of_process, transformed
 
 
 def test_an_image_that_ends_its_process_fails_alone(codec, log):
@@ -34,9 +34,9 @@ def test_an_image_that_ends_its_process_fails_alone(codec, log):
     }
     found = {kind: failure(codec, poison(kind)) for kind in kinds}
     assert {kind: (error.code, error.message) for kind, error in found.items()} == kinds
-    assert_made(codec, GOOD)
+    assert_outputs(codec, GOOD)
     [ate] = {int(what.split()[1]) for what, _ in met(log) if what.startswith("ate")}
-    assert 100 <= ate <= 200, "megabytes that could be touched"
+    assert 100 <= ate <= 200, "the decoder could use 100 to 200 MB"
 
 
 def test_the_other_images_of_a_batch_are_transformed_once(codec, log):
@@ -56,22 +56,22 @@ def test_the_other_images_of_a_batch_are_transformed_once(codec, log):
 def test_unexpected_messages_are_ignored(codec):
     images = [jpeg(picture(40, 30, 1)), poison("babble"), jpeg(picture(40, 30, 2)), poison("babble")]
     for _ in range(2):
-        assert_made(codec, *images)
+        assert_outputs(codec, *images)
 
 
-def test_an_image_is_not_blamed_for_a_process_that_another_one_broke(codec, log):
+def test_an_image_does_not_fail_because_an_earlier_one_broke_the_process(codec, log):
     transformed(codec, poison("break_later"))
     broken = pid_of_process()
-    assert_made(codec, GOOD)
+    assert_outputs(codec, GOOD)
     assert pid_of_process() != broken
     assert failure(codec, poison("crash")).code is ErrorCode.DECODE_CRASH
     processes = [pid for what, pid in met(log) if what == "crash"]
     assert len(set(processes)) == len(processes) == 2
 
 
-def test_an_image_gets_three_processes_if_they_are_killed_from_outside(codec, log):
+def test_an_image_is_tried_in_three_processes_if_they_are_killed_from_outside(codec, log):
     transformed(codec, GOOD)
-    assert_made(codec, poison("fall_once"))
+    assert_outputs(codec, poison("fall_once"))
     error = failure(codec, poison("fall"))
     assert error.code is ErrorCode.DECODE_MEMORY
     assert error.message == "the codec process was killed, most likely for its memory"
@@ -80,7 +80,7 @@ def test_an_image_gets_three_processes_if_they_are_killed_from_outside(codec, lo
 
 
 def test_each_slow_image_has_its_own_time(codec):
-    slow = QUICK.model_copy(update={"max_image_seconds": 0.7})  # by the clock 2.1 s, where each takes 1.5
+    slow = QUICK.model_copy(update={"max_image_seconds": 0.7})  # 2.1 s of wall-clock time; each takes 1.5 s
     for _ in range(4):
         [made] = transformed(codec, poison("nap"), orders=slow)
         assert isinstance(made, Transformed)
@@ -90,17 +90,17 @@ def test_answers_of_an_unfinished_batch_are_dropped(codec, monkeypatch):
     answers = codec.run(Operation.DESCRIBE, QUICK, [GOOD] * BATCH_IMAGES)
     next(answers)
     answers.close()
-    assert_made(codec, GOOD)
+    assert_outputs(codec, GOOD)
     with monkeypatch.context() as patch:
         patch.setattr(codec_handle.ProcessHandle, "wait", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             list(codec.run(Operation.DESCRIBE, QUICK, [b""] * BATCH_IMAGES))
-    assert_made(codec, GOOD)
+    assert_outputs(codec, GOOD)
 
 
 def test_many_images_share_the_memory_of_one_batch(codec):
     images = [jpeg(picture(40, 30, seed)) for seed in range(3 * BATCH_IMAGES + 1)]
-    assert_made(codec, *images)
+    assert_outputs(codec, *images)
     assert len(codec._free) == 1
 
 
@@ -113,7 +113,7 @@ def test_images_and_outputs_larger_than_the_memory_of_a_batch(codec):
     assert first.data == third.data
     assert hashlib.sha256(second.data).digest() == hashlib.sha256(expected(large, orders.recipe)).digest()
     for _ in range(3):
-        assert_made(codec, GOOD)
+        assert_outputs(codec, GOOD)
 
 
 def test_a_process_cannot_make_memory_too_large_to_map(codec, log):

@@ -1,4 +1,4 @@
-"""Codec processes and their server are started, replaced and ended."""
+"""Start, replace and end codec processes and their server."""
 
 import hashlib
 import os
@@ -12,19 +12,19 @@ from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.worker import codec_handle
 from darkroom.tasks.worker.codec import Codec
 from darkroom.tasks.worker.codec_handle import end_server, start_server
-from tests.tasks.worker.codec_runs import GOOD, assert_made, codec_server, expected, pid_of_process, transformed
+from tests.tasks.worker.codec_runs import GOOD, assert_outputs, codec_server, expected, pid_of_process, transformed
 
 
 def test_a_process_that_is_killed_while_idle_is_replaced(codec):
     transformed(codec, GOOD)
     psutil.Process(pid_of_process()).kill()
-    assert_made(codec, GOOD, GOOD)
+    assert_outputs(codec, GOOD, GOOD)
 
 
 def test_a_server_that_has_ended_is_replaced(codec):
     transformed(codec, GOOD)
     codec_server().kill()
-    assert_made(codec, GOOD)
+    assert_outputs(codec, GOOD)
 
 
 def test_a_codec_process_gets_no_credentials_and_loads_only_codecs(codec, monkeypatch):
@@ -38,7 +38,7 @@ def test_a_codec_process_gets_no_credentials_and_loads_only_codecs(codec, monkey
     assert any(name.startswith("cv2") for name in libraries)
     assert not [name for name in libraries if name.startswith(("libarrow", "_duckdb", "libduckdb"))]
     held = {os.path.realpath(f"/proc/{process.pid}/fd/{number}") for number in os.listdir(f"/proc/{process.pid}/fd")}
-    assert len([name for name in held if "socket" in name]) == 1, "its channel, and no other one"
+    assert len([name for name in held if "socket" in name]) == 1, "the only open socket is its own channel"
 
 
 @pytest.mark.usefixtures("log")

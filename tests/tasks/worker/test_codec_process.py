@@ -31,7 +31,7 @@ def test_answers_equal_those_of_transform(codec, image_format):
         found = failure(codec, data, orders)
         assert (found.code, found.message) == (caught.value.code, caught.value.message)
         assert found.facts == caught.value.facts
-    assert pid_of_process() == process, "a bad image is no reason for another process"
+    assert pid_of_process() == process, "a bad image does not end the process"
 
 
 def test_operations_other_than_transform(codec):

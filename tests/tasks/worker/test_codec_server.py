@@ -1,4 +1,4 @@
-"""The codec server: signals, and its end."""
+"""The codec server ignores signals, imports only codecs, and ends with its worker."""
 
 import os
 import signal

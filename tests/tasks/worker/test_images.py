@@ -103,7 +103,7 @@ def test_a_file_that_grows_while_it_is_read_is_read_again(source, place, monkeyp
 
 
 def test_a_write_is_retried(source, place, monkeypatch, delays):
-    # Only a failing disk would do this; here its error is made up.
+    # Only a failing disk raises EIO, so the test simulates it.
     write_image(source / "a.jpg")
     failures = iter([OSError(errno.EIO, ""), OSError(errno.EIO, "")])
     replace_file = storage.replace_file

@@ -1,4 +1,4 @@
-"""A process that requested it ends with its parent."""
+"""A process that calls `end_with_parent` ends with its parent."""
 
 import subprocess
 import sys

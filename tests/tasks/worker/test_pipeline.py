@@ -39,16 +39,16 @@ def test_rows_keep_the_order_of_the_plan(source, place, monkeypatch):
     assert [row["source_path"] for row in journal_rows(workspace)] == sorted(plan_rows(workspace))
 
 
-def note_in_flight(monkeypatch):
-    """The bytes in flight after each start of a read, as a list that grows."""
+def record_in_flight(monkeypatch):
+    """Return a list to which each start of a read adds the bytes in flight."""
     in_flight, read = [], Pipeline._read
 
-    def noted(self, *arguments):
+    def recorded(self, *arguments):
         reading = read(self, *arguments)
         in_flight.append(self._in_flight)
         return reading
 
-    monkeypatch.setattr(Pipeline, "_read", noted)
+    monkeypatch.setattr(Pipeline, "_read", recorded)
     return in_flight
 
 
@@ -59,7 +59,7 @@ def test_bytes_in_flight_are_bounded(source, place, monkeypatch, limit):
         (source / f"{number:02d}.jpg").write_bytes(bytes(size))
     recipe = Recipe(width=16, height=16)
     each = size + 16 * 16
-    in_flight, memories, create = note_in_flight(monkeypatch), [], SharedBatch.create
+    in_flight, memories, create = record_in_flight(monkeypatch), [], SharedBatch.create
     monkeypatch.setattr(SharedBatch, "create", lambda: memories.append(1) or create())
     monkeypatch.setattr(Images, "_finish", lambda _, image: time.sleep(0.002) or replace(image.row, status="ok"))
     monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", limit * each)
@@ -72,12 +72,12 @@ def test_bytes_in_flight_are_bounded(source, place, monkeypatch, limit):
 
 @pytest.fixture
 def remote(monkeypatch):
-    """Folders are taken for buckets."""
+    """Treat local folders as buckets."""
     monkeypatch.setattr(storage.LocalFolder, "is_remote", True)
 
 
 @pytest.mark.parametrize("method", ["read", "finish"])
-def test_the_images_of_a_batch_wait_for_a_bucket_together(source, place, monkeypatch, remote, method):  # noqa: ARG001
+def test_images_of_a_batch_wait_for_a_bucket_concurrently(source, place, monkeypatch, remote, method):  # noqa: ARG001
     for number in range(2 * BATCH_IMAGES):
         write_image(source / f"{number:02d}.jpg", seed=number)
     together, original = threading.Barrier(BATCH_IMAGES), getattr(Images, method)
@@ -98,7 +98,7 @@ def test_the_images_of_a_batch_wait_for_a_bucket_together(source, place, monkeyp
 def test_bytes_in_flight_are_bounded_for_a_bucket_too(source, place, monkeypatch, remote):  # noqa: ARG001
     for number in range(60):
         (source / f"{number:02d}.jpg").write_bytes(bytes(1 << 10))
-    each, in_flight, kept, trim = (1 << 10) + 16 * 16, note_in_flight(monkeypatch), [], SharedBatch.trim
+    each, in_flight, kept, trim = (1 << 10) + 16 * 16, record_in_flight(monkeypatch), [], SharedBatch.trim
     monkeypatch.setattr(SharedBatch, "trim", lambda batch, keep: kept.append(keep) or trim(batch, keep))
     monkeypatch.setattr(Images, "_finish", lambda _, image: time.sleep(0.002) or replace(image.row, status="ok"))
     monkeypatch.setattr(pipeline_module, "IN_FLIGHT_BYTES", 3 * BATCH_IMAGES * each)
@@ -112,12 +112,12 @@ def test_bytes_in_flight_are_bounded_for_a_bucket_too(source, place, monkeypatch
 def test_a_hung_read_that_resumes_changes_no_other_image(source, place, monkeypatch):
     for number in range(3 * BATCH_IMAGES):
         write_image(source / f"{number:02d}.jpg", seed=number)
-    goes_on, ended = threading.Event(), threading.Event()
+    resume, ended = threading.Event(), threading.Event()
     read_to_end = storage._read_to_end
 
     def hang(descriptor, view):
         if os.readlink(f"/proc/self/fd/{descriptor}").endswith("/03.jpg"):
-            goes_on.wait(60)
+            resume.wait(60)
             view[:] = b"x" * len(view)
             ended.set()
         return read_to_end(descriptor, view)
@@ -127,8 +127,8 @@ def test_a_hung_read_that_resumes_changes_no_other_image(source, place, monkeypa
 
     def submit_late(codec, batch, orders):
         submitted.append(batch)
-        if len(submitted) == BATCH_IMAGES:  # seven of the first batch by themselves; the next batch is being read
-            goes_on.set()
+        if len(submitted) == BATCH_IMAGES:  # the first batch's seven other images were submitted before, one by one
+            resume.set()
             assert ended.wait(60)
         submit(codec, batch, orders)
 
@@ -143,7 +143,7 @@ def test_a_hung_read_that_resumes_changes_no_other_image(source, place, monkeypa
 
 @pytest.fixture
 def parts(monkeypatch):
-    """Return a list to which the number of images of each write is added."""
+    """Return a list to which each write adds its number of images."""
     sizes = []
     finish = Images.finish
     monkeypatch.setattr(Images, "finish", lambda self, items: sizes.append(len(items)) or finish(self, items))
@@ -169,12 +169,12 @@ def test_outputs_of_slow_images_are_written_before_their_batch_ends(source, plac
 def test_once_a_shard_has_ended_no_more_images_are_read(source, place, monkeypatch):
     for number in range(BATCH_IMAGES):
         write_image(source / f"{number}.jpg")
-    goes_on, begun = threading.Event(), []
+    resume, begun = threading.Event(), []
     read = Images.read
 
     def hang(images, planned, batch):
         begun.append(planned.source_path)
-        goes_on.wait(60)
+        resume.wait(60)
         return read(images, planned, batch)
 
     monkeypatch.setattr(Images, "read", hang)
@@ -182,6 +182,6 @@ def test_once_a_shard_has_ended_no_more_images_are_read(source, place, monkeypat
     with pytest.raises(DarkroomError, match="The source does not answer"):
         work(source, place, rules=Rules(max_read_seconds=0.05))
     thread = next(each for each in threading.enumerate() if each.name == "read")
-    goes_on.set()
+    resume.set()
     thread.join(60)
     assert begun == ["0.jpg"]

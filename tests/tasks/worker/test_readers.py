@@ -30,7 +30,7 @@ def test_results_and_errors_reach_the_caller():
         readers.results([readers.start(fail_with, TimeoutError("its own"))])
 
 
-def test_reads_that_hang_delay_no_other_read(forever):
+def test_hung_reads_delay_no_other_read(forever):
     readers = Readers(0.05)
     hangs = [readers.start(forever) for _ in range(4)]
     after = readers.start(pow, 3, 2)
@@ -39,7 +39,7 @@ def test_reads_that_hang_delay_no_other_read(forever):
     assert after.result(60) == 9
 
 
-def test_too_many_reads_that_hang_end_the_shard(forever):
+def test_too_many_hung_reads_end_the_shard(forever):
     readers = Readers(0.01)
     for _ in range(MAX_HUNG):
         with pytest.raises(TimeoutError):
@@ -48,13 +48,13 @@ def test_too_many_reads_that_hang_end_the_shard(forever):
         readers.results([readers.start(forever)])
 
 
-def test_threads_are_used_again_and_end():
+def test_threads_are_reused_and_end():
     readers = Readers(60)
     names = set()
     for _ in range(20):
         [ident] = readers.results([readers.start(threading.get_ident)])
         names.add(ident)
-        eventually_idle(readers)
+        wait_until_idle(readers)
     assert len(names) == 1
     [thread] = [each for each in threading.enumerate() if each.ident in names]
     readers.close()
@@ -62,12 +62,12 @@ def test_threads_are_used_again_and_end():
     assert not thread.is_alive()
 
 
-def eventually_idle(readers):
+def wait_until_idle(readers):
     assert readers._idle.acquire(timeout=60)
     readers._idle.release()
 
 
-def test_a_read_that_hung_ends_its_thread_once_it_goes_on():
+def test_the_thread_of_a_hung_read_ends_once_the_read_returns():
     readers, event = Readers(0.01), threading.Event()
     hangs = readers.start(lambda: event.wait(60) and threading.current_thread())
     with pytest.raises(TimeoutError):

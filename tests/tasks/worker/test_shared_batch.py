@@ -18,11 +18,11 @@ def test_trim_returns_grown_memory():
     batch.keep(2 * SIZE)
     batch.trim()
     batch.reset(b"orders")
-    assert batch.place(2 * SIZE)[-1] == 0, "given back"
+    assert batch.place(2 * SIZE)[-1] == 0, "the memory was returned to the system"
 
 
 @pytest.mark.parametrize(("used", "left"), [(1 << 20, 7), ((1 << 20) + 1, 0)])
-def test_memory_that_was_used_is_given_back_beyond_what_it_may_keep(used, left):
+def test_trim_returns_used_memory_beyond_its_limit(used, left):
     batch = SharedBatch.create()
     batch.reset(b"")
     before = batch.head.used
@@ -33,7 +33,7 @@ def test_memory_that_was_used_is_given_back_beyond_what_it_may_keep(used, left):
     assert batch.place(2 << 20)[-1] == left
 
 
-def test_threads_that_reserve_memory_get_bytes_of_their_own():
+def test_threads_that_reserve_memory_get_separate_bytes():
     batch, filled = SharedBatch.create(), []
     batch.reset(b"")
 
@@ -57,7 +57,7 @@ def test_threads_that_reserve_memory_get_bytes_of_their_own():
     assert len(filled) == 16
 
 
-def test_a_second_try_gets_the_same_memory():
+def test_a_retry_gets_the_same_memory():
     batch = SharedBatch.create()
     batch.reset(b"")
     room = Room(batch)
@@ -74,7 +74,7 @@ def test_a_second_try_gets_the_same_memory():
         (resource.RLIMIT_FSIZE, SIZE - 1, r"File too large.*20,971,519 bytes \('ulimit -f'"),
     ],
 )
-def test_the_error_names_the_limit_that_forbids_memory(limit, most, reason):
+def test_the_error_names_the_limit_that_prevents_the_memory(limit, most, reason):
     usual = resource.getrlimit(limit)
     resource.setrlimit(limit, (most, usual[1]))
     try:

@@ -24,7 +24,7 @@ def test_the_size_is_read_from_the_container(size, animated):
 
 
 @pytest.mark.parametrize("depth", [8, 10, 12])
-def test_deep_colors_have_a_size_too(depth):
+def test_the_size_is_read_at_every_bit_depth(depth):
     data = cv2.imencode(
         ".avif", np.zeros((40, 50, 3), np.uint8 if depth == 8 else np.uint16), [cv2.IMWRITE_AVIF_DEPTH, depth]
     )

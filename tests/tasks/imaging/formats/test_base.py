@@ -52,7 +52,7 @@ def test_animations_give_their_first_frame_and_the_number_of_frames(name):
 
 
 @pytest.mark.parametrize("name", ["png/animated", "webp/animated", "avif/animated", "gif/animated"])
-def test_frames_are_counted_without_their_decoder_and_fit_a_row(name):
+def test_the_number_of_frames_is_right_and_fits_a_row(name):
     data = samples()[name]
     assert facts_of(data).frames == 2
     if name == "png/animated":

@@ -11,7 +11,7 @@ from tests.tasks.imaging.formats.bitmaps import FOUR_COLORS, bitmap
 from tests.tasks.imaging.reference import SIZE, encoded, facts_of, failure, lossless, picture, run
 
 
-def test_rle_and_packed_pixels_are_those_of_pillow():
+def test_rle_and_packed_pixels_equal_those_of_pillow():
     for name in ("bmp/rle", "bmp/555", "bmp/palette"):
         with Image.open(io.BytesIO(samples()[name])) as image:
             expected = np.array(image.convert("RGB"))
@@ -25,20 +25,20 @@ def test_a_bitmap_is_recognised_by_the_size_of_its_second_header(header):
 
 
 @pytest.mark.parametrize("name", ["bmp/rgb", "bmp/rgba", "bmp/palette", "bmp/bits", "bmp/rle", "bmp/555"])
-def test_a_bitmap_without_a_file_header_is_the_same(name):
+def test_a_bitmap_without_a_file_header_gives_the_same_pixels(name):
     data = samples()[name]
     bare = data[14:]
     assert facts_of(bare) == facts_of(data)
     assert np.array_equal(lossless(bare, width=61, height=43), lossless(data, width=61, height=43))
 
 
-def test_a_dib_of_the_oldest_kind():
+def test_a_bitmap_with_the_oldest_header_is_read():
     data = struct.pack("<IHHHH", 12, 4, 1, 1, 8) + bytes(range(256)) * 3 + bytes((0, 1, 2, 85))
     assert lossless(data, width=4, height=1)[0, :, ::-1].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [255, 0, 1]]
 
 
 @pytest.mark.parametrize("header", [40, 124])
-def test_alpha_of_16_bits(header):
+def test_alpha_in_16_bit_pixels(header):
     # alpha 1 bit, colours 5 bits each
     masks = (0x7C00, 0x3E0, 0x1F, 0x8000)
     rows = np.array([[0x8000, 0x7FFF, 0xFFFF, 0x7C00], [0x801F, 0x83E0, 0xFC00, 0xC210]], "<u2").tobytes()
@@ -66,7 +66,7 @@ def test_bit_fields_of_any_layout(bits, masks):
     assert np.array_equal(out, np.dstack(expected))
 
 
-def test_bit_fields_with_gaps_are_refused_by_name():
+def test_bit_fields_with_gaps_are_refused_and_named():
     code, error = failure(bitmap(bytes(32), 32, masks=(0xF0F, 0xF000, 0xF0000, 0)))
     assert code is ErrorCode.DECODE_UNSUPPORTED and "bit fields f0f f000 f0000 0" in error.message
 
@@ -93,7 +93,7 @@ def test_an_embedded_profile_is_applied():
     assert run(linked).warnings == ("icc_ignored",) and np.array_equal(lossless(linked, **SIZE), picture())
 
 
-def test_two_bits():
+def test_two_bits_per_pixel():
     rows = bytes((0b00011011, 0, 0, 0, 0b11100100, 0, 0, 0))
     out = lossless(bitmap(rows, 2, compression=0, palette=FOUR_COLORS, header=40), width=4, height=2)
     assert out.tolist() == [

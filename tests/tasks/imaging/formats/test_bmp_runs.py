@@ -23,7 +23,7 @@ def test_pixels_that_runs_skip_are_transparent(body, alpha):
     assert result.warnings == ("rle_gaps",) and pixels_of(result)[:, :, 3].tolist() == alpha
 
 
-def test_runs_of_half_bytes():
+def test_runs_with_4_bits_per_pixel():
     body = b"\4\x12\0\0" + b"\0\4\x31\x02" + b"\0\1"
     out = lossless(runs(body, bits=4), width=4, height=2)
     assert out[1].tolist() == [[0, 255, 0], [0, 0, 255]] * 2

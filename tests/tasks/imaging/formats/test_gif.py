@@ -18,7 +18,7 @@ def test_frames_are_counted_by_blocks():
 
 
 def test_the_limit_covers_what_the_reader_allocates_for_the_header():
-    # Where a GIF's first frame is to be disposed of, its reader makes room for another.
+    # Pillow's reader allocates a second picture if the first frame has a disposal method.
     side = 9000
     disposed = b"\x21\xf9\4\x08\0\0\0\0" + build.gif_frame(side, side, b"\x84\x8f\xa9\x5d\x05")
     data = build.gif_header(side, side) + disposed + b";"

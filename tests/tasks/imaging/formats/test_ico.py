@@ -31,7 +31,7 @@ def test_a_bitmap_whose_alpha_is_zero_everywhere_is_opaque():
     result = run(data, width=32, height=32, format="png")
     assert result.warnings == ("alpha_ignored",) and np.array_equal(pixels_of(result), pixels)
     as_png = encoded(clear, "ICO", sizes=[(32, 32)])
-    assert run(as_png, width=32, height=32, format="png").channels == 4, "a PNG means its alpha"
+    assert run(as_png, width=32, height=32, format="png").channels == 4, "the alpha of a PNG is never ignored"
 
 
 def test_damage_to_a_png_that_affects_no_pixels_adds_a_warning():

@@ -28,7 +28,7 @@ from tests.tasks.imaging.reference import (
 
 @pytest.fixture
 def sizes_decoded(monkeypatch):
-    """Return a list to which the height and width of every picture are added that is decoded from now on."""
+    """Return a list to which every decode adds the height and width of its picture."""
     seen = []
     real = simplejpeg.decode_jpeg
 
@@ -48,12 +48,12 @@ def sizes_decoded(monkeypatch):
         ((1800, 1200), (600, 601), 8),
         ((1800, 1200), (1, 1), 1),
         ((1800, 1200), (5000, 1), 8),
-        ((1201, 1200), (600, 600), 8),  # 600.5 columns are too few, with less than one to spare
+        ((1201, 1200), (600, 600), 8),  # 600.5 columns leave less than one to spare
         ((1201, 1200), (599, 600), 4),
         ((7, 4000), (1, 1), 8),
     ],
 )
-def test_the_smallest_fast_scale_that_is_large_enough(size, needed, eighths):
+def test_the_smallest_fast_scale_that_is_large_enough_is_chosen(size, needed, eighths):
     assert choose_scale(size, needed) == eighths
     reduced = [-(-length * eighths // 8) for length in size]
     decoded = simplejpeg.decode_jpeg(jpeg(picture(*size)), "RGB", min_width=reduced[0], min_height=reduced[1])
@@ -96,7 +96,10 @@ def test_every_orientation_gives_the_upright_picture(orientation, fit):
 
 
 def bar_near_the_end(width, height, orientation, *, across):
-    """Return a JPEG as stored whose upright picture has a dark bar 30 to 46 pixels from the right, or the bottom."""
+    """Return a JPEG stored in this orientation, with a dark bar 30 to 46 pixels from the upright picture's end.
+
+    The end is the right edge if `across`, else the bottom edge.
+    """
     upright = np.full((height, width), 192, np.uint8)
     upright[(slice(None), slice(-46, -30)) if across else slice(-46, -30)] = 64
     return jpeg(stored(upright, orientation), quality=100, exif=exif_with(orientation))
@@ -208,7 +211,7 @@ def test_frame_headers_that_are_refused(offset, value, code):
     ("process", "name"),
     [(0xC5, "hierarchical sequential"), (0xCB, "arithmetic lossless"), (0xDE, "hierarchical"), (0xF7, "JPEG-LS")],
 )
-def test_errors_name_coding_processes_that_are_not_read(process, name):
+def test_errors_name_unsupported_coding_processes(process, name):
     code, error = failure(build.lossless_jpeg(picture(20, 10), process=process))
     assert code is ErrorCode.DECODE_UNSUPPORTED and f"process is {name}." in error.message
     assert (error.facts.width, error.facts.height) == (20, 10)

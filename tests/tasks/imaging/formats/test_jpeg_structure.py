@@ -41,7 +41,7 @@ def test_segments_of_sound_files_follow_each_other(name):
     assert len(starts_of_scans(data)) == 1
 
 
-def test_markers_within_junk_are_not_taken_for_segments():
+def test_markers_within_junk_do_not_begin_segments():
     data = jpeg(picture())
     position = data.index(b"\xff\xc0")
     junk = b"junk\xff\x9b\x00\x05\xff\xc4\x00\x13junk\xff\xd9\xff\xe1\xff\xff\xff\xda\x00\x08"
@@ -58,7 +58,7 @@ def test_every_scan_of_a_progressive_file_is_found():
 @pytest.mark.parametrize("kept", range(1, 10))
 def test_a_progressive_file_that_lacks_scans_is_truncated(kept):
     cut = PROGRESSIVE[: starts_of_scans(PROGRESSIVE)[kept]]
-    # The tables of the next scan may be there already; they are no part of the picture.
+    # The next scan's tables may be present, too; they hold no pixels.
     for data in (cut + END, cut[: cut.rindex(b"\xff\xc4")] + END if kept > 1 else cut + END):
         code, error = failure(data)
         assert code is ErrorCode.DECODE_TRUNCATED and error.facts.width == 120
@@ -66,7 +66,7 @@ def test_a_progressive_file_that_lacks_scans_is_truncated(kept):
         assert result.warnings == ("truncated",)
 
 
-def test_no_scan_may_be_missing():
+def test_any_missing_scan_is_detected():
     starts = [*starts_of_scans(PROGRESSIVE), len(PROGRESSIVE) - 2]
     for start, end in pairwise(starts[1:]):
         tables = b"".join(re.findall(rb"\xff\xc4..[^\xff]*", PROGRESSIVE[start:end], re.DOTALL))
@@ -81,8 +81,8 @@ def test_tolerant_decoding_keeps_the_scans_of_a_cut_progressive_file():
     assert 0 < mean_difference(kept, whole) < 8
 
 
-def sequential_scans(data):
-    """Return a gray JPEG as one of three components, of which only the first has a scan."""
+def with_only_the_first_scan(data):
+    """Return a gray JPEG whose header states three components, so that the second and third lack their scans."""
     frame = data.index(b"\xff\xc0")
     end = frame + 2 + int.from_bytes(data[frame + 2 : frame + 4], "big")
     payload = data[frame + 4 : frame + 9] + bytes((3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0))
@@ -91,7 +91,7 @@ def sequential_scans(data):
 
 def test_a_sequential_file_that_lacks_the_scans_of_its_colours_is_truncated():
     data = jpeg(picture()[:, :, 0])
-    lacking = sequential_scans(data)
+    lacking = with_only_the_first_scan(data)
     assert failure(lacking)[0] is ErrorCode.DECODE_TRUNCATED
     scan = first_scan(lacking)
     frame = Frame(0xC0, 8, 80, 120, 3, bytes((1, 2, 3)), bytes((0x11,) * 3))

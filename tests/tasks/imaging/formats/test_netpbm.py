@@ -12,7 +12,7 @@ from tests.tasks.imaging.reference import SIZE, failure, lossless, rounded, run
 
 
 @pytest.mark.parametrize("white", [1023, 65535])
-def test_a_deep_pgm_is_scaled_by_its_white(white):
+def test_a_deep_pgm_is_scaled_by_its_maxval(white):
     samples = np.linspace(0, white, 80 * 120).astype(">u2").reshape(80, 120)
     data = f"P5 120 80 {white}\n".encode() + samples.tobytes()
     out = lossless(data, **SIZE, color="gray")
@@ -20,7 +20,7 @@ def test_a_deep_pgm_is_scaled_by_its_white(white):
     assert out.min() == 0 and out.max() == 255
 
 
-def pillows(data):
+def decoded_by_pillow(data):
     with PpmImagePlugin.PpmImageFile(io.BytesIO(data)) as image:
         return np.array(image)
 
@@ -30,7 +30,7 @@ netpbm = st.tuples(st.sampled_from(["P1", "P2", "P3", "P5", "P6"]), st.integers(
 
 @settings(max_examples=150)
 @given(netpbm, st.integers(1, 65535) | st.sampled_from([1, 254, 255, 256, 65535]), st.randoms())
-def test_samples_are_those_of_pillow(kind, white, random):
+def test_samples_equal_those_of_pillow(kind, white, random):
     magic, width, height = kind
     count = width * height * (3 if magic in {"P3", "P6"} else 1)
     white = 1 if magic == "P1" else white
@@ -43,7 +43,7 @@ def test_samples_are_those_of_pillow(kind, white, random):
         body = "".join(f"{value}{gap}" for value, gap in zip(values, gaps, strict=True)).encode()
     data = head.encode() + body + b"\n"
     with NetpbmReader(io.BytesIO(data)) as image:
-        assert np.array_equal(np.array(image), pillows(data))
+        assert np.array_equal(np.array(image), decoded_by_pillow(data))
 
 
 @pytest.mark.parametrize("body", [b"1 2 x", b"1 2 -3", b"1 2 256", b"1 2 1.5"])

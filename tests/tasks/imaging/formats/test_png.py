@@ -36,7 +36,7 @@ def test_exif_after_the_pixels_is_found():
 
 
 @pytest.mark.parametrize("color_type", [2, 4, 6])
-def test_16_bit_colors_are_rounded_not_cut(color_type, monkeypatch):
+def test_16_bit_colors_are_rounded_not_truncated(color_type, monkeypatch):
     channels = {2: 3, 4: 2, 6: 4}[color_type]
     samples_ = np.random.default_rng(3).integers(0, 65536, (80, 120, channels)).astype(np.uint16)
     data = build.png(120, 80, build.png_rows(samples_), bits=16, color_type=color_type)
@@ -94,7 +94,7 @@ def test_a_transparent_gray(bits):
 def test_a_transparent_color_of_16_bits_is_compared_at_full_depth(channels):
     samples_ = np.random.default_rng(5).integers(40000, 65536, (80, 120, channels)).astype(np.uint16)
     samples_[10:20, 30:50] = range(1000, 1000 + channels)
-    samples_[40:50] = range(1001, 1001 + channels)  # the same in the upper 8 bits
+    samples_[40:50] = range(1001, 1001 + channels)  # differs only in the lower 8 bits
     chunk = build.png_chunk(b"tRNS", struct.pack(f">{channels}H", *range(1000, 1000 + channels)))
     data = build.png(120, 80, build.png_rows(samples_), bits=16, color_type=channels - 1, before=chunk)
     out = lossless(data, **SIZE)
@@ -115,7 +115,7 @@ def test_gray_with_alpha():
     assert np.array_equal(out, pixels[:, :, [0, 0, 0, 1]])
 
 
-def test_a_picture_outside_the_animation_counts_as_a_frame():
+def test_a_default_picture_outside_the_animation_counts_as_a_frame():
     data = encoded(picture(), "PNG", save_all=True, append_images=[PALETTE.convert("RGB")], default_image=True)
     with Image.open(io.BytesIO(data)) as image:
         assert facts_of(data).frames == image.n_frames == 2
@@ -154,23 +154,23 @@ def test_a_damaged_type_of_a_chunk_that_affects_pixels_is_corrupt(kind, offset):
     assert failure(damaged(data, data.index(kind) + offset))[0] is ErrorCode.DECODE_CORRUPT
 
 
-def test_16_bit_colors_are_rounded_although_the_end_is_damaged():
+def test_16_bit_colors_are_rounded_even_if_the_end_is_damaged():
     samples_ = np.random.default_rng(3).integers(0, 65536, (80, 120, 3)).astype(np.uint16)
     data = build.png(120, 80, build.png_rows(samples_), bits=16)
     assert np.array_equal(lossless(damaged(data, len(data) - 1), **SIZE), rounded(samples_))
 
 
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
-def test_an_end_of_zeros_is_refused(part):
+def test_a_file_that_ends_in_zeros_is_refused(part):
     data = encoded(picture(), "PNG")
     start = int(len(data) * part)
     assert failure(data[:start] + bytes(len(data) - start))[0] is ErrorCode.DECODE_CORRUPT
-    # If the file is cut as well, there is no checksum left.
+    # If the file is cut as well, the checksum is missing.
     code, _ = failure(data[:start] + bytes(len(data) - start - 20))
     assert code is ErrorCode.DECODE_TRUNCATED
 
 
-def test_the_decoder_gets_no_texts_and_no_animation(monkeypatch):
+def test_text_and_animation_chunks_do_not_reach_the_decoder(monkeypatch):
     seen = []
     text = build.png_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1 << 21)))  # more than Pillow allows
     data = samples()["png/animated"]

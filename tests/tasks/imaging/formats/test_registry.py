@@ -6,7 +6,7 @@ from tests.fuzz.samples import samples
 from tests.tasks.imaging.reference import failure
 
 
-def test_an_empty_file():
+def test_an_empty_file_is_source_empty():
     assert failure(b"")[0] is ErrorCode.SOURCE_EMPTY
 
 

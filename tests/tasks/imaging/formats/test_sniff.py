@@ -16,7 +16,7 @@ def test_the_first_bytes_of_every_format_are_recognised(name):
 
 
 @pytest.mark.parametrize("head", [b"8BPS\0\1", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg">'])
-def test_images_of_formats_that_are_not_read_are_images(head):
+def test_images_of_unsupported_formats_are_recognised(head):
     assert is_image(head)
 
 

@@ -18,7 +18,7 @@ def tga(rows, bits, *, kind=2, descriptor=0x20, size=(4, 1), tail=b""):
 
 @pytest.mark.parametrize("compression", [None, "tga_rle"])
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P"])
-def test_every_kind_gives_its_pixels(mode, compression):
+def test_every_color_mode_gives_its_pixels(mode, compression):
     image = Image.fromarray(RGBA).convert("RGB").quantize(16) if mode == "P" else Image.fromarray(RGBA).convert(mode)
     data = encoded(image, "TGA", compression=compression)
     assert (facts_of(data).format, facts_of(data).width) == ("tga", 120)
@@ -26,7 +26,7 @@ def test_every_kind_gives_its_pixels(mode, compression):
     assert np.array_equal(lossless(data, **SIZE), expected) and run(data).warnings == ()
 
 
-def test_the_last_row_may_come_first():
+def test_rows_may_be_stored_bottom_up():
     data = encoded(Image.fromarray(picture()), "TGA", orientation=-1)
     assert np.array_equal(lossless(data, **SIZE), picture())
 
@@ -81,7 +81,7 @@ def test_runs_that_do_not_fit_the_picture_are_refused(body, code):
 
 
 @pytest.mark.parametrize("bits", [15, 16])
-def test_errors_name_pixels_that_are_not_read(bits):
+def test_errors_name_unsupported_bit_depths(bits):
     palette = struct.pack("<BBBHHBHHHHBB", 0, 1, 1, 0, 2, 24, 0, 0, 4, 1, 16, 0) + bytes(14)
     code, error = failure(palette if bits == 16 else tga(bytes(8), 15))
     assert code is ErrorCode.DECODE_UNSUPPORTED and f"{bits}-bit" in error.message and error.facts.width == 4

@@ -19,18 +19,18 @@ def pages(*pictures):
     return build.tiff(directories, body)
 
 
-@pytest.mark.parametrize("says", [{254: [1]}, {254: [5]}, {254: [4]}, {255: [2]}])
-def test_a_reduced_copy_is_not_the_picture(says):
+@pytest.mark.parametrize("tags", [{254: [1]}, {254: [5]}, {254: [4]}, {255: [2]}])
+def test_a_reduced_copy_is_not_the_picture(tags):
     small, large = picture(20, 14, seed=1), picture()
-    result = run(pages((small, says), (large, {254: [0], 274: [1]})), **SIZE, format="png")
+    result = run(pages((small, tags), (large, {254: [0], 274: [1]})), **SIZE, format="png")
     assert np.array_equal(pixels_of(result), large) and result.facts.frames == 2 and result.warnings == ()
     assert (result.facts.width, result.facts.height) == (120, 80)
 
 
 def test_the_first_page_is_the_picture_if_it_is_unmarked_or_all_are_reduced():
     small, large = picture(20, 14, seed=1), picture()
-    for says in ({254: [1]}, {}, {254: [2]}):
-        out = lossless(pages((small, says), (large, {254: [1]})), width=20, height=14)
+    for tags in ({254: [1]}, {}, {254: [2]}):
+        out = lossless(pages((small, tags), (large, {254: [1]})), width=20, height=14)
         assert np.array_equal(out, small)
 
 

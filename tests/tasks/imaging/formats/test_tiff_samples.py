@@ -64,7 +64,7 @@ def test_floating_point_samples_from_0_to_1(kind, channels, order):
         (np.full((80, 120, 3), 5, "i2"), "16-bit signed samples"),
     ],
 )
-def test_errors_name_samples_that_are_not_read(samples, words):
+def test_errors_name_unsupported_sample_types(samples, words):
     kinds = {"f": 3, "i": 2, "u": 1}
     formats = [kinds[samples.dtype.kind]] * samples.shape[2]
     code, error = failure(build.tiff_picture(samples, more=[(339, 3, formats)]))
@@ -72,7 +72,7 @@ def test_errors_name_samples_that_are_not_read(samples, words):
 
 
 def test_lab_becomes_srgb():
-    # From the definition of L*a*b* for D50 and the matrix from that to sRGB.
+    # Computed from the definition of L*a*b* for D50 and the matrix from D50 to sRGB.
     lab = np.array([[(255, 0, 0), (0, 0, 0), (150, 20, 30), (200, 5, -20)]], np.int16)
     expected = [[255, 255, 255], [0, 0, 0], [186, 128, 90], [189, 192, 231]]
     data = build.tiff_picture(lab.astype(np.int8).view(np.uint8), more=[(262, 3, [8])])

@@ -8,7 +8,7 @@ from tests.fuzz.samples import samples
 
 
 @pytest.mark.parametrize(("name", "is_checked"), [("webp/lossless", True), ("webp/lossy", False)])
-def test_an_end_of_zeros_is_noticed_in_lossless_pictures(name, is_checked):
+def test_an_end_of_zeros_is_detected_in_lossless_pictures(name, is_checked):
     data = samples()[name]
     image = WebpImage(data[:-300] + bytes(300))
     with pytest.raises(ImageError) if is_checked else nullcontext():
