@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from tests.needs import cannot, needs
+from tests.needs import needs, skip_or_fail
 
 NETWORK = "10.231.77"
 
@@ -87,7 +87,7 @@ def network() -> Iterator[Network]:
     bridge = f"dk{os.getpid() % 10_000}"
     made = subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], capture_output=True, text=True, check=False)
     if made.returncode:
-        cannot(f"this user can't create network namespaces ({made.stderr.strip()})")
+        skip_or_fail(f"this user can't create network namespaces ({made.stderr.strip()})")
     found = Network(bridge)
     try:
         _ip("link", "set", bridge, "up")

@@ -19,10 +19,10 @@ def needs(program: str, package: str, *, folders: str = "") -> str:
         folders: a pattern of folders below / to search, besides PATH.
     """
     found = shutil.which(program) or next(map(str, sorted(Path("/").glob(f"{folders}/{program}".lstrip("/")))), None)
-    return found or cannot(f"{program} is not installed (apt-get install {package})")
+    return found or skip_or_fail(f"{program} is not installed (apt-get install {package})")
 
 
-def cannot(reason: str) -> NoReturn:
+def skip_or_fail(reason: str) -> NoReturn:
     """Skip a test that can't run here, or fail it in CI."""
     if os.environ.get("CI"):
         pytest.fail(f"{reason}, and CI must not skip the test")

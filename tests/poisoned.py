@@ -19,6 +19,6 @@ def poisoned_environment(log):
     return {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHON_POISON_LOG": str(log)}
 
 
-def met(log):
+def logged(log):
     """Return the entries of that log: the kind of poison, or another event, and the id of the process, as text."""
     return [tuple(line.rsplit(" ", 1)) for line in log.read_text().splitlines()] if log.exists() else []

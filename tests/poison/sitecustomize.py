@@ -34,20 +34,20 @@ def abort():
     os.abort()
 
 
-def leave():
+def exit_early():
     os._exit(3)
 
 
-def fall():
+def oom_kill():
     """Die as if the kernel's out-of-memory killer had chosen this process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fall_once():
-    """Die like that in the first process, and decode the image in the next."""
+def oom_kill_once():
+    """Die like `oom_kill` in the first process, and decode the image in the next."""
     with open(LOG) as log:
-        if log.read().count("fall_once ") == 1:
-            fall()
+        if log.read().count("oom_kill_once ") == 1:
+            oom_kill()
 
 
 def spin():
@@ -55,7 +55,7 @@ def spin():
     sum(itertools.repeat(0))
 
 
-def grind():
+def spin_without_gil():
     """Loop in C, with the GIL released, for longer than any test waits."""
     hashlib.pbkdf2_hmac("sha256", b"", b"", (1 << 31) - 1)
 
@@ -87,17 +87,17 @@ def overflow():
     bytearray(1 << 46)
 
 
-def babble():
+def send_garbage():
     """Send a message that the worker does not expect, as a decoder might that a hostile image controls."""
     os.write(codec_process.channel.fileno(), b"?")
 
 
-def lie():
+def unknown_status():
     """Answer with a status that does not exist."""
     codec_process.MADE = b"?"
 
 
-def wander():
+def bad_offset():
     """Answer with an offset beyond the end of the shared memory."""
 
     def finish(self, image, output, answer):
@@ -107,7 +107,7 @@ def wander():
     finish_well, shared_batch.SharedBatch.finish = shared_batch.SharedBatch.finish, finish
 
 
-def swell():
+def grow_memory():
     """Try to grow the shared memory of all batches beyond what can be mapped, and abort."""
     for batch in filter(lambda each: isinstance(each, shared_batch.SharedBatch), gc.get_objects()):
         try:
@@ -122,13 +122,13 @@ def break_later():
     codec_process.broken = True
 
 
-def stumble():
+def raise_bug():
     """Raise an exception that only a bug in Darkroom could raise."""
     raise ZeroDivisionError("a bug in Darkroom")
 
 
-POISON = (crash, abort, leave, fall, fall_once, spin, grind, sleep, nap, eat, overflow)
-POISON += (babble, lie, wander, swell, break_later, stumble)
+POISON = (crash, abort, exit_early, oom_kill, oom_kill_once, spin, spin_without_gil, sleep, nap, eat, overflow)
+POISON += (send_garbage, unknown_status, bad_offset, grow_memory, break_later, raise_bug)
 KINDS = {each.__name__.encode(): each for each in POISON}
 
 

@@ -445,9 +445,7 @@ def test_a_worker_whose_run_has_ended_stops_writing(source, place, monkeypatch):
     assert not disk(workspace, "path").exists()
 
 
-def test_a_replaced_attempt_stops_writing_and_each_image_is_journalled_once(
-    source, place, tmp_path, monkeypatch
-):
+def test_a_replaced_attempt_stops_writing_and_each_image_is_journalled_once(source, place, tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.0)
     for number in range(100):
         write_image(source / f"{number:03d}.jpg", seed=number)
