@@ -1,4 +1,4 @@
-"""A real Azure Blob server on loopback: azurite, where npm has installed it."""
+"""A real Azure Blob server on loopback: azurite, an npm package, where it is installed."""
 
 import base64
 import hashlib
@@ -16,11 +16,11 @@ import pytest
 
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-"""Those that azurite's documentation gives for every installation."""
+"""The account and key that every installation of azurite accepts, by its documentation."""
 
 
 class AzureServer:
-    """Makes containers."""
+    """A running server, in which tests create containers."""
 
     def __init__(self, port: int):
         self.url = f"http://127.0.0.1:{port}/{ACCOUNT}"
@@ -31,7 +31,7 @@ class AzureServer:
         }
 
     def make_container(self) -> str:
-        """Make a container, which obstore can't, by a request signed as Azure's "Shared Key" wants it."""
+        """Create a container, which obstore can't, by a request signed with Azure's "Shared Key" scheme."""
         name = f"container-{uuid4()}"
         headers = {"x-ms-date": f"{datetime.now(UTC):%a, %d %b %Y %H:%M:%S GMT}", "x-ms-version": "2021-08-06"}
         named = "".join(f"{header}:{value}\n" for header, value in headers.items())
@@ -46,7 +46,7 @@ class AzureServer:
 
 @contextmanager
 def azure_server(folder: Path):
-    """Start a server that keeps what it needs in a folder, and end it; without azurite, skip the test."""
+    """Run a server that works in a folder until the block ends; skip the test where azurite is not installed."""
     program = shutil.which("azurite-blob")
     if not program:
         pytest.skip("azurite-blob is not installed (npm install --global azurite)")

@@ -10,18 +10,18 @@ from hypothesis import settings
 from tests.places import destination_at
 from tests.s3_server import s3_server
 
-# A machine that others use too may take long over any one example.
+# On a shared machine, any single example may take long.
 settings.register_profile("darkroom", deadline=None)
 settings.load_profile("darkroom")
 
 
-# A shell that starts tests in the background has them, and all that they start, ignore Ctrl-C.
+# A shell makes commands in the background ignore SIGINT, and their child processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_waiting_for_the_disk():
-    """No test pulls the plug, so that syncing would only cost time."""
+def _no_fsync():
+    """Replace `os.fsync` with nothing: no test cuts the power, so syncing would only cost time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _descriptor: None)
         yield
@@ -29,13 +29,13 @@ def _no_waiting_for_the_disk():
 
 @pytest.fixture
 def place(tmp_path):
-    """An empty destination."""
+    """Return an empty destination."""
     return destination_at(tmp_path / "dest")
 
 
 @pytest.fixture
 def source(tmp_path):
-    """An empty folder for sources."""
+    """Return an empty folder for source images."""
     folder = tmp_path / "source"
     folder.mkdir()
     return folder
@@ -49,7 +49,7 @@ def _s3_server():
 
 @pytest.fixture
 def s3(_s3_server, monkeypatch):
-    """A running S3 server, to which `s3://` leads."""
+    """Return a running S3 server, and set the environment so that `s3://` URLs lead to it."""
     for name, value in _s3_server.environment.items():
         monkeypatch.setenv(name, value)
     return _s3_server
@@ -57,7 +57,7 @@ def s3(_s3_server, monkeypatch):
 
 @pytest.fixture
 def open_path():
-    """A temporary folder that every user may enter and write to, unlike pytest's own."""
+    """Provide a temporary folder that every user may enter and write to, unlike pytest's `tmp_path`."""
     folder = Path(tempfile.mkdtemp(prefix="darkroom-test-"))
     folder.chmod(0o777)
     yield folder

@@ -1,4 +1,4 @@
-"""A proxy before a server, which holds back what clients send for a while, as a long way to it would."""
+"""A proxy that simulates network latency: it delays what clients send to a server."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ CHUNK_BYTES = 1 << 18
 
 @contextmanager
 def delay_proxy(url: str, seconds: float):
-    """Run a proxy before the server at a URL, and return its URL; answers are not held back."""
+    """Run a proxy in front of the server at a URL, and provide the proxy's URL; responses are not delayed."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -33,7 +33,7 @@ async def _serve(host: str, port: int, seconds: float) -> asyncio.Server:
 
 
 async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
-    """Write what is read, each chunk a number of seconds after it has come."""
+    """Copy from reader to writer, each chunk a number of seconds after it was read."""
     loop = asyncio.get_running_loop()
     while True:
         try:

@@ -1,4 +1,4 @@
-"""A proxy before an HTTP server that answers some requests wrongly, late or not at all."""
+"""A proxy in front of an HTTP server that makes some requests fail: with errors, cut responses or none at all."""
 
 import http.client
 import socket
@@ -15,14 +15,14 @@ _ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>made up</Message><
 
 @dataclass
 class Fault:
-    """What befalls requests.
+    """How some requests fail.
 
     Args:
         does: `(500, "InternalError")` or another status and code; `reset`: the connection ends before the request is
-            forwarded; `lost`: after it was; `cut`: within the answer's body.
-        methods: of requests that it befalls.
-        part: of their path or query.
-        times: how many of them.
+            forwarded; `lost`: after it was forwarded, without a response; `cut`: in the middle of the response body.
+        methods: HTTP methods of the requests that fail.
+        part: text that their path or query contains.
+        times: number of requests that fail.
     """
 
     does: tuple[int, str] | str
@@ -36,10 +36,10 @@ class FaultProxy:
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
-    """Every request so far: its method and path."""
+    """Method and path of every request so far."""
 
     choose: Callable[[int], Fault | None] | None = None
-    """Returns what befalls the request of that number, if anything."""
+    """Returns the fault, if any, of the request with a number, from 1; asked where none of `faults` applies."""
 
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -115,12 +115,12 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request, client_address):
-        pass  # clients hang up
+        pass  # clients close connections early
 
 
 @contextmanager
 def fault_proxy(url: str):
-    """Run a proxy before the server at a URL."""
+    """Run a proxy in front of the server at a URL until the block ends."""
     proxy = FaultProxy()
     with _Server(("127.0.0.1", 0), _handler(proxy, urlsplit(url).netloc)) as server:
         proxy.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,7 @@
-"""A real Google Cloud Storage server on loopback: fake-gcs-server, where it is installed. Obstore only reads there."""
+"""A real Google Cloud Storage server on loopback: fake-gcs-server, where it is installed.
+
+Through obstore, tests can only read from it: it does not accept obstore's writes.
+"""
 
 import json
 import shutil
@@ -16,7 +19,7 @@ import pytest
 
 
 class GcsServer:
-    """Makes buckets, and puts objects there as Google's JSON API does."""
+    """A running server, in which tests create buckets and objects with Google's JSON API."""
 
     def __init__(self, url: str):
         self.url = url
@@ -38,7 +41,7 @@ class GcsServer:
 
 @contextmanager
 def gcs_server():
-    """Start a server that keeps objects in memory, and end it; where it is not installed, skip the test."""
+    """Run a server that keeps objects in memory until the block ends; skip the test where it is not installed."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     host, port = address.split(":")

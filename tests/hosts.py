@@ -1,4 +1,4 @@
-"""Hosts of a network on one machine: network namespaces, joined by a bridge. Takes root on Linux."""
+"""Several hosts on one machine: network namespaces, joined by a bridge. Needs root on Linux."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from tests.needs import cannot, needs
+from tests.needs import needs, skip_or_fail
 
 NETWORK = "10.231.77"
 
@@ -22,7 +22,7 @@ class Host:
         self._processes: list[subprocess.Popen[str]] = []
 
     def start(self, command: Sequence[str], environment: Mapping[str, str], **options: Any) -> subprocess.Popen[str]:
-        """Start a command on it."""
+        """Start a command on this host."""
         whole = ["ip", "netns", "exec", self.name, *command]
         silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         process = subprocess.Popen(whole, env=environment, text=True, **silent | options)
@@ -30,11 +30,11 @@ class Host:
         return process
 
     def cut_off(self) -> None:
-        """Take it off the network: what is sent to it or by it is lost."""
+        """Disconnect this host from the network: packets to it or from it are lost."""
         _ip("link", "set", f"v{self.name}", "down")
 
     def close(self) -> None:
-        """Kill what was started on it, with all that it has started."""
+        """Kill all processes on this host, and remove it."""
         subprocess.run(f"kill -9 $(ip netns pids {self.name})", shell=True, check=False, stderr=subprocess.DEVNULL)  # noqa: S602
         for process in self._processes:
             with process:
@@ -43,7 +43,7 @@ class Host:
 
 
 class Network:
-    """The network, and the addresses on it that this machine itself has."""
+    """A network of hosts, on which this machine can have addresses, too."""
 
     def __init__(self, bridge: str) -> None:
         self._bridge = bridge
@@ -51,16 +51,16 @@ class Network:
         self._stack = ExitStack()
 
     def add_address(self, number: int) -> str:
-        """Give this machine an address, at which it serves the others."""
+        """Add an address at which the hosts can reach this machine, and return it."""
         _ip("address", "add", f"{NETWORK}.{number}/24", "dev", self._bridge)
         return f"{NETWORK}.{number}"
 
     def remove_address(self, number: int) -> None:
-        """Take an address away: what is sent to it is lost until it is added again."""
+        """Remove an address of this machine: packets to it are lost until it is added again."""
         _ip("address", "delete", f"{NETWORK}.{number}/24", "dev", self._bridge)
 
     def add_host(self) -> Host:
-        """Make another host."""
+        """Add a host, and return it."""
         self._hosts += 1
         host = Host(f"{self._bridge}-{self._hosts}", f"{NETWORK}.{self._hosts}")
         _ip("netns", "add", host.name)
@@ -76,18 +76,18 @@ class Network:
         return host
 
     def close(self) -> None:
-        """Remove the hosts and what runs on them."""
+        """Remove all hosts and their processes."""
         self._stack.close()
 
 
 @contextmanager
 def network() -> Iterator[Network]:
-    """Make a network; skip the test where that isn't possible."""
+    """Run a network until the block ends; where that isn't possible, skip the test, or fail it in CI."""
     needs("ip", "iproute2", folders="usr/sbin")
     bridge = f"dk{os.getpid() % 10_000}"
     made = subprocess.run(["ip", "link", "add", bridge, "type", "bridge"], capture_output=True, text=True, check=False)
     if made.returncode:
-        cannot(f"this user can't make network namespaces ({made.stderr.strip()})")
+        skip_or_fail(f"this user can't create network namespaces ({made.stderr.strip()})")
     found = Network(bridge)
     try:
         _ip("link", "set", bridge, "up")

@@ -1,4 +1,4 @@
-"""Programs that some tests need and that Python's packages don't bring."""
+"""Find programs that some tests need and that no Python package installs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def needs(program: str, package: str, *, folders: str = "") -> str:
 
     Args:
         program: its name.
-        package: the Debian package that has it; `.ci/run` installs it.
-        folders: a pattern of folders below / to look in, beside PATH.
+        package: the Debian package that contains it; `.ci/run` installs it.
+        folders: a pattern of folders below / to search, besides PATH.
     """
     found = shutil.which(program) or next(map(str, sorted(Path("/").glob(f"{folders}/{program}".lstrip("/")))), None)
-    return found or cannot(f"{program} is not installed (apt-get install {package})")
+    return found or skip_or_fail(f"{program} is not installed (apt-get install {package})")
 
 
-def cannot(reason: str) -> NoReturn:
+def skip_or_fail(reason: str) -> NoReturn:
     """Skip a test that can't run here, or fail it in CI."""
     if os.environ.get("CI"):
-        pytest.fail(f"{reason}, and CI must not leave out the test")
+        pytest.fail(f"{reason}, and CI must not skip the test")
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""Destinations in local folders, with the paths at which tests look around the store."""
+"""Destinations in local folders, with the paths at which tests read and write files directly, not through the store."""
 
 import os
 from pathlib import Path
@@ -39,17 +39,17 @@ class OnDisk(Destination):
         return self.work / "quarantine"
 
     def path(self, path: str) -> Path:
-        """The local path of an object."""
+        """Return the local path of an object."""
         return self.root / os.fsdecode(text_to_path(path))
 
 
 def destination_at(folder: str | Path) -> OnDisk:
-    """Return the destination in a folder, which is made if need be."""
+    """Return the destination in a folder; create the folder if it does not exist."""
     store = open_destination(str(folder)).store
     store.create()
     return OnDisk(store)
 
 
 def disk(workspace: Workspace, name: str) -> Path:
-    """The local path of a file or folder of a workspace, by the name that the workspace has for it."""
+    """Return the local path of a workspace's file or folder; `name` is its attribute of `Workspace`."""
     return Path(workspace.store.where(getattr(workspace, name)))

@@ -1,4 +1,4 @@
-"""Images that really bring their decoder down, and how to make Python's processes fall for them."""
+"""Images on which the decoder of `tests/poison` really crashes or hangs, and the environment that installs it."""
 
 import os
 from pathlib import Path
@@ -9,16 +9,16 @@ TESTS = Path(__file__).parent
 
 
 def poison(kind, seed=0):
-    """A JPEG that is a good one, but for what `tests/poison` does when it meets its last bytes."""
+    """Return a valid JPEG whose last bytes make `tests/poison` call its function named `kind`."""
     return jpeg(picture(40, 30, seed)) + b"poison:" + kind.encode()
 
 
 def poisoned_environment(log):
-    """What to add to the environment of processes that are to fall for poison, and to note what they met."""
+    """Return environment variables that install `tests/poison` in child processes, and have it write to a log."""
     paths = [TESTS / "poison", TESTS.parent, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PYTHON_POISON_LOG": str(log)}
 
 
-def met(log):
-    """What was met, and by which process, in order."""
+def logged(log):
+    """Return the entries of that log: the kind of poison, or another event, and the id of the process, as text."""
     return [tuple(line.rsplit(" ", 1)) for line in log.read_text().splitlines()] if log.exists() else []

@@ -22,7 +22,7 @@ sys.stdin.read()
 
 
 class S3Server:
-    """Makes buckets, and accesses them with Amazon's own client, bypassing the store."""
+    """A running server, whose buckets tests access with Amazon's own client, bypassing the store."""
 
     def __init__(self, host: str, port: int, pid: int | None = None):
         self.pid = pid
@@ -43,7 +43,7 @@ class S3Server:
             "s3",
             endpoint_url=self.url,
             aws_access_key_id="key",
-            aws_secret_access_key="secret",  # noqa: S106 - of a server that takes any
+            aws_secret_access_key="secret",  # noqa: S106 - the server accepts any
             region_name="us-east-1",
         )
 
@@ -57,7 +57,7 @@ class S3Server:
 
     def plant_folder(self, bucket: str, prefix: str, folder: Path) -> None:
         """Create an object below a prefix for each file below a folder."""
-        _ = self.client  # created here, as several threads must not create it at once
+        _ = self.client  # create it here: several threads must not do so at once
         files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda name: self.plant(bucket, f"{prefix}/{name}", files[name].read_bytes()), files))
@@ -75,7 +75,7 @@ class S3Server:
 
 @contextmanager
 def s3_server(host: str = "127.0.0.1"):
-    """Start a server at an address of this machine, and end it."""
+    """Run a server at an address of this machine until the block ends."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     with subprocess.Popen(
         [sys.executable, "-c", _SERVE, host], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

@@ -38,7 +38,7 @@ PartitionName=all Nodes=ALL Default=YES State=UP
 
 @contextmanager
 def slurm_node() -> Iterator[dict[str, str]]:
-    """Run a cluster until the block ends; provide the environment in which its commands find it."""
+    """Run a cluster until the block ends; provide the environment variables by which Slurm's commands find it."""
     programs = {
         name: needs(name, package, folders="usr/sbin")
         for name, package in [("munged", "munge"), ("slurmctld", "slurmctld"), ("slurmd", "slurmd")]
@@ -46,7 +46,7 @@ def slurm_node() -> Iterator[dict[str, str]]:
     needs("sbatch", "slurm-client")
     with tempfile.TemporaryDirectory(prefix="slurm-") as name, ExitStack() as stack:
         folder, host = Path(name), socket.gethostname().partition(".")[0]
-        folder.chmod(0o755)  # or munged refuses its socket's folder
+        folder.chmod(0o755)  # munged refuses a socket in a folder that other users can't enter
         for part in ("state", "spool"):
             (folder / part).mkdir()
         key = folder / "munge.key"

@@ -1,4 +1,4 @@
-"""The layout shows the architecture: these rules keep it so."""
+"""Rules that keep the layout true to the architecture: imports, names, lengths and test modules."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ ENGINES = {"prefect", "prefect_dask", "dask", "distributed"}
 
 
 def name_of(file: Path) -> str:
-    """The module's name below `darkroom`."""
+    """Return a module's name below `darkroom`."""
     return ".".join(file.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imports_of(file: Path) -> Iterator[str]:
-    """The names that a file imports anywhere in it, except those that only a type checker sees."""
+    """Yield all names that a file imports, also within functions, except those that only a type checker imports."""
     tree = ast.parse(file.read_bytes())
     skipped = {id(node) for block in ast.walk(tree) if is_type_checking(block) for node in ast.walk(block)}
     for node in ast.walk(tree):
@@ -60,7 +60,7 @@ NAMES = {name_of(file) for file in FILES}
 
 
 def module_of(imported: str) -> str | None:
-    """The module of the product that an import reads, if it is one."""
+    """Return the module of the product that an imported name belongs to; None for other packages."""
     name = imported.removeprefix("darkroom.")
     if name == imported:
         return None
@@ -71,7 +71,7 @@ GRAPH = {name_of(file): {found for each in imports_of(file) if (found := module_
 
 
 def layer_of(module: str) -> int:
-    """The number of the layer with the longest name that the module's begins with."""
+    """Return the index of a module's layer: of all names in `LAYERS` that are it or contain it, the longest decides."""
     found = [
         (len(name), number)
         for number, layer in enumerate(LAYERS)
@@ -81,7 +81,7 @@ def layer_of(module: str) -> int:
     return max(found)[1]
 
 
-def test_imports_lead_downwards():
+def test_no_module_imports_from_a_higher_layer():
     upwards = [
         f"{module} imports {imported}"
         for module, found in GRAPH.items()
@@ -100,14 +100,14 @@ def test_there_is_no_import_cycle():
 
 
 @pytest.mark.parametrize("package", FREE_OF_ENGINES)
-def test_pixels_storage_and_settings_know_nothing_of_prefect_and_dask(package: str):
+def test_packages_free_of_engines_import_neither_prefect_nor_dask(package: str):
     files = [file for file in FILES if name_of(file) == package or name_of(file).startswith(f"{package}.")]
     assert files
     found = {f"{name_of(file)}: {each}" for file in files for each in imports_of(file) if each.split(".")[0] in ENGINES}
     assert found == set()
 
 
-def test_nothing_imports_the_folders_by_their_own_names():
+def test_product_modules_are_imported_only_as_parts_of_darkroom():
     everything = [
         *FILES,
         *(file for name in ("tests", "benchmarks", "data") for file in (CHECKOUT / name).rglob("*.py")),
@@ -121,7 +121,7 @@ def test_no_two_modules_have_the_same_name():
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_no_module_is_too_long_to_take_in():
+def test_no_module_has_more_lines_than_allowed():
     assert [name_of(file) for file in FILES if len(file.read_text().splitlines()) > MAX_LINES] == []
 
 

@@ -1,4 +1,4 @@
-"""Short runs of the benchmarks: that they work, not how fast anything is."""
+"""Short runs of the benchmarks, which test that they work, not how fast anything is."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A web server on loopback, for tests: files by path, and faults by path."""
+"""A web server on loopback, for tests, which set its response to each path, right or wrong."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Answer:
-    """What the server answers to a path."""
+    """The server's response to a path."""
 
     data: bytes = b""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     length: int | None = None
-    """What the header says; None: what it is, -1: nothing."""
+    """Value of the Content-Length header; None: the true length, -1: no such header."""
 
     heads: bool = True
-    """Whether it answers to HEAD as it should."""
+    """Whether HEAD requests work; otherwise they get 405."""
 
 
 class WebServer:
     """The running server.
 
     Attributes:
-        url: where it is.
-        answers: what it has, by path with query.
+        url: its base URL.
+        answers: its responses, by path with query.
         requests: method and path of each request so far.
     """
 
@@ -67,7 +67,7 @@ def web_server() -> Iterator[WebServer]:
 
     class Listener(ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """Print nothing: a client that has enough of an answer closes the connection."""
+            """Print nothing: a client that has read enough of a response closes the connection."""
 
     with Listener(("127.0.0.1", 0), Handler) as listener:
         server = WebServer(f"http://127.0.0.1:{listener.server_port}")

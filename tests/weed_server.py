@@ -21,10 +21,10 @@ _OPTIONS += ["-master.telemetry=false", "-master.volumeSizeLimitMB=256", "-volum
 
 @contextmanager
 def weed_server(folder: Path):
-    """Start a server that keeps objects in a folder, and end it."""
+    """Run a server that keeps objects in a folder until the block ends."""
     program = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
     if not program:
-        raise FileNotFoundError("weed, which `make .venv/.dev-locked` installs")
+        raise FileNotFoundError("weed is not installed; `make .venv/.dev-locked` installs it")
     config, data = folder / "s3.json", folder / "objects"
     data.mkdir()
     user = {"name": "user", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": ["Admin"]}
@@ -47,7 +47,7 @@ def _wait_until_ready(server: S3Server, process: subprocess.Popen):
         with suppress(OSError), urllib.request.urlopen(f"{server.url}/healthz", timeout=5):
             return
         time.sleep(0.2)
-    raise TimeoutError("weed does not start; its log is in weed.log")
+    raise TimeoutError("weed did not start; see weed.log")
 
 
 def _free_ports(count: int) -> list[int]:

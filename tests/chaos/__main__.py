@@ -1,4 +1,4 @@
-"""Kill parts of runs at random moments, and compare what the next run makes with an undisturbed one: `make chaos`."""
+"""Kill processes of runs at random moments, and compare the result of the next run with that of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def main() -> None:
     """Run trials of every victim, and print their outcomes."""
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--images", type=int, default=3_000, help="number of images in the source (default: 3,000)")
-    parser.add_argument("--slow", type=int, default=240, help="how many of them are slow to decode (default: 240)")
+    parser.add_argument("--slow", type=int, default=240, help="number of those that are slow to decode (default: 240)")
     parser.add_argument("--trials", type=int, default=10, help="trials of each victim (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random moments (default: 0)")
-    parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="what is killed (default: all)")
+    parser.add_argument("--victims", nargs="+", choices=VICTIMS, default=VICTIMS, help="what to kill (default: all)")
     parser.add_argument("--bucket", action="store_true", help="run in a bucket of a local S3 server")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-", dir=CHECKOUT / "data") as name, ExitStack() as stack:
@@ -48,8 +48,8 @@ def _print_trials(trials: Chaos, victims: list[str], count: int) -> int:
         f"of work, {pace.end:.1f} s until the end; a part of the journal every {FLUSH_SECONDS:g} s"
     )
     print(
-        f"{'victim':10}{'killed':>7}{'in':>9}{'after':>8}{'journalled':>12}{'exit':>6}{'ended in':>10}{'repeated':>10}"
-        f"{'oldest':>8}  after the rerun",
+        f"{'victim':10}{'killed':>7}{'phase':>9}{'after':>8}{'journalled':>12}{'exit':>6}{'ended in':>10}"
+        f"{'repeated':>10}{'oldest':>8}  after the rerun",
         flush=True,
     )
     wrong = 0
@@ -58,7 +58,7 @@ def _print_trials(trials: Chaos, victims: list[str], count: int) -> int:
             outcome = trials.trial(victim)
             wrong += bool(outcome.problems)
             print(_line(outcome), flush=True)
-    print(f"{count * len(victims)} trials, {wrong} of them wrong")
+    print(f"{count * len(victims)} trials, {wrong} of them with problems")
     return wrong
 
 

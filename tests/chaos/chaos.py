@@ -1,10 +1,10 @@
-"""Trials that kill a part of a run at a random moment, run again, and compare with an undisturbed run.
+"""Trials that kill processes of a run at a random moment, run again, and compare with an undisturbed run.
 
 A trial starts `darkroom run` on a fresh destination, kills one victim with SIGKILL, mostly while shards run, waits
 until the rest has ended, runs once more, and compares destination and manifest with those of an undisturbed run:
 everything but timings, run ids and hosts must be the same, to the byte. Outputs that were in the journal at the kill
-must not be made again, nor outputs older than `REPEATED_SECONDS`. Nothing may be left behind: no process, no file, no
-folder, and no run in Prefect that has not ended.
+must not be made again, nor outputs older than `REPEATED_SECONDS`. Nothing may be left over: no process, file or folder,
+and no run in Prefect that has not ended.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from tests.s3_server import S3Server
 
 WORKERS = 2
 OPTIONS = ("--width", "300", "--height", "300", "--max-failure-ratio", "1")
-"""No limit of failures: a rerun may find little left but broken images."""
+"""No limit on failures: most images that are left for the rerun may be broken ones."""
 
 REPEATED_SECONDS = 3 * FLUSH_SECONDS
-"""Greatest age at the kill of an output that may be made again: `FLUSH_SECONDS` until the next part of the journal is
-due, as much for images in flight (an image is journalled with its batch, a second or two later, once the next batch is
-handed on), and as much for writing the part, which waits until all its outputs are on the disk."""
+"""The rerun may make outputs again that were at most this old at the kill. Of this, `FLUSH_SECONDS` pass until the next
+part of the journal is due, as much may pass for images in flight (an image is journalled with its batch, a second or
+two later, after the next batch was submitted), and as much for writing the part, which first syncs all its outputs."""
 
 DRAWS = 5
-"""Number of moments to try until there is something to kill."""
+"""How many moments to try until there is a process to kill."""
 
 LEAVE_SECONDS = 10.0
 """How long child processes of an undisturbed run may take to end after it."""
@@ -124,7 +124,7 @@ class Chaos:
         return Outcome(victim, run, problems=["there was nothing to kill"])
 
     def _outcome(self, victim: str, run: Disturbed) -> Outcome:
-        """Run again, and compare."""
+        """Run again, compare, and return the outcome of the trial."""
         problems = []
         if run.code is None:
             problems.append(f"the run did not end within {END_SECONDS:g} s")
@@ -143,13 +143,13 @@ class Chaos:
             if code != 0:
                 return Outcome(victim, run, problems=problems)
         problems += difference(State.of(run.destination.local()), self.expected)
-        there = run.destination.outputs()
-        repeated = {name for name, written in run.outputs.items() if there.get(name) != written}
+        outputs = run.destination.outputs()
+        repeated = {name for name, written in run.outputs.items() if outputs.get(name) != written}
         oldest = max((run.outputs[name].age(run.at) for name in repeated), default=0.0)
         if known := len(repeated & run.journalled):
             problems.append(f"{known} journalled outputs were made again")
         if oldest > REPEATED_SECONDS:
-            problems.append(f"an output was made again that was {oldest:.1f} s old")
+            problems.append(f"an output that was {oldest:.1f} s old was made again")
         if victim not in OWN_SERVER:
             problems += self._not_ended(run, unfinished)
         return Outcome(victim, run, len(repeated), oldest, problems)
@@ -157,17 +157,17 @@ class Chaos:
     def _not_ended(self, run: Disturbed, unfinished: frozenset[str]) -> list[str]:
         """Return the flow runs on a destination, and their task runs, that have not ended in Prefect.
 
-        A flow that was killed while it had no workspace is unknown to the next run, and left out.
+        A flow run that was killed before it had a workspace is left out: no later run can know that it died.
         """
-        of_its_name = {"flow_runs": {"name": {"like_": f"{run.destination.name} "}}, "sort": "START_TIME_DESC"}
-        found = self.api.post("flow_runs/filter", of_its_name)
+        by_name = {"flow_runs": {"name": {"like_": f"{run.destination.name} "}}, "sort": "START_TIME_DESC"}
+        found = self.api.post("flow_runs/filter", by_name)
         flows = [flow["id"] for flow in found if flow["parameters"]["destination"] == str(run.destination)]
         if run.code is None or run.code < 0:
             flows = [flow for flow in flows if flow == flows[0] or flow in unfinished]
         deadline = time.monotonic() + EVENTS_SECONDS
         while (wrong := self._still_running(flows)) and time.monotonic() < deadline:
             time.sleep(0.2)
-        return [f"Prefect has {', '.join(wrong)}"] if wrong else []
+        return [f"not ended in Prefect: {', '.join(wrong)}"] if wrong else []
 
     def _still_running(self, flows: list[str]) -> list[str]:
         runs = [("flow run", self.api.flow_run(flow)) for flow in flows]
@@ -184,7 +184,7 @@ class Chaos:
         return run_command(self.place / "photos", destination, *(place or ("--workers", str(WORKERS))))
 
     def _disturbed(self, victim: str, destination: Place, moment: Moment) -> Disturbed:
-        """Run, and kill the victim."""
+        """Start a run, kill the victim at a moment, and wait for the run's end."""
         place: tuple[str, ...] = ()
         scheduler = None
         with ExitStack() as stack:
@@ -213,15 +213,15 @@ def chaos(folder: Path, images: int, slow: int, seed: int, api: Api, server: S3S
     With a server, which the environment must point to, source and destinations are in one of its buckets.
     """
     place = Prefix(server, server.make_bucket(), "trials", folder) if server else Folder(folder)
-    source, calm = place / "photos", place / "calm"
+    source, undisturbed = place / "photos", place / "undisturbed"
     write_source(folder / "written", images, slow)
     source.fill(folder / "written")
     (folder / "own").mkdir()
-    with started(run_command(source, calm, "--workers", str(WORKERS)), api.environment) as run:
-        pace = Pace.measured(run.process, calm)
+    with started(run_command(source, undisturbed, "--workers", str(WORKERS)), api.environment) as run:
+        pace = Pace.measured(run.process, undisturbed)
         if run.process.returncode:
             raise SystemExit(f"the undisturbed run ended with {run.process.returncode}: {run.output_tail()}")
-    yield Chaos(folder, place, api, random.Random(seed), State.of(calm.local()), pace)
+    yield Chaos(folder, place, api, random.Random(seed), State.of(undisturbed.local()), pace)
 
 
 def run_command(source: Place, destination: Place, *place: str) -> tuple[str | Path, ...]:
@@ -230,9 +230,9 @@ def run_command(source: Place, destination: Place, *place: str) -> tuple[str | P
 
 
 def write_source(source: Path, images: int, slow: int) -> None:
-    """Write photos, a few broken images, and links to a few small images that are slow to decode.
+    """Write photos, a few broken images, and hard links to a few small files that are slow to decode.
 
-    Shards are cut by bytes, so that a shard with slow images takes several parts of the journal.
+    Shards are cut by bytes, so a shard with slow images takes long enough for several parts of the journal.
     """
     photos = write_corpus(source, images - slow, (200, 150))
     for number in range(0, images, 97):

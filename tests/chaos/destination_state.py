@@ -1,4 +1,4 @@
-"""The state of a destination, and the differences between two states, except those that any two runs have."""
+"""The state of a destination, and the differences between two states, without those that any two runs have."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RUN_FILE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.parquet")
 
 @dataclass(frozen=True)
 class State:
-    """A destination between two runs."""
+    """The state of a destination that no run uses."""
 
     outputs: dict[str, str]
     """Hash of every file below images/, by name."""
@@ -31,13 +31,13 @@ class State:
     """Files of the working state."""
 
     folders: frozenset[str]
-    """All folders; those named after a run exist only until it has ended."""
+    """All folders; those named after a run must be gone once it has ended."""
 
     runs: frozenset[str]
     """Files below runs/."""
 
     attempted: Counter[str]
-    """Number of rows in runs/ by image."""
+    """Number of rows that each image has in the files below runs/, by source path."""
 
     @classmethod
     def of(cls, destination: Path) -> State:
@@ -74,7 +74,7 @@ def difference(found: State, expected: State) -> list[str]:
             where = "images of runs/" if what == "attempted" else what
             problems.append(f"{len(wrong)} {where} differ, such as {wrong[0]}")
     if found.paths != expected.paths:
-        problems.append("rows are in another order, or doubled")
+        problems.append("rows are in another order, or duplicated")
     # Names and number of files below runs/ may differ.
     strange = {f"runs/{name}" for name in found.runs if not RUN_FILE.fullmatch(name)}
     if wrong := sorted(strange | (found.working ^ expected.working) | (found.folders ^ expected.folders)):

@@ -11,13 +11,13 @@ from typing import Literal, TypeAlias
 from tests.chaos.places import Place
 
 Phase: TypeAlias = Literal["start", "work", "journal", "end"]
-"""What a phase begins with: the process, the first output, the first part of the journal, and the last output."""
+"""A phase begins with the start of the process, the first output, the first part of the journal, or the last output."""
 
 WORK_SHARE = 0.75
 """Share of moments while shards run; half of the others are before that, half after."""
 
 NEARLY_ALL = 0.9
-"""Share of outputs at which to kill at the latest: the run may be faster than the undisturbed one was."""
+"""Kill at this share of the outputs at the latest: the run may be faster than the undisturbed one was."""
 
 END_SECONDS = 240.0
 """How long a run may take, disturbed or not."""
@@ -33,7 +33,7 @@ class Pace:
 
     @classmethod
     def measured(cls, run: subprocess.Popen[bytes], destination: Place) -> Pace:
-        """Measure a run that has just been started, until it has ended."""
+        """Measure a run, which must have just been started, until it has ended."""
         started = time.time()
         wait_for("work", run, destination, 0)
         began = time.time()
@@ -70,7 +70,7 @@ class Moment:
 
 
 def wait_for(phase: Phase, run: subprocess.Popen[bytes], destination: Place, outputs: int) -> None:
-    """Wait until a phase of a run begins, or until the run ends or should have."""
+    """Wait until a phase of a run begins, the run ends, or `END_SECONDS` have passed."""
     deadline = time.monotonic() + END_SECONDS
     while run.poll() is None and not _has_begun(phase, destination, outputs) and time.monotonic() < deadline:
         time.sleep(destination.look_seconds)

@@ -33,7 +33,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of this machine."""
+    """A local folder."""
 
     path: Path
 
@@ -76,10 +76,10 @@ class Folder:
 
     def journalled(self) -> frozenset[str]:
         """Return the names of the outputs in the journals of runs that have not ended."""
-        return _named(self.path)
+        return _journalled(self.path)
 
     def unfinished(self) -> frozenset[str]:
-        """Return the flow runs whose workspace is left, by which the next run knows that they died."""
+        """Return the ids of flow runs that left a workspace, by which the next run knows that they died."""
         return frozenset(path.name for path in self.path.glob(".darkroom/runs/*"))
 
 
@@ -137,7 +137,7 @@ class Prefix:
         return any("/journal/" in each["Key"] for each in self._found(".darkroom/runs/"))
 
     def journalled(self) -> frozenset[str]:
-        return _named(self.local(".darkroom/runs/"))
+        return _journalled(self.local(".darkroom/runs/"))
 
     def unfinished(self) -> frozenset[str]:
         start = f"{self.path}/.darkroom/runs/"
@@ -147,8 +147,8 @@ class Prefix:
 Place = Folder | Prefix
 
 
-def _named(folder: Path) -> frozenset[str]:
-    """Return the names of the outputs in the journals of the working folders in a destination's folder."""
+def _journalled(folder: Path) -> frozenset[str]:
+    """Return the names of the outputs in all journals below a destination's folder."""
     names: set[str] = set()
     for part in folder.glob(".darkroom/runs/*/journal/*.parquet"):
         with suppress(FileNotFoundError):  # the run has just published it

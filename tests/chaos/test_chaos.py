@@ -1,4 +1,4 @@
-"""A short part of `make chaos`: kill something, run again, and compare with an undisturbed run."""
+"""A short version of `make chaos`: kill something, run again, and compare with an undisturbed run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tests.harness import Api
 pytestmark = pytest.mark.slow
 
 KILLED_ONCE_JOURNALLED = {"flow"}
-"""Victims to kill in the middle of a shard that is partly in the journal; the others die at a random moment."""
+"""Victims to kill once a shard is partly in the journal; the others are killed at a random moment."""
 
-KILLED = ["flow", "server", "scheduler"]
-"""Other tests kill workers: `test_lifetime.py`, `test_window.py`, `test_poison.py`."""
+VICTIMS = ["flow", "server", "scheduler"]
+"""Victims of this test. Other tests kill workers: `test_lifetime.py`, `test_window.py`, `test_poison.py`."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def trials(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos
         yield prepared
 
 
-@pytest.mark.parametrize("victim", KILLED)
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_the_run_after_a_kill_ends_like_an_undisturbed_one(trials: Chaos, victim: str):
     once_journalled = victim in KILLED_ONCE_JOURNALLED
 

@@ -29,7 +29,7 @@ OWN_SERVER = {"group", "server"}
 
 MARK = "PYTHON_CHAOS_TRIAL"
 """An environment variable that marks all processes of a trial's run. Codec processes inherit variables that begin with
-PYTHON only."""
+PYTHON, and few others."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Run:
     output: IO[bytes]
 
     def itself(self) -> list[psutil.Process]:
-        """Return its first process, if that lives."""
+        """Return its first process, if that is alive."""
         return [psutil.Process(self.process.pid)] if self.process.poll() is None else []
 
     def family(self) -> list[psutil.Process]:
-        """Return its living processes, also those that have another parent by now."""
+        """Return its processes that are alive, including those whose parent has died."""
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):  # it has just ended, or is another user's
@@ -54,7 +54,7 @@ class Run:
         return found
 
     def workers(self) -> list[psutil.Process]:
-        """Return its Dask workers, which its fork server has forked."""
+        """Return its Dask workers: the processes that its fork server has forked."""
         forked = {each.pid: each for each in self.family() if is_command(each, "multiprocessing.forkserver")}
         found = []
         for process in forked.values():
@@ -64,7 +64,7 @@ class Run:
         return found
 
     def ended(self, seconds: float) -> int | None:
-        """Wait for its end, and return its exit code; None if it does not end in time."""
+        """Wait for it to end, and return its exit code; None if it does not end in time."""
         with suppress(subprocess.TimeoutExpired):
             return self.process.wait(seconds)
         return None
@@ -75,7 +75,7 @@ class Run:
         return self.output.read().decode(errors="replace").strip()[-300:]
 
     def survivors(self, seconds: float) -> list[psutil.Process]:
-        """Return its processes that still live after this many seconds."""
+        """Return its processes that are still alive after this many seconds."""
         deadline = time.monotonic() + seconds
         while (alive := self.family()) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -84,7 +84,7 @@ class Run:
 
 @contextmanager
 def started(command: Sequence[str | Path], environment: dict[str, str]) -> Iterator[Run]:
-    """Start a command in a session of its own, and kill what is left of it at the end."""
+    """Start a command in a session of its own, and kill its remaining processes when the block ends."""
     mark = str(uuid4())
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -111,7 +111,7 @@ def is_command(process: psutil.Process, word: str) -> bool:
 
 
 def names(processes: list[psutil.Process]) -> str:
-    """Return the command lines of processes, as one text."""
+    """Return the command lines of processes, joined by commas."""
     output = []
     for process in processes:
         with suppress(psutil.Error):
@@ -120,7 +120,7 @@ def names(processes: list[psutil.Process]) -> str:
 
 
 def kill(processes: list[psutil.Process]) -> int:
-    """Kill those of the processes that live, and return their number."""
+    """Kill the processes that are alive, and return their number."""
     killed = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -130,7 +130,7 @@ def kill(processes: list[psutil.Process]) -> int:
 
 
 def stop(processes: list[psutil.Process]) -> int:
-    """Stop processes, as a machine that hangs would, and return their number."""
+    """Suspend processes, as if their machine hung, and return their number."""
     for process in processes:
         process.suspend()
     return len(processes)
@@ -167,7 +167,7 @@ def kill_victim(victim: str, run: Run, scheduler: Run | None, chance: random.Ran
 
 @contextmanager
 def dask_cluster(folder: Path, workers: int) -> Iterator[tuple[str, Run]]:
-    """Run a Dask scheduler and workers with Dask's defaults; provide its address and its process."""
+    """Run a Dask scheduler and workers with Dask's defaults; provide the scheduler's address and process."""
     file = folder / "scheduler.json"
     file.unlink(missing_ok=True)
     common = ["--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", str(file)]

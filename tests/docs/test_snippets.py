@@ -17,7 +17,7 @@ import pytest
 import yaml
 from harness import CHECKOUT
 from markdown_pages import PAGES, Block, Page
-from needs import cannot
+from needs import skip_or_fail
 
 from darkroom import Recipe
 
@@ -101,7 +101,7 @@ def test_the_snippets_of_a_page_run(
         elif not is_covered_elsewhere(block, where):
             output = RUNNERS[block.language](block.code, folder, environment, where)
     if lacking:
-        cannot(f"{', '.join(sorted(lacking))} not installed: the snippets that import it did not run")
+        skip_or_fail(f"{', '.join(sorted(lacking))} not installed: the snippets that import it did not run")
 
 
 def commands(block: Block) -> list[str]:

@@ -1,7 +1,7 @@
-"""A file system whose files fail by their names. Python imports this as it starts where this folder is on PYTHONPATH.
+"""A file system on which files fail by their names. Python imports this module at startup if PYTHONPATH has its folder.
 
-`eio-2.jpg` can't be read the first two times, `slow.jpg` takes a second, `hang.jpg` for ever: the read does not return.
-Nor does that of the file that TEST_HANGING_READ names, or the write of `hang-write.jpg`.
+The first N reads of `eio-N.jpg` fail with EIO. A read of `slow.jpg` takes a second. A read of `hang.jpg`, or of the
+file that TEST_HANGING_READ names, and a write of `hang-write.jpg` never return.
 """
 
 import collections
@@ -12,8 +12,8 @@ import time
 
 import darkroom.tasks.storage.local
 
-HOURS = 10_000
-PAUSES = {"slow.jpg": 1, "hang.jpg": HOURS, os.environ.get("TEST_HANGING_READ"): HOURS}
+FOREVER_SECONDS = 10_000  # longer than any test waits
+PAUSES = {"slow.jpg": 1, "hang.jpg": FOREVER_SECONDS, os.environ.get("TEST_HANGING_READ"): FOREVER_SECONDS}
 failed = collections.Counter()
 read_to_end = darkroom.tasks.storage.local._read_to_end
 replace_file = darkroom.tasks.storage.local.replace_file
@@ -34,7 +34,7 @@ darkroom.tasks.storage.local._read_to_end = faulty_read_to_end
 
 def faulty_replace_file(folder, name, data, **options):
     if name == b"hang-write.jpg":
-        time.sleep(HOURS)
+        time.sleep(FOREVER_SECONDS)
     return replace_file(folder, name, data, **options)
 
 

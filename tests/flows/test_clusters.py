@@ -13,7 +13,7 @@ import pytest
 from distributed import Client
 from harness import Api, Started, darkroom, eventually, journalled, manifest_rows, running_cluster
 
-from tests.needs import cannot
+from tests.needs import skip_or_fail
 from tests.slurm import slurm_node
 
 
@@ -58,7 +58,7 @@ def test_workers_come_and_are_retired_in_the_middle(
 @pytest.mark.slow
 def test_slurm_runs_the_workers(api: Api, folder: Path, tmp_path: Path):
     if not find_spec("dask_jobqueue"):  # importing it would replace this process's handler of Ctrl-C
-        cannot("dask_jobqueue is not installed")
+        skip_or_fail("dask_jobqueue is not installed")
     cluster = {"cores": 1, "processes": 1, "memory": "1GB", "n_workers": 2, "log_directory": f"{tmp_path}/logs"}
     cluster["scheduler_options"] = {"host": "127.0.0.1", "dashboard_address": None}
     with slurm_node() as environment:

@@ -14,7 +14,7 @@ from harness import Api, Started, eventually, manifest_rows, run_id_of, running_
 
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
-from tests.poisoned import met, poison, poisoned_environment
+from tests.poisoned import logged, poison, poisoned_environment
 from tests.tasks.imaging.reference import jpeg, picture
 
 IMAGES = 96
@@ -120,7 +120,7 @@ def test_on_a_cluster_with_dasks_defaults_too(
 
     assert started.process.returncode == 0, errors
     check(source, out, {number_in(0, 3): "decode.crash"})
-    assert {what for what, _ in met(tmp_path / "met")} == {"crash"}
+    assert {what for what, _ in logged(tmp_path / "met")} == {"crash"}
     assert {task["state_type"] for task in api.task_runs(run_id_of(out))} == {"COMPLETED"}
 
 
@@ -133,8 +133,8 @@ def test_a_run_does_not_wait_for_ever_for_a_cluster_without_workers(
 
     with running_cluster(tmp_path, poisoned, "--nthreads", "1", "--no-nanny") as address:
         started = start("run", source, out, "--scheduler", address, environment=api.environment, code=IMPATIENT + START)
-        eventually(lambda: met(tmp_path / "met"))
-        [(_, pid)] = met(tmp_path / "met")
+        eventually(lambda: logged(tmp_path / "met"))
+        [(_, pid)] = logged(tmp_path / "met")
         psutil.Process(int(pid)).parent().parent().kill()  # codec process → codec server → worker
         _, errors = started.process.communicate(timeout=120)
 

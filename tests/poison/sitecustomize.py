@@ -1,7 +1,8 @@
-"""A decoder that some images really bring down. Python imports this as it starts where this folder is on PYTHONPATH.
+"""A decoder that really crashes, hangs or runs out of memory on some images: on poison.
 
-An image is poison by its last bytes, `poison:` and one of the kinds below. Each that is met is noted in the file that
-`PYTHON_POISON_LOG` names, with the process that met it.
+Python imports this module at startup if PYTHONPATH has its folder. An image is poison if it ends with `poison:` and one
+of the kinds below. Codec processes log each poison that they decode, with their process id, to the file that
+`PYTHON_POISON_LOG` names.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ import sys
 import time
 
 MARK = b"poison:"
-LOG = os.environ.get("PYTHON_POISON_LOG")  # with a beginning that codec processes are given
+LOG = os.environ.get("PYTHON_POISON_LOG")  # codec processes inherit variables that begin with PYTHON, and few others
 IS_CODEC_PROCESS = "darkroom.tasks.worker.codec_server" in sys.orig_argv
 
 
@@ -26,51 +27,51 @@ def note(what):
 
 def crash():
     os.kill(os.getpid(), signal.SIGSEGV)
-    time.sleep(60)  # any thread may take the signal, and this one would be at the next image by then
+    time.sleep(60)  # another thread may take the signal; meanwhile, this one must not go on to the next image
 
 
 def abort():
     os.abort()
 
 
-def leave():
+def exit_early():
     os._exit(3)
 
 
-def fall():
-    """End as the kernel's choice does when memory is short."""
+def oom_kill():
+    """Die as if the kernel's out-of-memory killer had chosen this process."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fall_once():
-    """End so in one process, and come out well in the next."""
+def oom_kill_once():
+    """Die like `oom_kill` in the first process, and decode the image in the next."""
     with open(LOG) as log:
-        if log.read().count("fall_once ") == 1:
-            fall()
+        if log.read().count("oom_kill_once ") == 1:
+            oom_kill()
 
 
 def spin():
-    """An endless loop in C that never lets go of the interpreter's lock."""
+    """Loop forever in C without ever releasing the GIL."""
     sum(itertools.repeat(0))
 
 
-def grind():
-    """An endless loop in C, as far as anyone cares to wait, outside of the interpreter's lock."""
+def spin_without_gil():
+    """Loop in C, with the GIL released, for longer than any test waits."""
     hashlib.pbkdf2_hmac("sha256", b"", b"", (1 << 31) - 1)
 
 
 def sleep():
-    """A wait in C for what never comes, with the interpreter's lock held."""
+    """Wait in C, with the GIL held, for a signal that never comes."""
     ctypes.PyDLL(None).pause()
 
 
 def nap():
-    """Take a second and a half, as a large image may."""
+    """Take a second and a half, as a large image may, and then decode the image."""
     time.sleep(1.5)
 
 
 def eat():
-    """Take memory, and touch it, as long as there is any."""
+    """Allocate memory, and touch it, until there is none left."""
     eaten = []
     try:
         while True:
@@ -82,22 +83,22 @@ def eat():
 
 
 def overflow():
-    """Allocate more than there can be, in one piece that is never touched."""
+    """Allocate more memory than any machine has, in one piece, without touching it."""
     bytearray(1 << 46)
 
 
-def babble():
-    """Say what the worker does not expect, as a decoder might that an image has taken over."""
+def send_garbage():
+    """Send a message that the worker does not expect, as a decoder might that a hostile image controls."""
     os.write(codec_process.channel.fileno(), b"?")
 
 
-def lie():
-    """Answer what makes no sense."""
+def unknown_status():
+    """Answer with a status that does not exist."""
     codec_process.MADE = b"?"
 
 
-def wander():
-    """Answer with an output that lies where there is no memory."""
+def bad_offset():
+    """Answer with an offset beyond the end of the shared memory."""
 
     def finish(self, image, output, answer):
         finish_well(self, image, output, answer)
@@ -106,8 +107,8 @@ def wander():
     finish_well, shared_batch.SharedBatch.finish = shared_batch.SharedBatch.finish, finish
 
 
-def swell():
-    """Try to make the memory of all batches larger than anyone can map, and end."""
+def grow_memory():
+    """Try to grow the shared memory of all batches beyond what can be mapped, and abort."""
     for batch in filter(lambda each: isinstance(each, shared_batch.SharedBatch), gc.get_objects()):
         try:
             os.ftruncate(batch.descriptor, 1 << 60)
@@ -117,17 +118,17 @@ def swell():
 
 
 def break_later():
-    """Come out well, and leave the process such that the next image falls."""
+    """Decode the image, but leave the process such that it crashes at the next one."""
     codec_process.broken = True
 
 
-def stumble():
-    """Meet a mistake of ours."""
-    raise ZeroDivisionError("a bug of ours")
+def raise_bug():
+    """Raise an exception that only a bug in Darkroom could raise."""
+    raise ZeroDivisionError("a bug in Darkroom")
 
 
-POISON = (crash, abort, leave, fall, fall_once, spin, grind, sleep, nap, eat, overflow)
-POISON += (babble, lie, wander, swell, break_later, stumble)
+POISON = (crash, abort, exit_early, oom_kill, oom_kill_once, spin, spin_without_gil, sleep, nap, eat, overflow)
+POISON += (send_garbage, unknown_status, bad_offset, grow_memory, break_later, raise_bug)
 KINDS = {each.__name__.encode(): each for each in POISON}
 
 

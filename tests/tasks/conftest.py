@@ -8,7 +8,7 @@ from tests.poisoned import poisoned_environment
 
 @pytest.fixture
 def log(tmp_path, monkeypatch):
-    """Makes codec processes fall for poison; the file in which they note what they met."""
+    """Install `tests/poison` in codec processes, and provide the path of its log."""
     path = tmp_path / "met"
     for name, value in poisoned_environment(path).items():
         monkeypatch.setenv(name, value)
@@ -21,7 +21,7 @@ def log(tmp_path, monkeypatch):
 
 @pytest.fixture
 def delays(monkeypatch):
-    """The delays in seconds between tries; none of them passes."""
+    """Return a list of the delays between tries, in seconds, which are recorded instead of waited for."""
     waited = []
     monkeypatch.setattr(retries.time, "sleep", waited.append)
     return waited
@@ -29,7 +29,7 @@ def delays(monkeypatch):
 
 @pytest.fixture
 def submitted(monkeypatch):
-    """What was submitted to codec processes: operations and sources."""
+    """Return a list of what is submitted to codec processes: operations and sources."""
     seen = []
     submit = Codec.submit
 
@@ -43,7 +43,7 @@ def submitted(monkeypatch):
 
 @pytest.fixture
 def nine(source, place):
-    """A destination of nine outputs, 0.jpg to 8.jpg."""
-    from tests.tasks.verifying import nine_images  # which imports Prefect
+    """Return a destination of nine outputs, 0.jpg to 8.jpg."""
+    from tests.tasks.verifying import nine_images  # imports Prefect, which few tests need
 
     return nine_images(source, place)

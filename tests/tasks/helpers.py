@@ -50,12 +50,12 @@ def unprivileged():
 
 
 def after(seconds):
-    """A time shortly after noon."""
+    """Return the time a number of seconds after noon."""
     return NOON + timedelta(seconds=seconds)
 
 
 def row(path, *, recipe=SMALL, **columns):
-    """A valid row of a manifest: an image that was made."""
+    """Return a valid row of an image that has an output."""
     ok = {
         "source_path": path,
         "source_size": 1000,
@@ -96,14 +96,14 @@ def row(path, *, recipe=SMALL, **columns):
 
 
 def failed_row(path, code, **columns):
-    """A valid row of an image that failed."""
+    """Return a valid row of an image that failed."""
     without = dict.fromkeys(("file_name", "format", "width", "height", "channels", "output_bytes", "output_sha256"))
     failure = {"status": "failed", "error_code": code, "error_stage": code.split(".")[0], "error_message": "no"}
     return row(path, **(without | failure | columns))
 
 
 def past_run(run_id="run", **figures):
-    """A past run: ten seconds of work on no image."""
+    """Return a past run: ten seconds of work, no images."""
     usual = {"started": NOON, "seconds": 12.0, "work_seconds": 10.0, "source_bytes": 2_000_000, "output_bytes": 10**6}
     counts = dict.fromkeys(("ok", "failed", "touched", "deleted"), 0)
     return PastRun(run_id, **({"interrupted": False} | usual | counts | figures))
@@ -122,14 +122,14 @@ def make_job(place, source="/source", *, run_id="run", recipe=SMALL, rules=None)
 
 
 def open_workspace(place, job):
-    """The working folder of a run that has just begun."""
+    """Return the workspace of a run that has just begun."""
     workspace = place.workspace(job.run_id)
     workspace.begin(job)
     return workspace
 
 
 def write_journal(workspace, rows, *, shard=0, attempt="001-1-1"):
-    """Journal rows, and write an output of the right size for each that names one; the shard counts as not begun."""
+    """Journal rows, and write an output of the right size for each that names one; the shard is not marked as begun."""
     for each in rows:
         if each["status"] == "ok" and each["file_name"]:
             write_output(workspace, each["file_name"], (b"0123456789" * each["output_bytes"])[: each["output_bytes"]])
@@ -151,7 +151,7 @@ def write_deleted(workspace, paths):
 
 
 def write_listing(workspace, entries, unreadable=(), ctime=None):
-    """A listing of `{path: (size, mtime)}`, all of one ctime."""
+    """Write a listing of `{path: (size, mtime)}`, in which all files have the same ctime."""
     columns = {
         "source_path": list(entries),
         "source_size": [size for size, _ in entries.values()],
@@ -164,8 +164,8 @@ def write_listing(workspace, entries, unreadable=(), ctime=None):
     return Listing(len(entries), total, Skipped(unreadable=list(unreadable)))
 
 
-def make_old(file):
-    """Make a manifest, run file or journal part what schema version 1 was: without `source_ctime`."""
+def convert_to_version_1(file):
+    """Convert a manifest, run file or journal part to schema version 1, which had no `source_ctime`."""
     table = pq.read_table(file)
     metadata = {name: value for name, value in (table.schema.metadata or {}).items() if name != SEAL.encode()}
     table = table.drop_columns("source_ctime")
@@ -193,7 +193,7 @@ def paths_of(file):
 
 
 def publish_rows(place, rows, *, run_id="run", source="/source", recipe=SMALL):
-    """Publish rows as a run of their own, with an output for each that has one; return its job."""
+    """Publish rows as a run of their own, with an output for each that names one; return the job."""
     job = make_job(place, source, run_id=run_id, recipe=recipe)
     workspace = open_workspace(place, job)
     write_journal(workspace, [each | {"run_id": run_id} for each in rows])
@@ -212,7 +212,7 @@ def journal_rows(workspace):
 
 
 def parts_of(workspace, shard=None):
-    """The local files of a journal."""
+    """Return the local files of a journal, or of a shard's part of it."""
     return [Path(workspace.store.where(part)) for part in workspace.journal_parts(shard)]
 
 
@@ -223,19 +223,19 @@ def plan_rows(workspace):
 
 
 def files(folder):
-    """The contents of every file below a folder."""
+    """Return the contents of every file below a folder, by path."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def write_image(path, width=40, height=30, seed=0, image_format="JPEG"):
-    """An image of noise and gradients, different for every seed."""
+    """Write an image of noise, different for every seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 255, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path, image_format)
 
 
 def prepare(source, place, *, run_id="run", recipe=SMALL, rules=None, workers=1):
-    """Begin a run as the flow does: working folder, listing and plan."""
+    """Begin a run as the flow does: workspace, listing and plan."""
     job = make_job(place, source, run_id=run_id, recipe=recipe, rules=rules)
     workspace = open_workspace(place, job)
     listing = discover(open_source(str(source), job.rules), workspace, job.rules)
@@ -247,11 +247,11 @@ def destination_in(folder):
 
 
 class Killed(BaseException):
-    """The process died."""
+    """Simulates the death of the process."""
 
 
 class Killer:
-    """Raises `Killed` at the n-th call of some functions of `os`.
+    """Raises `Killed` instead of the n-th call of some functions of `os`.
 
     Args:
         patch: undoes the patches after the test.

@@ -1,4 +1,4 @@
-"""Helpers of the tests of whole shards; not in `helpers`, because they import Prefect."""
+"""Helpers for tests of whole shards; not in `helpers`, because they import Prefect."""
 
 import hashlib
 import os
@@ -27,7 +27,7 @@ def work(source, place, **options):
 
 
 def run(source, place, **options):
-    """A whole run, published."""
+    """Do a whole run, up to its publication."""
     workspace, job, plan = prepare(source, place, **options)
     for ref in shard_refs(workspace, plan.shards):
         work_shard(ref)
@@ -36,15 +36,15 @@ def run(source, place, **options):
 
 
 class DiedError(BaseException):
-    """What no image can raise."""
+    """Simulates the death of the process: the code for failed images does not catch it."""
 
 
 def _die(*_):
     raise DiedError
 
 
-def die_before_the_journal_has_anything(monkeypatch, source, place, **options):
-    """Work the first shard until its outputs are written, and no further."""
+def die_before_journalling(monkeypatch, source, place, **options):
+    """Begin a run, and let it die after its first shard has written outputs, before any of them is journalled."""
     workspace, job, plan = prepare(source, place, **options)
     with monkeypatch.context() as patch, pytest.raises(DiedError):
         patch.setattr(Journal, "add", _die)
@@ -54,7 +54,7 @@ def die_before_the_journal_has_anything(monkeypatch, source, place, **options):
 
 
 def write_flat(path, shade):
-    """An image whose output has the same size whatever its shade is."""
+    """Write an image with a fixed mtime, whose size and whose output's size are the same for every shade."""
     write_bmp(path, shade)
     os.utime(path, ns=(0, 10**18))
 
@@ -65,7 +65,7 @@ def write_bmp(path, shade):
 
 
 def wrong_outputs(place):
-    """Outputs that aren't what the manifest says, and outputs that it doesn't know."""
+    """Return the outputs that differ from the manifest, that are missing, and that it doesn't name."""
     named = {row["file_name"]: row["output_sha256"] for row in manifest_rows(place).values() if row["file_name"]}
     found = {f"images/{name}": hashlib.sha256(data).hexdigest() for name, data in files(place.images).items()}
     return {name for name in named.keys() | found.keys() if named.get(name) != found.get(name)}

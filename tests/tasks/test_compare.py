@@ -131,7 +131,7 @@ def test_no_flipped_bit_is_missed(source, place):
     assert kinds(verify(place)[1]) == {f"{number:02}.jpg": "damaged" for number in range(1, 30)}
 
 
-def test_bytes_that_were_not_written_never_reach_a_decoder(nine, submitted):
+def test_only_bytes_with_the_right_hash_are_decoded(nine, submitted):
     submitted.clear()
     flip(nine.images / "0.jpg")
     (nine.images / "1.jpg").write_bytes(bytes(manifest_rows(nine)["1.jpg"]["output_bytes"]))
@@ -162,7 +162,7 @@ def test_files_that_differ_from_their_rows(nine):
 
 
 def failing_reads(monkeypatch, error, times):
-    """Let each of the first reads fail."""
+    """Make the first reads fail; `times` is their number."""
     read_to_end, left = storage._read_to_end, iter(range(times))
 
     def read(descriptor, view):
@@ -173,7 +173,7 @@ def failing_reads(monkeypatch, error, times):
     monkeypatch.setattr(storage, "_read_to_end", read)
 
 
-def test_a_read_error_that_passes_is_no_finding(nine, monkeypatch, delays):
+def test_a_transient_read_error_is_no_finding(nine, monkeypatch, delays):
     failing_reads(monkeypatch, OSError(errno.EIO, "x"), TRIES - 1)
     assert verify(nine)[1] == {}
     assert delays
@@ -198,12 +198,12 @@ def test_unreadable_outputs_are_not_damaged(nine, monkeypatch, error, detail):
 
 
 @pytest.mark.parametrize("code", [ErrorCode.DECODE_MEMORY, ErrorCode.DECODE_TIMEOUT])
-def test_a_decoder_without_memory_or_time_proves_no_damage(nine, monkeypatch, code):
+def test_outputs_whose_decoding_lacks_memory_or_time_are_unreadable_not_damaged(nine, monkeypatch, code):
     monkeypatch.setattr(codec, "read_answer", lambda *_: ImageError(code, "x"))
     assert verify(nine)[1] == {f"{number}.jpg": ("unreadable", "x") for number in range(9)}
 
 
-def test_files_and_folders_that_may_not_be_read_are_not_called_damaged_or_missing(open_path):
+def test_files_and_folders_without_read_permission_are_unreadable_not_damaged_or_missing(open_path):
     source, place = open_path / "source", destination_at(open_path / "dest")
     for name in ("a.jpg", "b.jpg", "closed/c.jpg", "closed/deep/d.jpg", "half/e.jpg", "closed-not/f.jpg"):
         write_image(source / name)
@@ -252,7 +252,7 @@ ODD_NAMES = [
 
 
 @pytest.mark.parametrize("name", ["dest", "[a]*?'", "status=ok"])
-def test_odd_names_are_names(source, tmp_path, name):
+def test_outputs_with_odd_names_are_verified_like_others(source, tmp_path, name):
     place = destination_at(tmp_path / name)
     for number, raw in enumerate(ODD_NAMES):
         image = source / os.fsdecode(raw)
@@ -270,7 +270,7 @@ def test_odd_names_are_names(source, tmp_path, name):
     assert kinds(found) == dict.fromkeys(names, "damaged") | {f"{each}\n*": "foreign" for each in names}
 
 
-def test_shards_are_read_one_by_one_and_an_attempt_may_be_repeated(nine, monkeypatch):
+def test_another_attempt_at_a_shard_has_the_same_result(nine, monkeypatch):
     monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
     for number in (0, 5, 6):
         flip(nine.images / f"{number}.jpg")
@@ -296,7 +296,7 @@ def test_the_next_run_removes_the_workspace_of_a_dead_verification(nine):
     clear_verifications(nine)
 
 
-def test_for_a_run_an_irregular_file_is_a_damaged_output(source, nine):
+def test_a_run_treats_an_irregular_file_as_a_damaged_output(source, nine):
     target = nine.images / "0.jpg"
     size = target.stat().st_size
     target.unlink()
@@ -306,7 +306,7 @@ def test_for_a_run_an_irregular_file_is_a_damaged_output(source, nine):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "description"),
     [
         (b"", "no image"),
         (b"\xff\xd8\xff\xe0", "jpeg with a broken header"),
@@ -318,8 +318,8 @@ def test_for_a_run_an_irregular_file_is_a_damaged_output(source, nine):
         (b"P6 ", "ppm"),
     ],
 )
-def test_bytes_are_described_by_their_header(data, said):
-    assert describe_bytes(data) == said
+def test_bytes_are_described_by_their_header(data, description):
+    assert describe_bytes(data) == description
 
 
 STARTS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF0000WEBP", b"GIF89a", b"0000ftypavif"]
@@ -330,7 +330,7 @@ def test_any_bytes_can_be_described(start, rest):
     assert describe_bytes(start + rest)
 
 
-def test_outputs_in_a_bucket_are_waited_for_together(nine, monkeypatch):
+def test_outputs_in_a_bucket_are_read_concurrently(nine, monkeypatch):
     monkeypatch.setattr(storage.LocalFolder, "is_remote", True)
     together, read = threading.Barrier(9), compare_module.read_output
 

@@ -20,7 +20,7 @@ from darkroom.tasks.storage.store_errors import Denied
 from tests.places import destination_at, disk
 from tests.tasks.helpers import unprivileged, write_image
 
-WEIRD = [
+ODD_NAMES = [
     b"new\nline.jpg",
     b"tab\t.jpg",
     b"quote'\".jpg",
@@ -43,7 +43,7 @@ def listing(tmp_path):
 
 
 def discover(source, listing, rules=Rules(), **options):  # noqa: B008 - frozen
-    """List a source as a run does, and put the listing where the test wants it."""
+    """List a source as a run does, and move the listing to a path."""
     workspace = destination_at(listing.parent / "lister").workspace("run")
     found = discover_module.discover(open_source(str(source), rules, **options), workspace, rules)
     disk(workspace, "listing").rename(listing)
@@ -101,13 +101,13 @@ def test_times_before_1970_and_far_ahead_are_listed(source, listing, time):
 def test_odd_names_are_listed_as_they_are(source, listing):
     raw_source = os.fsencode(source)
     os.mkdir(raw_source + b"/\xffolder\n")
-    for name in WEIRD:
+    for name in ODD_NAMES:
         Path(os.fsdecode(raw_source + b"/" + name)).write_bytes(name)
         Path(os.fsdecode(raw_source + b"/\xffolder\n/" + name)).write_bytes(name)
     discover(source, listing)
-    expected = {path_to_text(name) for name in WEIRD} | {path_to_text(b"\xffolder\n/" + name) for name in WEIRD}
+    expected = {path_to_text(name) for name in ODD_NAMES} | {path_to_text(b"\xffolder\n/" + name) for name in ODD_NAMES}
     assert set(listed(listing)) == expected
-    assert {bytes(open_source(str(source), Rules()).get(path).data) for path in expected} == set(WEIRD)
+    assert {bytes(open_source(str(source), Rules()).get(path).data) for path in expected} == set(ODD_NAMES)
 
 
 def test_skipped_files_are_counted_by_reason(source, listing):
@@ -124,7 +124,7 @@ def test_skipped_files_are_counted_by_reason(source, listing):
     with socket.socket(socket.AF_UNIX) as unix:
         descriptor = os.open(source, os.O_RDONLY)
         try:
-            unix.bind(f"/proc/self/fd/{descriptor}/socket.jpg")  # a socket's path may not be long
+            unix.bind(f"/proc/self/fd/{descriptor}/socket.jpg")  # the source's own path may be too long for a socket
         finally:
             os.close(descriptor)
     result = discover(source, listing)
@@ -151,7 +151,7 @@ def test_links_to_files(source, listing, tmp_path, follow):
 
 
 @pytest.mark.parametrize("follow", [False, True])
-def test_links_that_lead_nowhere_are_listed_without_size_and_time(source, listing, tmp_path, follow):
+def test_broken_links_are_listed_without_size_and_time(source, listing, tmp_path, follow):
     (source / "dangling.jpg").symlink_to("gone.jpg")
     (source / "loop.jpg").symlink_to("loop.jpg")
     (source / "there.jpg").symlink_to("back.jpg")
@@ -200,7 +200,7 @@ def test_a_source_that_is_itself_a_link(source, listing, tmp_path):
     assert not result.skipped.counts
 
 
-def test_folders_that_may_not_be_entered_are_named_and_the_rest_is_listed(open_path):
+def test_folders_without_permission_are_reported_and_the_rest_is_listed(open_path):
     source, listing = open_path / "source", open_path / "listing.parquet"
     touch(source / "a.jpg")
     touch(source / "secret/b.jpg")
@@ -277,14 +277,14 @@ def test_images_are_found_by_their_first_bytes_whatever_their_names_are(odd_name
     assert result.not_images == {"txt": 1, "": 1}
 
 
-def test_without_that_setting_only_suffixes_count(odd_names, listing):
+def test_without_by_content_only_suffixes_count(odd_names, listing):
     result = discover(odd_names, listing)
     assert set(listed(listing)) == {"broken.jpg"}
     assert result.skipped.counts == {"not_image": 9}
     assert result.not_images == {"": 3, "jpg_large": 1, "1": 1, "jpg?w=600": 1, "jpg~": 1, "heic-1": 1, "txt": 1}
 
 
-def test_a_file_that_can_not_be_looked_at_is_listed_so_that_its_row_says_why(open_path):
+def test_a_file_without_read_permission_is_listed_so_that_its_row_reports_the_error(open_path):
     source, listing = open_path / "source", open_path / "listing.parquet"
     write_image(source / "photo")
     (source / "photo").chmod(0)
@@ -294,7 +294,7 @@ def test_a_file_that_can_not_be_looked_at_is_listed_so_that_its_row_says_why(ope
     assert not result.skipped.counts
 
 
-def test_a_preview_counts_images_after_the_others_are_left_out(odd_names, listing):
+def test_the_limit_counts_only_files_that_are_images_by_content(odd_names, listing):
     assert discover(odd_names, listing, Rules(by_content=True, limit=3)).images == 3
 
 
@@ -339,7 +339,7 @@ def test_outputs_are_listed_and_temporary_files_removed(place, listing, monkeypa
     assert not list(place.images.rglob(".darkroom-*"))
 
 
-def test_a_survey_of_outputs_changes_nothing_and_names_the_folders_that_cannot_be_listed(open_path):
+def test_a_survey_of_outputs_changes_nothing_and_returns_the_folders_that_cannot_be_listed(open_path):
     place, listing = destination_at(open_path), open_path / "listing.parquet"
     for name in ("a.jpg", ".darkroom-1-1", "b/.darkroom-1-2", "closed/c.jpg"):
         touch(place.images / name)
@@ -357,7 +357,7 @@ def test_a_destination_without_outputs_has_an_empty_list_of_them(place, listing)
         assert pq.read_metadata(listing).num_rows == 0
 
 
-def test_thousands_of_folders_that_cannot_be_listed_cost_little(open_path):
+def test_thousands_of_folders_that_cannot_be_listed_are_all_reported(open_path):
     source, listing = open_path / "source", open_path / "listing.parquet"
     for number in range(2_000):
         (source / f"closed-{number}").mkdir(parents=True, mode=0)

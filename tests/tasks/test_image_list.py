@@ -39,7 +39,7 @@ def images(source):
 
 
 def listed(file, place, **rules):
-    """The paths that a list comes to, and what was left out."""
+    """Return the paths of the images that a list names, and the workspace with their listing."""
     workspace, _, _ = prepare(file, place, rules=Rules(**rules))
     return pq.read_table(disk(workspace, "listing"))["source_path"].to_pylist(), workspace
 
@@ -50,7 +50,7 @@ def test_a_text_file_has_an_address_on_each_line(images, place, text):
     assert sorted(listed(images / "list.txt", place)[0]) == ["a.jpg", "b.jpg"]
 
 
-def test_images_that_are_listed_have_versions_and_others_have_not(images, place):
+def test_files_that_exist_are_listed_with_their_version_and_others_without(images, place):
     (images / "list.txt").write_text("a.jpg\ngone.jpg\n")
     _, workspace = listed(images / "list.txt", place)
     found, gone = pq.read_table(disk(workspace, "listing")).to_pylist()
@@ -62,7 +62,7 @@ def test_images_that_are_listed_have_versions_and_others_have_not(images, place)
 def test_folders_are_listed_by_the_rules_and_nothing_twice(images, place):
     (images / "list.txt").write_text("sub/\nsub/deep/\nsub/c.jpg\n")
     paths, _ = listed(images / "list.txt", place, exclude=["c.jpg"])
-    assert sorted(paths) == ["sub/c.jpg", "sub/deep/d.png"], "one that is named itself is listed whatever the rules say"
+    assert sorted(paths) == ["sub/c.jpg", "sub/deep/d.png"], "a file that is named is listed whatever the rules say"
 
 
 def test_limit_ends_the_listing(images, place):
@@ -80,7 +80,7 @@ def test_limit_ends_the_listing(images, place):
         ("l.txt", b"\xff\xfea.jpg", {}, r"can't be read as a list of images: .*utf-8"),
     ],
 )
-def test_what_is_no_list_is_refused(source, place, name, content, rules, message):
+def test_a_file_that_is_no_list_is_refused(source, place, name, content, rules, message):
     (source / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SettingsError, match=message):
         listed(source / name, place, **rules)
@@ -130,7 +130,7 @@ def test_a_list_in_a_bucket(s3, source, place, tmp_path, kind):
 
 @contextmanager
 def full_disk(size):
-    """Let no file grow beyond a size in bytes, as a full disk does."""
+    """Make writes beyond a file size in bytes fail, as on a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -140,7 +140,7 @@ def full_disk(size):
 
 
 @pytest.mark.parametrize("in_bucket", [False, True])
-def test_a_full_scratch_disk_is_not_the_list_s_fault(s3, images, place, in_bucket):
+def test_a_full_scratch_disk_is_not_reported_as_an_unreadable_list(s3, images, place, in_bucket):
     text = "\n".join(f"{number}.jpg" for number in range(2000))
     (images / "list.txt").write_text(text)
     file = str(images / "list.txt")
@@ -155,7 +155,7 @@ def test_a_full_scratch_disk_is_not_the_list_s_fault(s3, images, place, in_bucke
         list(entries)
 
 
-def test_columns_that_change_are_published_though_no_image_is_made(images, place):
+def test_changed_columns_are_published_even_if_no_image_is_processed(images, place):
     file = images / "list.csv"
     file.write_text("path,label\na.jpg,cat\nb.jpg,dog\n")
     run(file, place)
@@ -189,4 +189,4 @@ def test_images_of_a_web_server(source, place, tmp_path):
         }
         assert all((place.root / row["file_name"]).is_file() for row in rows.values() if row["status"] == "ok")
         _, _, plan = prepare(source / "list.txt", place, run_id="again")
-        assert plan.reasons == {"changed": 1, "retry": 1}, "one of which HEAD says nothing is read again"
+        assert plan.reasons == {"changed": 1, "retry": 1}, "an image is read again if HEAD gives it no version"

@@ -15,9 +15,9 @@ from tests.tasks.helpers import (
     NOON,
     SMALL,
     after,
+    convert_to_version_1,
     failed_row,
     make_job,
-    make_old,
     open_workspace,
     plan_rows,
     prepare,
@@ -29,7 +29,7 @@ from tests.tasks.helpers import (
 )
 
 SAME = (1000, NOON)
-"""Size and time of an image as `row` has them."""
+"""The size and time that images have in the rows of `row`."""
 
 
 def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, run_id="next", ctime=None, **rules):
@@ -74,7 +74,7 @@ def test_when_nothing_changed_there_is_nothing_to_do(place):
 
 
 @pytest.mark.parametrize("version", [(1001, NOON), (1000, after(0.000001)), (None, None)])
-def test_another_size_or_time_is_a_change_that_the_hash_may_deny(place, version):
+def test_an_image_of_another_size_or_time_is_planned_with_its_known_hash(place, version):
     publish_rows(place, [row("a.jpg", attempts=3), row("b.jpg")])
     plan, rows, _ = plan_for(place, {"a.jpg": version, "b.jpg": SAME})
     assert plan.reasons == {"changed": 1}
@@ -93,20 +93,20 @@ def test_another_size_or_time_is_a_change_that_the_hash_may_deny(place, version)
         (None, None, {}),  # as in object stores
     ],
 )
-def test_another_change_time_is_a_change_that_the_hash_may_deny(place, known, ctime, reasons):
+def test_an_image_with_another_change_time_is_planned_with_its_known_hash(place, known, ctime, reasons):
     publish_rows(place, [row("a.jpg", source_ctime=known)])
     plan, rows, _ = plan_for(place, {"a.jpg": SAME}, ctime=ctime)
     assert plan.reasons == reasons
     assert [(each["source_ctime"], each["known_sha256"]) for each in rows.values()] == [(ctime, "5a" * 32)] * len(rows)
 
 
-def test_change_times_can_be_left_alone(place):
+def test_change_times_can_be_ignored(place):
     publish_rows(place, [row("a.jpg", source_ctime=NOON), row("b.jpg")])
     entries = {"a.jpg": SAME, "b.jpg": (1000, after(1))}
     assert plan_for(place, entries, ctime=after(1), detect_changes="mtime")[0].reasons == {"changed": 1}
 
 
-def test_everything_can_be_read_again(place):
+def test_with_detect_changes_content_every_image_is_read_again(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg"), failed_row("c.jpg", "decode.corrupt"), row("d.jpg")])
     (place.images / "b.jpg").unlink()
     entries = {**dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), SAME), "d.jpg": (1, NOON), "e.jpg": SAME}
@@ -116,9 +116,9 @@ def test_everything_can_be_read_again(place):
     assert {name for name, each in rows.items() if each["known_output"]} == {"a.jpg", "d.jpg"}
 
 
-def test_the_manifest_of_schema_version_1_is_compared(place):
+def test_the_plan_can_be_made_from_a_manifest_of_schema_version_1(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
-    make_old(place.manifest)
+    convert_to_version_1(place.manifest)
     plan, _, _ = plan_for(place, {"a.jpg": SAME, "b.jpg": (1, NOON)}, ctime=NOON)
     assert plan.reasons == {"changed": 1}
 
@@ -146,7 +146,7 @@ def test_outputs_with_odd_names_are_recognised(place):
     assert plan.nothing_to_do
 
 
-def test_images_that_the_rules_leave_out_are_gone_and_counted(place):
+def test_images_that_the_rules_now_exclude_are_deleted_and_counted(place):
     names = ["a.jpg", "raw/b.jpg", "raw/c/d.jpg", "@eaDir/e.jpg", "f.jpg"]
     publish_rows(place, [row(name) for name in names])
     plan, _, deleted = plan_for(place, {"a.jpg": SAME}, exclude=["raw/"])
@@ -154,7 +154,7 @@ def test_images_that_the_rules_leave_out_are_gone_and_counted(place):
     assert (plan.deleted, plan.gone, plan.left_out) == (4, 4, 3)
 
 
-def test_images_below_thousands_of_folders_that_can_not_be_listed_are_not_deleted(place):
+def test_images_below_thousands_of_folders_that_could_not_be_listed_are_not_deleted(place):
     names = [f"closed-{number}/a.jpg" for number in range(3_000)]
     publish_rows(place, [row(name) for name in [*names, "closed-1.jpg", "closed/a.jpg"]])
     plan, _, deleted = plan_for(place, {}, unreadable=[name.removesuffix("/a.jpg") for name in names])
@@ -182,7 +182,7 @@ def test_every_failure_is_tried_again_with_retry_failed(place):
 
 
 @pytest.mark.parametrize("code", list(ErrorCode))
-def test_a_failure_is_tried_again_if_it_may_pass(place, code):
+def test_only_failures_with_codes_in_retried_next_run_are_tried_again(place, code):
     publish_rows(place, [failed_row("a.jpg", code.value, attempts=4)])
     plan, rows, _ = plan_for(place, {"a.jpg": SAME}, max_pixels=1)
     if code in RETRIED_NEXT_RUN:
@@ -192,7 +192,7 @@ def test_a_failure_is_tried_again_if_it_may_pass(place, code):
         assert plan.nothing_to_do
 
 
-def test_a_failure_that_may_pass_is_tried_again_though_the_file_was_only_touched(place):
+def test_a_failure_in_retried_next_run_is_tried_again_even_if_the_file_was_only_touched(place):
     publish_rows(place, [failed_row("a.jpg", "write.no_space"), failed_row("b.jpg", "decode.corrupt")])
     _, rows, _ = plan_for(place, {"a.jpg": (1000, after(9)), "b.jpg": (1000, after(9))})
     assert rows["a.jpg"]["known_sha256"] is None
@@ -205,20 +205,20 @@ def test_an_image_of_too_many_pixels_is_tried_again_once_the_limit_allows_it(pla
     assert plan_for(place, {"a.jpg": SAME}, max_pixels=limit)[0].reasons == reasons
 
 
-def test_pixels_of_the_largest_images_do_not_overflow(place):
+def test_the_pixel_count_of_the_largest_images_does_not_overflow(place):
     huge = {"source_width": 2**31 - 1, "source_height": 2**31 - 1}
     publish_rows(place, [failed_row("a.jpg", "decode.too_many_pixels", **huge)])
     assert plan_for(place, {"a.jpg": SAME})[0].nothing_to_do
 
 
-def test_force_takes_everything_again(place):
+def test_force_processes_everything_again(place):
     publish_rows(place, [row("a.jpg"), failed_row("b.jpg", "decode.corrupt")])
     plan, rows, _ = plan_for(place, {"a.jpg": SAME, "b.jpg": (5, NOON), "c.jpg": SAME}, force=True)
     assert plan.reasons == {"forced": 2, "new": 1}
     assert {each["known_sha256"] for each in rows.values()} == {None}
 
 
-def test_another_recipe_makes_everything_again(place):
+def test_another_recipe_processes_everything_again(place):
     publish_rows(place, [row("a.jpg"), failed_row("b.jpg", "decode.corrupt")])
     plan, _, _ = plan_for(place, {"a.jpg": SAME, "b.jpg": SAME}, recipe=Recipe(width=5), rebuild=True)
     assert plan.reasons == {"rebuild": 2}
@@ -231,7 +231,7 @@ def test_images_gone_from_the_source_are_deleted(place):
     assert (plan.deleted, plan.known, plan.nothing_to_do, rows) == (2, 3, False, {})
 
 
-def test_an_image_with_the_size_and_time_of_a_gone_one_may_be_moved(place):
+def test_an_image_with_the_size_and_time_of_a_gone_one_is_planned_as_moved(place):
     publish_rows(place, [row("a.jpg", source_size=7), row("b.jpg"), row("c.jpg", source_size=9), row("stays.jpg")])
     entries = {"to/a.jpg": (7, NOON), "twin.jpg": (7, NOON), "c.jpg": (9, after(1)), "stays.jpg": SAME}
     plan, rows, deleted = plan_for(place, entries)
@@ -244,7 +244,7 @@ def test_an_image_with_the_size_and_time_of_a_gone_one_may_be_moved(place):
     }
 
 
-def test_an_ambiguous_match_or_one_without_output_is_new(place):
+def test_an_ambiguous_match_or_one_without_output_is_planned_as_new(place):
     publish_rows(
         place,
         [
@@ -261,7 +261,7 @@ def test_an_ambiguous_match_or_one_without_output_is_new(place):
     assert (plan.reasons, plan.deleted, plan.gone) == ({"new": 4}, 5, 5)
 
 
-def test_with_force_or_another_recipe_a_moved_image_is_made_again(place):
+def test_with_force_or_another_recipe_a_moved_image_is_planned_as_new(place):
     publish_rows(place, [row("a.jpg")])
     assert plan_for(place, {"b.jpg": SAME}, force=True)[0].reasons == {"new": 1}
     assert plan_for(place, {"b.jpg": SAME}, recipe=Recipe(width=5), rebuild=True, run_id="other")[0].reasons == {
@@ -269,20 +269,20 @@ def test_with_force_or_another_recipe_a_moved_image_is_made_again(place):
     }
 
 
-def test_images_below_folders_that_could_not_be_listed_are_left_alone(place):
+def test_images_below_folders_that_could_not_be_listed_are_not_deleted(place):
     publish_rows(place, [row(path) for path in ("it's/a.jpg", "it's/b/c.jpg", "it's.jpg", "it'so/d.jpg", "e.jpg")])
     _, rows, deleted = plan_for(place, {"e.jpg": SAME}, unreadable=["it's"])
     assert sorted(deleted) == ["it's.jpg", "it'so/d.jpg"]
     assert rows == {}
 
 
-def test_of_a_source_that_could_not_be_listed_nothing_is_deleted(place):
+def test_nothing_is_deleted_if_the_source_could_not_be_listed(place):
     publish_rows(place, [row("a.jpg"), row("b/c.jpg")])
     assert plan_for(place, {}, unreadable=["b", ""])[2] == []
 
 
 @pytest.mark.parametrize("name", ["[a]*?'", "a*", "recipe_id=x", "status=ok", 'quote"', "é\n"])
-def test_the_name_of_a_destination_means_nothing(tmp_path, name):
+def test_special_characters_in_the_name_of_a_destination_have_no_effect(tmp_path, name):
     decoy, place = destination_at(tmp_path / "ab"), destination_at(tmp_path / name)
     publish_rows(decoy, [row("decoy.jpg"), row("a.jpg", source_size=1)])
     publish_rows(place, [row("a.jpg"), row("b.jpg"), row("gone.jpg")])
@@ -305,11 +305,11 @@ sizes = st.one_of(st.none(), st.just(0), st.integers(1, 10**6), st.integers(10**
 @settings(max_examples=40)
 @given(st.lists(sizes, min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 8))
 def test_shards_partition_the_plan(tmp_path_factory, some, workers, batch_rows):
-    place = destination_at(tmp_path_factory.mktemp("law"))
+    place = destination_at(tmp_path_factory.mktemp("dest"))
     entries = {f"{number * 7919 % 1000:03d}/é{number}.jpg": (size, NOON) for number, size in enumerate(some)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan_module, "SHARD_SECONDS", (0.01, 0.3))
-        # The plan comes from the database in batches that have nothing to do with shards.
+        # The database returns the plan in batches whose sizes are independent of shards.
         patch.setattr(plan_module, "_groups", regrouped_from(plan_module._groups, batch_rows))
         plan, rows, _ = plan_for(place, entries, workers=workers)
     file = pq.ParquetFile(disk(place.workspace("next"), "plan"))
@@ -320,14 +320,14 @@ def test_shards_partition_the_plan(tmp_path_factory, some, workers, batch_rows):
     assert all(plan.shards)
     assert plan.images == len(entries) == len(rows)
     costs = [(size or 0) + IMAGE_OVERHEAD_BYTES for size in some]
-    target = sum(costs) / shard_cut(costs, workers)
+    target = sum(costs) / expected_shard_count(costs, workers)
     for group in groups:
         cost = sum((each["source_size"] or 0) + IMAGE_OVERHEAD_BYTES for each in group)
         assert cost <= target + max(costs) + 1
-    assert len(groups) <= shard_cut(costs, workers)
+    assert len(groups) <= expected_shard_count(costs, workers)
 
 
-def shard_cut(costs, workers):
+def expected_shard_count(costs, workers):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan_module, "SHARD_SECONDS", (0.01, 0.3))
         return shard_count(sum(costs), workers)
@@ -362,7 +362,7 @@ def test_more_work_never_means_fewer_shards(total, factor, workers):
     assert shard_count(total, workers) <= shard_count(total * factor, workers)
 
 
-def test_a_handful_of_images_is_one_shard_and_a_night_of_them_many():
+def test_little_work_is_one_shard_and_much_work_is_many():
     assert shard_count(100_000, 8) == 1
     assert shard_count(1e12, 2) == 2 * -(-int(1e12 / 750e6) // 2)
     assert shard_count(1e14, 2) == MAX_SHARDS

@@ -26,12 +26,12 @@ def test_good_locations_come_back_absolute(source, tmp_path, monkeypatch):
     assert not (tmp_path / "new").exists()
 
 
-def test_siblings_with_the_same_beginning_are_apart(tmp_path):
+def test_a_destination_whose_path_begins_like_the_sources_is_accepted(tmp_path):
     (tmp_path / "data").mkdir()
     check_locations(str(tmp_path / "data"), str(tmp_path / "data-small"))
 
 
-def test_a_source_that_is_not_there(tmp_path, source):
+def test_a_source_that_does_not_exist(tmp_path, source):
     message = refusal(tmp_path / "gone", tmp_path / "dest")
     assert message == f"source: {tmp_path}/gone does not exist. Give the folder that holds the images."
     (tmp_path / "dangling").symlink_to("nowhere")
@@ -117,7 +117,7 @@ def test_a_destination_that_may_not_be_written(open_path, name, mode):
     )
 
 
-def test_one_folder_for_both(source, tmp_path):
+def test_the_same_folder_as_source_and_destination(source, tmp_path):
     (tmp_path / "link").symlink_to(source)
     assert "source and destination are the same folder" in refusal(source, f"{source}/.")
     assert "source and destination are the same folder" in refusal(tmp_path / "link", source)
@@ -166,7 +166,7 @@ def test_another_recipe_is_refused_with_the_differences(place):
     )
 
 
-def test_other_codec_libraries_are_refused_as_such(place, monkeypatch):
+def test_other_versions_of_codec_libraries_are_refused_with_a_message_of_their_own(place, monkeypatch):
     publish_rows(place, [row("a.jpg")])
     monkeypatch.setattr("darkroom.tasks.settings.pixel_versions", lambda: {"pillow": "99"})
     with pytest.raises(SettingsError, match=r"\(Darkroom or its codec libraries have other versions"):
@@ -218,7 +218,7 @@ def test_a_destination_whose_lease_may_not_be_written(open_path):
 
 
 @pytest.mark.parametrize("sample", [0, -0.1, 1.01, float("nan"), float("inf")])
-def test_a_sample_is_a_part(sample):
+def test_a_sample_must_be_above_0_and_at_most_1(sample):
     with pytest.raises(SettingsError, match="give a number above 0 and up to 1"):
         check_sample(sample)
     check_sample(1)
@@ -264,7 +264,7 @@ def test_a_destination_where_no_folder_can_be_made_is_refused(source):
     assert re.match(r"destination: /proc(/foo/dataset can't be made in /proc \(.+\)| can't be written to)\.", message)
 
 
-def test_a_cluster_class_whose_module_takes_over_ctrl_c_does_not_keep_it(tmp_path, monkeypatch):
+def test_the_handler_of_ctrl_c_is_restored_after_the_module_of_a_cluster_class_replaced_it(tmp_path, monkeypatch):
     (tmp_path / "takes_ctrl_c.py").write_text(
         "import signal, sys\nsignal.signal(signal.SIGINT, lambda *_: sys.exit())\nclass Cluster: pass\n"
     )

@@ -45,7 +45,7 @@ def test_rows_that_a_run_did_not_touch_stay(place):
     assert {path: each for path, each in manifest_rows(place).items() if path != "b.jpg"} == before
 
 
-def test_a_new_row_takes_the_place_of_the_old_one_whole(place):
+def test_a_new_row_replaces_every_column_of_the_old_one(place):
     publish_rows(place, [row("a.jpg", warnings=["truncated"])])
     workspace, _ = publish_run(place, [failed_row("a.jpg", "decode.corrupt")])
     assert manifest_rows(place)["a.jpg"] == dict.fromkeys(SCHEMA.names) | failed_row(
@@ -54,7 +54,7 @@ def test_a_new_row_takes_the_place_of_the_old_one_whole(place):
     assert obsolete(workspace) == {"images/a.jpg"}
 
 
-def test_of_several_rows_of_a_run_the_latest_counts(place):
+def test_the_latest_of_several_rows_of_a_run_is_published(place):
     job = make_job(place)
     workspace = open_workspace(place, job)
     early = failed_row("a.jpg", "source.timeout", processed_at=after(1))
@@ -66,7 +66,7 @@ def test_of_several_rows_of_a_run_the_latest_counts(place):
         assert [each["status"] for each in pq.read_table(file).to_pylist()] == ["ok"]
 
 
-def test_a_touched_image_changes_nothing_but_its_version(place):
+def test_only_the_version_changes_in_the_row_of_a_touched_image(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
     before = manifest_rows(place)["a.jpg"]
     touched = row("a.jpg", status="unchanged", file_name=None, source_size=7, source_mtime=after(9), source_etag="e")
@@ -78,7 +78,7 @@ def test_a_touched_image_changes_nothing_but_its_version(place):
     assert (recorded["status"], recorded["run_id"]) == ("unchanged", "next")
 
 
-def test_deleted_images_lose_row_and_output(place):
+def test_deleted_images_lose_their_rows_and_outputs(place):
     publish_rows(place, [row("a.jpg"), row("b.png"), failed_row("c.jpg", "decode.corrupt")])
     workspace, _ = publish_run(place, [row("d.jpg")], deleted=["b.png", "c.jpg", "never there.jpg"])
     assert list(manifest_rows(place)) == ["a.jpg", "d.jpg"]
@@ -88,14 +88,14 @@ def test_deleted_images_lose_row_and_output(place):
     assert not disk(workspace, "path").exists()
 
 
-def test_deletions_wait_if_they_are_not_wanted_yet(place):
+def test_publishing_an_unfinished_run_deletes_nothing(place):
     publish_rows(place, [row("a.jpg"), row("b.jpg")])
     workspace, _ = publish_run(place, deleted=["b.jpg"], ended=False)
     assert list(manifest_rows(place)) == ["a.jpg", "b.jpg"]
     assert obsolete(workspace) == set()
 
 
-def test_an_output_that_moved_is_obsolete_where_it_was(place):
+def test_the_old_file_of_a_moved_output_is_obsolete(place):
     publish_rows(place, [row("a.gif"), row("b.gif")])
     other = Recipe(width=8, height=6, format="png")
     workspace, _ = publish_run(place, [row("a.gif", recipe=other), row("b.gif", recipe=other)], recipe=other)
@@ -104,7 +104,7 @@ def test_an_output_that_moved_is_obsolete_where_it_was(place):
     assert (info.recipe, info.recipe_id) == (other, other.recipe_id)
 
 
-def test_an_output_that_another_image_took_over_stays(place):
+def test_an_output_that_another_row_names_now_is_not_obsolete(place):
     publish_rows(place, [row("a.jpg", file_name="images/x.jpg")])
     workspace, _ = publish_run(place, [row("b.jpg", file_name="images/x.jpg")], deleted=["a.jpg"])
     assert obsolete(workspace) == set()
@@ -134,7 +134,7 @@ changes = st.dictionaries(
 @settings(max_examples=12)
 @given(st.lists(changes, min_size=1, max_size=4))
 def test_a_manifest_is_the_sum_of_its_runs(tmp_path_factory, runs):
-    place = destination_at(tmp_path_factory.mktemp("law"))
+    place = destination_at(tmp_path_factory.mktemp("dest"))
     expected = {}
     for number, run in enumerate(runs):
         rows, deleted = [], []
@@ -158,7 +158,7 @@ def test_a_manifest_is_the_sum_of_its_runs(tmp_path_factory, runs):
     assert list(manifest_rows(place)) == sorted(expected)
 
 
-def test_each_try_of_a_run_leaves_a_file(place):
+def test_each_retry_of_a_run_leaves_a_run_file_of_its_own(place):
     names = []
     for number in range(3):
         workspace, job = publish_run(place, [row(f"{number}.jpg")], run_id="r")
@@ -189,25 +189,25 @@ def test_a_reader_never_sees_half_a_manifest(place, monkeypatch):
     assert place.manifest.read_bytes() == before
 
 
-def test_a_manifest_is_on_the_disk_before_it_takes_the_place_of_the_former_one(place, monkeypatch):
+def test_a_manifest_is_synced_before_it_replaces_the_old_one(place, monkeypatch):
     events = []
     replace = os.replace
 
-    def note_replacement(old, new, *, src_dir_fd=None, dst_dir_fd):
+    def record_replacement(old, new, *, src_dir_fd=None, dst_dir_fd):
         folder = place.root if src_dir_fd is None else Path(os.readlink(f"/proc/self/fd/{src_dir_fd}"))
         events.append((folder / os.fsdecode(old), Path(os.readlink(f"/proc/self/fd/{dst_dir_fd}"), os.fsdecode(new))))
         replace(old, new, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
 
     monkeypatch.setattr(os, "fsync", lambda descriptor: events.append(Path(os.readlink(f"/proc/self/fd/{descriptor}"))))
-    monkeypatch.setattr(os, "replace", note_replacement)
+    monkeypatch.setattr(os, "replace", record_replacement)
     publish_run(place, [row("a.jpg")])
     published = next(at for at, event in enumerate(events) if isinstance(event, tuple) and event[1] == place.manifest)
     written, _ = events[published]
-    assert events[published - 1] == written, "on the disk"
-    assert events[published + 1 :] == [place.root], "and the name, too"
+    assert events[published - 1] == written, "the file is synced first"
+    assert events[published + 1 :] == [place.root], "its folder is synced afterwards"
 
 
-def test_a_manifest_is_the_same_bytes_for_the_same_rows(place, tmp_path):
+def test_the_same_rows_make_a_manifest_of_the_same_bytes(place, tmp_path):
     rows = [row(f"{number}.jpg") for number in range(50)]
     publish_rows(place, rows)
     other = destination_at(tmp_path / "other")
@@ -220,7 +220,7 @@ def test_a_manifest_is_the_same_bytes_for_the_same_rows(place, tmp_path):
 
 
 @pytest.mark.parametrize("one_file_system", [True, False])
-def test_wherever_a_publication_is_cancelled_it_leaves_no_other_file(place, monkeypatch, one_file_system):
+def test_wherever_a_publication_is_cancelled_it_leaves_no_temporary_file(place, monkeypatch, one_file_system):
     if not one_file_system:
         replace = os.replace
 

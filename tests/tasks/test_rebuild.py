@@ -20,10 +20,10 @@ from darkroom.tasks.settings import Recipe, Rules
 from tests.places import disk
 from tests.tasks.helpers import (
     NOBODY,
+    convert_to_version_1,
     destination_in,
     files,
     make_job,
-    make_old,
     manifest_rows,
     open_workspace,
     row,
@@ -36,7 +36,7 @@ from tests.tasks.shards import run
 
 @pytest.fixture
 def two_nights(source, place):
-    """A destination after two runs: images made, changed, touched, deleted, failed and mended."""
+    """Return a destination after two runs, with images made, changed, touched, deleted, failed and mended."""
     for name in ("a.jpg", "b/c.png", "é\n'.jpg", "gone.jpg", "touched.jpg"):
         write_image(source / name, seed=len(name))
     (source / "bad.jpg").write_bytes(b"no image")
@@ -75,7 +75,7 @@ HARMS = {
 
 
 @pytest.mark.parametrize("harm", HARMS)
-def test_a_rebuilt_manifest_is_the_one_that_was(two_nights, harm):
+def test_a_rebuilt_manifest_equals_the_lost_one(two_nights, harm):
     place = two_nights
     before, footer = manifest_rows(place), pq.read_metadata(place.manifest).metadata
     outputs = files(place.images)
@@ -103,10 +103,10 @@ def test_a_rebuilt_manifest_is_the_one_that_was(two_nights, harm):
 
 
 @pytest.mark.parametrize("old", [["night-1"], ["night-1", "night-2"]])
-def test_the_files_of_runs_of_schema_version_1_are_used(two_nights, old):
+def test_run_files_of_schema_version_1_are_used(two_nights, old):
     before = manifest_rows(two_nights)
     for run_id in old:
-        make_old(two_nights.runs / f"{run_id}.parquet")
+        convert_to_version_1(two_nights.runs / f"{run_id}.parquet")
     two_nights.manifest.unlink()
     rebuild_manifest(two_nights, "rescue")
     rows = manifest_rows(two_nights)
@@ -131,7 +131,7 @@ def test_outputs_that_differ_from_their_rows_are_left_out(two_nights):
     assert sorted(manifest_rows(two_nights)) == ["b/c.png", "bad.jpg", "mended.jpg", "touched.jpg", "é\n'.jpg"]
 
 
-def test_a_damaged_run_file_is_named_and_its_images_are_left_out_or_as_they_were_before(two_nights):
+def test_a_damaged_run_file_is_reported_and_its_images_are_left_out_or_have_their_older_rows(two_nights):
     before = manifest_rows(two_nights)
     two_nights.manifest.unlink()
     flip_bit(two_nights.runs / "night-2.parquet", 100)
@@ -142,7 +142,7 @@ def test_a_damaged_run_file_is_named_and_its_images_are_left_out_or_as_they_were
     rows = manifest_rows(two_nights)
     assert sorted(rows) == ["b/c.png", "bad.jpg", "mended.jpg", "touched.jpg", "é\n'.jpg"]
     assert rows["b/c.png"] == before["b/c.png"]
-    assert rows["mended.jpg"]["status"] == "failed"  # its size and time tell the next run that it changed
+    assert rows["mended.jpg"]["status"] == "failed"  # the next run sees by size and time that it changed
 
 
 def test_only_the_newest_recipe_counts(source, place):
@@ -160,7 +160,7 @@ def test_only_the_newest_recipe_counts(source, place):
     assert pq.read_metadata(place.manifest).metadata == footer
 
 
-def test_rows_are_taken_a_range_of_paths_at_a_time(two_nights, monkeypatch):
+def test_rows_are_processed_in_ranges_of_paths(two_nights, monkeypatch):
     before = manifest_rows(two_nights)
     two_nights.manifest.unlink()
     monkeypatch.setattr(ranges, "ROW_GROUP_ROWS", 2)
@@ -171,13 +171,13 @@ def test_rows_are_taken_a_range_of_paths_at_a_time(two_nights, monkeypatch):
     assert list(manifest_rows(two_nights)) == sorted(before, key=str.encode)
 
 
-def test_a_whole_manifest_is_left_alone(two_nights):
+def test_an_undamaged_manifest_is_not_rebuilt(two_nights):
     before = two_nights.manifest.stat()
     assert rebuild_manifest(two_nights, "rescue") is None
     assert two_nights.manifest.stat() == before
 
 
-def test_the_manifest_of_another_version_is_not_made_again(two_nights):
+def test_the_manifest_of_another_version_is_not_rebuilt(two_nights):
     write_table(two_nights.manifest, iter([]), {"schema_version": "99"})
     before = files(two_nights.root)
     with pytest.raises(DarkroomError, match="Use the version of Darkroom that wrote it"):
@@ -185,7 +185,7 @@ def test_the_manifest_of_another_version_is_not_made_again(two_nights):
     assert {**files(two_nights.root), **before} == files(two_nights.root)
 
 
-def test_without_any_whole_run_file_there_is_nothing_to_rebuild_from(two_nights):
+def test_without_any_undamaged_run_file_nothing_is_rebuilt(two_nights):
     two_nights.manifest.unlink()
     for file in two_nights.runs.iterdir():
         file.write_bytes(b"damaged")
@@ -194,13 +194,13 @@ def test_without_any_whole_run_file_there_is_nothing_to_rebuild_from(two_nights)
     assert not two_nights.manifest.exists()
 
 
-def test_a_run_that_goes_on_is_not_disturbed(two_nights):
+def test_nothing_is_rebuilt_while_a_run_holds_the_lease(two_nights):
     two_nights.manifest.unlink()
     with hold_lease(two_nights, "run"), pytest.raises(LeaseError, match="in use by run run"):
         rebuild_manifest(two_nights, "rescue")
 
 
-def test_a_first_run_that_was_killed_as_it_published_has_no_manifest_to_miss(place):
+def test_after_a_first_run_that_was_killed_while_publishing_no_manifest_is_missing(place):
     check_manifest(place)
     job = make_job(place)
     workspace = open_workspace(place, job)
@@ -210,7 +210,7 @@ def test_a_first_run_that_was_killed_as_it_published_has_no_manifest_to_miss(pla
     check_manifest(place)
 
 
-def test_a_first_run_that_did_not_end_is_for_the_next_run_to_adopt(place):
+def test_nothing_is_rebuilt_while_the_next_run_can_adopt_a_first_run_that_did_not_end(place):
     workspace = open_workspace(place, make_job(place))
     write_journal(workspace, [row("a.jpg")])
     with pytest.raises(DarkroomError, match="Start 'darkroom run': it adopts what an interrupted run has finished"):
@@ -220,7 +220,7 @@ def test_a_first_run_that_did_not_end_is_for_the_next_run_to_adopt(place):
         rebuild_manifest(place, "rescue")
 
 
-def test_outputs_that_may_not_be_read_are_not_left_out(two_nights, open_path):
+def test_an_output_without_read_permission_is_an_error_and_not_left_out(two_nights, open_path):
     place = destination_in(open_path)
     shutil.copytree(two_nights.root, place.root, dirs_exist_ok=True)
     shutil.chown(place.root, NOBODY) if os.getuid() == 0 else None

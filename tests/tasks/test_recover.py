@@ -19,11 +19,11 @@ from tests.tasks.helpers import (
     Killed,
     Killer,
     after,
+    convert_to_version_1,
     destination_in,
     failed_row,
     files,
     make_job,
-    make_old,
     manifest_rows,
     open_workspace,
     parts_of,
@@ -40,7 +40,7 @@ CHANGES = ("replace", "unlink", "rmdir")
 
 
 def begin(place):
-    """A destination of six images, and a run at its end: all of its work is journalled, nothing published."""
+    """Publish six images, and begin a second run; return its workspace and job once all its work is journalled."""
     publish_rows(place, [row(f"{letter}/{letter}.jpg") for letter in "abcdef"], run_id="first")
     job = make_job(place, run_id="second")
     workspace = open_workspace(place, job)
@@ -60,7 +60,7 @@ def finish(workspace, job):
 
 
 def next_run(place):
-    """What the next run does: adopt what there is, and delete what is still to be deleted."""
+    """Do what the next run does: adopt the work of the unfinished run, and delete images that it did not delete."""
     recover(place)
     if gone := manifest_rows(place).keys() & {"d/d.jpg", "e/e.jpg"}:
         job = make_job(place, run_id="third")
@@ -83,7 +83,7 @@ def undisturbed(tmp_path):
     return state(place)
 
 
-def test_an_undisturbed_run_ends_like_this(undisturbed):
+def test_the_state_that_an_undisturbed_run_leaves(undisturbed):
     rows, images, recorded, left = undisturbed
     assert list(rows) == ["a/a.jpg", "b/b.jpg", "c/c.jpg", "f/f.jpg", "new.jpg"]
     assert images == {
@@ -96,7 +96,7 @@ def test_an_undisturbed_run_ends_like_this(undisturbed):
     assert left == []
 
 
-def test_there_may_be_nothing_to_recover(place):
+def test_without_an_unfinished_run_recovery_changes_nothing(place):
     assert recover(place) == Recovered()
     publish_rows(place, [row("a.jpg")])
     before = place.manifest.read_bytes()
@@ -107,7 +107,7 @@ def test_there_may_be_nothing_to_recover(place):
 def test_a_run_that_died_before_it_could_publish_is_adopted(place, undisturbed):
     begin(place)
     assert recover(place) == Recovered(images=4)
-    assert {"d/d.jpg", "e/e.jpg"} <= manifest_rows(place).keys()  # deletions are for a run that has just looked
+    assert {"d/d.jpg", "e/e.jpg"} <= manifest_rows(place).keys()  # only a run that has just listed the source deletes
     next_run(place)
     assert state(place) == undisturbed
 
@@ -125,8 +125,11 @@ def test_a_run_that_died_before_it_finished_any_image_leaves_nothing(place):
     assert place.manifest.read_bytes() == before
 
 
-def die_everywhere(tmp_path, prepared, action):
-    """Let an action on copies of a destination die before each of its changes; yield what each death leaves."""
+def die_before_each_change(tmp_path, prepared, action):
+    """Let an action die before its first change, before its second, and so on, each time on a copy of a destination.
+
+    Yield each copy after the death.
+    """
     for deaths in itertools.count(1):
         place = destination_in(tmp_path / str(deaths))
         shutil.copytree(prepared.root, place.root, dirs_exist_ok=True)
@@ -143,21 +146,21 @@ def die_everywhere(tmp_path, prepared, action):
 
 def test_wherever_the_end_of_a_run_is_interrupted_the_next_run_ends_in_the_same_state(tmp_path, place, undisturbed):
     _, job = begin(place)
-    for left in die_everywhere(tmp_path, place, lambda copy: finish(copy.workspace("second"), job)):
+    for left in die_before_each_change(tmp_path, place, lambda copy: finish(copy.workspace("second"), job)):
         next_run(left)
         assert state(left) == undisturbed, left
 
 
 def test_wherever_a_recovery_is_interrupted_the_next_one_ends_in_the_same_state(tmp_path, place, undisturbed):
     workspace, job = begin(place)
-    publish(workspace, job, ended=True)  # and died
-    for left in die_everywhere(tmp_path, place, recover):
+    publish(workspace, job, ended=True)  # and then dies
+    for left in die_before_each_change(tmp_path, place, recover):
         next_run(left)
         assert state(left) == undisturbed, left
 
 
 @pytest.mark.parametrize("answer_lost", [False, True])
-def test_whatever_request_fails_the_next_run_ends_in_the_same_state(answer_lost):
+def test_whichever_request_fails_the_next_run_ends_in_the_same_state(answer_lost):
     prepared = Destination(MemoryStore())
     _, job = begin(prepared)
     ends, failures = [], itertools.count()
@@ -195,14 +198,14 @@ def test_a_stopped_run_deletes_nothing_wherever_it_is_interrupted(tmp_path, plac
     write_journal(workspace, [failed_row("a.jpg", "decode.corrupt", run_id="second")])
     write_deleted(workspace, ["b.jpg"])
     disk(workspace, "stopped").touch()
-    for left in die_everywhere(tmp_path, place, lambda copy: finish(copy.workspace("second"), job)):
+    for left in die_before_each_change(tmp_path, place, lambda copy: finish(copy.workspace("second"), job)):
         recover(left)
         assert (manifest_rows(left), files(left.images)) == (rows, images)
         [recorded] = pq.read_table(left.runs / "second.parquet").to_pylist()
         assert (recorded["status"], recorded["warnings"]) == ("failed", ["output_kept"])
 
 
-def deletions_told(place):
+def recorded_deletions(place):
     return sum(read_record(place.store, path)[1].deleted for path in place.run_files())
 
 
@@ -210,13 +213,13 @@ def deletions_told(place):
 def test_wherever_a_run_is_interrupted_each_deletion_is_recorded_once(tmp_path, place, recovered):
     workspace, job = begin(place)
     if recovered:
-        publish(workspace, job, ended=True)  # and died
+        publish(workspace, job, ended=True)  # and then dies
     action = recover if recovered else lambda copy: finish(copy.workspace("second"), job)
-    for left in die_everywhere(tmp_path, place, action):
+    for left in die_before_each_change(tmp_path, place, action):
         next_run(left)
-        assert deletions_told(left) == 2, left
-        by_itself = not (left.runs / "third.parquet").exists()
-        assert (read_record(left.store, "runs/second.parquet")[1].seconds is not None) == by_itself
+        assert recorded_deletions(left) == 2, left
+        had_published = not (left.runs / "third.parquet").exists()
+        assert (read_record(left.store, "runs/second.parquet")[1].seconds is not None) == had_published
 
 
 def test_a_run_that_was_interrupted_before_it_deleted_anything_leaves_no_run_file(place, monkeypatch):
@@ -238,13 +241,13 @@ def test_a_run_that_was_interrupted_after_it_deleted_keeps_its_run_file(place):
     job = make_job(place, run_id="second")
     workspace = open_workspace(place, job)
     write_deleted(workspace, ["a.jpg"])
-    publish(workspace, job, ended=True)  # and died
+    publish(workspace, job, ended=True)  # and then dies
     recover(place)
-    assert deletions_told(place) == 1
+    assert recorded_deletions(place) == 1
 
 
-def test_of_several_unfinished_runs_the_latest_has_the_last_word(place):
-    for number, run_id in enumerate(("z-first", "a-second")):  # copied with other times
+def test_of_several_unfinished_runs_the_rows_of_the_latest_are_published(place):
+    for number, run_id in enumerate(("z-first", "a-second")):  # as after a copy, the newer one has the older mtime
         workspace = open_workspace(place, make_job(place, run_id=run_id))
         write_journal(workspace, [row("a.jpg", width=number, run_id=run_id), row(f"{number}.jpg", run_id=run_id)])
         os.utime(disk(workspace, "path"), (-number, -number))
@@ -268,14 +271,14 @@ def test_an_output_that_the_manifest_names_is_never_removed(place):
 def test_the_work_of_an_earlier_version_is_adopted(place, undisturbed, also_manifest):
     workspace, _ = begin(place)
     for part in [*parts_of(workspace), *([place.manifest] if also_manifest else [])]:
-        make_old(part)
+        convert_to_version_1(part)
     assert recover(place) == Recovered(images=4)
     next_run(place)
     assert state(place) == undisturbed
     assert pq.read_metadata(place.manifest).metadata[b"schema_version"] == b"2"
 
 
-def test_a_damaged_journal_part_costs_only_its_own_images(place):
+def test_of_a_damaged_journal_part_only_its_own_images_are_lost(place):
     workspace, _ = begin(place)
     [part, _] = parts_of(workspace)
     data = bytearray(part.read_bytes())
@@ -300,7 +303,7 @@ def test_images_that_are_tried_again_are_not_counted_as_finished(place):
     assert recover(place) == Recovered(images=2)
 
 
-def test_a_job_that_may_not_be_read_is_no_reason_for_a_traceback(open_path):
+def test_a_job_without_read_permission_is_reported_as_a_settings_error(open_path):
     place = destination_in(open_path)
     workspace = open_workspace(place, make_job(place))
     write_journal(workspace, [row("a.jpg")])

@@ -39,7 +39,7 @@ def verify_and_repair(place, run_id="check"):
 
 
 def spoil(place):
-    """Make every kind of damage that repairs handle; return the files that they move."""
+    """Cause every kind of damage that a repair handles; return the files that it moves."""
     images = place.images
     flip(images / "0.jpg")
     os.truncate(images / "1.jpg", 100)
@@ -80,7 +80,7 @@ def test_after_a_repair_the_next_run_makes_only_damaged_and_missing_outputs(sour
     assert files(nine.root / report.quarantine) == moved, "runs leave the quarantine alone"
 
 
-def test_where_nothing_is_wrong_nothing_is_done(nine):
+def test_a_repair_without_findings_changes_nothing(nine):
     before = files(nine.root)
     report = verify_and_repair(nine)
     assert report.succeeded
@@ -91,7 +91,7 @@ CHANGES = ("rename", "unlink", "rmdir", "mkdir")
 
 
 def found_in(place):
-    """The findings of a verification that has not repaired anything yet."""
+    """Verify without repairing; return the workspace and the file of findings."""
     workspace, found = begin(place)
     read_again(workspace, found)
     return workspace, collect_findings(workspace).file
@@ -194,7 +194,7 @@ def test_a_file_in_the_place_of_a_folder(source, place):
     assert verify(place)[1] == {}
 
 
-def test_a_second_repair_of_the_same_run_mixes_nothing_up(nine):
+def test_a_second_repair_by_the_same_run_has_files_of_its_own(nine):
     first = spoil(nine)
     verify_and_repair(nine)
     write_output(nine, "images/deep", b"now a file")
@@ -206,7 +206,7 @@ def test_a_second_repair_of_the_same_run_mixes_nothing_up(nine):
     assert unused_name(nine.store, ".darkroom/quarantine", "check") == "check.3"
 
 
-def test_without_its_lease_a_repair_stops(nine, monkeypatch):
+def test_a_repair_that_lost_its_lease_stops(nine, monkeypatch):
     monkeypatch.setattr(repair_module, "BATCH_FILES", 1)
     spoil(nine)
     workspace, findings = found_in(nine)
@@ -218,7 +218,7 @@ def test_without_its_lease_a_repair_stops(nine, monkeypatch):
     assert sorted(nine.images.rglob("*")) == before
 
 
-def test_names_in_damaged_rows_lead_nowhere(nine, tmp_path):
+def test_file_names_in_damaged_rows_never_lead_out_of_the_destination(nine, tmp_path):
     (tmp_path / "precious.jpg").write_bytes(b"precious")
     workspace, _ = begin(nine)
     rows = [

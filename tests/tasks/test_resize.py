@@ -33,7 +33,7 @@ from tests.tasks.helpers import (
     write_image,
 )
 from tests.tasks.shards import (
-    die_before_the_journal_has_anything,
+    die_before_journalling,
     run,
     shard_of,
     work,
@@ -87,7 +87,7 @@ def test_the_source_is_left_as_it_is(source, place):
     }
 
 
-def test_a_bad_image_costs_only_itself(source, place):
+def test_a_bad_image_fails_alone(source, place):
     write_image(source / "good.jpg")
     write_image(source / "large.jpg", 200, 200)
     (source / "empty.jpg").touch()
@@ -142,7 +142,7 @@ def test_a_touched_file_is_read_but_not_made_again(source, place):
 
 
 def renumber(source):
-    """Delete the second of some frames, and give the others the names that are free."""
+    """Delete the second frame, and give each later one the name of the frame before it."""
     frames = sorted(source.iterdir())
     frames[1].unlink()
     for old, new in itertools.pairwise(frames[1:]):
@@ -168,7 +168,7 @@ def test_frames_that_were_renumbered_are_made_again(source, place, submitted):
     assert prepare(source, place, run_id="third")[2].nothing_to_do
 
 
-def test_a_file_whose_status_alone_changed_is_hashed_once(source, place, submitted):
+def test_a_file_of_which_only_the_change_time_is_new_is_hashed_once(source, place, submitted):
     write_flat(source / "a.bmp", 10)
     write_flat(source / "b.bmp", 10)
     run(source, place)
@@ -221,11 +221,11 @@ def test_an_image_that_changes_while_it_is_read_is_planned_again(source, place, 
 
 
 class KilledError(BaseException):
-    """What no image can raise."""
+    """Simulates the death of the process: the code for failed images does not catch it."""
 
 
 def call_before_each_image(monkeypatch, action):
-    """Call an action with the number of each image before it is handed over, one at a time."""
+    """Submit images to the codec process one by one; before each, call an action with its number, from 1."""
     submit, numbers = Codec.submit, itertools.count(1)
 
     def submit_one(codec, batch, orders):
@@ -236,7 +236,7 @@ def call_before_each_image(monkeypatch, action):
     monkeypatch.setattr(Codec, "submit", submit_one)
 
 
-def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
+def test_a_second_attempt_processes_only_the_remaining_images(source, place, monkeypatch):
     for number in range(6):
         write_image(source / f"{number}.jpg", seed=number)
     workspace, _, plan = prepare(source, place)
@@ -263,13 +263,13 @@ def test_a_second_attempt_does_only_what_is_left(source, place, monkeypatch):
 
 
 @pytest.mark.parametrize("time", [10**18, 2 * 10**18])
-def test_the_old_bytes_return_after_another_attempt_has_written_outputs(source, place, monkeypatch, time):
+def test_a_source_restored_between_two_attempts_has_the_right_outputs(source, place, monkeypatch, time):
     for name in "abc":
         write_flat(source / f"{name}.bmp", 10)
     run(source, place)
     for name in "abc":
         write_bmp(source / f"{name}.bmp", 200)
-    _, job, plan = die_before_the_journal_has_anything(monkeypatch, source, place, run_id="next")
+    _, job, plan = die_before_journalling(monkeypatch, source, place, run_id="next")
     assert len(wrong_outputs(place)) == 3
     for name in "abc":
         write_flat(source / f"{name}.bmp", 10)
@@ -282,14 +282,14 @@ def test_the_old_bytes_return_after_another_attempt_has_written_outputs(source, 
     assert len(files(place.images)) == 3
 
 
-def test_an_attempt_that_follows_another_keeps_outputs_that_are_still_right(source, place, monkeypatch, submitted):
+def test_a_second_attempt_keeps_outputs_that_are_still_right(source, place, monkeypatch, submitted):
     for name in "abc":
         write_flat(source / f"{name}.bmp", 10)
     run(source, place)
     written = {path: path.stat().st_mtime_ns for path in place.images.iterdir()}
     for name in "abc":
         os.utime(source / f"{name}.bmp", ns=(0, 2 * 10**18))
-    _, _, plan = die_before_the_journal_has_anything(monkeypatch, source, place, run_id="next")
+    _, _, plan = die_before_journalling(monkeypatch, source, place, run_id="next")
     submitted.clear()
     result = work_shard(shard_of(place, plan, run_id="next", attempt=2))
     assert (result.unchanged, submitted) == (3, [])
@@ -302,7 +302,7 @@ def test_an_image_that_fails_loses_the_output_of_an_earlier_attempt(source, plac
     run(source, place)
     for name in ("a.bmp", "b.bmp"):
         write_bmp(source / name, 200)
-    workspace, job, plan = die_before_the_journal_has_anything(monkeypatch, source, place, run_id="next")
+    workspace, job, plan = die_before_journalling(monkeypatch, source, place, run_id="next")
     assert wrong_outputs(place) == {"images/a.bmp.jpg", "images/b.bmp.jpg"}
     (source / "a.bmp").unlink()
     (source / "b.bmp").write_bytes(b"no image")
@@ -315,7 +315,7 @@ def test_an_image_that_fails_loses_the_output_of_an_earlier_attempt(source, plac
 
 
 @pytest.mark.usefixtures("log")
-def test_an_image_that_brings_down_its_codec_process_is_a_row(source, place):
+def test_an_image_that_crashes_its_codec_process_has_a_row(source, place):
     write_image(source / "a.jpg")
     (source / "b.jpg").write_bytes(poison("crash"))
     write_image(source / "c.jpg")
@@ -328,7 +328,7 @@ def test_an_image_that_brings_down_its_codec_process_is_a_row(source, place):
 
 
 @pytest.mark.usefixtures("log")
-def test_that_no_codec_process_can_be_started_makes_no_image_a_failure(source, place, monkeypatch):
+def test_no_image_fails_because_no_codec_process_can_be_started(source, place, monkeypatch):
     write_image(source / "a.jpg")
     workspace, _, plan = prepare(source, place)
     monkeypatch.setattr("sys.executable", "/bin/false")
@@ -338,7 +338,7 @@ def test_that_no_codec_process_can_be_started_makes_no_image_a_failure(source, p
 
 
 @pytest.mark.usefixtures("log")
-def test_the_next_shard_has_the_same_codec_process(source, place, monkeypatch):
+def test_the_next_shard_uses_the_same_codec_process(source, place, monkeypatch):
     for number in range(8):
         write_image(source / f"{number}.jpg", seed=number)
     many_shards(monkeypatch)
@@ -350,7 +350,7 @@ def test_the_next_shard_has_the_same_codec_process(source, place, monkeypatch):
     assert len(started) == 1
 
 
-def test_of_a_former_attempts_journal_nothing_is_done_again(source, place):
+def test_images_in_the_journal_of_an_earlier_attempt_are_not_processed_again(source, place):
     for number in range(3):
         write_image(source / f"{number}.jpg", seed=number)
     rows, _ = work(source, place)
@@ -366,7 +366,7 @@ def test_of_a_former_attempts_journal_nothing_is_done_again(source, place):
     assert len(made) == len(rows) == len(journal_rows(workspace))
 
 
-def test_shards_are_worked_apart_and_make_the_same_bytes(source, place, tmp_path, monkeypatch):
+def test_several_shards_make_the_same_outputs_as_one(source, place, tmp_path, monkeypatch):
     for number in range(9):
         write_image(source / f"{number}.jpg", seed=number)
     rows, [_] = work(source, place)
@@ -388,7 +388,7 @@ def test_shards_are_worked_apart_and_make_the_same_bytes(source, place, tmp_path
         assert {row["shard"] for row in recorded} == {shard.number}
 
 
-def test_a_worker_with_other_codec_libraries_refuses(source, place, monkeypatch):
+def test_a_worker_with_other_codec_libraries_refuses_shards(source, place, monkeypatch):
     write_image(source / "a.jpg")
     workspace, _, plan = prepare(source, place)
     monkeypatch.setattr("darkroom.tasks.settings.pixel_versions", lambda: {"pillow": "99"})
@@ -397,7 +397,7 @@ def test_a_worker_with_other_codec_libraries_refuses(source, place, monkeypatch)
     assert workspace.journal_parts() == []
 
 
-def test_an_output_outlives_a_failure_that_may_pass(source, place):
+def test_a_failure_that_is_retried_next_run_keeps_the_old_output(source, place):
     write_image(source / "a.jpg", seed=1)
     write_image(source / "b.jpg", seed=2)
     run(source, place)
@@ -405,7 +405,7 @@ def test_an_output_outlives_a_failure_that_may_pass(source, place):
     write_image(source / "a.jpg", seed=3)
     (source / "b.jpg").write_bytes(b"no image")
     workspace, job, plan = prepare(source, place, run_id="next")
-    (source / "a.jpg").unlink()  # since it was listed
+    (source / "a.jpg").unlink()  # after it was listed
     work_shard(shard_of(place, plan, run_id="next"))
     publish(workspace, job, ended=True)
     close_workspace(workspace)
@@ -426,7 +426,7 @@ def test_an_output_outlives_a_failure_that_may_pass(source, place):
     assert manifest_rows(place)["a.jpg"]["run_id"] == "third"
 
 
-def test_a_worker_whose_run_has_ended_writes_no_more(source, place, monkeypatch):
+def test_a_worker_whose_run_has_ended_stops_writing(source, place, monkeypatch):
     for number in range(100):
         write_image(source / f"{number:03d}.jpg", seed=number)
     workspace, _, plan = prepare(source, place)
@@ -441,13 +441,11 @@ def test_a_worker_whose_run_has_ended_writes_no_more(source, place, monkeypatch)
     with pytest.raises(DarkroomError, match="Run run has ended"):
         work_shard(shard_of(place, plan))
     assert len(made) < 100
-    assert len(files(place.images)) <= 50, "no more than what was finished then"
+    assert len(files(place.images)) <= 50, "only images that were finished by then"
     assert not disk(workspace, "path").exists()
 
 
-def test_an_attempt_that_was_replaced_writes_no_more_and_each_image_is_journalled_once(
-    source, place, tmp_path, monkeypatch
-):
+def test_a_replaced_attempt_stops_writing_and_each_image_is_journalled_once(source, place, tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.0)
     for number in range(100):
         write_image(source / f"{number:03d}.jpg", seed=number)
@@ -457,7 +455,7 @@ def test_an_attempt_that_was_replaced_writes_no_more_and_each_image_is_journalle
     def replace_at_the_fiftieth(number):
         made.append(number)
         if number == 50:
-            with ThreadPoolExecutor(1) as other:  # which has another codec process
+            with ThreadPoolExecutor(1) as other:  # each thread has a codec process of its own
                 later.append(other.submit(work_shard, shard_of(place, plan, attempt=2)).result())
                 other.submit(lambda: thread_codec().close()).result()
 
@@ -467,7 +465,7 @@ def test_an_attempt_that_was_replaced_writes_no_more_and_each_image_is_journalle
     [result] = later
     assert result.ok + result.resumed == 100
     assert result.resumed > 0
-    assert len(made) < 50 + result.ok + 50, "the first attempt did not go on to its end"
+    assert len(made) < 50 + result.ok + 50, "the first attempt stopped before its end"
     assert len(journal_rows(workspace)) == 100
     with pytest.raises(ReplacedError):
         work_shard(shard_of(place, plan))
@@ -500,7 +498,7 @@ def test_a_file_that_became_a_folder_and_back(source, place):
     assert list(manifest_rows(place)) == ["a.jpg"]
 
 
-def test_a_line_describes_the_result_of_a_shard():
+def test_the_result_of_a_shard_is_described_in_one_line():
     result = ShardResult(0, ok=8, failed=2, seconds=2.0, source_bytes=1_500_000, error_codes={"decode.corrupt": 2})
     assert result.describe() == (
         "8 made, 2 failed (2 × decode.corrupt), 0 unchanged, 0 done before; 1.5 MB in, 0.0 MB out, 2.0 s, 5.0 images/s"

@@ -10,7 +10,7 @@ def why(path, **rules):
 
 
 @pytest.mark.parametrize("pattern", DEFAULT_EXCLUDE)
-def test_every_default_pattern_excludes_at_any_depth_and_can_be_taken_back(pattern):
+def test_every_default_pattern_excludes_at_any_depth_and_can_be_negated(pattern):
     path = pattern.replace("*", "x")
     for where in (path, f"a/b/{path}"):
         assert why(where) == "excluded"
@@ -25,7 +25,7 @@ def test_other_names_are_listed(path):
 
 
 @pytest.mark.parametrize("path", ["a/./", "a/../", "a//", "a//b.jpg", "a/../b.jpg"])
-def test_segments_that_only_a_key_can_have_are_not_hidden(path):
+def test_path_segments_that_only_object_keys_can_have_are_not_hidden(path):
     assert why(path) is None
 
 
@@ -65,13 +65,13 @@ def test_paths_that_match_no_include_pattern_are_left_out(path, reason):
     assert why(path, include=["/a/", "*.png"]) == reason
 
 
-def test_exclude_comes_before_include_and_neither_shows_what_is_hidden():
+def test_exclude_overrides_include_and_include_adds_no_hidden_or_other_files():
     assert why("a/b.jpg", include=["*.jpg"], exclude=["b.*"]) == "excluded"
     assert why(".b.jpg", include=["*.jpg"]) == "hidden"
     assert why("b.txt", include=["*.txt"]) == "not_image"
 
 
-def test_a_path_is_left_out_with_the_folders_above_it():
+def test_a_path_is_left_out_if_it_or_a_folder_above_it_is():
     selection = Selection(Rules(exclude=["/raw/"], include=["*.jpg"]))
     assert {path: selection.leaves_out(path) for path in ("raw/a/b.jpg", ".git/b.jpg", "a/b.jpg", "a/b.png")} == {
         "raw/a/b.jpg": True, ".git/b.jpg": True, "a/b.jpg": False, "a/b.png": True

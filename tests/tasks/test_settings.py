@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from darkroom.tasks import settings as recipe_module
+from darkroom.tasks import settings as settings_module
 from darkroom.tasks.errors import InvalidSettingError
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
 
@@ -41,11 +41,11 @@ def test_every_field_changes_the_id():
     assert len(ids) == len(OTHER) + 1
 
 
-@pytest.mark.parametrize("library", ["kernel", *recipe_module.CODEC_LIBRARIES])
+@pytest.mark.parametrize("library", ["kernel", *settings_module.CODEC_LIBRARIES])
 def test_kernel_and_library_versions_change_the_id(monkeypatch, library):
     before = Recipe().recipe_id
-    versions = recipe_module.pixel_versions() | {library: "other"}
-    monkeypatch.setattr(recipe_module, "pixel_versions", lambda: versions)
+    versions = settings_module.pixel_versions() | {library: "other"}
+    monkeypatch.setattr(settings_module, "pixel_versions", lambda: versions)
     assert Recipe().recipe_id != before
 
 
@@ -104,7 +104,7 @@ def test_a_recipe_of_an_earlier_version_can_be_read(old, new):
 
 
 @pytest.mark.parametrize("value", ["maybe", ["keep"], None])
-def test_the_old_name_is_no_setting_otherwise(value):
+def test_the_old_name_of_a_setting_takes_only_its_old_values(value):
     with pytest.raises(InvalidSettingError, match="truncated"):
         Recipe(truncated=value)
 
@@ -116,7 +116,7 @@ def test_patterns_that_match_nothing_are_refused(name):
 
 
 @given(st.tuples(*[st.integers(0, 255)] * 3))
-def test_the_background_as_numbers(rgb):
+def test_the_background_is_parsed_into_numbers(rgb):
     assert Recipe(background="#{:02x}{:02X}{:02x}".format(*rgb)).background_rgb == rgb
 
 
@@ -125,7 +125,7 @@ def test_the_background_as_numbers(rgb):
     [{"workers": 2}, {"cluster_class": "x.Y"}, {"cluster_kwargs": {"n": 1}}],
     ids=lambda other: next(iter(other)),
 )
-def test_an_existing_cluster_leaves_nothing_else_to_choose(other):
+def test_scheduler_cannot_be_combined_with_settings_of_a_new_cluster(other):
     with pytest.raises(InvalidSettingError, match="leave out"):
         Compute(scheduler="tls://host:8786", **other)
 
@@ -140,17 +140,17 @@ def test_an_existing_cluster_leaves_nothing_else_to_choose(other):
         {"cluster_class": "a.B", "cluster_kwargs": {"n": 1}, "workers": 2},
     ],
 )
-def test_one_cluster_is_fine(settings):
+def test_settings_of_one_cluster_are_accepted(settings):
     assert Compute(**settings).model_dump(exclude_defaults=True) == settings
 
 
 @pytest.mark.parametrize("bad", [{"workers": 0}, {"scheduler": "host:8786"}, {"scheduler": "tcp://"}])
-def test_compute_that_cannot_be_is_refused(bad):
+def test_invalid_compute_settings_are_refused(bad):
     with pytest.raises(InvalidSettingError, match=next(iter(bad))):
         Compute(**bad)
 
 
-def test_a_job_survives_its_file():
+def test_a_job_is_the_same_after_writing_and_reading_it():
     job = Job(
         run_id="r",
         source="/s é'\n",
@@ -163,5 +163,5 @@ def test_a_job_survives_its_file():
     assert Job.model_validate_json(job.model_dump_json()) == job
 
 
-def test_choices_are_understood_in_other_spellings():
+def test_choices_are_accepted_in_other_spellings():
     assert Recipe(format="JPG", color="Grey", fit="Cover") == Recipe(format="jpeg", color="gray", fit="cover")

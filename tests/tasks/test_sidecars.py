@@ -25,7 +25,7 @@ def columns(place, *names):
 
 
 def test_sidecars_are_columns_named_by_their_extension(source, place, image, monkeypatch):
-    monkeypatch.setattr(sidecars, "PENDING_BYTES", 1000)  # some are written in the middle
+    monkeypatch.setattr(sidecars, "PENDING_BYTES", 1000)  # so small that some are written before the end
     files = {
         "1.jpg": image,
         "1.seg.jpg": image,
@@ -62,7 +62,7 @@ def test_sidecars_are_columns_named_by_their_extension(source, place, image, mon
     assert prepare(source, place, run_id="again", rules=TARS)[2].nothing_to_do
 
 
-def test_a_listing_counts_what_is_no_sidecar(source, place, image):
+def test_a_listing_counts_files_that_cannot_be_sidecars(source, place, image):
     files = {"1.jpg": image, "1.txt": b"\xff", "1.json": b" " * (MAX_SIDECAR_BYTES + 1), "1.cls": b"1"}
     (source / "x.tar").write_bytes(tar(files))
     workspace = place.workspace("run")
@@ -71,7 +71,7 @@ def test_a_listing_counts_what_is_no_sidecar(source, place, image):
     assert listing.not_images == {"json": 1}
 
 
-def test_a_sidecar_that_changes_is_published_and_no_output_made_again(source, place, image):
+def test_a_changed_sidecar_is_published_without_processing_its_image_again(source, place, image):
     (source / "x.tar").write_bytes(tar({"1.jpg": image, "1.cls": b"1", "2.jpg": image}))
     run(source, place, rules=TARS)
     before = manifest_rows(place)
@@ -86,7 +86,7 @@ def test_a_sidecar_that_changes_is_published_and_no_output_made_again(source, pl
 
 
 @pytest.mark.parametrize("left", [10, 1030, 1100, 2000], ids=str)
-def test_of_a_damaged_archive_the_values_are_kept(source, place, image, left):
+def test_the_sidecar_values_of_a_damaged_archive_are_kept(source, place, image, left):
     whole = tar({"1.cls": b"x" * 520, "1.jpg": image, "1.json": b"{}"})
     (source / "x.tar").write_bytes(whole)
     (source / "y.tar").write_bytes(tar({"1.jpg": image, "1.txt": b"y"}))

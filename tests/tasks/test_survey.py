@@ -64,7 +64,7 @@ def test_an_empty_manifest_names_nothing(place):
     assert (report.outputs, report.reread) == (0, 0)
 
 
-def test_where_nothing_can_be_compared_with_a_manifest(nine):
+def test_destinations_that_have_no_settled_manifest_are_refused(nine):
     assert check_settled(nine).rows == 9
     whole = nine.manifest.read_bytes()
     nine.manifest.write_bytes(whole[:-1])
@@ -82,7 +82,7 @@ def test_where_nothing_can_be_compared_with_a_manifest(nine):
         check_settled(nine)
 
 
-def test_a_whole_folder_that_cannot_be_listed(nine):
+def test_an_images_folder_that_cannot_be_listed(nine):
     nine.images.rename(nine.root / "away")
     nine.images.write_text("a file in its place")
     _, found = verify(nine)
@@ -92,7 +92,7 @@ def test_a_whole_folder_that_cannot_be_listed(nine):
 
 
 def planned(place, **options):
-    """The outputs that a verification reads again."""
+    """Return the outputs that a verification reads again."""
     workspace, found = begin(place, **options)
     names = pq.read_table(disk(workspace, "plan"))["file_name"].to_pylist() if found.shards else []
     workspace.remove()
@@ -100,7 +100,7 @@ def planned(place, **options):
     return set(names)
 
 
-def test_a_sample_is_as_large_as_it_says_and_chosen_by_the_run(place):
+def test_a_sample_has_the_given_size_and_depends_on_the_run_id(place):
     publish_rows(place, [row(f"{number:02}.jpg") for number in range(20)])
     every = planned(place)
     assert len(every) == 20
@@ -114,7 +114,7 @@ def test_a_sample_is_as_large_as_it_says_and_chosen_by_the_run(place):
     assert len(planned(place, sample=0.051)) == 2
 
 
-def test_the_list_of_outputs_is_compared_whatever_the_sample(nine):
+def test_the_whole_list_of_outputs_is_compared_whatever_the_sample(nine):
     (nine.images / "0.jpg").unlink()
     os.truncate(nine.images / "1.jpg", 1)
     write_output(nine, "images/x.jpg")

@@ -30,7 +30,7 @@ from tests.tasks.helpers import (
     write_output,
 )
 from tests.tasks.shards import (
-    die_before_the_journal_has_anything,
+    die_before_journalling,
     run,
     shard_of,
     write_bmp,
@@ -40,19 +40,19 @@ from tests.tasks.shards import (
 
 
 def begin(workspace, number):
-    """Mark a shard as begun; return whether it was before."""
+    """Mark a shard as begun; return whether it had been begun before."""
     return claim_shard(workspace, number, f"001-1-{clock.time_ns()}").resumed
 
 
 @pytest.mark.parametrize("time", [10**18, 2 * 10**18])
-def test_the_old_bytes_return_after_a_kill(source, place, monkeypatch, time):
+def test_a_source_restored_after_a_kill_has_the_right_outputs(source, place, monkeypatch, time):
     names = [f"{number}.bmp" for number in range(6)]
     for name in names:
         write_flat(source / name, 10)
     run(source, place)
     for name in names:
         write_bmp(source / name, 200)
-    die_before_the_journal_has_anything(monkeypatch, source, place, run_id="killed")
+    die_before_journalling(monkeypatch, source, place, run_id="killed")
     assert len(wrong_outputs(place)) == 6
     for name in names:
         write_flat(source / name, 10)
@@ -64,12 +64,12 @@ def test_the_old_bytes_return_after_a_kill(source, place, monkeypatch, time):
     assert len(files(place.images)) == 6
 
 
-def test_a_folder_is_renamed_again_after_a_kill(source, place, monkeypatch):
+def test_a_folder_renamed_back_after_a_kill_has_the_right_outputs(source, place, monkeypatch):
     for number in range(6):
         write_flat(source / f"a/{number}.bmp", 10)
     run(source, place)
     (source / "a").rename(source / "b")
-    die_before_the_journal_has_anything(monkeypatch, source, place, run_id="killed")
+    die_before_journalling(monkeypatch, source, place, run_id="killed")
     assert len(wrong_outputs(place)) == 6
     (source / "b").rename(source / "a")
     recover(place)
@@ -78,20 +78,20 @@ def test_a_folder_is_renamed_again_after_a_kill(source, place, monkeypatch):
     assert set(files(place.images)) == {f"a/{number}.bmp.jpg" for number in range(6)}
 
 
-def test_a_recipe_of_another_format_leaves_nothing_after_a_kill(source, place, monkeypatch):
+def test_outputs_of_another_format_are_removed_after_a_kill(source, place, monkeypatch):
     write_bmp(source / "a.bmp", 10)
     run(source, place)
     made = files(place.images)
     recipe = Recipe(width=8, height=6, format="png")
     options = {"recipe": recipe, "rules": Rules(rebuild=True)}
-    die_before_the_journal_has_anything(monkeypatch, source, place, run_id="killed", **options)
+    die_before_journalling(monkeypatch, source, place, run_id="killed", **options)
     assert set(files(place.images)) == {"a.bmp.jpg", "a.bmp.png"}
     recover(place)
     assert files(place.images) == made
 
 
 def four_shards(place, monkeypatch):
-    """A destination of one row, and a plan of four shards."""
+    """Publish one row, and plan a run of four shards; return its workspace and job."""
     monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
     publish_rows(
         place, [row("a.jpg", output_sha256="84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882")]
@@ -114,7 +114,7 @@ def test_only_shards_that_were_begun_are_suspect(place, monkeypatch):
     assert workspace.begun_shards() == [0, 1, 3]
     write_journal(workspace, [row("b.jpg")], shard=1, attempt="009-1-1")
     remove_unjournalled(workspace, job, workspace.begun_shards())
-    assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}, "a.jpg is what the manifest says"
+    assert set(files(place.images)) == {"a.jpg", "b.jpg", "c.jpg"}, "a.jpg is as in the manifest, b.jpg journalled"
 
 
 def test_a_folder_in_the_place_of_a_suspect_stays(place, monkeypatch):
@@ -165,7 +165,7 @@ def test_a_run_that_has_journalled_every_image_leaves_nothing_suspect(source, pl
     with monkeypatch.context() as patch:
         if published:
             publish(workspace, job, ended=True)
-            patch.setattr(unjournalled.sql, "connect", pytest.fail)  # two footers say it for less
+            patch.setattr(unjournalled.sql, "connect", pytest.fail)  # the numbers of rows in two footers suffice
         remove_unjournalled(workspace, job, workspace.begun_shards())
     assert set(files(place.images)) == {"a.bmp.jpg"}
     recover(place)

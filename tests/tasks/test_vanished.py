@@ -30,15 +30,15 @@ OUTPUT_COLUMNS = ("file_name", "format", "width", "height", "output_bytes", "out
 
 
 @pytest.fixture(params=["looked at one by one", "listed", "listed with all folders"])
-def way(request, monkeypatch):
+def lookup(request, monkeypatch):
     if request.param != "looked at one by one":
         monkeypatch.setattr(vanished, "FEW_OUTPUTS", 0)
     if request.param == "listed with all folders":
         monkeypatch.setattr(vanished, "FEW_FOLDERS", 0)
 
 
-@pytest.mark.usefixtures("way")
-def test_images_whose_outputs_vanished_have_failed(place):
+@pytest.mark.usefixtures("lookup")
+def test_images_whose_outputs_vanished_are_published_as_failed(place):
     names = ("a.jpg", "b.jpg", "f/gone.jpg", "f/short.jpg", "g/h/folder.jpg", "lost/x.jpg")
     publish_rows(place, [row("b.jpg"), row("f/gone.jpg"), row("old/untouched.jpg")], run_id="first")
     job = make_job(place, run_id="second")
@@ -72,7 +72,7 @@ def test_images_whose_outputs_vanished_have_failed(place):
     assert set(files(place.images)) == {"a.jpg", "b.jpg", "old/untouched.jpg"}
 
 
-def test_a_run_whose_outputs_are_removed_meanwhile_says_so_and_the_next_makes_them(source, place):
+def test_an_output_removed_during_its_run_is_made_by_the_next_run(source, place):
     for number in range(4):
         write_flat(source / f"{number}.bmp", 10 * number)
     workspace, job, plan = prepare(source, place)
@@ -88,15 +88,15 @@ def test_a_run_whose_outputs_are_removed_meanwhile_says_so_and_the_next_makes_th
 def test_only_folders_that_the_run_wrote_to_are_listed(place, monkeypatch):
     publish_rows(place, [row(f"old/{number}/a.jpg") for number in range(5)], run_id="first")
     monkeypatch.setattr(vanished, "FEW_OUTPUTS", 0)
-    looked = []
+    scanned = []
     scandir = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda folder: looked.append(str(folder)) or scandir(folder))
+    monkeypatch.setattr(os, "scandir", lambda folder: scanned.append(str(folder)) or scandir(folder))
     publish_rows(place, [row("new/b/a.jpg")], run_id="second")
-    assert any("images/new/b" in path for path in looked)
-    assert not any("images/old" in path for path in looked)
+    assert any("images/new/b" in path for path in scanned)
+    assert not any("images/old" in path for path in scanned)
 
 
-def test_a_few_outputs_are_looked_at_without_any_listing(source, place, monkeypatch):
+def test_a_few_outputs_are_checked_without_listing_folders(source, place, monkeypatch):
     write_flat(source / "a.bmp", 10)
     workspace, job, plan = prepare(source, place)
     work_shard(shard_of(place, plan))

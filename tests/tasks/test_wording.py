@@ -25,13 +25,13 @@ from darkroom.tasks.wording import as_options, counted
         (Recipe, {"width": 0, "height": 0}, "16,383. `height=0`:"),
     ],
 )
-def test_a_wrong_setting_is_described_in_words_of_ours(model, values, message):
+def test_an_invalid_setting_is_reported_with_what_to_give_instead(model, values, message):
     with pytest.raises(InvalidSettingError) as raised:
         model(**values)
     assert message in str(raised.value)
 
 
-def test_a_setting_within_a_job_is_described_as_it_is_alone():
+def test_an_invalid_setting_within_a_job_is_reported_in_the_same_way():
     with pytest.raises(InvalidSettingError, match=r"^`width=0`: give a whole number"):
         Job(run_id="r", source="/s", destination="/d", recipe={"width": 0}, recipe_id="x", rules={}, run_file="r")
 

@@ -1,4 +1,4 @@
-"""Helpers of the tests of verifying and repairing: whole small runs and verifications."""
+"""Helpers for tests of verifying and repairing: whole small runs and verifications."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +17,7 @@ from tests.tasks.helpers import SMALL, make_job, prepare, write_image
 
 
 def make(source, place, *, run_id="run", recipe=SMALL):
-    """Bring a destination up to date, as a run does, and return why each image was processed."""
+    """Do a whole run, and return how many images were processed for each reason."""
     workspace, job, plan = prepare(source, place, run_id=run_id, recipe=recipe)
     for ref in shard_refs(workspace, plan.shards):
         work_shard(ref)
@@ -54,7 +54,7 @@ def verify(place, **options):
     rows = pq.read_table(place.path(findings.file)).to_pylist() if findings else []
     workspace.remove()
     names = [each["file_name"] or each["source_path"] for each in rows]
-    assert len(set(names)) == len(names), "a file is found once"
+    assert len(set(names)) == len(names), "no file has two findings"
     assert sum(report.counts.values()) == len(rows)
     return report, {
         name.removeprefix("images/"): (each["kind"], each["detail"]) for name, each in zip(names, rows, strict=True)
@@ -72,7 +72,7 @@ def flip(path, at=-20):
 
 
 def nine_images(source, place):
-    """A destination of nine outputs, 0.jpg to 8.jpg."""
+    """Return a destination of nine outputs, 0.jpg to 8.jpg."""
     for number in range(9):
         write_image(source / f"{number}.jpg", seed=number)
     make(source, place)
@@ -80,7 +80,7 @@ def nine_images(source, place):
 
 
 def put_manifest(place, rows):
-    """Put a manifest of any rows in place, in the order given."""
+    """Write a manifest of these rows, valid or not, in the order given."""
     metadata = footer(make_job(place))
     place.root.mkdir(exist_ok=True)
     write_table(place.manifest, iter([pa.RecordBatch.from_pylist(list(rows), SCHEMA)]), metadata)

@@ -11,7 +11,7 @@ from darkroom.tasks.settings import Recipe
 from darkroom.tasks.worker import codec_handle
 from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.shared_batch import BATCH_IMAGES, SIZE, Operation
-from tests.poisoned import met, poison
+from tests.poisoned import logged, poison
 from tests.tasks.imaging.reference import encoded, jpeg, picture
 from tests.tasks.worker.codec_runs import GOOD, QUICK, assert_outputs, expected, failure, pid_of_process, transformed
 
@@ -23,19 +23,19 @@ def test_an_image_that_ends_its_process_fails_alone(codec, log):
     kinds = {
         "crash": (ErrorCode.DECODE_CRASH, "the decoder crashed (SIGSEGV)"),
         "abort": (ErrorCode.DECODE_CRASH, "the decoder crashed (SIGABRT)"),
-        "leave": (ErrorCode.DECODE_CRASH, "the decoder crashed (exit code 3)"),
-        "lie": invalid,
-        "wander": invalid,
+        "exit_early": (ErrorCode.DECODE_CRASH, "the decoder crashed (exit code 3)"),
+        "unknown_status": invalid,
+        "bad_offset": invalid,
         "eat": too_much,
         "overflow": too_much,
         "spin": too_long,
-        "grind": too_long,
+        "spin_without_gil": too_long,
         "sleep": too_long,
     }
     found = {kind: failure(codec, poison(kind)) for kind in kinds}
     assert {kind: (error.code, error.message) for kind, error in found.items()} == kinds
     assert_outputs(codec, GOOD)
-    [ate] = {int(what.split()[1]) for what, _ in met(log) if what.startswith("ate")}
+    [ate] = {int(what.split()[1]) for what, _ in logged(log) if what.startswith("ate")}
     assert 100 <= ate <= 200, "the decoder could use 100 to 200 MB"
 
 
@@ -50,11 +50,11 @@ def test_the_other_images_of_a_batch_are_transformed_once(codec, log):
     assert codes == ["", "decode.crash", "", "decode.timeout", "", "decode.memory", "", "", "", "", "", ""]
     made = [answer.data for answer in answers if isinstance(answer, Transformed)]
     assert made == [expected(image(seed)) for seed in (0, 2, 4, 6, 7, 8, 9, 10, 11)]
-    assert [what for what, _ in met(log) if not what.startswith("ate")] == ["crash", "crash", "sleep", "eat", "eat"]
+    assert [what for what, _ in logged(log) if not what.startswith("ate")] == ["crash", "crash", "sleep", "eat", "eat"]
 
 
 def test_unexpected_messages_are_ignored(codec):
-    images = [jpeg(picture(40, 30, 1)), poison("babble"), jpeg(picture(40, 30, 2)), poison("babble")]
+    images = [jpeg(picture(40, 30, 1)), poison("send_garbage"), jpeg(picture(40, 30, 2)), poison("send_garbage")]
     for _ in range(2):
         assert_outputs(codec, *images)
 
@@ -65,18 +65,18 @@ def test_an_image_does_not_fail_because_an_earlier_one_broke_the_process(codec, 
     assert_outputs(codec, GOOD)
     assert pid_of_process() != broken
     assert failure(codec, poison("crash")).code is ErrorCode.DECODE_CRASH
-    processes = [pid for what, pid in met(log) if what == "crash"]
+    processes = [pid for what, pid in logged(log) if what == "crash"]
     assert len(set(processes)) == len(processes) == 2
 
 
 def test_an_image_is_tried_in_three_processes_if_they_are_killed_from_outside(codec, log):
     transformed(codec, GOOD)
-    assert_outputs(codec, poison("fall_once"))
-    error = failure(codec, poison("fall"))
+    assert_outputs(codec, poison("oom_kill_once"))
+    error = failure(codec, poison("oom_kill"))
     assert error.code is ErrorCode.DECODE_MEMORY
     assert error.message == "the codec process was killed, most likely for its memory"
-    processes = {kind: [pid for what, pid in met(log) if what == kind] for kind in ("fall", "fall_once")}
-    assert {kind: len(set(pids)) for kind, pids in processes.items()} == {"fall": 3, "fall_once": 2}
+    processes = {kind: [pid for what, pid in logged(log) if what == kind] for kind in ("oom_kill", "oom_kill_once")}
+    assert {kind: len(set(pids)) for kind, pids in processes.items()} == {"oom_kill": 3, "oom_kill_once": 2}
 
 
 def test_each_slow_image_has_its_own_time(codec):
@@ -117,6 +117,6 @@ def test_images_and_outputs_larger_than_the_memory_of_a_batch(codec):
 
 
 def test_a_process_cannot_make_memory_too_large_to_map(codec, log):
-    answers = transformed(codec, GOOD, poison("swell"), GOOD)
+    answers = transformed(codec, GOOD, poison("grow_memory"), GOOD)
     assert [getattr(answer, "code", None) for answer in answers] == [None, ErrorCode.DECODE_CRASH, None]
-    assert {what for what, _ in met(log)} == {"swell", "refused"}
+    assert {what for what, _ in logged(log)} == {"grow_memory", "refused"}

@@ -11,7 +11,7 @@ from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.worker.orders import Orders
 from darkroom.tasks.worker.shared_batch import Operation
-from tests.poisoned import met, poison
+from tests.poisoned import logged, poison
 from tests.tasks.imaging.reference import encoded, picture
 from tests.tasks.worker.codec_runs import GOOD, MB, QUICK, SMALL, failure, pid_of_process, transformed
 
@@ -49,7 +49,7 @@ def test_the_kernel_limits_memory_to_what_the_header_implies(codec, log):
     bomb = poison("eat")
     allowed = (BASE_BYTES + 40 * 30 * BYTES_PER_PIXEL + 4 * len(bomb)) // MB
     assert failure(codec, bomb, orders).message == f"decoding takes more than {allowed} MB of memory"
-    [ate] = {int(what.split()[1]) for what, _ in met(log) if what.startswith("ate")}
+    [ate] = {int(what.split()[1]) for what, _ in logged(log) if what.startswith("ate")}
     assert 0.8 * allowed <= ate <= allowed
 
 

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from tests.poisoned import met, poison
+from tests.poisoned import logged, poison
 from tests.tasks.worker.codec_runs import GOOD, pid_of_process, transformed
 
 
@@ -44,10 +44,10 @@ def test_a_busy_codec_process_ends_with_its_worker(kind, log):
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as worker:
         worker.stdin.write(poison(kind))
         worker.stdin.close()
-        while not met(log):
+        while not logged(log):
             assert worker.poll() is None
             time.sleep(0.01)
-        [(_, pid)] = met(log)
+        [(_, pid)] = logged(log)
         process = psutil.Process(int(pid))
         server = process.parent()
         worker.kill()

@@ -132,7 +132,7 @@ def test_every_format_can_be_read_back(source, place, image_format):
 def test_an_unexpected_error_fails_one_image(source, place):
     for number in range(3):
         write_image(source / f"{number}.jpg", seed=number)
-    (source / "1.jpg").write_bytes(poison("stumble"))
+    (source / "1.jpg").write_bytes(poison("raise_bug"))
     rows, _ = work(source, place)
     assert {name: row["error_code"] for name, row in rows.items()} == {
         "0.jpg": None,

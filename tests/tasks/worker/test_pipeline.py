@@ -17,7 +17,7 @@ from darkroom.tasks.worker.codec import Codec, thread_codec
 from darkroom.tasks.worker.images import Images
 from darkroom.tasks.worker.pipeline import FAR, IN_FLIGHT_BYTES, NEAR, SUBMITTED, Pipeline
 from darkroom.tasks.worker.shared_batch import BATCH_IMAGES, SharedBatch
-from tests.poisoned import met, poison
+from tests.poisoned import logged, poison
 from tests.tasks.helpers import journal_rows, plan_rows, prepare, write_image
 from tests.tasks.shards import shard_of, work
 
@@ -163,7 +163,7 @@ def test_outputs_of_slow_images_are_written_before_their_batch_ends(source, plac
         (source / f"{number}.jpg").write_bytes(poison("nap", number))
     rows, _ = work(source, place)
     assert (len(rows), parts) == (3, [1] * 3)
-    assert [what for what, _ in met(log)] == ["nap"] * 3
+    assert [what for what, _ in logged(log)] == ["nap"] * 3
 
 
 def test_once_a_shard_has_ended_no_more_images_are_read(source, place, monkeypatch):
