@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.columns import write_columns
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
 from darkroom.tasks.errors import SettingsError
@@ -57,7 +58,7 @@ def list_entries(
             file = source.local(scratch)
         rows = _rows(db, source.location, file, column)
         folders = _write_entries(rows, source, entries, skipped)
-        sql.copy_sealed(db, _FIRST_SQL.format(entries=sql.parquet(entries, numbered=True)), columns)
+        write_columns(db, _FIRST_SQL.format(entries=sql.parquet(entries, numbered=True)), columns)
         skipped.counts["duplicate"] += pq.read_metadata(entries).num_rows - pq.read_metadata(columns).num_rows
         skipped.counts += Counter()  # drops the counts of zero
         workspace.store.put_file(workspace.columns, columns)
@@ -69,8 +70,7 @@ def list_entries(
 
 _FIRST_SQL = """
     SELECT * EXCLUDE file_row_number FROM {entries}
-    QUALIFY row_number() OVER (PARTITION BY source_path ORDER BY file_row_number) = 1
-    ORDER BY source_path
+    WHERE file_row_number IN (SELECT min(file_row_number) FROM {entries} GROUP BY source_path)
 """
 
 

@@ -14,7 +14,7 @@ from darkroom.tasks.settings import Compute, Job, Recipe, Rules
 from darkroom.tasks.storage.locations import absolute, check_apart, check_destination, check_links, check_source
 from darkroom.tasks.storage.store import Store
 from darkroom.tasks.storage.store_errors import StorageError, reading
-from darkroom.tasks.wording import did_you_mean
+from darkroom.tasks.wording import counted, did_you_mean
 
 
 def check_locations(source: str, destination: str, *, tar_members: bool = False) -> tuple[str, Destination]:
@@ -167,7 +167,7 @@ def check_manifest(destination: Destination) -> None:
     if read_whole(destination) is None and (published := _published(destination)):
         manifest, runs = destination.store.where(MANIFEST), destination.store.where(RUNS)
         raise DarkroomError(
-            f"{manifest} is missing, although {runs} has the files of {len(published):,} runs. "
+            f"{manifest} is missing, although {runs} has the files of {counted(len(published), 'run')}. "
             f"{rebuild_remedy(destination)} To make all outputs again, move {runs} away."
         )
 

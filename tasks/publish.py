@@ -22,7 +22,6 @@ from darkroom.tasks.dataset.journal import count_rows
 from darkroom.tasks.dataset.layout import MANIFEST, RUNS, Workspace
 from darkroom.tasks.dataset.manifest import (
     OUTPUT_KEPT,
-    ROW_GROUP_ROWS,
     SCHEMA,
     RunRecord,
     footer,
@@ -31,7 +30,7 @@ from darkroom.tasks.dataset.manifest import (
     read_whole,
     write_table,
 )
-from darkroom.tasks.dataset.ranges import path_ranges
+from darkroom.tasks.dataset.ranges import ROW_GROUP_ROWS, path_ranges
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, exists, local_if_there

@@ -16,7 +16,6 @@ from darkroom.tasks.dataset.layout import MANIFEST, RUNS, WORK, Destination
 from darkroom.tasks.dataset.lease import hold_lease
 from darkroom.tasks.dataset.manifest import (
     OUTPUT_KEPT,
-    ROW_GROUP_ROWS,
     SCHEMA,
     footer_of,
     read_record,
@@ -24,7 +23,7 @@ from darkroom.tasks.dataset.manifest import (
     write_table,
 )
 from darkroom.tasks.dataset.outputs import has_bytes
-from darkroom.tasks.dataset.ranges import path_ranges
+from darkroom.tasks.dataset.ranges import ROW_GROUP_ROWS, path_ranges
 from darkroom.tasks.dataset.runs import sort_runs
 from darkroom.tasks.errors import DamagedError, DarkroomError
 from darkroom.tasks.storage.store import Store, exists

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.columns import write_columns
 from darkroom.tasks.dataset.layout import MANIFEST, Workspace
 from darkroom.tasks.dataset.unlisted import below
 from darkroom.tasks.storage.store import Skipped, Source, local_if_there
@@ -28,10 +29,12 @@ _KEY, _NAME = (f"regexp_extract({{}}, '(?s)^((?:.*/)?[^./]+)\\.([^/]*)$', {group
 
 _SIDECARS_SQL = f"""
     CREATE TEMP TABLE sidecars AS
-    SELECT {_KEY.format("path")} AS key, lower({_NAME.format("path")}) AS name, text
-    FROM {{found}}
-    QUALIFY row_number() OVER (PARTITION BY key, name ORDER BY file_row_number DESC) = 1
+    SELECT key, name, text FROM {{found}} JOIN (
+        SELECT {_KEY.format("path")} AS key, lower({_NAME.format("path")}) AS name, max(file_row_number) AS last
+        FROM {{found}} GROUP BY key, name
+    ) ON file_row_number = last
 """
+"""Of several sidecars of a sample that have the same name, the last counts."""
 
 
 @contextmanager
@@ -62,7 +65,7 @@ def sidecar_columns(source: Source, listing: Path, workspace: Workspace, skipped
             db.execute(f"CREATE VIEW listing AS FROM {sql.parquet(listing)}")
             query = _columns_query(db, manifest, skipped.unreadable)
             if query:
-                sql.copy_sealed(db, query, columns)
+                write_columns(db, query, columns)
                 workspace.store.put_file(workspace.columns, columns)
 
 
@@ -110,7 +113,7 @@ def _columns_query(db: sql.Connection, manifest: Path | None, unreadable: list[s
         db.execute(f"CREATE TEMP TABLE kept AS SELECT source_path, {_listed(kept)} {rows}")
         query = f"FROM ({query}) ANTI JOIN kept USING (source_path) UNION ALL BY NAME FROM kept"
     names = sorted({*found, *kept})  # in the same order in each run, as it counts as a change of columns
-    return f"SELECT source_path, {_listed(names)} FROM ({query}) ORDER BY source_path" if names else None
+    return f"SELECT source_path, {_listed(names)} FROM ({query})" if names else None
 
 
 def _listed(names: list[str]) -> str:

@@ -1,22 +1,27 @@
-"""Helpers of the tests of whole runs: the real command, the real API, real images."""
+"""Helpers for tests of whole runs: the real command, the real API, real images."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import prefect
 import psutil
 import pyarrow.parquet as pq
 from PIL import Image
@@ -28,7 +33,7 @@ DARKROOM = [sys.executable, "-m", "darkroom.flows.cli.commands"]
 CHECKOUT = Path(__file__).parents[1]
 
 NO_OTHER_SERVER = {"PREFECT_SERVER_API_PORT": "9"}
-"""A port without a server, so that runs don't use one that happens to run on this machine."""
+"""A port without a server, so that runs don't use a server that happens to run on this machine."""
 
 VOLATILE = {"run_id", "shard", "worker", "processed_at", "read_ms", "decode_ms", "resize_ms", "encode_ms", "write_ms"}
 """Columns of a manifest that differ between any two runs."""
@@ -46,7 +51,7 @@ class Api:
         return clean_environment(self.home) | {"PREFECT_API_URL": self.url}
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Ask as Prefect's own clients do: while its database is busy, the server answers 503, and is asked again."""
+        """Send a request as Prefect's own clients do: they retry on 503, the sign of a busy database."""
         with PrefectHttpxSyncClient(base_url=self.url, timeout=30, trust_env=False) as client:
             return client.post(f"/{path}", json=body).raise_for_status().json()
 
@@ -83,7 +88,14 @@ def refused(api_url: str) -> list[int]:
 
 
 def clean_environment(home: Path) -> dict[str, str]:
-    """Return the environment of a user who has just installed Darkroom and has no server."""
+    """Return the environment of a user who has just installed Darkroom and has no server.
+
+    Prefect's database is there already: to create it takes 6 s of processor time.
+    """
+    if not (home / ".prefect").exists():
+        with suppress(OSError):  # a test may want an unusable home
+            (home / ".prefect").mkdir()
+            shutil.copy(_new_database(), home / ".prefect" / "prefect.db")
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -97,6 +109,21 @@ def clean_environment(home: Path) -> dict[str, str]:
     }
 
 
+def _new_database() -> Path:
+    """Return an empty database of Prefect's, created by the first process of the first test session."""
+    path = CHECKOUT / ".pytest_cache" / f"prefect-{prefect.__version__}.db"
+    path.parent.mkdir(exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock, tempfile.TemporaryDirectory() as folder:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes"]
+            subprocess.run(command, env={**os.environ, "PREFECT_HOME": folder}, stdout=subprocess.DEVNULL, check=True)
+            with closing(sqlite3.connect(f"{folder}/prefect.db")) as database:
+                database.execute("VACUUM INTO ?", [f"{path}.unfinished"])
+            Path(f"{path}.unfinished").rename(path)
+    return path
+
+
 @dataclass(frozen=True)
 class Ended:
     """A command that has ended."""
@@ -107,7 +134,7 @@ class Ended:
 
 
 def darkroom(*arguments: str | Path, environment: dict[str, str], seconds: float = 120) -> Ended:
-    """Run the command to its end."""
+    """Run the command, and wait until it has ended."""
     done = subprocess.run(
         [*DARKROOM, *map(str, arguments)],
         env=environment,
@@ -151,7 +178,7 @@ def running_cluster(
 
 @dataclass
 class Started:
-    """A command that goes on, alone in a process group."""
+    """A running command, in a process group of its own."""
 
     process: subprocess.Popen[str]
 
@@ -161,13 +188,13 @@ class Started:
 
 
 def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return a process and all that descend from it."""
+    """Return a process and all its descendants."""
     parent = psutil.Process(process.pid)
     return [parent, *parent.children(recursive=True)]
 
 
 def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the Dask workers of a run: what its fork server has forked."""
+    """Return the Dask workers of a run: the processes that its fork server has forked."""
     for child in psutil.Process(process.pid).children():
         if any("multiprocessing.forkserver" in word for word in child.cmdline()):
             return [forked for forked in child.children() if forked.cmdline() == child.cmdline()]
@@ -175,7 +202,7 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def has_begun(started: Started) -> bool:
-    """Return whether a worker has begun a shard, and so has a codec process, or the command has ended."""
+    """Return whether a worker has begun a shard (only then is there a codec process), or the command has ended."""
     return bool(codec_processes(started)) or started.process.poll() is not None
 
 
@@ -193,7 +220,7 @@ def codec_processes(started: Started) -> list[psutil.Process]:
 
 
 def stopped_within_a_shard(worker: psutil.Process, destination: Path, api: Api) -> bool:
-    """Stop a worker; resume it and return False unless it is within a shard whose task run Prefect has as running."""
+    """Suspend a worker; if it processes no shard whose task run is Running in Prefect, resume it and return False."""
     worker.suspend()
     [journal] = destination.glob(".darkroom/*/*/journal")
     ended = tuple(f"shard {int(part.name[:6]) + 1} of" for part in journal.glob("0*.parquet"))
@@ -238,7 +265,7 @@ def save(path: Path, pixels: np.ndarray, **options: Any) -> None:
 
 
 def check_images(destination: Path) -> None:
-    """Check that all outputs of a destination can be decoded to their end."""
+    """Check that all outputs of a destination can be decoded completely."""
     for path in destination.glob("images/**/*"):
         if path.is_file():
             with Image.open(path) as image:
@@ -257,4 +284,4 @@ def eventually(condition: Callable[[], Any], seconds: float = 180) -> Any:
         if met := condition():
             return met
         time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
+    raise AssertionError(f"the condition was not met within {seconds} s")

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from darkroom.tasks.dataset import sql
+from darkroom.tasks.dataset.integrity import sealed_writer
+from darkroom.tasks.dataset.ranges import path_ranges
 
 COLUMNS = "columns"
 """The key of the digest of further columns in the metadata of a manifest."""
@@ -17,6 +19,9 @@ FURTHER_ROWS_SQL = """
     SELECT source_path FROM (SELECT source_path, unnest(range(strlen(c::VARCHAR) // 1_000)) FROM columns AS c)
 """
 """Selects the path of a row of the view `columns` once for each 1,000 bytes of it: about those of a usual row."""
+
+
+BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +53,22 @@ def open_columns(db: sql.Connection, file: Path | None) -> Columns:
         return Columns(pa.schema([]), "")
     [(digest,)] = db.execute("SELECT sum(hash(c)) FROM columns AS c").fetchall()
     return Columns(pa.schema(fields), f"{', '.join(map(str, fields))}: {digest or 0}")
+
+
+def write_columns(db: sql.Connection, query: str, file: Path) -> None:
+    """Write further columns to a file that `integrity.find_damage` can check, sorted by source path.
+
+    A range of paths at a time is sorted: DuckDB can't sort long values that exceed its memory.
+
+    Args:
+        db: gets the view `columns` of the query's rows.
+        query: selects `source_path`, different in each row, and the further columns.
+        file: the Parquet file to write.
+    """
+    db.execute(f"CREATE VIEW columns AS {query}")
+    schema = db.sql("FROM columns LIMIT 0").to_arrow_reader().schema
+    paths = f"SELECT source_path FROM columns UNION ALL {FURTHER_ROWS_SQL}"
+    with sealed_writer(file, schema, compression="zstd") as writer:
+        for within in path_ranges(db, paths):
+            for batch in sql.stream(db, f"FROM columns WHERE {within} ORDER BY source_path", BATCH_ROWS):
+                writer.write_batch(batch)

@@ -25,8 +25,6 @@ SCHEMA_VERSION = 2
 READABLE_VERSIONS = {"1", str(SCHEMA_VERSION)}
 """Version 1 has no `source_ctime`."""
 
-ROW_GROUP_ROWS = 122_880
-
 OUTPUT_KEPT = "output_kept"
 """Warning in run files: the failure may pass, so that the manifest keeps the image's former row and output."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.manifest import ROW_GROUP_ROWS
+
+ROW_GROUP_ROWS = 122_880
 
 SAMPLED_PATHS = 1_000
 """Size of the sample for each range."""

@@ -1,9 +1,11 @@
+import secrets
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.columns import FURTHER_ROWS_SQL, open_columns
+from darkroom.tasks.dataset import ranges, sql
+from darkroom.tasks.dataset.columns import FURTHER_ROWS_SQL, open_columns, write_columns
 
 
 @pytest.fixture
@@ -43,3 +45,18 @@ def test_a_row_counts_once_for_each_1000_bytes(tmp_path):
     with sql.connect(tmp_path) as db:
         open_columns(db, tmp_path / "columns.parquet")
         assert sql.rows(db, FURTHER_ROWS_SQL) == [{"source_path": "a"}] * 2
+
+
+def test_values_that_exceed_the_memory_are_written_in_the_order_of_paths(tmp_path, monkeypatch):
+    monkeypatch.setattr(sql, "MEMORY_LIMIT", "150MB")
+    monkeypatch.setattr(ranges, "ROW_GROUP_ROWS", 60_000)
+    paths = [f"{number * 7919 % 12_000:05}.jpg" for number in range(12_000)]
+    schema = pa.schema({"source_path": pa.string(), "text": pa.string()})
+    with pq.ParquetWriter(tmp_path / "rows.parquet", schema) as rows:
+        for start in range(0, 12_000, 500):
+            texts = [secrets.token_hex(10_000) for _ in range(500)]
+            rows.write_table(pa.table({"source_path": paths[start : start + 500], "text": texts}))
+    with sql.connect(tmp_path) as db:
+        write_columns(db, f"FROM {sql.parquet(tmp_path / 'rows.parquet')}", tmp_path / "columns.parquet")
+    written = pq.read_table(tmp_path / "columns.parquet", columns=["source_path"])
+    assert written["source_path"].to_pylist() == sorted(paths)
