@@ -13,7 +13,10 @@ def test_too_many_pixels_are_refused_by_the_header(name):
     code, error = failure(bombs()[name][0], max_pixels=MAX_PIXELS)
     facts = error.facts
     assert code is ErrorCode.DECODE_TOO_MANY_PIXELS
-    assert facts is None or (facts.format == name.partition("/")[0] and facts.width * facts.height > MAX_PIXELS)
+    if any(size in name for size in ("4 billion", "minus 2 billion", "9 billion")):  # a row can't hold it
+        assert facts is None
+    else:
+        assert facts.format == name.partition("/")[0] and facts.width * facts.height > MAX_PIXELS
 
 
 @pytest.mark.parametrize("name", samples())
