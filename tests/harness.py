@@ -87,15 +87,16 @@ def refused(api_url: str) -> list[int]:
         return [answer.status_code for answer in answers if answer.is_error]
 
 
-def clean_environment(home: Path) -> dict[str, str]:
+def clean_environment(home: Path, *, is_empty: bool = False) -> dict[str, str]:
     """Return the environment of a user who has just installed Darkroom and has no server.
 
-    Prefect's database is there already: to create it takes 6 s of processor time.
+    Args:
+        home: the user's home.
+        is_empty: leave it empty; otherwise Prefect's database is there, which takes 6 s of processor time to create.
     """
-    if not (home / ".prefect").exists():
-        with suppress(OSError):  # a test may want an unusable home
-            (home / ".prefect").mkdir()
-            shutil.copy(_new_database(), home / ".prefect" / "prefect.db")
+    if not is_empty and not (home / ".prefect").exists():
+        (home / ".prefect").mkdir()
+        shutil.copy(_new_database(), home / ".prefect" / "prefect.db")
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -56,7 +56,7 @@ def postgresql(open_path: Path) -> Iterator[Database]:
 
 
 def test_history_and_schedules_are_kept_in_postgresql(postgresql: Database, few: Path, tmp_path: Path):
-    environment = clean_environment(tmp_path) | {
+    environment = clean_environment(tmp_path, is_empty=True) | {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": postgresql.url,
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -584,7 +584,7 @@ def test_wrong_usage_of_run_is_reported_before_anything_starts(
     out = tmp_path / "out"
     given = [argument.format(folder=folder, out=out) for argument in arguments]
 
-    ended = darkroom("run", *given, environment=clean_environment(tmp_path))
+    ended = darkroom("run", *given, environment=clean_environment(tmp_path, is_empty=True))
 
     assert ended.code == 2
     assert text.format(folder=folder) in ended.err

@@ -211,7 +211,9 @@ def test_wrong_usage_is_reported_before_anything_starts(arguments: list[str], me
     (tmp_path / "place/.darkroom").mkdir(parents=True)
 
     ended = darkroom(
-        "verify", *(argument.format(out=tmp_path) for argument in arguments), environment=clean_environment(tmp_path)
+        "verify",
+        *(argument.format(out=tmp_path) for argument in arguments),
+        environment=clean_environment(tmp_path, is_empty=True),
     )
 
     assert ended.code == 2

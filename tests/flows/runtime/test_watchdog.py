@@ -99,7 +99,7 @@ def test_a_stalled_run_whose_end_hangs_too_is_killed(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):
     out = tmp_path / "out"
-    environment = api.environment | {LIMITS: "2 2"}
+    environment = api.environment | {LIMITS: "10 2"}
     started = start("run", large_folder, out, "--workers", "1", environment=environment, code=HASTY)
     processes = begun(started)
     with (out / ".darkroom/lease.lock").open() as lock:
