@@ -486,7 +486,7 @@ def test_a_script_without_a_guard_is_refused_before_anything_starts(folder: Path
     script = tmp_path / "script.py"
     script.write_text("import sys\nfrom darkroom import preprocess\npreprocess(sys.argv[1], sys.argv[2])\n")
 
-    done = run_script(script, folder, tmp_path / "out", environment=clean_environment(tmp_path))
+    done = run_script(script, folder, tmp_path / "out", environment=clean_environment(tmp_path, is_empty=True))
 
     assert done.returncode == 1
     assert f"SettingsError: {script}, line 3: put this call below 'if __name__" in done.stderr.splitlines()[-1]
