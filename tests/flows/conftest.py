@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,21 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def api(prefect_home: Path) -> Iterator[Api]:
     """Provide one Prefect server for all tests of a session that run flows."""
+    with running_api(prefect_home) as api:
+        yield api
+
+
+@contextmanager
+def running_api(home: Path, **settings: str) -> Iterator[Api]:
+    """Run a Prefect server with these settings until the block ends."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("PREFECT")]:
             patch.delenv(name)
-        for name, value in clean_environment(prefect_home).items():
+        for name, value in (clean_environment(home) | settings).items():
             patch.setenv(name, value)
         server = LocalServer()
     server.wait_until_healthy()
-    yield Api(server.api_url, prefect_home)
+    yield Api(server.api_url, home)
     server.stop()
 
 
