@@ -53,7 +53,7 @@ WORKER_CONFIG: dict[str, Any] = {
     "distributed.worker.preload": [WORKER_MODULE],
     # Dask's profiler would interrupt every worker a hundred times a second.
     "distributed.worker.profile.enabled": False,
-    # 50 ticks a second of each worker, nanny and scheduler only tell how busy their event loops are.
+    # By default, each worker, nanny and scheduler measures 50 times a second how busy its event loop is.
     "distributed.admin.tick.interval": "1s",
 }
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.integrity import sealed_writer
 from darkroom.tasks.dataset.ranges import path_ranges
+from darkroom.tasks.storage.store import BATCH_ROWS
 
 COLUMNS = "columns"
 """The key of the digest of further columns in the metadata of a manifest."""
@@ -19,9 +20,6 @@ FURTHER_ROWS_SQL = """
     SELECT source_path FROM (SELECT source_path, unnest(range(strlen(c::VARCHAR) // 1_000)) FROM columns AS c)
 """
 """Selects the path of a row of the view `columns` once for each 1,000 bytes of it: about those of a usual row."""
-
-
-BATCH_ROWS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,8 @@ def open_columns(db: sql.Connection, file: Path | None) -> Columns:
 def write_columns(db: sql.Connection, query: str, file: Path) -> None:
     """Write further columns to a file that `integrity.find_damage` can check, sorted by source path.
 
-    A range of paths at a time is sorted: DuckDB can't sort long values that exceed its memory.
+    Of rows with long values, a range of paths at a time is sorted: DuckDB can't sort those that exceed its memory.
+    Others are sorted at once, as each range takes a pass over all rows.
 
     Args:
         db: gets the view `columns` of the query's rows.
@@ -67,8 +66,7 @@ def write_columns(db: sql.Connection, query: str, file: Path) -> None:
     """
     db.execute(f"CREATE VIEW columns AS {query}")
     schema = db.sql("FROM columns LIMIT 0").to_arrow_reader().schema
-    paths = f"SELECT source_path FROM columns UNION ALL {FURTHER_ROWS_SQL}"
     with sealed_writer(file, schema, compression="zstd") as writer:
-        for within in path_ranges(db, paths):
+        for within in path_ranges(db, FURTHER_ROWS_SQL):
             for batch in sql.stream(db, f"FROM columns WHERE {within} ORDER BY source_path", BATCH_ROWS):
                 writer.write_batch(batch)
