@@ -237,6 +237,13 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 
+def at_work(started: Started, out: Path, parts: int = 1) -> list[psutil.Process]:
+    """Wait until a run has journalled something, and return its processes."""
+    eventually(lambda: started.process.poll() is not None or len(journalled(out)) >= parts)
+    assert started.process.poll() is None, started.process.communicate()
+    return family(started.process)
+
+
 def manifest_rows(destination: Path) -> dict[str, dict[str, Any]]:
     """Return a manifest's rows by source path, and check that no path occurs twice."""
     rows = pq.read_table(destination / "manifest.parquet").to_pylist()

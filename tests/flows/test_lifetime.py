@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import signal
@@ -19,16 +18,15 @@ import pytest
 from harness import (
     Api,
     Started,
+    at_work,
     clean_environment,
     darkroom,
     eventually,
-    family,
     gone,
     journalled,
     lasting,
     manifest_rows,
     run_id_of,
-    stopped_within_a_shard,
     tree,
     workers,
 )
@@ -42,13 +40,6 @@ def servers(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [
         process for process in processes if {"darkroom.flows.runtime.local_server", "uvicorn"} & set(process.cmdline())
     ]
-
-
-def at_work(started: Started, out: Path, parts: int = 1) -> list[psutil.Process]:
-    """Wait until a run has journalled something, and return its processes."""
-    eventually(lambda: started.process.poll() is not None or len(journalled(out)) >= parts)
-    assert started.process.poll() is None, started.process.communicate()
-    return family(started.process)
 
 
 @pytest.fixture
@@ -272,88 +263,6 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     assert tree(out / "images") == tree(undisturbed / "images")
     rows, expected = ([lasting(row) for row in manifest_rows(place).values()] for place in (out, undisturbed))
     assert rows == expected
-
-
-def test_a_lost_worker_costs_its_shard_another_attempt(
-    api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
-):
-    out = tmp_path / "out"
-    started = start("run", large_folder, out, "--workers", "1", environment=api.environment)
-    at_work(started, out)
-    [worker] = workers(started.process)
-    eventually(lambda: stopped_within_a_shard(worker, out, api))
-
-    worker.kill()
-
-    printed, errors = started.process.communicate(timeout=120)
-    assert started.process.returncode == 0, errors
-    assert "200 made, 0 failed" in printed
-    run_id = run_id_of(out)
-    assert api.flow_run(run_id)["state_type"] == "COMPLETED"
-    states = {task["name"]: task["state_type"] for task in api.task_runs(run_id)}
-    assert set(states.values()) == {"COMPLETED", "CRASHED"}
-    [crashed] = [name for name, state in states.items() if state == "CRASHED"]
-    assert states[f"{crashed} attempt 2"] == "COMPLETED"
-    assert sorted(manifest_rows(out)) == sorted(path.name for path in large_folder.iterdir())
-
-
-def test_a_worker_that_is_lost_while_its_cluster_starts_is_replaced(
-    api: Api, start: Callable[..., Started], folder: Path, tmp_path: Path
-):
-    out = tmp_path / "out"
-    started = start("run", folder, out, "--workers", "1", "--max-failure-ratio", "1", environment=api.environment)
-    eventually(lambda: workers(started.process))
-
-    workers(started.process)[0].kill()
-
-    _, errors = started.process.communicate(timeout=120)
-    assert started.process.returncode == 0, errors
-    assert manifest_rows(out).keys() == tree(folder).keys() - {"notes.txt", ".hidden.jpg"}
-
-
-@pytest.mark.slow
-def test_a_worker_that_dask_gives_up_is_replaced(
-    api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
-):
-    """Dask gives up a worker whose process can't be started."""
-    out, no_room, tried, preload = (tmp_path / name for name in ("out", "no-room", "tried", "preload.py"))
-    preload.write_text(f"""
-from pathlib import Path
-if Path({str(no_room)!r}).exists():
-    Path({str(tried)!r}).touch()
-    raise OSError("no room")
-""")
-    options = ["--cluster-kwargs", json.dumps({"n_workers": 1, "preload": [str(preload)]})]
-    started = start("run", large_folder, out, *options, environment=api.environment)
-    at_work(started, out)
-
-    no_room.touch()
-    workers(started.process)[0].kill()
-    eventually(tried.exists)
-    no_room.unlink()
-
-    _, errors = started.process.communicate(timeout=120)
-    assert started.process.returncode == 0, errors
-    assert "Traceback" not in errors
-    assert len(manifest_rows(out)) == 200
-
-
-@pytest.mark.slow
-def test_workers_that_are_slow_to_come_back_are_not_given_up_for_good(
-    api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
-):
-    """With another cluster class, Dask gives up workers that are not back in time, here at once."""
-    out = tmp_path / "out"
-    environment = api.environment | {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "1ms"}
-    cluster = ["--cluster-class", "distributed.LocalCluster", "--cluster-kwargs", json.dumps({"n_workers": 1})]
-    started = start("run", large_folder, out, *cluster, environment=environment)
-    [worker] = [process for process in at_work(started, out) if "spawn_main" in " ".join(process.cmdline())]
-
-    worker.kill()
-
-    _, errors = started.process.communicate(timeout=120)
-    assert started.process.returncode == 0, errors
-    assert len(manifest_rows(out)) == 200
 
 
 def test_a_second_run_names_the_lease_holder(

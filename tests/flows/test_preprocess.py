@@ -9,8 +9,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,8 +24,6 @@ from PIL import Image, ImageOps
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
 from data.generate import photo
-from data.photos import write_corpus
-from tests.places import destination_at
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -303,228 +299,6 @@ def test_the_ui_shows_stages_logs_and_artifacts(api: Api, folder: Path, tmp_path
     assert [line.split()[2:5] + line.split()[-1:] for line in lines] == [["24", "2", "0", run_id[:8]]]
 
 
-def test_too_many_failures_fail_the_run_and_keep_its_work(api: Api, folder: Path, tmp_path: Path):
-    out = tmp_path / "out"
-
-    ended = darkroom("run", folder, out, "--max-failure-ratio", "0.05", environment=api.environment)
-
-    assert ended.code == 1
-    assert "2 of 26 attempted images failed" in ended.err
-    assert "--max-failure-ratio 0.05 allows" in ended.err
-    assert "set --max-failure-ratio 0.08." in ended.err
-    assert "Traceback" not in ended.err
-    assert len(manifest_rows(out)) == 26
-    run = api.flow_run(run_id_of(out))
-    assert run["state_type"] == "FAILED"
-    assert run["state"]["message"].startswith("2 of 26 attempted images failed (1 × decode.")
-    assert api.latest_summary(out).startswith(
-        "# Failed: 24 made, 2 failed, 0 unchanged\n\n**2 of 26 attempted images failed (1 × decode."
-    )
-
-
-@pytest.mark.slow
-def test_an_image_that_keeps_failing_does_not_fail_every_run(api: Api, tmp_path: Path):
-    source, out = tmp_path / "photos", tmp_path / "out"
-    write_corpus(source, 20, (40, 30))
-    (source / "link.jpg").symlink_to("nowhere.jpg")
-    nights = [darkroom("run", source, out, environment=api.environment) for _ in range(2)]
-    (source / "another.jpg").symlink_to("nowhere.jpg")
-    nights.append(darkroom("run", source, out, environment=api.environment))
-
-    assert [night.code for night in nights] == [0, 0, 1], [night.err for night in nights]
-    assert "0 made, 1 failed, 20 unchanged" in nights[1].out
-    assert "1 of 1 attempted images failed (1 × source.not_found)" in nights[2].err
-    assert manifest_rows(out)["link.jpg"]["attempts"] == 3
-
-
-def test_prefects_retry_of_a_run_with_too_many_failures_fails_too(api: Api, folder: Path, tmp_path: Path):
-    retries = {"PREFECT_FLOWS_DEFAULT_RETRIES": "1"}
-
-    ended = darkroom("run", folder, tmp_path / "out", "--max-failure-ratio", "0", environment=api.environment | retries)
-
-    assert ended.code == 1
-    assert "2 of 26 attempted images failed" in ended.err
-    run = api.flow_run(run_id_of(tmp_path / "out"))
-    assert (run["run_count"], run["state_type"]) == (2, "FAILED")
-
-
-def test_a_run_in_which_everything_fails_stops_early(api: Api, tmp_path: Path):
-    source = tmp_path / "pages"
-    source.mkdir()
-    for number in range(3000):
-        (source / f"{number}.jpg").write_text(f"<html>{number}</html>" * 2000)
-
-    ended = darkroom("run", source, tmp_path / "out", environment=api.environment)
-
-    assert ended.code == 1
-    assert "Stopped early" in ended.err
-    assert "unless --max-failure-ratio 1 is set" in ended.err
-    assert "Traceback" not in ended.err
-    assert len(manifest_rows(tmp_path / "out")) < 3000
-    assert "\n\n**Stopped early: the first " in api.latest_summary(tmp_path / "out")
-
-    allowed = darkroom("run", source, tmp_path / "out", "--max-failure-ratio", "1", environment=api.environment)
-    assert allowed.code == 0
-    assert len(manifest_rows(tmp_path / "out")) == 3000
-
-
-def test_a_run_that_stops_early_destroys_nothing(api: Api, tmp_path: Path):
-    source, out = tmp_path / "photos", tmp_path / "out"
-    photos = write_corpus(source, 230, (40, 30))
-    assert darkroom("run", source, out, environment=api.environment).code == 0
-    images, rows = tree(out / "images"), manifest_rows(out)
-    for number, path in enumerate(photos):
-        path.unlink() if number < 10 else path.write_text(f"<html>{number}</html>")
-
-    ended = darkroom("run", source, out, environment=api.environment)
-
-    assert ended.code == 1
-    assert "Stopped early" in ended.err
-    assert "Nothing was deleted" in ended.err
-    assert tree(out / "images") == images
-    assert manifest_rows(out) == rows
-    assert "gone from the source, not deleted | 10" in api.latest_summary(out)
-    place = destination_at(out)
-    place.manifest.unlink()
-    assert darkroom("rebuild-manifest", out, environment=api.environment).code == 0
-    assert manifest_rows(out) == rows
-
-
-def test_an_empty_source_destroys_nothing(api: Api, folder: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    before = tree(out)
-    shutil.rmtree(folder)
-    folder.mkdir()
-
-    ended = darkroom("run", folder, out, environment=api.environment)
-
-    assert ended.code == 1
-    assert "holds no images, while the manifest has 26" in ended.err
-    assert f"Is {folder} mounted" in ended.err
-    assert tree(out) == before
-    summary = api.latest_summary(out)
-    assert summary.startswith(
-        "# Failed\n\n**The source holds no images, while the manifest has 26.** Nothing was deleted."
-    )
-    assert "| **in the manifest** | 26 |" in summary
-    assert "## Last runs" in summary
-
-
-def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    before = tree(out)
-    shutil.rmtree(folder / "many")
-
-    refused = darkroom("run", folder, out, environment=api.environment)
-    assert refused.code == 1
-    assert "20 of 26 known images are gone" in refused.err
-    assert "--max-delete-ratio 0.2 allows" in refused.err
-    assert "run once with --max-delete-ratio 0.77." in refused.err
-    assert tree(out) == before
-    assert api.latest_summary(out).startswith("# Failed\n\n**20 of 26 known images are gone from the source")
-    assert "| gone from the source, not deleted | 20 |" in api.latest_summary(out)
-
-    allowed = darkroom("run", folder, out, "--max-delete-ratio", "0.77", environment=api.environment)
-    assert allowed.code == 0
-    assert sorted(manifest_rows(out)) == sorted(name for name in manifest_rows(out) if not name.startswith("many/"))
-    assert not (out / "images/many").exists()
-    assert "| deleted | 20 |" in api.latest_summary(out)
-    last = darkroom("history", out, "--last", "1", environment=api.environment).out.splitlines()[1]
-    assert last.split()[2:5] == ["0", "0", "20"]
-
-
-def test_another_recipe_is_refused_and_rebuild_replaces_every_output(api: Api, folder: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    before = tree(out)
-
-    refused = darkroom("run", folder, out, "--width", "64", environment=api.environment)
-    assert refused.code == 2
-    assert "width 600 → 64" in refused.err
-    assert tree(out) == before
-
-    again = ("--width", "64", "--format", "webp", "--rebuild", "--max-failure-ratio", "1")
-    rebuilt = darkroom("run", folder, out, *again, environment=api.environment)
-    assert rebuilt.code == 0, rebuilt.err
-    made = [row for row in manifest_rows(out).values() if row["status"] == "ok"]
-    assert {(row["width"], row["format"]) for row in made} == {(64, "webp")}
-    assert sorted(tree(out / "images")) == sorted(row["file_name"].removeprefix("images/") for row in made)
-
-
-def run_script(*command: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
-
-
-def test_a_script_calls_the_flow_like_any_other(api: Api, folder: Path, tmp_path: Path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from darkroom.flows.preprocess import preprocess\n"
-        "from darkroom.tasks.settings import Recipe, Rules\n"
-        "if __name__ == '__main__':\n"
-        "    report = preprocess(Path(sys.argv[1]), destination=Path(sys.argv[2]),\n"
-        "                        recipe=Recipe(width=32, height=32), rules=Rules(max_failure_ratio=1))\n"
-        "    print(report)\n"
-        "    print(*(image.source_path for image in report.failures()), report.manifest)\n"
-    )
-
-    done = run_script(script, folder, tmp_path / "out", environment=api.environment)
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        "24 made, 2 failed, 0 unchanged",
-        "failures: 1 × decode.truncated, 1 × decode.unknown_format",
-        f"manifest: {tmp_path}/out/manifest.parquet",
-        f"broken.jpg page.jpg {tmp_path}/out/manifest.parquet",
-    ]
-
-
-def test_a_script_without_a_guard_is_refused_before_anything_starts(folder: Path, tmp_path: Path):
-    script = tmp_path / "script.py"
-    script.write_text("import sys\nfrom darkroom import preprocess\npreprocess(sys.argv[1], sys.argv[2])\n")
-
-    done = run_script(script, folder, tmp_path / "out", environment=clean_environment(tmp_path, is_empty=True))
-
-    assert done.returncode == 1
-    assert f"SettingsError: {script}, line 3: put this call below 'if __name__" in done.stderr.splitlines()[-1]
-    assert not (tmp_path / "out").exists()
-    assert not (tmp_path / ".prefect/prefect.db").exists(), "no server was started"
-
-
-def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder: Path, tmp_path: Path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys\n"
-        "import darkroom.flows.run\n"
-        "from darkroom import RunFailedError, preprocess\n"
-        "from darkroom.tasks.errors import SettingsError\n"
-        "darkroom.flows.run.make_contact_sheets = None  # a missing picture fails no run\n"
-        "if __name__ == '__main__':\n"
-        "    try:\n"
-        "        preprocess(sys.argv[1], sys.argv[2], rules={'max_failure_ratio': 0})\n"
-        "    except RunFailedError as failure:\n"
-        "        print('FAILED', failure, failure.report.ok, failure.report.failed)\n"
-        "    print('STATE', preprocess(sys.argv[1] + '/none', sys.argv[2], return_state=True).message)\n"
-        "    try:\n"
-        "        preprocess(sys.argv[1] + '/none', sys.argv[2])\n"
-        "    except SettingsError as error:\n"
-        "        print('RAISED', error)\n"
-    )
-
-    done = run_script(script, folder, tmp_path / "out", environment=api.environment)
-
-    assert done.returncode == 0, done.stderr
-    failed, state, raised = done.stdout.splitlines()
-    assert failed.startswith("FAILED 2 of 26 attempted images failed")
-    assert failed.endswith("24 2")
-    assert state.startswith(f"STATE source: {folder}/none does not exist.")
-    assert raised.startswith(f"RAISED source: {folder}/none does not exist.")
-    assert api.latest_summary(tmp_path / "out").startswith(f"# Failed\n\n**source: {folder}/none does not exist.** ")
-
-
 def test_a_run_beside_a_running_server_uses_it_and_names_its_page(api: Api, folder: Path, tmp_path: Path):
     environment = clean_environment(tmp_path) | {"PREFECT_SERVER_API_PORT": str(urlsplit(api.url).port)}
 
@@ -537,25 +311,6 @@ def test_a_run_beside_a_running_server_uses_it_and_names_its_page(api: Api, fold
     assert api.flow_run(run_id)["state_type"] == "COMPLETED"
 
 
-def test_a_server_that_does_not_answer_is_named(folder: Path, tmp_path: Path):
-    environment = clean_environment(tmp_path) | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
-
-    ended = darkroom("run", folder, tmp_path / "out", environment=environment)
-
-    assert ended.code == 2
-    assert "PREFECT_API_URL: no Prefect server answers" in ended.err
-    assert "Traceback" not in ended.err
-
-
-@pytest.mark.slow
-def test_a_scheduler_that_does_not_answer_is_named(api: Api, folder: Path, tmp_path: Path):
-    ended = darkroom("run", folder, tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9", environment=api.environment)
-
-    assert ended.code == 1
-    assert "scheduler: tcp://127.0.0.1:9 can't be reached" in ended.err
-    assert "Traceback" not in ended.err
-
-
 def test_odd_files_of_the_corpus_cost_only_themselves(api: Api, shared_corpus: Path, tmp_path: Path):
     ended = darkroom(
         "run", shared_corpus / "odd", tmp_path / "out", "--max-failure-ratio", "1", environment=api.environment
@@ -566,28 +321,3 @@ def test_odd_files_of_the_corpus_cost_only_themselves(api: Api, shared_corpus: P
     assert len(rows) == 44
     assert rows["12bit.jpg"]["error_code"] == "decode.unsupported"
     assert rows["exif-landscape-6.jpg"]["status"] == "ok"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["{folder}/none", "{out}"], "source: {folder}/none does not exist"),
-        (["{folder}", "{folder}/out"], "lies inside the source"),
-        (["{folder}", "{out}", "--width", "0"], "--width 0: give a whole number from 1 to 16,383"),
-        (["{folder}", "{out}", "--cluster-kwargs", "{{"], "--cluster-kwargs"),
-        (["{folder}", "{out}", "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "leave out"),
-    ],
-)
-def test_wrong_usage_of_run_is_reported_before_anything_starts(
-    arguments: list[str], text: str, folder: Path, tmp_path: Path
-):
-    out = tmp_path / "out"
-    given = [argument.format(folder=folder, out=out) for argument in arguments]
-
-    ended = darkroom("run", *given, environment=clean_environment(tmp_path, is_empty=True))
-
-    assert ended.code == 2
-    assert text.format(folder=folder) in ended.err
-    assert "Traceback" not in ended.err
-    assert not out.exists()
-    assert not (tmp_path / ".prefect").exists(), "no server may have been started"
