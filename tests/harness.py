@@ -100,7 +100,7 @@ def clean_environment(home: Path, *, is_empty: bool = False) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PREFECT", "DASK", "DARKROOM", "MAKE"))
+        if not name.startswith(("PREFECT", "DASK", "DARKROOM", "MAKE", "ARGS"))
     }
     return kept | {
         "HOME": str(home),

@@ -42,6 +42,7 @@ def mine(server: Installation, tmp_path_factory: pytest.TempPathFactory) -> Inst
     return mine
 
 
+@pytest.mark.slow
 def test_the_worker_runs_a_flow_beside_folders_named_like_darkrooms(mine: Installation, few: Path, tmp_path: Path):
     with mine.started("darkroom.deployments.flow_worker", until="started!"):
         mine.ended(mine.run("mine/nightly", source=few, destination=tmp_path), "COMPLETED")

@@ -88,6 +88,7 @@ def test_a_script_beside_files_that_have_the_same_names_as_darkrooms(wheel: Inst
     assert {row["width"] for row in manifest_rows(folder / "out").values()} == {32}
 
 
+@pytest.mark.slow
 def test_the_stack_runs_outside_a_checkout(wheel: Installation, folder: Path):
     stack = replace(wheel, environment=wheel.environment | {"DARKROOM_SOURCE": "photos", "DARKROOM_DESTINATION": "out"})
     refused = stack.module("darkroom.deployments.stack", DARKROOM_SOURCE="", DARKROOM_DESTINATION="")

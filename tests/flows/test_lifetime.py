@@ -206,6 +206,7 @@ def test_a_server_that_is_lost_costs_no_work(
     assert "Nothing to do" in again.out
 
 
+@pytest.mark.slow
 def test_a_run_that_raises_leaves_nothing_behind(
     api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):

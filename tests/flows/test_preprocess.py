@@ -102,6 +102,7 @@ def test_outputs_are_the_pixels_that_a_reference_gives(api: Api, folder: Path, t
         assert np.abs(pixels(out / rows[name]["file_name"]) - expected).mean() < 3.0
 
 
+@pytest.mark.slow
 def test_outputs_depend_on_nothing_but_bytes_and_recipe(api: Api, folder: Path, tmp_path: Path):
     one, two = tmp_path / "one", tmp_path / "two"
 
@@ -175,6 +176,7 @@ def test_a_rerun_does_only_what_is_left(api: Api, folder: Path, tmp_path: Path):
     }
 
 
+@pytest.mark.slow
 def test_a_damaged_manifest_is_never_taken_for_an_empty_one(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     assert darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment).code == 0

@@ -46,6 +46,7 @@ def test_an_image_that_keeps_failing_does_not_fail_every_run(api: Api, tmp_path:
     assert manifest_rows(out)["link.jpg"]["attempts"] == 3
 
 
+@pytest.mark.slow
 def test_prefects_retry_of_a_run_with_too_many_failures_fails_too(api: Api, folder: Path, tmp_path: Path):
     retries = {"PREFECT_FLOWS_DEFAULT_RETRIES": "1"}
 
@@ -57,6 +58,7 @@ def test_prefects_retry_of_a_run_with_too_many_failures_fails_too(api: Api, fold
     assert (run["run_count"], run["state_type"]) == (2, "FAILED")
 
 
+@pytest.mark.slow
 def test_a_run_in_which_everything_fails_stops_early(api: Api, tmp_path: Path):
     source = tmp_path / "pages"
     source.mkdir()

@@ -176,6 +176,7 @@ def test_a_destination_that_is_in_use_is_left_alone(api: Api, tmp_path: Path):
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_a_script_gets_the_error_and_its_report(api: Api, tmp_path: Path):
     place = destination_at(tmp_path / "out")
     publish_rows(place, [row("a.jpg"), row("b.jpg")])

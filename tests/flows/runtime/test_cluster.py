@@ -32,6 +32,7 @@ def test_the_error_names_an_unusable_scheduler(scheduler, message):
         worker_counter(Compute(scheduler=scheduler))
 
 
+@pytest.mark.slow
 def test_only_a_run_with_a_dashboard_serves_it_and_imports_bokeh(api, tmp_path):
     script = tmp_path / "script.py"
     script.write_text("""

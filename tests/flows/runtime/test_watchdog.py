@@ -67,6 +67,7 @@ def test_the_limit_is_longer_than_anything_that_the_rules_allow():
     assert stall_seconds(slow) > 9 * 600 + 2 * (3600 + 4 * 3600)
 
 
+@pytest.mark.slow
 def test_writes_that_hang_end_the_run_and_the_next_one_completes_it_until_its_verification_loses_its_lease(
     api: Api, hanging: dict[str, str], start: Callable[..., Started], tmp_path: Path
 ):

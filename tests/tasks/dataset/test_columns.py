@@ -47,6 +47,7 @@ def test_a_row_counts_once_for_each_1000_bytes(tmp_path):
         assert sql.rows(db, FURTHER_ROWS_SQL) == [{"source_path": "a"}] * 2
 
 
+@pytest.mark.slow
 def test_values_that_exceed_the_memory_are_written_in_the_order_of_paths(tmp_path, monkeypatch):
     monkeypatch.setattr(sql, "MEMORY_LIMIT", "150MB")
     monkeypatch.setattr(ranges, "ROW_GROUP_ROWS", 12_000)
