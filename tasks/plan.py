@@ -83,6 +83,8 @@ class Plan:
 
     def describe(self) -> str:
         """Return one line about the plan."""
+        if self.nothing_to_do:
+            return f"Nothing to do: {counted(self.unchanged, 'image')} unchanged"
         todo = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
         return (
             f"{counted(self.images, 'image')} to process ({todo or 'none'}) in {counted(len(self.shards), 'shard')}; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from darkroom.tasks.dataset.layout import FINDINGS, IMAGES, MANIFEST, RUNS, WORK, Destination, open_destination
@@ -105,12 +105,14 @@ def check_compute(compute: Compute) -> None:
             f"`cluster_class={name}` can't be imported. Give the full name of a Dask cluster class, and install the "
             "package that it comes from."
         )
-    known = _arguments(cluster)
-    for argument in compute.cluster_kwargs:
+    _check_arguments("cluster_kwargs", name, compute.cluster_kwargs, _arguments(cluster))
+    _check_arguments("adapt_kwargs", f"the method 'adapt' of {name}", compute.adapt_kwargs, _adapt_arguments(cluster))
+
+
+def _check_arguments(setting: str, of: str, given: Iterable[str], known: set[str]) -> None:
+    for argument in given:
         if known and argument not in known:
-            raise InvalidSettingError(
-                f"`cluster_kwargs`: {name} has no argument {argument!r}{did_you_mean(argument, known)}."
-            )
+            raise InvalidSettingError(f"`{setting}`: {of} has no argument {argument!r}{did_you_mean(argument, known)}.")
 
 
 def _arguments(cluster: Callable[..., Any]) -> set[str]:
@@ -118,11 +120,27 @@ def _arguments(cluster: Callable[..., Any]) -> set[str]:
     from distributed import LocalCluster, Nanny, Worker
 
     # The local cluster passes unknown arguments on to nannies, and these to workers.
-    kinds = (LocalCluster, Nanny, Worker, *Worker.__mro__) if cluster is LocalCluster else (cluster,)
-    parameters = [each for kind in kinds for each in inspect.signature(kind).parameters.values()]
-    if cluster is not LocalCluster and any(each.kind is each.VAR_KEYWORD for each in parameters):
+    if cluster is LocalCluster:
+        return _named(LocalCluster, Nanny, Worker, *Worker.__mro__)
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in inspect.signature(cluster).parameters.values())
+    return set() if takes_any else _named(cluster)
+
+
+def _adapt_arguments(cluster: Callable[..., Any]) -> set[str]:
+    """Return the names of the arguments that a cluster's `adapt` takes; empty if it isn't one of Dask's classes."""
+    from distributed.deploy.adaptive import Adaptive
+    from distributed.deploy.cluster import Cluster
+
+    if not (isinstance(cluster, type) and issubclass(cluster, Cluster)):
         return set()
-    return {each.name for each in parameters}
+    # Each class passes unknown arguments on to the class that it extends, and the last one to `Adaptive`.
+    methods = [kind.__dict__["adapt"] for kind in cluster.__mro__ if "adapt" in kind.__dict__]
+    return _named(*methods, Adaptive) - {"self", "cluster"}
+
+
+def _named(*callables: Callable[..., Any]) -> set[str]:
+    parameters = [each for one in callables for each in inspect.signature(one).parameters.values()]
+    return {each.name for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
 
 
 def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None:

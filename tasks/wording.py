@@ -19,7 +19,7 @@ _KINDS: dict[Any, str] = {
     bool: "true or false",
     str: "text",
     list: "a list of texts",
-    dict: "arguments by name, as JSON on the command line",
+    dict: 'arguments by name, on the command line as JSON: {"n_workers": 2}',
 }
 
 

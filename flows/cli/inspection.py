@@ -59,7 +59,7 @@ def failures(
 
     place, codes = _existing(destination), [_error_code(each) for each in code or ()]
     if not exists(place.store, MANIFEST):
-        terminal.note("No run has ended here yet. The next one tries again what failed, and lists what fails again.")
+        terminal.note("No run has published here yet. `darkroom run` goes on from there; then this lists what failed.")
     found = read_failed(place, codes)
     if as_json:
         for image in found:

@@ -45,6 +45,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         *([f"--{name.replace('_', '-')}"] if default is False else []),
         help=f"{field.description} As JSON." if _is_mapping(field) else field.description,
         metavar=None if is_flag else _metavar(field),
+        show_default=f"{default:,}" if isinstance(default, int) and not is_flag else True,
     )
     return inspect.Parameter(
         name,

@@ -69,14 +69,23 @@ class RunReport(Report, Figures, Counted):
         """Return all failed images of the current manifest, sorted by path."""
         return list(read_failed(open_destination(self.destination)))
 
+    @property
+    def adopted_now(self) -> int:
+        """Number of adopted images that have not changed since; those that have are made again."""
+        return min(self.adopted, self.unchanged)
+
+    @property
+    def unchanged_now(self) -> int:
+        """Number of images that an earlier run had published, and that this one found as they were."""
+        return self.unchanged + self.touched - self.adopted_now
+
     def headline(self) -> str:
         """Return one line about what the run did."""
         if self.interrupted:
             return self._interrupted()
         if self.problems and not self.attempted:
             return "No image could be processed."
-        adopted = min(self.adopted, self.unchanged)  # an image that has changed since is made again
-        unchanged = self.unchanged + self.touched - adopted
+        adopted, unchanged = self.adopted_now, self.unchanged_now
         if not self.attempted and not self.deleted:
             finished = f"{counted(adopted, 'image')} adopted, " if adopted else ""
             return f"Nothing to do: {finished}{f'{unchanged:,}' if adopted else counted(unchanged, 'image')} unchanged."

@@ -71,12 +71,13 @@ def _counts(report: RunReport) -> Iterator[str]:
 def _count_rows(report: RunReport) -> list[tuple[str, Any]]:
     deleted = "deleted" if report.published and not report.stopped else "gone from the source, not deleted"
     rows: list[tuple[str, Any]] = [
+        ("finished and kept", report.kept if report.interrupted and not report.published else 0),
         ("made", report.ok),
         ("failed", report.failed),
-        ("unchanged", report.unchanged),
+        ("unchanged", report.unchanged_now),
         ("touched, but the same bytes", report.touched),
         (deleted, report.deleted),
-        ("adopted from an interrupted run", report.adopted),
+        ("adopted from an interrupted run", report.adopted_now),
         ("**in the manifest**", report.known),
         ("of them failed", report.known_failed),
     ]

@@ -55,6 +55,7 @@ def postgresql(open_path: Path) -> Iterator[Database]:
         process.wait(30)
 
 
+@pytest.mark.slow
 def test_history_and_schedules_are_kept_in_postgresql(postgresql: Database, few: Path, tmp_path: Path):
     environment = clean_environment(tmp_path, is_empty=True) | {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": postgresql.url,

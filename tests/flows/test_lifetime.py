@@ -148,7 +148,7 @@ def stored_task_states(home: Path) -> set[str]:
         return {state for (state,) in history.execute("SELECT state_type FROM task_run")}
 
 
-@pytest.mark.parametrize("with_server", [False, True])
+@pytest.mark.parametrize("with_server", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_second_interrupt_does_not_wait_and_loses_nothing(
     with_server: bool, api: Api, start: Callable[..., Started], large_folder: Path, tmp_path: Path
 ):

@@ -48,9 +48,9 @@ def test_a_worker_that_is_lost_while_its_cluster_starts_is_replaced(
 ):
     out = tmp_path / "out"
     started = start("run", folder, out, "--workers", "1", "--max-failure-ratio", "1", environment=api.environment)
-    eventually(lambda: workers(started.process))
+    [worker] = eventually(lambda: workers(started.process))
 
-    workers(started.process)[0].kill()
+    worker.kill()
 
     _, errors = started.process.communicate(timeout=120)
     assert started.process.returncode == 0, errors

@@ -85,6 +85,7 @@ def test_a_run_makes_every_output_and_a_true_manifest(api: Api, folder: Path, tm
     )
 
 
+@pytest.mark.slow
 def test_outputs_are_the_pixels_that_a_reference_gives(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     size = ("--width", "64", "--height", "48", "--format", "png", "--max-failure-ratio", "1")

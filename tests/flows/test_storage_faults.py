@@ -34,7 +34,8 @@ def remount(disk: Path, option: str) -> bool:
     return subprocess.run(["mount", "-o", f"remount,{option}", disk], capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("harm", [pytest.param("renamed", marks=pytest.mark.slow), "without its working state"])
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", ["renamed", "without its working state"])
 def test_a_destination_that_is_taken_away_during_a_run_is_not_made_again(
     harm: str, start: Callable[..., Started], api: Api, large_folder: Path, tmp_path: Path
 ):

@@ -243,6 +243,15 @@ def test_a_cluster_class_that_exists_is_fine():
             "`cluster_kwargs`: distributed.LocalCluster has no argument 'n_worker'; did you mean 'n_workers'.",
         ),
         (
+            {"cluster_class": "distributed.LocalCluster", "adapt_kwargs": {"minimun": 1}},
+            "`adapt_kwargs`: the method 'adapt' of distributed.LocalCluster has no argument 'minimun'; "
+            "did you mean 'minimum'.",
+        ),
+        (
+            {"cluster_kwargs": {"args": 1}},
+            "`cluster_kwargs`: distributed.LocalCluster has no argument 'args'.",
+        ),
+        (
             {"cluster_class": "distributed.SpecCluster", "cluster_kwargs": {"xyz": 1}},
             "`cluster_kwargs`: distributed.SpecCluster has no argument 'xyz'.",
         ),

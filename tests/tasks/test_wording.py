@@ -20,7 +20,11 @@ from darkroom.tasks.wording import as_options, counted
         (Rules, {"max_pixels": 0}, "`max_pixels=0`: give a whole number of 1 or more."),
         (Rules, {"limit": 0}, "`limit=0`: give a whole number of 1 or more."),
         (Rules, {"include": "*.png"}, "`include=*.png`: give a list of texts."),
-        (Compute, {"cluster_kwargs": []}, "`cluster_kwargs=[]`: give arguments by name, as JSON on the command line."),
+        (
+            Compute,
+            {"cluster_kwargs": []},
+            '`cluster_kwargs=[]`: give arguments by name, on the command line as JSON: {"n_workers": 2}.',
+        ),
         (Compute, {"cluster_class": 1}, "`cluster_class=1`: give text."),
         (Recipe, {"width": 0, "height": 0}, "16,383. `height=0`:"),
     ],

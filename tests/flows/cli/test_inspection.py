@@ -68,4 +68,4 @@ def test_an_interrupted_first_run_is_described(place):
         assert "resume    2 images of 1 interrupted run are safe: the next run goes on from there" in ended.output
     failures = run("failures", place.root)
     assert (failures.stdout, failures.exit_code) == ("", 0)
-    assert "No run has ended here yet" in failures.stderr
+    assert "No run has published here yet" in failures.stderr
