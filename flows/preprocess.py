@@ -72,7 +72,9 @@ def preprocess(
 
 
 def _run_stages(run: Run, watchdog: Watchdog) -> None:
-    source, place = check_locations(run.source, run.destination, tar_members=run.rules.tar_members)
+    source, place = check_locations(
+        run.source, run.destination, tar_members=run.rules.tar_members, path_column=run.rules.path_column
+    )
     check_compute(run.compute)
     workers = worker_counter(run.compute)
     with hold_destination(place, run.run_id) as lease:

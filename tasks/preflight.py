@@ -11,21 +11,34 @@ from typing import Any
 from darkroom.tasks.dataset.layout import FINDINGS, IMAGES, MANIFEST, RUNS, WORK, Destination, open_destination
 from darkroom.tasks.errors import DarkroomError, InvalidSettingError, SettingsError
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
-from darkroom.tasks.storage.locations import absolute, check_apart, check_destination, check_links, check_source
+from darkroom.tasks.storage.locations import (
+    absolute,
+    check_apart,
+    check_destination,
+    check_links,
+    check_source,
+    is_list,
+)
 from darkroom.tasks.storage.store import Store
 from darkroom.tasks.storage.store_errors import StorageError, reading
 from darkroom.tasks.wording import counted, did_you_mean
 
 
-def check_locations(source: str, destination: str, *, tar_members: bool = False) -> tuple[str, Destination]:
+def check_locations(
+    source: str, destination: str, *, tar_members: bool = False, path_column: str | None = None
+) -> tuple[str, Destination]:
     """Return the absolute location of the source, and the destination.
 
     Raises:
-        SettingsError: the source can't be read, or not with `tar_members`; the destination can't be written; or one
-            lies in the other.
+        SettingsError: the source can't be read, or not with `tar_members` or `path_column`; the destination can't be
+            written; or one lies in the other.
     """
     source, place = absolute(source, "source"), open_destination(destination)
     check_source(source, tar_members=tar_members)
+    if path_column and not is_list(source):
+        raise InvalidSettingError(
+            f"`path_column={path_column}` is for lists of images, and {source} is none: leave it out."
+        )
     check_destination(place.location)
     check_links(place.location, (IMAGES, RUNS, FINDINGS, WORK))
     _check_unused(place)

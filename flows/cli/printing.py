@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from darkroom.flows.cli.options import name_options
-from darkroom.tasks.reporting.text import printable
+from darkroom.tasks.reporting.text import duration, printable
 from darkroom.tasks.wording import counted
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _count_codes(codes: Mapping[str, int]) -> str:
 def print_report(report: RunReport, page: str) -> None:
     """Print what a run did, and where its results are."""
     rate = f" at {report.images_per_second:,.1f} images/s" if report.attempted else ""
-    print(f"{report.headline()}{rate} ({report.seconds:.1f} s)")
+    print(f"{report.headline()}{rate} ({duration(report.seconds)})")
     if report.preview:
         _print_preview(report)
         return
@@ -97,7 +97,7 @@ def print_verification(report: VerifyReport, page: str) -> None:
     line = partial(_line, width=12)
 
     rate = f", {report.bytes / report.work_seconds / 1e6:,.1f} MB/s" if report.work_seconds else ""
-    print(f"{report.headline()[:-1]}{rate} ({report.seconds:.1f} s)")
+    print(f"{report.headline()[:-1]}{rate} ({duration(report.seconds)})")
     for finding in report.findings[:ROWS_PRINTED]:
         name = finding.file_name or finding.source_path or ""
         line(finding.kind.replace("_", " "), printable(f"{name}: {finding.detail}"))
@@ -122,7 +122,9 @@ def print_status(status: Status) -> None:
         _line("failures", _count_codes(status.error_codes))
     if run := status.last_run:
         ended = f"{run.ended:%Y-%m-%d %H:%M:%S %Z}"
-        _line("last run", f"{ended}, {counted(run.images, 'image')}, {run.failed:,} failed ({run.run_id})")
+        _line(
+            "last run", f"{ended}, {counted(run.images, 'image')}, {run.failed:,} failed ({run.run_id[:RUN_ID_SHOWN]})"
+        )
     if status.damaged_run:
         _line("last run", status.damaged_run)
     if status.info:

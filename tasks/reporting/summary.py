@@ -12,7 +12,7 @@ from darkroom.tasks.reporting.history import COLUMNS, History, PastRun
 from darkroom.tasks.reporting.report import problems_markdown
 from darkroom.tasks.reporting.run_report import RunReport, describe_damage
 from darkroom.tasks.reporting.skipped import describe_suffix, hints
-from darkroom.tasks.reporting.text import code, first_sentence, grouped_list, megabytes, plain, table
+from darkroom.tasks.reporting.text import code, duration, first_sentence, grouped_list, megabytes, plain, table
 
 FOLDERS_SHOWN = 20
 SUFFIXES_SHOWN = 20
@@ -63,8 +63,8 @@ def _counts(report: RunReport) -> Iterator[str]:
     if report.attempted:
         yield (
             f"{megabytes(report.source_bytes)} MB read, {megabytes(report.output_bytes)} MB written, "
-            f"{report.images_per_second:,.1f} images/s over {report.work_seconds:,.1f} s of work; "
-            f"{report.seconds:,.1f} s in all."
+            f"{report.images_per_second:,.1f} images/s over {duration(report.work_seconds)} of work; "
+            f"{duration(report.seconds)} in all."
         )
 
 

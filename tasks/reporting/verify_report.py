@@ -6,7 +6,7 @@ from pydantic import Field
 
 from darkroom.tasks.reporting.findings import MOVED, REMADE, FindingKind, ShownFinding
 from darkroom.tasks.reporting.report import Report, first_problems, problems_markdown
-from darkroom.tasks.reporting.text import code, grouped_list, megabytes, plain, table
+from darkroom.tasks.reporting.text import code, duration, grouped_list, megabytes, plain, table
 from darkroom.tasks.wording import counted
 
 
@@ -103,7 +103,7 @@ def verify_markdown(report: VerifyReport) -> str:
     share = "" if report.sample == 1 else f" (a sample of {report.sample:g})"
     sections.append(
         f"{report.reread:,} of {report.outputs:,} outputs read again{share}, {megabytes(report.bytes)} MB in "
-        f"{report.work_seconds:,.1f} s; {report.seconds:,.1f} s in all. The existence and "
+        f"{duration(report.work_seconds)}; {duration(report.seconds)} in all. The existence and "
         "size of all outputs were checked, and foreign files were searched for."
     )
     return "\n\n".join(sections) + "\n"

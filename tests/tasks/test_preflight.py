@@ -263,6 +263,11 @@ def test_arguments_that_a_cluster_class_does_not_have_are_refused(compute, messa
     assert str(caught.value) == message
 
 
+def test_a_path_column_is_refused_if_the_source_is_no_list(source, place):
+    with pytest.raises(InvalidSettingError, match=r"`path_column=url` is for lists of images, and .+ is none"):
+        check_locations(str(source), place.location, path_column="url")
+
+
 @pytest.mark.parametrize("argument", ["n_workers", "memory_limit", "death_timeout", "resources", "dashboard_address"])
 def test_arguments_of_the_local_cluster_and_its_workers_are_fine(argument):
     check_compute(Compute(cluster_kwargs={argument: None}))
