@@ -75,7 +75,7 @@ def _count_rows(report: RunReport) -> list[tuple[str, Any]]:
         ("made", report.ok),
         ("failed", report.failed),
         ("unchanged", report.unchanged_now),
-        ("touched, but the same bytes", report.touched),
+        ("of them touched, but the same bytes", report.touched),
         (deleted, report.deleted),
         ("adopted from an interrupted run", report.adopted_now),
         ("**in the manifest**", report.known),

@@ -106,7 +106,7 @@ def test_the_summary_of_a_run():
     assert text.startswith("# 1,200 made, 3 failed, 7 unchanged, 1 deleted\n")
     for line in (
         "| made | 1,200 |",
-        "| touched, but the same bytes | 2 |",
+        "| of them touched, but the same bytes | 2 |",
         "| deleted | 1 |",
         "| **in the manifest** | 1,210 |",
         "| skipped: not image | 2 |",
