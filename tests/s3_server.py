@@ -10,9 +10,20 @@ from pathlib import Path
 from uuid import uuid4
 
 _SERVE = """
-import logging, sys
+import logging, sys, threading
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 
+# moto checks a condition and writes in two steps, between which another request could write.
+conditional, dispatch = threading.Lock(), DomainDispatcherApplication.__call__
+
+def dispatch_conditional_alone(app, environ, start_response):
+    if environ.keys().isdisjoint({"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"}):
+        return dispatch(app, environ, start_response)
+    with conditional:
+        return dispatch(app, environ, start_response)
+
+DomainDispatcherApplication.__call__ = dispatch_conditional_alone
 logging.disable(logging.CRITICAL)
 server = ThreadedMotoServer(sys.argv[1], 0, verbose=False)
 server.start()
