@@ -72,9 +72,7 @@ def preprocess(
 
 
 def _run_stages(run: Run, watchdog: Watchdog) -> None:
-    source, place = check_locations(
-        run.source, run.destination, tar_members=run.rules.tar_members, path_column=run.rules.path_column
-    )
+    source, place = check_locations(run.source, run.destination, run.rules)
     check_compute(run.compute)
     workers = worker_counter(run.compute)
     with hold_destination(place, run.run_id) as lease:

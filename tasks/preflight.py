@@ -24,20 +24,19 @@ from darkroom.tasks.storage.store_errors import StorageError, reading
 from darkroom.tasks.wording import counted, did_you_mean
 
 
-def check_locations(
-    source: str, destination: str, *, tar_members: bool = False, path_column: str | None = None
-) -> tuple[str, Destination]:
+def check_locations(source: str, destination: str, rules: Rules | None = None) -> tuple[str, Destination]:
     """Return the absolute location of the source, and the destination.
 
     Raises:
-        SettingsError: the source can't be read, or not with `tar_members` or `path_column`; the destination can't be
-            written; or one lies in the other.
+        SettingsError: the source can't be read, or not by these rules (default rules if None); the destination can't
+            be written; or one lies in the other.
     """
+    rules = rules or Rules()
     source, place = absolute(source, "source"), open_destination(destination)
-    check_source(source, tar_members=tar_members)
-    if path_column and not is_list(source):
+    check_source(source, tar_members=rules.tar_members)
+    if rules.path_column and not is_list(source):
         raise InvalidSettingError(
-            f"`path_column={path_column}` is for lists of images, and {source} is none: leave it out."
+            f"`path_column={rules.path_column}` is for lists of images, and {source} is none: leave it out."
         )
     check_destination(place.location)
     check_links(place.location, (IMAGES, RUNS, FINDINGS, WORK))

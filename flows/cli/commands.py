@@ -147,7 +147,7 @@ def run(
     """
     _quieten(verbose)
     recipe, rules, compute = parse(Recipe, settings), parse(Rules, settings), parse(Compute, settings)
-    _, place = check_locations(source, destination, tar_members=rules.tar_members, path_column=rules.path_column)
+    _, place = check_locations(source, destination, rules)
     check_compute(compute)
     with session(compute) as started:
         if rules.limit is None:

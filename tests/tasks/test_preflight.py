@@ -265,7 +265,7 @@ def test_arguments_that_a_cluster_class_does_not_have_are_refused(compute, messa
 
 def test_a_path_column_is_refused_if_the_source_is_no_list(source, place):
     with pytest.raises(InvalidSettingError, match=r"`path_column=url` is for lists of images, and .+ is none"):
-        check_locations(str(source), place.location, path_column="url")
+        check_locations(str(source), place.location, Rules(path_column="url"))
 
 
 @pytest.mark.parametrize("argument", ["n_workers", "memory_limit", "death_timeout", "resources", "dashboard_address"])
