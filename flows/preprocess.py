@@ -49,7 +49,7 @@ def preprocess(
     """Bring a destination up to date with a folder of images.
 
     Args:
-        source: Folder or bucket of the images; nothing in it is ever written, moved or deleted.
+        source: Folder, bucket or list of the images; nothing in it is ever written, moved or deleted.
         destination: Folder or bucket for the outputs, the manifest and the working state.
         recipe: What happens to the pixels. Settings left out have their defaults, not the deployment's values.
         rules: What to work on, and when to stop.
@@ -77,7 +77,7 @@ def _run_stages(run: Run, watchdog: Watchdog) -> None:
     workers = worker_counter(run.compute)
     with hold_destination(place, run.run_id) as lease:
         check_manifest(place)
-        run.recovered = recover(place)
+        run.recovered = run_stage("adopt finished images", recover, place) if place.unfinished() else recover(place)
         if run.recovered.damaged_parts:
             get_run_logger().warning(describe_damage(run.recovered.damaged_parts))
         check_recipe(place, run.recipe, run.rules)
@@ -120,7 +120,7 @@ def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: Callable[[
     listing = run_stage(name, list_source)
 
     def plan() -> Plan:
-        run.plan = plan = make_plan(workspace, job, listing, workers)
+        run.plan = plan = make_plan(workspace, job, listing, workers, run.recovered.images)
         get_run_logger().info(plan.describe())
         check_guards(listing, plan, job)
         return plan

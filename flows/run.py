@@ -79,7 +79,6 @@ class Run:
             kept=count_journalled(self.workspace) if self.workspace and interrupted else 0,
             seconds=time.monotonic() - self.started if self.seconds is None else self.seconds,
             work_seconds=self.work_seconds,
-            adopted=self.recovered.images,
             damaged_parts=self.recovered.damaged_parts,
             planned=self.plan is not None,
             published=self.figures is not None,
@@ -102,6 +101,7 @@ def _planned(listing: Listing | None, plan: Plan | None) -> dict[str, Any]:
     if not listing or not plan:
         return {}
     return {
+        "adopted": plan.adopted,
         "unchanged": plan.unchanged,
         "deleted": plan.deleted,
         "known": plan.known,

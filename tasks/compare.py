@@ -15,6 +15,7 @@ from functools import partial
 import pyarrow.parquet as pq
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from rich.filesize import decimal
 
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.rows import PlannedOutput, to_table
@@ -23,6 +24,7 @@ from darkroom.tasks.errors import ErrorCode, ImageError, describe_unexpected
 from darkroom.tasks.imaging import Inspected
 from darkroom.tasks.plan import read_shard
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA, Finding, FindingKind
+from darkroom.tasks.reporting.text import duration
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.retries import with_retries
 from darkroom.tasks.storage.store import Store
@@ -56,8 +58,8 @@ class VerifyResult:
     def describe(self) -> str:
         """Return a line about the shard's outcome."""
         return (
-            f"{self.done} read again, {self.failed} not as they should be; "
-            f"{self.bytes / 1e6:.1f} MB, {self.seconds:.1f} s"
+            f"{self.done:,} read again, {self.failed:,} not as they should be; "
+            f"{decimal(self.bytes)}, {duration(self.seconds)}"
         )
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from rich.filesize import decimal
 
 from darkroom.tasks.dataset.layout import IMAGES, Destination, Workspace
 from darkroom.tasks.image_list import list_entries
 from darkroom.tasks.reporting.skipped import describe_skipped
-from darkroom.tasks.reporting.text import megabytes
 from darkroom.tasks.selection import Selection, has_image_suffix
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.sidecars import sidecar_columns
@@ -50,7 +50,7 @@ class Listing:
     def describe(self) -> str:
         """Return one line about what was found and what was skipped."""
         skipped = describe_skipped(self.skipped.counts, self.not_images)
-        return f"Found {counted(self.images, 'image')}, {megabytes(self.bytes)} MB. Skipped: {skipped or 'nothing'}."
+        return f"Found {counted(self.images, 'image')}, {decimal(self.bytes)}. Skipped: {skipped or 'nothing'}."
 
 
 def discover(source: Source, workspace: Workspace, rules: Rules) -> Listing:

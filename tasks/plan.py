@@ -22,6 +22,7 @@ from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
 from darkroom.tasks.dataset.unlisted import below
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
+from darkroom.tasks.reporting.text import nothing_to_do
 from darkroom.tasks.selection import Selection
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, local_if_there
@@ -66,7 +67,12 @@ class Plan:
     left_out: int = 0
     """How many of the gone images the rules leave out of the listing, whether or not they still exist."""
 
+    adopted: int = 0
+    """Images that interrupted runs had finished and that have not changed since."""
+
     unchanged: int = 0
+    """Other images that have not changed."""
+
     known: int = 0
     """Images in the manifest."""
 
@@ -84,11 +90,12 @@ class Plan:
     def describe(self) -> str:
         """Return one line about the plan."""
         if self.nothing_to_do:
-            return f"Nothing to do: {counted(self.unchanged, 'image')} unchanged"
+            return nothing_to_do(self.adopted, self.unchanged)
+        adopted = f"{self.adopted:,} adopted, " if self.adopted else ""
         todo = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
         return (
             f"{counted(self.images, 'image')} to process ({todo or 'none'}) in {counted(len(self.shards), 'shard')}; "
-            f"{self.unchanged:,} unchanged, {self.deleted:,} to delete"
+            f"{adopted}{self.unchanged:,} unchanged, {self.deleted:,} to delete"
         )
 
     @property
@@ -97,10 +104,11 @@ class Plan:
         return not self.shards and not self.deleted and not self.has_new_columns
 
 
-def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: Callable[[], int]) -> Plan:
+def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: Callable[[], int], finished: int = 0) -> Plan:
     """Write the work to `workspace.plan` and `workspace.deleted`, and return its figures.
 
-    Images in folders that could not be listed are neither processed nor deleted.
+    Images in folders that could not be listed are neither processed nor deleted. `finished` is the number of images
+    that interrupted runs had finished.
     """
     store = workspace.store
     with workspace.scratch() as scratch, sql.connect(scratch) as db:
@@ -139,13 +147,15 @@ def make_plan(workspace: Workspace, job: Job, listing: Listing, workers: Callabl
         if shards:
             store.put_file(workspace.plan, plan_file)
     unchanged = listing.images - sum(reasons.values())
+    adopted = min(finished, unchanged)
     return Plan(
         shards,
         reasons,
         deleted=deleted,
         gone=gone,
         left_out=left_out,
-        unchanged=unchanged,
+        adopted=adopted,
+        unchanged=unchanged - adopted,
         known=known,
         has_new_columns=info is not None and info.columns != columns.digest,
         known_failed=known_failed,

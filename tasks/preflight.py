@@ -124,7 +124,7 @@ def check_compute(compute: Compute) -> None:
 def _check_arguments(setting: str, of: str, given: Iterable[str], known: set[str]) -> None:
     for argument in given:
         if known and argument not in known:
-            raise InvalidSettingError(f"`{setting}`: {of} has no argument {argument!r}{did_you_mean(argument, known)}.")
+            raise InvalidSettingError(f"`{setting}`: {of} has no argument {argument!r}{did_you_mean(argument, known)}")
 
 
 def _arguments(cluster: Callable[..., Any]) -> set[str]:
@@ -175,7 +175,7 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
     if other is None:
         return
     old, new = other.recipe.model_dump(), recipe.model_dump()
-    changes = [f"{name} {old[name]!r} → {new[name]!r}" for name in new if old[name] != new[name]]
+    changes = [f"`{name}` {old[name]!r} → {new[name]!r}" for name in new if old[name] != new[name]]
     difference = (
         ", ".join(changes) or "Darkroom or its codec libraries have other versions, which may make other pixels"
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Crashed
+from rich.filesize import decimal
 
 from darkroom.tasks.dataset.claim import ReplacedError, claim_shard
 from darkroom.tasks.dataset.journal import Journal, finished_paths, whole_parts
@@ -17,6 +18,7 @@ from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
 from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress
 from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
 from darkroom.tasks.plan import read_shard
+from darkroom.tasks.reporting.text import duration
 from darkroom.tasks.storage.retries import with_retries
 from darkroom.tasks.storage.store_errors import writing
 from darkroom.tasks.worker.codec import thread_codec
@@ -53,11 +55,11 @@ class ShardResult:
     def describe(self) -> str:
         """Return a line about the shard's outcome."""
         rate = (self.ok + self.failed + self.unchanged) / self.seconds if self.seconds else 0.0
-        codes = ", ".join(f"{count} × {code}" for code, count in sorted(self.error_codes.items()))
+        codes = ", ".join(f"{count:,} × {code}" for code, count in sorted(self.error_codes.items()))
         return (
-            f"{self.ok} made, {self.failed} failed{f' ({codes})' if codes else ''}, {self.unchanged} unchanged, "
-            f"{self.resumed} done before; {self.source_bytes / 1e6:.1f} MB in, {self.output_bytes / 1e6:.1f} MB "
-            f"out, {self.seconds:.1f} s, {rate:.1f} images/s"
+            f"{self.ok:,} made, {self.failed:,} failed{f' ({codes})' if codes else ''}, {self.unchanged:,} unchanged, "
+            f"{self.resumed:,} done before; {decimal(self.source_bytes)} in, {decimal(self.output_bytes)} out, "
+            f"{duration(self.seconds)}, {rate:,.1f} images/s"
         )
 
 

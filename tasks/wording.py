@@ -38,13 +38,13 @@ def _describe(model: type[BaseModel], error: ErrorDetails) -> str:
         return _sentence(_own_message(error) or "give settings by name")
     name = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
-        return f"There is no setting {name!r}{did_you_mean(name, model.model_fields)}."
+        return f"There is no setting {name!r}{did_you_mean(name, model.model_fields)}"
     if own := _own_message(error):
         return f"`{name}`: {_sentence(own)}"
     value = error["input"]
     kind = describe_values(model.model_fields[name])
-    close = did_you_mean(value, _choices(model.model_fields[name])) if isinstance(value, str) else ""
-    return f"`{name}={value}`: give {kind}{close}."
+    close = did_you_mean(value, _choices(model.model_fields[name])) if isinstance(value, str) else "."
+    return f"`{name}={value}`: give {kind}{close}"
 
 
 def _own_message(error: ErrorDetails) -> str:
@@ -57,9 +57,9 @@ def _sentence(text: str) -> str:
 
 
 def did_you_mean(name: str, possible: Iterable[str]) -> str:
-    """Return a suggestion to append to a message about a misspelt name; empty if no possible name is close."""
+    """Return the end of a sentence about a misspelt name: the possible name that is closest, if one is close."""
     close = difflib.get_close_matches(name, possible, n=1)
-    return f"; did you mean {close[0]!r}" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def describe_values(field: FieldInfo) -> str:

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Prepare an image dataset, night after night, and never lie about it.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Rich's tables leave only 20 of 80 columns to descriptions
@@ -107,8 +106,8 @@ def _exit_code() -> int:
 
 def _run_app() -> None:
     try:
-        app()
-    except SystemExit:  # Typer always raises it
+        sys.exit(app(standalone_mode=False))  # in which Typer raises its errors, and returns exit codes
+    except SystemExit:
         flush_output()
         raise
 
@@ -119,20 +118,23 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of Darkroom.")
     ] = False,
 ) -> None:
-    pass
+    if not context.invoked_subcommand:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(terminal.EXIT_USAGE)
 
 
 @app.command()
 @with_settings(Recipe, Rules, Compute)
 def run(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="Folder or bucket of the images; it is only ever read.")
+        str, typer.Argument(metavar="SOURCE", help="Folder, bucket or list of the images; it is only ever read.")
     ],
     destination: Annotated[
         str,

@@ -16,7 +16,9 @@ from darkroom.tasks.settings import Settings
 from darkroom.tasks.storage.store import exists
 from darkroom.tasks.wording import did_you_mean
 
-KeptDestination = Annotated[str, typer.Argument(metavar="DESTINATION", help="Folder that runs have written to.")]
+KeptDestination = Annotated[
+    str, typer.Argument(metavar="DESTINATION", help="Folder or bucket that runs have written to.")
+]
 
 inspection = typer.Typer()
 
@@ -73,6 +75,8 @@ def rebuild_manifest(destination: KeptDestination) -> None:
     """Make a lost or damaged manifest of DESTINATION again.
 
     It is made from the files of its runs and its outputs.
+
+    Exit codes: 0 the manifest is whole, 1 it can't be made again, 2 wrong usage.
     """
     from darkroom.tasks import rebuild
 
@@ -111,4 +115,4 @@ def _error_code(text: str) -> ErrorCode:
         return ErrorCode(text)
     except ValueError:
         close = did_you_mean(text, map(str, ErrorCode))
-        raise InvalidSettingError(f"`code={text}`: give one of {', '.join(ErrorCode)}{close}.") from None
+        raise InvalidSettingError(f"`code={text}`: give one of {', '.join(ErrorCode)}{close}") from None

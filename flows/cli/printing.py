@@ -6,9 +6,11 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from darkroom.flows.cli.options import name_options
@@ -17,6 +19,7 @@ from darkroom.tasks.wording import counted
 
 if TYPE_CHECKING:
     from darkroom.tasks.dataset.layout import Destination
+    from darkroom.tasks.dataset.lease import Lease
     from darkroom.tasks.rebuild import Rebuilt
     from darkroom.tasks.reporting.figures import FailedImage
     from darkroom.tasks.reporting.history import History
@@ -71,8 +74,10 @@ def print_report(report: RunReport, page: str) -> None:
 
 
 def _print_failures(report: RunReport) -> None:
-    """Print the first images that failed in a run, and the command that lists all failed images of the manifest."""
-    print_failed(report.first_failures[:ROWS_PRINTED])
+    """Print the first images that failed, and the command that lists all failed images of the manifest."""
+    # An interrupted run has not printed what failed: the run that adopts it does.
+    failed = report.failures() if report.adopted and not report.problems else report.first_failures
+    print_failed(islice(failed, ROWS_PRINTED))
     if report.known_failed:
         command = f"darkroom failures {shlex.quote(report.destination)}"
         _line("list", f"{command} (all {report.known_failed:,})" if report.known_failed > 1 else command)
@@ -96,7 +101,7 @@ def print_verification(report: VerifyReport, page: str) -> None:
     """Print what a verification found, and where its results are."""
     line = partial(_line, width=12)
 
-    rate = f", {report.bytes / report.work_seconds / 1e6:,.1f} MB/s" if report.work_seconds else ""
+    rate = f", {decimal(int(report.bytes / report.work_seconds))}/s" if report.work_seconds else ""
     print(f"{report.headline()[:-1]}{rate} ({duration(report.seconds)})")
     for finding in report.findings[:ROWS_PRINTED]:
         name = finding.file_name or finding.source_path or ""
@@ -116,7 +121,7 @@ def print_status(status: Status) -> None:
         _line("manifest", "none yet")
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in status.statuses.items())
-        size = f"{status.output_bytes / 1e6:,.1f} MB of outputs"
+        size = f"{decimal(status.output_bytes)} of outputs"
         _line("images", f"{status.info.rows:,} ({counts or 'none'}), {size}")
     if status.error_codes:
         _line("failures", _count_codes(status.error_codes))
@@ -132,8 +137,14 @@ def print_status(status: Status) -> None:
     if status.lease is None:
         _line("lease", "free")
     else:
-        _line("lease", f"{'held' if status.lease.is_live() else 'left behind'} by {status.lease.describe()}")
+        _print_lease(status.lease)
     print_unfinished(status.unfinished)
+
+
+def _print_lease(lease: Lease) -> None:
+    """Print a lease on two lines: with the whole run id, which Prefect's commands take, one has 118 columns."""
+    _line("lease", f"{'held' if lease.is_live() else 'left behind'} by run {lease.run_id}")
+    _line("", f"on {lease.host} (process {lease.pid}) since {lease.since_utc()}")
 
 
 def _print_recipe(recipe: Recipe) -> None:

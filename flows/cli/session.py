@@ -122,7 +122,7 @@ def _server_if_needed(api_url: str | None) -> Iterator[LocalServer | None]:
     if api_url:
         terminal.note("Connecting to the configured Prefect server.")
         yield None
-    elif url := find_server():
+    elif url := find_server(terminal.note):
         terminal.note(f"Using the Prefect server at {url}.")
         with environment({"PREFECT_API_URL": url}):
             yield None

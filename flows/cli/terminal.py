@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -47,9 +48,13 @@ def print_at_once(message: str) -> None:
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Turn errors of Darkroom into a message and an exit code, without a traceback."""
+    """Turn errors of Darkroom and of Typer into a message and an exit code, without a traceback."""
     try:
         yield
+    except typer.TyperException as problem:
+        message = problem.format_message()
+        error(f"{message}{'' if message.endswith(('.', '?')) else '.'} See --help.")
+        sys.exit(problem.exit_code)
     except SettingsError as problem:
         error(str(problem))
         sys.exit(EXIT_USAGE)

@@ -85,15 +85,14 @@ def worker_counter(compute: Compute) -> Callable[[], int]:
             Client(compute.scheduler, timeout=CONNECT_SECONDS, set_as_default=False) as client,
         ):
             if difference := describe_scheduler(client):
-                raise ClusterError(f"scheduler: {compute.scheduler} {difference}. {VERSIONS_REMEDY}")
+                raise ClusterError(f"`scheduler={compute.scheduler}` {difference}. {VERSIONS_REMEDY}")
             return partial(max, 1, count_threads(client))
     except (OSError, TimeoutError) as error:
         raise ClusterError(
-            f"scheduler: {compute.scheduler} can't be reached ({type(error).__name__}). Is the Dask scheduler running, "
-            "and is that its address?"
+            f"`scheduler={compute.scheduler}` can't be reached. Is the Dask scheduler running, and is that its address?"
         ) from error
     except (TypeError, ValueError) as error:  # raised by Dask for an unusable address or certificate
-        raise ClusterError(f"scheduler: {compute.scheduler} can't be used: {error}") from error
+        raise ClusterError(f"`scheduler={compute.scheduler}` can't be used: {error}") from error
 
 
 def is_local(compute: Compute) -> bool:

@@ -105,7 +105,7 @@ class Progress(Generic[R]):
     def describe(self) -> str:
         """Return one line about how far the run is."""
         left = f", {clock(self.seconds_left)} left" if self.seconds_left is not None else ""
-        return f"{self.done:,} of {self.images:,} images, {self.rate:.1f}/s, {self.failed:,} {self.failure}{left}"
+        return f"{self.done:,} of {self.images:,} images, {self.rate:,.1f}/s, {self.failed:,} {self.failure}{left}"
 
 
 notice_listener: ContextVar[Callable[[str], None] | None] = ContextVar("notice_listener", default=None)

@@ -63,8 +63,11 @@ class Lease:
 
     def describe(self) -> str:
         """Return a few words about the holder."""
-        since = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        return f"run {self.run_id} on {self.host} (process {self.pid}) since {since}"
+        return f"run {self.run_id} on {self.host} (process {self.pid}) since {self.since_utc()}"
+
+    def since_utc(self) -> str:
+        """Return since when it is held."""
+        return datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 _LEASE = TypeAdapter(Lease)

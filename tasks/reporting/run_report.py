@@ -8,7 +8,7 @@ from darkroom.tasks.dataset.layout import MANIFEST, open_destination
 from darkroom.tasks.reporting.failed_images import read_failed
 from darkroom.tasks.reporting.figures import Counted, FailedImage, Failures, Figures
 from darkroom.tasks.reporting.report import Report
-from darkroom.tasks.reporting.text import first_sentence, sufficient_limit
+from darkroom.tasks.reporting.text import first_sentence, nothing_to_do, sufficient_limit
 from darkroom.tasks.wording import counted
 
 
@@ -38,9 +38,11 @@ class RunReport(Report, Figures, Counted):
     """Number of images that this run finished before it was interrupted; the next run adopts them."""
 
     unchanged: int = 0
+    """Number of images that the plan found as an earlier run had published them."""
+
     deleted: int = 0
     adopted: int = 0
-    """Number of images that an earlier, interrupted run had finished."""
+    """Number of images that an interrupted run had finished and that have not changed since."""
 
     damaged_parts: int = 0
     """Number of damaged journal parts of interrupted runs, whose images are made again."""
@@ -70,14 +72,9 @@ class RunReport(Report, Figures, Counted):
         return list(read_failed(open_destination(self.destination)))
 
     @property
-    def adopted_now(self) -> int:
-        """Number of adopted images that have not changed since; those that have are made again."""
-        return min(self.adopted, self.unchanged)
-
-    @property
     def unchanged_now(self) -> int:
         """Number of images that an earlier run had published, and that this one found as they were."""
-        return self.unchanged + self.touched - self.adopted_now
+        return self.unchanged + self.touched
 
     def headline(self) -> str:
         """Return one line about what the run did."""
@@ -85,15 +82,13 @@ class RunReport(Report, Figures, Counted):
             return self._interrupted()
         if self.problems and not self.attempted:
             return "No image could be processed."
-        adopted, unchanged = self.adopted_now, self.unchanged_now
         if not self.attempted and not self.deleted:
-            finished = f"{counted(adopted, 'image')} adopted, " if adopted else ""
-            return f"Nothing to do: {finished}{f'{unchanged:,}' if adopted else counted(unchanged, 'image')} unchanged."
+            return f"{nothing_to_do(self.adopted, self.unchanged_now)}."
         parts = [
             f"{'Preview: ' if self.preview else ''}{self.ok:,} made",
             f"{self.failed:,} failed",
-            *([f"{adopted:,} adopted"] if adopted else []),
-            f"{unchanged:,} unchanged",
+            *([f"{self.adopted:,} adopted"] if self.adopted else []),
+            f"{self.unchanged_now:,} unchanged",
         ]
         if self.deleted and not self.stopped:
             moved = self.reasons.get("moved", 0)

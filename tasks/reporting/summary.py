@@ -6,13 +6,15 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
+from rich.filesize import decimal
+
 from darkroom.tasks.reporting.chart import draw_chart
 from darkroom.tasks.reporting.contact_sheet import ContactSheets
 from darkroom.tasks.reporting.history import COLUMNS, History, PastRun
 from darkroom.tasks.reporting.report import problems_markdown
 from darkroom.tasks.reporting.run_report import RunReport, describe_damage
 from darkroom.tasks.reporting.skipped import describe_suffix, hints
-from darkroom.tasks.reporting.text import code, duration, first_sentence, grouped_list, megabytes, plain, table
+from darkroom.tasks.reporting.text import code, duration, first_sentence, grouped_list, plain, table
 
 FOLDERS_SHOWN = 20
 SUFFIXES_SHOWN = 20
@@ -62,7 +64,7 @@ def _counts(report: RunReport) -> Iterator[str]:
         yield table(["", "images"], _count_rows(report))
     if report.attempted:
         yield (
-            f"{megabytes(report.source_bytes)} MB read, {megabytes(report.output_bytes)} MB written, "
+            f"{decimal(report.source_bytes)} read, {decimal(report.output_bytes)} written, "
             f"{report.images_per_second:,.1f} images/s over {duration(report.work_seconds)} of work; "
             f"{duration(report.seconds)} in all."
         )
@@ -77,7 +79,7 @@ def _count_rows(report: RunReport) -> list[tuple[str, Any]]:
         ("unchanged", report.unchanged_now),
         ("of them touched, but the same bytes", report.touched),
         (deleted, report.deleted),
-        ("adopted from an interrupted run", report.adopted_now),
+        ("adopted from an interrupted run", report.adopted),
         ("**in the manifest**", report.known),
         ("of them failed", report.known_failed),
     ]

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
+from darkroom.tasks.wording import counted
+
 _MARKUP = re.compile(r"[\\`*\[\]<>&|~#$]|(?<![^\W_])_|_(?![^\W_])")
 _FIRST_SENTENCE = re.compile(r"(.+?[.?!])\s+(?=[A-Z])", re.DOTALL)
 
@@ -33,6 +35,13 @@ def duration(seconds: float) -> str:
 def megabytes(count: int) -> str:
     """Return a number of bytes in millions with one decimal, without the unit."""
     return f"{count / 1e6:,.1f}"
+
+
+def nothing_to_do(adopted: int, unchanged: int) -> str:
+    """Return a line about a run that has no image to process."""
+    if adopted:
+        return f"Nothing to do: {counted(adopted, 'image')} adopted, {unchanged:,} unchanged"
+    return f"Nothing to do: {counted(unchanged, 'image')} unchanged"
 
 
 def sufficient_limit(ratio: float) -> str:

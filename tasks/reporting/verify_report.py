@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pydantic import Field
+from rich.filesize import decimal
 
 from darkroom.tasks.reporting.findings import MOVED, REMADE, FindingKind, ShownFinding
 from darkroom.tasks.reporting.report import Report, first_problems, problems_markdown
-from darkroom.tasks.reporting.text import code, duration, grouped_list, megabytes, plain, table
+from darkroom.tasks.reporting.text import code, duration, grouped_list, plain, table
 from darkroom.tasks.wording import counted
 
 
@@ -102,7 +103,7 @@ def verify_markdown(report: VerifyReport) -> str:
         sections.append(f"All of them: `{code(report.findings_file)}`")
     share = "" if report.sample == 1 else f" (a sample of {report.sample:g})"
     sections.append(
-        f"{report.reread:,} of {report.outputs:,} outputs read again{share}, {megabytes(report.bytes)} MB in "
+        f"{report.reread:,} of {report.outputs:,} outputs read again{share}, {decimal(report.bytes)} in "
         f"{duration(report.work_seconds)}; {duration(report.seconds)} in all. The existence and "
         "size of all outputs were checked, and foreign files were searched for."
     )

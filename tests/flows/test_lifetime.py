@@ -260,6 +260,7 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     assert f"damaged   {warning}" in ended.out
     assert warning in api.latest_summary(out)
     assert re.search(r"adopted +[1-9]\d* images that an interrupted run had finished", ended.out)
+    assert "adopt finished images" in {task["name"] for task in api.task_runs(run_id_of(out))}
     assert darkroom("run", large_folder, undisturbed, environment=api.environment).code == 0
     assert tree(out / "images") == tree(undisturbed / "images")
     rows, expected = ([lasting(row) for row in manifest_rows(place).values()] for place in (out, undisturbed))

@@ -153,7 +153,7 @@ def test_another_recipe_is_refused_and_rebuild_replaces_every_output(api: Api, f
 
     refused = darkroom("run", folder, out, "--width", "64", environment=api.environment)
     assert refused.code == 2
-    assert "width 600 → 64" in refused.err
+    assert "--width 600 → 64" in refused.err
     assert tree(out) == before
 
     again = ("--width", "64", "--format", "webp", "--rebuild", "--max-failure-ratio", "1")
@@ -179,7 +179,7 @@ def test_a_scheduler_that_does_not_answer_is_named(api: Api, folder: Path, tmp_p
     ended = darkroom("run", folder, tmp_path / "out", "--scheduler", "tcp://127.0.0.1:9", environment=api.environment)
 
     assert ended.code == 1
-    assert "scheduler: tcp://127.0.0.1:9 can't be reached" in ended.err
+    assert "--scheduler tcp://127.0.0.1:9 can't be reached" in ended.err
     assert "Traceback" not in ended.err
 
 

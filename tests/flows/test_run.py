@@ -16,7 +16,7 @@ def planned_run(**rules):
     run.recovered = Recovered(images=3, damaged_parts=1)
     run.listing = Listing(12, 99, Skipped(unreadable=["x"]))
     run.listing.skipped.counts["hidden"] += 3
-    run.plan = Plan((10,), {"new": 4, "changed": 6}, deleted=1, unchanged=2, known=9, known_failed=2)
+    run.plan = Plan((10,), {"new": 4, "changed": 6}, deleted=1, adopted=3, unchanged=2, known=9, known_failed=2)
     return run
 
 

@@ -32,10 +32,11 @@ SAME = (1000, NOON)
 """The size and time that images have in the rows of `row`."""
 
 
-def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, run_id="next", ctime=None, **rules):
+def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, run_id="next", ctime=None, finished=0, **rules):
     job = make_job(place, run_id=run_id, recipe=recipe, rules=Rules(**rules))
     workspace = open_workspace(place, job)
-    plan = make_plan(workspace, job, write_listing(workspace, entries, unreadable, ctime), lambda: workers)
+    listing = write_listing(workspace, entries, unreadable, ctime)
+    plan = make_plan(workspace, job, listing, lambda: workers, finished)
     return plan, plan_rows(workspace), pq.read_table(disk(workspace, "deleted"))["source_path"].to_pylist()
 
 
@@ -71,6 +72,18 @@ def test_when_nothing_changed_there_is_nothing_to_do(place):
     assert plan.nothing_to_do
     assert (rows, deleted, plan.unchanged, plan.known, plan.shards) == ({}, [], 2, 2, ())
     assert not disk(place.workspace("next"), "plan").exists()
+
+
+def test_adopted_images_that_have_not_changed_are_counted_apart_from_unchanged_ones(place):
+    publish_rows(place, [row("a.jpg"), row("b.png"), row("c.png")])
+    plan, *_ = plan_for(place, {"a.jpg": SAME, "b.png": SAME, "c.png": SAME}, finished=2)
+    assert (plan.adopted, plan.unchanged) == (2, 1)
+    assert plan.describe() == "Nothing to do: 2 images adopted, 1 unchanged"
+    plan, *_ = plan_for(
+        place, {"a.jpg": SAME, "b.png": (1001, NOON), "c.png": (1001, NOON)}, finished=2, run_id="again"
+    )
+    assert (plan.adopted, plan.unchanged) == (1, 0)
+    assert plan.describe() == "2 images to process (2 changed) in 1 shard; 1 adopted, 0 unchanged, 0 to delete"
 
 
 @pytest.mark.parametrize("version", [(1001, NOON), (1000, after(0.000001)), (None, None)])

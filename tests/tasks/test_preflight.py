@@ -161,7 +161,7 @@ def test_another_recipe_is_refused_with_the_differences(place):
     with pytest.raises(SettingsError) as caught:
         check_recipe(place, Recipe(width=9, height=6, fit="cover"), Rules())
     assert str(caught.value) == (
-        f"destination: {place.root} belongs to another recipe (width 8 → 9, fit 'fill' → 'cover'). Use another "
+        f"destination: {place.root} belongs to another recipe (`width` 8 → 9, `fit` 'fill' → 'cover'). Use another "
         "destination, or set `rebuild=True` to make all of its images again."
     )
 
@@ -240,12 +240,12 @@ def test_a_cluster_class_that_exists_is_fine():
     [
         (
             {"cluster_kwargs": {"n_worker": 3}},
-            "`cluster_kwargs`: distributed.LocalCluster has no argument 'n_worker'; did you mean 'n_workers'.",
+            "`cluster_kwargs`: distributed.LocalCluster has no argument 'n_worker'; did you mean 'n_workers'?",
         ),
         (
             {"cluster_class": "distributed.LocalCluster", "adapt_kwargs": {"minimun": 1}},
             "`adapt_kwargs`: the method 'adapt' of distributed.LocalCluster has no argument 'minimun'; "
-            "did you mean 'minimum'.",
+            "did you mean 'minimum'?",
         ),
         (
             {"cluster_kwargs": {"args": 1}},

@@ -334,6 +334,6 @@ def test_a_file_that_became_a_folder_and_back(source, place):
 def test_the_result_of_a_shard_is_described_in_one_line():
     result = ShardResult(0, ok=8, failed=2, seconds=2.0, source_bytes=1_500_000, error_codes={"decode.corrupt": 2})
     assert result.describe() == (
-        "8 made, 2 failed (2 × decode.corrupt), 0 unchanged, 0 done before; 1.5 MB in, 0.0 MB out, 2.0 s, 5.0 images/s"
+        "8 made, 2 failed (2 × decode.corrupt), 0 unchanged, 0 done before; 1.5 MB in, 0 bytes out, 2.0 s, 5.0 images/s"
     )
     assert ShardResult(0).describe().endswith("0.0 images/s")

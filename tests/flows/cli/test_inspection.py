@@ -23,7 +23,7 @@ def test_any_other_folder_is_not_a_destination(command, tmp_path):
 def test_status_and_history_show_what_a_destination_holds(place):
     publish_rows(place, [row("a.jpg"), failed_row("b.jpg", "decode.corrupt")])
     status = run("status", place.root).output
-    assert "images    2 (1 ok, 1 failed), 0.0 MB of outputs\nfailures  1 × decode.corrupt\n" in status
+    assert "images    2 (1 ok, 1 failed), 10 bytes of outputs\nfailures  1 × decode.corrupt\n" in status
     assert status.endswith("lease     free\n")
     assert run("history", place.root).output.splitlines()[1].split()[2:4] == ["1", "1"]
     assert (

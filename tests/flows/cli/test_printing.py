@@ -3,13 +3,14 @@
 import re
 
 from darkroom.flows.cli.printing import print_history, print_report, print_status
+from darkroom.tasks.dataset.lease import Lease
 from darkroom.tasks.dataset.manifest import ManifestInfo
 from darkroom.tasks.reporting.figures import FailedImage
 from darkroom.tasks.reporting.history import History
 from darkroom.tasks.reporting.run_report import RunReport
 from darkroom.tasks.reporting.status import Status
 from darkroom.tasks.settings import Recipe
-from tests.tasks.helpers import past_run
+from tests.tasks.helpers import failed_row, past_run, publish_rows
 
 
 def test_the_history_is_a_table_of_80_columns(capsys):
@@ -72,6 +73,27 @@ def test_skipped_files_are_printed_by_suffix_with_the_options_that_list_them(cap
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["skipped", "3 not image (2 without suffix, 1 .txt), 1 outside"] in lines
     assert [text.split()[0] for label, text in lines if label == "hint"] == ["--follow-symlinks", "--by-content"]
+
+
+def test_a_run_that_adopts_lists_what_failed_in_the_interrupted_run(place, capsys):
+    publish_rows(place, [failed_row("a.jpg", "source.empty", error_message="m")])
+    report = RunReport(source="/s", destination=str(place.root), run_id="r", adopted=1, known=1, known_failed=1)
+    print_report(report, "page")
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "a.jpg: source.empty: m",
+        f"list      darkroom failures {place.root}",
+    ]
+
+
+def test_the_lease_is_shown_in_80_columns_with_the_whole_run_id(capsys):
+    print_status(
+        Status(None, lease=Lease(run_id="1" * 36, host="machine", pid=4_000_000, process="x", since=0.0, heartbeat=0.0))
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        f"lease     left behind by run {'1' * 36}",
+        "          on machine (process 4000000) since 1970-01-01 00:00:00 UTC",
+    ]
 
 
 def test_a_run_ends_with_the_first_ten_failures_and_the_command_that_lists_all(capsys):

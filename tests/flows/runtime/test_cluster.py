@@ -28,7 +28,7 @@ def test_the_number_of_workers_is_known_before_the_cluster_starts(compute, worke
     ("scheduler", "message"), [("tcp://127.0.0.1:9", "can't be reached"), ("udp://127.0.0.1:9", "can't be used")]
 )
 def test_the_error_names_an_unusable_scheduler(scheduler, message):
-    with pytest.raises(ClusterError, match=f"scheduler: {scheduler} {message}"):
+    with pytest.raises(ClusterError, match=f"`scheduler={scheduler}` {message}"):
         worker_counter(Compute(scheduler=scheduler))
 
 

@@ -20,8 +20,8 @@ def test_a_prefect_server_is_found(api: Api, at):
     assert find_server() == api.url
 
 
-@pytest.mark.parametrize("body", [b'"0.1"', b"<html>", b"{}"])
-def test_other_servers_are_ignored(body: bytes, at):
+@pytest.mark.parametrize(("body", "noted"), [(b'"0.1"', ["has version 0.1, not"]), (b"<html>", []), (b"{}", [])])
+def test_other_servers_are_not_used_and_one_of_another_version_is_noted(body: bytes, noted: list[str], at):
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
@@ -35,9 +35,12 @@ def test_other_servers_are_ignored(body: bytes, at):
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         at(server.server_port)
-        assert find_server() is None
+        notes: list[str] = []
+        assert find_server(notes.append) is None
         server.shutdown()
         thread.join()
+    assert len(notes) == len(noted)
+    assert all(part in note for part, note in zip(noted, notes, strict=True))
 
 
 def test_no_server_is_found_where_nothing_listens(at):

@@ -132,7 +132,7 @@ def test_a_scheduler_without_darkroom_is_named(api: Api, folder: Path, tmp_path:
     with running_cluster(tmp_path, api.environment | lacking) as address:
         ended = darkroom("run", folder, tmp_path / "out", "--scheduler", address, environment=api.environment)
     assert ended.code == 1
-    assert f"scheduler: {address} can't import Darkroom" in ended.err
+    assert f"--scheduler {address} can't import Darkroom" in ended.err
     assert "docs/clusters.md" in ended.err
     assert "Traceback" not in ended.err
     assert not (tmp_path / "out/images").exists()
