@@ -102,7 +102,7 @@ def test_columns_are_null_when_the_documentation_says_so(prepared: Path):
     assert {row["status"] for row in rows} == {"ok", "failed"}
     is_null = {
         "never": lambda _row: False,
-        "always": lambda _row: True,
+        "local": lambda _row: True,
         "failed": lambda row: row["status"] == "failed",
         "ok": lambda row: row["status"] == "ok",
         "unread": lambda row: row["error_code"] == "source.not_found",
