@@ -1,14 +1,15 @@
 """Measure what a bucket costs, nearby and far away: `python -m benchmarks.buckets`.
 
 The same small images go from folder to folder, from bucket to bucket of a server on this machine, and from bucket to
-bucket with a delay of each request. A proxy delays the requests; it is there without a delay, too. By default there is
-one worker, so that server and proxy have cores of their own: their CPU time is not counted, but on a busy core they
-would take it from the worker. A first, untimed round samples memory.
+bucket with a delay of each request. A proxy delays the requests; it is there without a delay, too. A run has as many
+cores as workers, also from folder to folder, and server and proxy have the others: what they take is not taken from the
+run. A first, untimed round samples memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import tempfile
 import time
@@ -28,6 +29,8 @@ from darkroom.flows.runtime.signals import sigterm_exits
 from data.photos import write_corpus
 from tests.delay_proxy import delay_proxy
 from tests.weed_server import weed_server
+
+CORES = os.sched_getaffinity(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,9 @@ def ways(folder: Path, images: int, size: tuple[int, int], delay: float) -> Iter
 
 def take(way: Way, number: int, images: int, workers: int) -> Took:
     """Measure a run into a destination of its own."""
-    command = [*DARKROOM, "run", way.source, f"{way.destination}-{number}", "--workers", str(workers)]
+    cores = ",".join(map(str, sorted(CORES)[:workers]))
+    run = [*DARKROOM, "run", way.source, f"{way.destination}-{number}", "--workers", str(workers)]
+    command = ["taskset", "--cpu-list", cores, *run]
     before = way.others_seconds()
     measured = measure(command, way.environment, memory=number == 0)
     others_s = way.others_seconds() - before
@@ -124,6 +129,9 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=30.0, help="milliseconds to delay each request (default: 30)")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
     options = parser.parse_args()
+    if not (others := set(sorted(CORES)[options.workers :])):
+        parser.error(f"{options.workers} workers need {options.workers + 1} cores; this machine has {len(CORES)}")
+    os.sched_setaffinity(0, others)  # which server and proxy inherit
     took: defaultdict[str, list[Took]] = defaultdict(list)
     CACHE.mkdir(exist_ok=True)
     with (
