@@ -27,7 +27,7 @@ from darkroom.tasks.errors import InvalidSettingError
 from darkroom.tasks.patterns import DEFAULT_EXCLUDE, compile_patterns
 from darkroom.tasks.wording import describe_invalid
 
-KERNEL_VERSION = 3
+KERNEL_VERSION = 4
 """Raise this with every change to `darkroom.tasks.imaging` that changes the bytes of any output."""
 
 CODEC_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -10,7 +11,26 @@ from itertools import accumulate
 import numpy as np
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+RAW_PROFILE = b"Raw profile type exif\0"
 TIFF_TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "I", 7: "B", 9: "i", 12: "d", 13: "I", 16: "Q"}
+
+ARITHMETIC_JPEGS = {
+    "arithmetic": base64.b64decode(
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxOUlNS"
+        "Mj5aYVpQYEpRUk//yQALCAAYACABAREA/8wABgAQEAX/2gAIAQEAAD8A/wCgCbdl8Px6tKwVlqMLcqnsjWZfaVcoJGMw6GH1m+UkNs9a"
+        "RHc9wQf/AHxGcXFwXiGf43ugi2uAelqG6iolv6r+MxUK5JrioLxFzk5vcsy5W6AXbYzH4xcpOkQ+Dwp6XnyrSIIc9GqS3xfHzUpuYYdN"
+        "ev42PNOR5RR5MDQv7ZIPDowhBDWU3iFYs6LTONPtmAk72Hq5H5zZ2ICXYpAAgDolHEQUFxnvnTi+pNWrL1UYl8sZnB5QDaWuAcGkH0D/"
+        "2Q=="
+    ),
+    "arithmetic progressive": base64.b64decode(
+        "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxOUlNS"
+        "Mj5aYVpQYEpRUk//ygALCAAYACABAREA/8wABAAQ/9oACAEBAAAAAf8AP+8jRoBVqNm2WVgEaf/MAAQQBf/aAAgBAQABBQIas4oOR4Bl"
+        "OMg98LSRcn9VWe8HiHpY/8wABBAF/9oACAEBAAY/AtZGXG/7jQDhDOpNCZeqsT5EQ//MAAQQBf/aAAgBAQABPyHVvBu+z7Y5QqUnFtNZ"
+        "GEnOckm+NHNM/fEci0SXzRT4KP/aAAgBAQAAABAbQP/MAAQQBf/aAAgBAQABPxAXvvRUzxtDiEfabrezlr/gdiq+7z4azYAtaf1I/NMS"
+        "iJuAECdInZzuFLQxv7blT345D7J+H9lYZKQZ6++37CuGKpd18hEaCGXnFSV2iJxA/9k="
+    ),
+}
+"""JPEGs of 32 × 24 gray pixels, made with `jpegtran -arithmetic`: no Python library encodes them."""
 
 Entry = tuple[int, int, Sequence[int] | bytes]
 """A TIFF tag, its type, and its values."""
@@ -209,3 +229,9 @@ def lossless_jpeg(samples: np.ndarray, *, process: int = 0xC3, bits: int = 8) ->
     header = bytes((channels, *(byte for channel in range(channels) for byte in (channel + 1, 0)), 1, 0, 0))
     parts = [jpeg_segment(process, frame), jpeg_segment(0xC4, table), jpeg_segment(0xDA, header)]
     return b"\xff\xd8" + b"".join(parts) + scan + b"\xff\xd9"
+
+
+def raw_profile(kind: bytes, exif: bytes) -> bytes:
+    """Return EXIF as text in a PNG chunk of kind `tEXt` or `zTXt`, as ImageMagick writes it."""
+    text = b"\nexif\n%8d\n%s\n" % (len(exif), exif.hex().encode())
+    return png_chunk(kind, RAW_PROFILE + (b"\0" + zlib.compress(text) if kind == b"zTXt" else text))

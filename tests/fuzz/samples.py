@@ -79,6 +79,7 @@ def _jpegs() -> dict[str, bytes]:
         "cmyk": encoded(cmyk, "JPEG"),
         "restarts": encoded(_rgb(), "JPEG", restart_marker_rows=1),
         "lossless": build.lossless_jpeg(_rgb()),
+        **build.ARITHMETIC_JPEGS,
         "metadata": encoded(_rgb(), "JPEG", exif=exif_with(6), icc_profile=other_profile(), comment=b"hello"),
     }
 
@@ -89,7 +90,7 @@ def _pngs() -> dict[str, bytes]:
         build.png_chunk(b"tEXt", b"Title\0hello"),
         build.png_chunk(b"eXIf", exif_with(3).removeprefix(b"Exif\0\0")),
     ]
-    plain = build.png(WIDTH, HEIGHT, build.png_rows(_rgb()), before=b"".join(control))
+    rows = build.png_rows(_rgb())
     return {
         "rgb": encoded(rgb, "PNG"),
         "rgba": encoded(_rgba(), "PNG"),
@@ -102,7 +103,10 @@ def _pngs() -> dict[str, bytes]:
         "deep rgb": build.png(WIDTH, HEIGHT, build.png_rows(_deep(3)), bits=16, color_type=2),
         "deep rgba": build.png(WIDTH, HEIGHT, build.png_rows(_deep(4)), bits=16, color_type=6),
         "interlaced": build.interlaced_png(_rgb()),
-        "metadata": plain,
+        "metadata": build.png(WIDTH, HEIGHT, rows, before=b"".join(control)),
+        "raw profile": build.png(
+            WIDTH, HEIGHT, build.png_rows(_rgb()), before=build.raw_profile(b"tEXt", exif_with(6))
+        ),
         "profile": encoded(rgb, "PNG", icc_profile=other_profile()),
         "animated": encoded(rgb, "PNG", save_all=True, append_images=[rgb.transpose(0)], duration=50),
     }

@@ -16,6 +16,7 @@ from darkroom.tasks.imaging.bands import Pixels
 from darkroom.tasks.imaging.formats.jpeg_structure import (
     APP0,
     APP14,
+    ARITHMETIC,
     COM,
     DHT,
     DQT,
@@ -100,8 +101,11 @@ class Repair:
     def _add_eoi(self, segments: Sequence[Segment]) -> bytes | None:
         """Return a file without EOI with one at the end of its scans; None if it has one.
 
-        A byte repeated at the end is dropped: it is not pixels, but decoders would decode zeros.
+        A byte repeated at the end is dropped: it is not pixels, but decoders would decode zeros. None, too, if the file
+        has arithmetic coding, of which decoders don't notice that pixels are missing.
         """
+        if self._frame.marker in ARITHMETIC:
+            return None
         end = end_of_scans(self.data, segments[-1])
         if self.data.startswith(END, end):
             return None

@@ -36,6 +36,7 @@ PROCESSES = {
 
 SEQUENTIAL = frozenset({0xC0, 0xC1})
 PROGRESSIVE = frozenset({0xC2, 0xCA})
+ARITHMETIC = frozenset({0xC9, 0xCA})
 LOSSLESS = 0xC3
 
 STANDALONE = frozenset({0x01, SOI, *range(0xD0, 0xD8)})

@@ -13,7 +13,7 @@ import struct
 import zlib
 from functools import cached_property
 from itertools import takewhile
-from operator import ne
+from operator import eq, ne
 from typing import Any
 
 from PIL import Image, ImageFile, PngImagePlugin
@@ -38,6 +38,7 @@ GAMMA_TOLERANCE = 0.1
 
 END = b"\0\0\0\0IEND\xaeB`\x82"
 RAW_PROFILES = (b"Raw profile type exif\x00", b"Raw profile type APP1\x00")
+HEXADECIMAL = re.compile(rb"[0-9A-Fa-f]{24}")
 
 
 class PngImage(PillowImage):
@@ -87,6 +88,16 @@ class PngImage(PillowImage):
                 parts.append(memoryview(END))
         return b"".join((*parts, view[kept:])) if kept else self.data
 
+    def _with_end(self) -> bytes:
+        """Return the decoder's input with an IEND, which OpenCV needs, in the place of an incomplete chunk, if any.
+
+        An incomplete IDAT chunk is kept.
+        """
+        end = self.chunks[-1].end + 4 if self.chunks else len(self.data)
+        data = self.decoder_input()
+        incomplete = 0 if self.data.startswith(b"IDAT", end + 4) else len(self.data) - end
+        return data[: len(data) - incomplete] + END
+
     def _open_reader(self) -> ImageFile.ImageFile:
         try:
             return super()._open_reader()
@@ -115,7 +126,7 @@ class PngImage(PillowImage):
         if chunk.kind == b"IEND":
             return False
         is_ancillary = chunk.kind.isalpha() and chunk.kind[:1].islower()
-        if not is_ancillary or self.data.startswith(RAW_PROFILES, chunk.start):
+        if not is_ancillary or _may_be_raw_profile(bytes(self.data[chunk.start : chunk.end])):
             return True
         # The damaged byte may be one of the chunk's type.
         return any(sum(map(ne, chunk.kind, kind)) <= 1 for kind in OF_PIXELS)
@@ -185,10 +196,16 @@ class PngImage(PillowImage):
         pixels = super()._to_pixels(image, whole=whole)
         if whole and bits == 16:
             image.close()
-            pixels = round_16_bits(self.decoder_input() + END, pixels)  # OpenCV needs an IEND
+            pixels = round_16_bits(self._with_end(), pixels)
             if key is not None and pixels.shape[2] == 3:
                 raise unsupported("this PNG's 16-bit transparent colour can't be read")
         return pixels
+
+
+def _may_be_raw_profile(content: bytes) -> bool:
+    """Return whether a damaged text may be EXIF: it has half of the keyword, or a run of hexadecimal digits."""
+    likeness = max(sum(map(eq, content, keyword)) / len(keyword) for keyword in RAW_PROFILES)
+    return likeness >= 0.5 or HEXADECIMAL.search(content) is not None
 
 
 def _raw_profile(kind: bytes, content: bytes) -> bytes:

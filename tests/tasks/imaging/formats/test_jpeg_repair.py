@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from darkroom.tasks.errors import ErrorCode
+from tests.fuzz import build
 from tests.tasks.imaging.reference import failure, jpeg, lossless, picture, run
 
 JUNK = np.random.default_rng(5).bytes(200)
@@ -146,3 +147,13 @@ def test_intervals_with_missing_pixels_are_corrupt(damage):
     padded = data[:third] + b"\0" + damaged[third:]
     assert failure(padded)[0] is ErrorCode.DECODE_CORRUPT
     assert run(padded, damage="tolerant").warnings == ("corrupt",)
+
+
+@pytest.mark.parametrize("process", build.ARITHMETIC_JPEGS)
+def test_an_arithmetic_jpeg_without_its_end_is_truncated(process):
+    data = build.ARITHMETIC_JPEGS[process]
+    assert run(data).warnings == ()
+    # The decoder doesn't notice missing pixels: it takes them for zeros.
+    for end in (len(data) - 2, len(data) - 20, len(data) // 2):
+        assert failure(data[:end])[0] is ErrorCode.DECODE_TRUNCATED
+    assert run(data[:-20], damage="tolerant").warnings == ("truncated",)

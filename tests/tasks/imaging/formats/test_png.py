@@ -154,6 +154,30 @@ def test_a_damaged_type_of_a_chunk_that_affects_pixels_is_corrupt(kind, offset):
     assert failure(damaged(data, data.index(kind) + offset))[0] is ErrorCode.DECODE_CORRUPT
 
 
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt"])
+@pytest.mark.parametrize("harm", ["keyword", "half of the keyword", "digits"])
+def test_a_damaged_text_that_may_be_an_orientation_is_corrupt(kind, harm):
+    whole = encoded(picture(), "PNG")
+    data = whole[:33] + build.raw_profile(kind, exif_with(6)) + whole[33:]
+    assert facts_of(data).orientation == 6
+    start = data.index(build.RAW_PROFILE)
+    if harm == "keyword":
+        data = damaged(data, start + 3)
+    elif harm == "half of the keyword":
+        data = data[:start] + b"\xff" * 9 + data[start + 9 :]
+    else:
+        data = damaged(data, start + len(build.RAW_PROFILE) + 5)
+    code, error = failure(data)
+    assert code is ErrorCode.DECODE_CORRUPT and kind.decode() in error.message
+
+
+@pytest.mark.parametrize("lost", range(1, 12))
+def test_16_bit_colors_are_rounded_even_if_the_end_is_incomplete(lost):
+    samples_ = np.random.default_rng(3).integers(0, 65536, (80, 120, 3)).astype(np.uint16)
+    data = build.png(120, 80, build.png_rows(samples_), bits=16)
+    assert np.array_equal(lossless(data[:-lost], **SIZE), rounded(samples_))
+
+
 def test_16_bit_colors_are_rounded_even_if_the_end_is_damaged():
     samples_ = np.random.default_rng(3).integers(0, 65536, (80, 120, 3)).astype(np.uint16)
     data = build.png(120, 80, build.png_rows(samples_), bits=16)
