@@ -27,12 +27,12 @@ from harness import (
     lasting,
     manifest_rows,
     run_id_of,
-    tree,
     workers,
 )
 
 from darkroom.flows.runtime.local_server import LocalServer
 from darkroom.tasks.dataset.lease import read_lease
+from tests.contents import files
 from tests.places import destination_at
 
 
@@ -262,7 +262,7 @@ def test_a_run_killed_outright_is_continued_by_the_next(
     assert re.search(r"adopted +[1-9]\d* images that an interrupted run had finished", ended.out)
     assert "adopt finished images" in {task["name"] for task in api.task_runs(run_id_of(out))}
     assert darkroom("run", large_folder, undisturbed, environment=api.environment).code == 0
-    assert tree(out / "images") == tree(undisturbed / "images")
+    assert files(out / "images") == files(undisturbed / "images")
     rows, expected = ([lasting(row) for row in manifest_rows(place).values()] for place in (out, undisturbed))
     assert rows == expected
 

@@ -18,12 +18,13 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, save, tree
+from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, save
 from PIL import Image, ImageOps
 
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
 from data.generate import photo
+from tests.contents import files, flip_bit
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -37,7 +38,7 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_a_run_makes_every_output_and_a_true_manifest(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
-    before = tree(folder)
+    before = files(folder)
     started = datetime.now(UTC)
 
     ended = darkroom("run", folder, out, "--max-failure-ratio", "0.2", environment=api.environment)
@@ -45,7 +46,7 @@ def test_a_run_makes_every_output_and_a_true_manifest(api: Api, folder: Path, tm
     assert ended.code == 0, ended.err
     assert "24 made, 2 failed, 0 unchanged" in ended.out
     assert f"{out}/manifest.parquet (26 rows, 2 failed)" in ended.out
-    assert tree(folder) == before, "nothing of the source may be touched"
+    assert files(folder) == before, "nothing of the source may be touched"
     rows = manifest_rows(out)
     assert sorted(rows) == sorted(
         name for name in before if name.rpartition(".")[2] in {"jpg", "png", "webp"} and name != ".hidden.jpg"
@@ -113,7 +114,7 @@ def test_outputs_depend_on_nothing_but_bytes_and_recipe(api: Api, folder: Path, 
         )
         assert ended.code == 0
 
-    assert tree(one / "images") == tree(two / "images")
+    assert files(one / "images") == files(two / "images")
     direct = transform((folder / "a.jpg").read_bytes(), Recipe(), 10**9).data
     assert (one / "images/a.jpg").read_bytes() == direct
 
@@ -181,17 +182,16 @@ def test_a_rerun_does_only_what_is_left(api: Api, folder: Path, tmp_path: Path):
 def test_a_damaged_manifest_is_never_taken_for_an_empty_one(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     assert darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment).code == 0
-    rows, before = manifest_rows(out), tree(out)
-    damaged = bytearray((out / "manifest.parquet").read_bytes())
-    damaged[200] ^= 1  # in the middle of a page
-    (out / "manifest.parquet").write_bytes(damaged)
+    rows, before = manifest_rows(out), files(out)
+    flip_bit(out / "manifest.parquet", at=200)  # in the middle of a page
+    damaged = (out / "manifest.parquet").read_bytes()
 
     refused = darkroom("run", folder, out, environment=api.environment)
 
     assert refused.code == 1
     assert "manifest.parquet is damaged (it is not what was written" in refused.err
     assert f"'darkroom rebuild-manifest {out}'" in refused.err
-    assert tree(out) == before | {"manifest.parquet": bytes(damaged)}
+    assert files(out) == before | {"manifest.parquet": damaged}
     for command in ("status", "history", "verify"):
         ended = darkroom(command, out, environment=api.environment)
         assert (ended.code, "Traceback" in ended.err) == (1, False)
@@ -212,7 +212,7 @@ def test_a_damaged_manifest_is_never_taken_for_an_empty_one(api: Api, folder: Pa
 def test_a_preview_shows_outputs_and_publishes_nothing(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    before = tree(out)
+    before = files(out)
     shutil.rmtree(folder / "many")  # more than max_delete_ratio allows
 
     # A preview works with another recipe, and from a source that has lost most images.
@@ -223,7 +223,7 @@ def test_a_preview_shows_outputs_and_publishes_nothing(api: Api, folder: Path, t
     assert re.search("^broken.jpg: decode.truncated: .+$", preview.out, re.MULTILINE)
     assert re.search("^page.jpg: decode.unknown_format: .+$", preview.out, re.MULTILINE)
     assert preview.out.endswith("Nothing was published; run without --limit.\n")
-    assert tree(out) == before
+    assert files(out) == before
     pictures = re.findall("^picture +(.+)$", preview.out, re.MULTILINE)
     [outputs] = re.findall("^outputs +(.+)$", preview.out, re.MULTILINE)
     try:

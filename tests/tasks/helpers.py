@@ -222,11 +222,6 @@ def plan_rows(workspace):
     return {each["source_path"]: each for each in pq.read_table(disk(workspace, "plan")).to_pylist()}
 
 
-def files(folder):
-    """Return the contents of every file below a folder, by path."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def write_image(path, width=40, height=30, seed=0, image_format="JPEG"):
     """Write an image of noise, different for every seed."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,8 @@ from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.resize import work_shard
-from tests.tasks.helpers import files, journal_rows, manifest_rows, prepare
+from tests.contents import files
+from tests.tasks.helpers import journal_rows, manifest_rows, prepare
 
 
 def shard_of(place, plan, number=0, *, run_id="run", kind="runs", attempt=1):

@@ -27,18 +27,11 @@ from darkroom.tasks.storage.retries import TRIES
 from darkroom.tasks.survey import check_settled
 from darkroom.tasks.worker import codec
 from darkroom.tasks.worker.shared_batch import Operation
+from tests.contents import files, flip_bit
 from tests.places import destination_at, disk
-from tests.tasks.helpers import (
-    SMALL,
-    files,
-    manifest_rows,
-    parts_of,
-    unprivileged,
-    write_image,
-    write_output,
-)
+from tests.tasks.helpers import SMALL, manifest_rows, parts_of, unprivileged, write_image, write_output
 from tests.tasks.shards import shard_of
-from tests.tasks.verifying import begin, flip, kinds, make, put_manifest, read_again, verify
+from tests.tasks.verifying import begin, kinds, make, put_manifest, read_again, verify
 
 
 @pytest.mark.parametrize(
@@ -73,7 +66,7 @@ def test_intact_outputs_have_no_findings_and_verifying_changes_nothing(source, p
 
 def test_kinds_of_damage_are_distinguished(nine):
     images, rows = nine.images, manifest_rows(nine)
-    flip(images / "0.jpg")
+    flip_bit(images / "0.jpg")
     os.truncate(images / "1.jpg", 100)
     (images / "2.jpg").write_bytes((images / "2.jpg").read_bytes() + b"more")
     other = (images / "8.jpg").read_bytes().ljust(rows["3.jpg"]["output_bytes"], b"\0")[: rows["3.jpg"]["output_bytes"]]
@@ -127,13 +120,13 @@ def test_no_flipped_bit_is_missed(source, place):
     make(source, place)
     size = (place.images / "00.jpg").stat().st_size
     for number in range(1, 30):
-        flip(place.images / f"{number:02}.jpg", at=number * (size - 1) // 29)
+        flip_bit(place.images / f"{number:02}.jpg", at=number * (size - 1) // 29)
     assert kinds(verify(place)[1]) == {f"{number:02}.jpg": "damaged" for number in range(1, 30)}
 
 
 def test_only_bytes_with_the_right_hash_are_decoded(nine, submitted):
     submitted.clear()
-    flip(nine.images / "0.jpg")
+    flip_bit(nine.images / "0.jpg")
     (nine.images / "1.jpg").write_bytes(bytes(manifest_rows(nine)["1.jpg"]["output_bytes"]))
     _, found = verify(nine)
     assert found["1.jpg"] == ("damaged", "other bytes than were written: no image")
@@ -263,7 +256,7 @@ def test_outputs_with_odd_names_are_verified_like_others(source, tmp_path, name)
     assert len(rows) == len(ODD_NAMES)
     for each in rows:
         output = place.path(each["file_name"])
-        flip(output)
+        flip_bit(output)
         output.with_name(output.name + "\n*").write_bytes(b"x")
     _, found = verify(place)
     names = [each["file_name"].removeprefix("images/") for each in rows]
@@ -273,7 +266,7 @@ def test_outputs_with_odd_names_are_verified_like_others(source, tmp_path, name)
 def test_another_attempt_at_a_shard_has_the_same_result(nine, monkeypatch):
     monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
     for number in (0, 5, 6):
-        flip(nine.images / f"{number}.jpg")
+        flip_bit(nine.images / f"{number}.jpg")
     workspace, found = begin(nine, workers=4)
     assert len(found.shards) > 4
     first = read_again(workspace, found)

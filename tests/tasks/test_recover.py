@@ -14,6 +14,7 @@ from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import Recovered, close_workspace, recover
 from darkroom.tasks.storage.local_files import temporary_name
 from darkroom.tasks.storage.store_errors import Failed, StorageError
+from tests.contents import files, flip_bit
 from tests.places import disk
 from tests.tasks.helpers import (
     Killed,
@@ -22,7 +23,6 @@ from tests.tasks.helpers import (
     convert_to_version_1,
     destination_in,
     failed_row,
-    files,
     make_job,
     manifest_rows,
     open_workspace,
@@ -281,9 +281,7 @@ def test_the_work_of_an_earlier_version_is_adopted(place, undisturbed, also_mani
 def test_of_a_damaged_journal_part_only_its_own_images_are_lost(place):
     workspace, _ = begin(place)
     [part, _] = parts_of(workspace)
-    data = bytearray(part.read_bytes())
-    data[len(data) // 4] ^= 1
-    part.write_bytes(data)
+    flip_bit(part, part.stat().st_size // 4)
 
     assert recover(place) == Recovered(images=2, damaged_parts=1)
 

@@ -16,17 +16,9 @@ from darkroom.tasks.resize import ShardResult, work_shard
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage import local as storage
 from darkroom.tasks.worker import codec_handle
+from tests.contents import files
 from tests.poisoned import poison
-from tests.tasks.helpers import (
-    SMALL,
-    destination_in,
-    files,
-    journal_rows,
-    manifest_rows,
-    parts_of,
-    prepare,
-    write_image,
-)
+from tests.tasks.helpers import SMALL, destination_in, journal_rows, manifest_rows, parts_of, prepare, write_image
 from tests.tasks.shards import (
     run,
     shard_of,

@@ -14,10 +14,10 @@ from darkroom.tasks.recover import recover
 from darkroom.tasks.resize import work_shard
 from darkroom.tasks.settings import Recipe, Rules
 from darkroom.tasks.unjournalled import remove_unjournalled
+from tests.contents import files
 from tests.places import disk
 from tests.tasks.helpers import (
     destination_in,
-    files,
     make_job,
     manifest_rows,
     open_workspace,

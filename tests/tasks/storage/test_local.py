@@ -25,7 +25,8 @@ from darkroom.tasks.storage.store_errors import (
     StorageError,
     TimedOut,
 )
-from tests.tasks.helpers import files, unprivileged
+from tests.contents import files
+from tests.tasks.helpers import unprivileged
 from tests.tasks.storage.conformance import StoreTests
 
 
