@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from darkroom.tasks import compare as compare_module
-from darkroom.tasks import plan as plan_module
 from darkroom.tasks.compare import check_shard
 from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.formats.foreign import refusal
@@ -30,7 +29,7 @@ from darkroom.tasks.worker.shared_batch import Operation
 from tests.contents import files, flip_bit
 from tests.places import destination_at, disk
 from tests.tasks.helpers import SMALL, manifest_rows, parts_of, unprivileged, write_image, write_output
-from tests.tasks.shards import shard_of
+from tests.tasks.shards import cut_small_shards, shard_of
 from tests.tasks.verifying import begin, kinds, make, put_manifest, read_again, verify
 
 
@@ -264,7 +263,7 @@ def test_outputs_with_odd_names_are_verified_like_others(source, tmp_path, name)
 
 
 def test_another_attempt_at_a_shard_has_the_same_result(nine, monkeypatch):
-    monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
+    cut_small_shards(monkeypatch)
     for number in (0, 5, 6):
         flip_bit(nine.images / f"{number}.jpg")
     workspace, found = begin(nine, workers=4)

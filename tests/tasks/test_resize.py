@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from darkroom.tasks import plan as plan_module
 from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.publish import publish
@@ -20,15 +19,12 @@ from tests.contents import files
 from tests.poisoned import poison
 from tests.tasks.helpers import SMALL, destination_in, journal_rows, manifest_rows, parts_of, prepare, write_image
 from tests.tasks.shards import (
+    cut_small_shards,
     run,
     shard_of,
     work,
     write_flat,
 )
-
-
-def many_shards(monkeypatch):
-    monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
 
 
 def test_outputs_are_made_and_described(source, place):
@@ -231,7 +227,7 @@ def test_no_image_fails_because_no_codec_process_can_be_started(source, place, m
 def test_the_next_shard_uses_the_same_codec_process(source, place, monkeypatch):
     for number in range(8):
         write_image(source / f"{number}.jpg", seed=number)
-    many_shards(monkeypatch)
+    cut_small_shards(monkeypatch)
     started = []
     fork = codec_handle.fork
     monkeypatch.setattr(codec_handle, "fork", lambda *sockets: started.append(sockets) or fork(*sockets))
@@ -244,7 +240,7 @@ def test_several_shards_make_the_same_outputs_as_one(source, place, tmp_path, mo
     for number in range(9):
         write_image(source / f"{number}.jpg", seed=number)
     rows, [_] = work(source, place)
-    many_shards(monkeypatch)
+    cut_small_shards(monkeypatch)
     other = destination_in(tmp_path / "other")
     workspace, _, plan = prepare(source, other, workers=4)
     assert len(plan.shards) > 3
