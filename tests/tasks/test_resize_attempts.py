@@ -18,15 +18,7 @@ from darkroom.tasks.worker.codec import Codec, thread_codec
 from tests.contents import files
 from tests.places import disk
 from tests.tasks.helpers import destination_in, journal_rows, manifest_rows, prepare, write_image
-from tests.tasks.shards import (
-    die_before_journalling,
-    run,
-    shard_of,
-    work,
-    write_bmp,
-    write_flat,
-    wrong_outputs,
-)
+from tests.tasks.shards import die_before_journalling, run, shard_of, work, write_bmp, write_flat, wrong_outputs
 
 
 class KilledError(BaseException):
