@@ -39,12 +39,17 @@ _png = partial(encoded, file_format="PNG")
 _webp = partial(encoded, file_format="WEBP", quality=QUALITY)
 
 
+def stored(upright: Image.Image, orientation: int) -> Image.Image:
+    """Return the picture as a camera held in this EXIF orientation stores it."""
+    turn = UPRIGHT_TO_STORED.get(orientation)
+    return upright if turn is None else upright.transpose(turn)
+
+
 def oriented_jpeg(upright: Image.Image, orientation: int) -> bytes:
     """Encode the picture as a camera held in this EXIF orientation stores it, with the tag."""
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
-    turn = UPRIGHT_TO_STORED.get(orientation)
-    return _jpeg(upright if turn is None else upright.transpose(turn), exif=exif)
+    return _jpeg(stored(upright, orientation), exif=exif)
 
 
 def _png_of_16_bits(image: Image.Image) -> bytes:

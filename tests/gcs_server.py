@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 
 from tests.needs import skip_or_fail
+from tests.ports import free_ports
 
 
 class GcsServer:
@@ -44,13 +45,12 @@ class GcsServer:
 @contextmanager
 def gcs_server():
     """Run a server that keeps objects in memory until the block ends."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    host, port = address.split(":")
-    options = ["-scheme", "http", "-host", host, "-port", port, "-public-host", address, "-backend", "memory"]
+    host, [port] = "127.0.0.1", free_ports(1)
+    address = f"{host}:{port}"
+    options = ["-scheme", "http", "-host", host, "-port", str(port), "-public-host", address, "-backend", "memory"]
     with subprocess.Popen([_program(), *options], stderr=subprocess.DEVNULL) as process:
         try:
-            _wait_for(host, int(port))
+            _wait_for(host, port)
             yield GcsServer(f"http://{address}")
         finally:
             process.kill()

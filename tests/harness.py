@@ -280,11 +280,6 @@ def check_images(destination: Path) -> None:
                 image.load()
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    """Return every file below a folder with its bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 def eventually(condition: Callable[[], Any], seconds: float = 180) -> Any:
     """Wait until a condition returns something true, and return that."""
     deadline = time.monotonic() + seconds

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.needs import needs
+from tests.ports import free_ports
 
 CONFIGURATION = """
 ClusterName=test
@@ -53,7 +54,7 @@ def slurm_node() -> Iterator[dict[str, str]]:
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(1024))
         configuration = folder / "slurm.conf"
-        values = {"host": host, "ports": _free_ports(2), "folder": folder, "user": getpass.getuser()}
+        values = {"host": host, "ports": free_ports(2), "folder": folder, "user": getpass.getuser()}
         configuration.write_text(CONFIGURATION.format(**values, cores=os.cpu_count()))
         environment = os.environ | {"SLURM_CONF": str(configuration)}
         munge = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
@@ -68,9 +69,3 @@ def slurm_node() -> Iterator[dict[str, str]]:
                 stack.callback(process.wait)
                 stack.callback(process.terminate)
             yield {"SLURM_CONF": str(configuration)}
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in listeners]

@@ -14,6 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 MAX_LINES = 300
 PRODUCT = ("flows", "tasks", "deployments")
 FILES = sorted(file for folder in PRODUCT for file in (CHECKOUT / folder).rglob("*.py"))
+EVERYTHING = [*FILES, *(file for name in ("tests", "benchmarks", "data") for file in (CHECKOUT / name).rglob("*.py"))]
 MODULES = [file for file in FILES if file.name not in {"__init__.py", "__main__.py"}]
 
 LAYERS = (
@@ -108,11 +109,7 @@ def test_packages_free_of_engines_import_neither_prefect_nor_dask(package: str):
 
 
 def test_product_modules_are_imported_only_as_parts_of_darkroom():
-    everything = [
-        *FILES,
-        *(file for name in ("tests", "benchmarks", "data") for file in (CHECKOUT / name).rglob("*.py")),
-    ]
-    own = {f"{file}: {each}" for file in everything for each in imports_of(file) if each.split(".")[0] in PRODUCT}
+    own = {f"{file}: {each}" for file in EVERYTHING for each in imports_of(file) if each.split(".")[0] in PRODUCT}
     assert own == set()
 
 
@@ -122,7 +119,7 @@ def test_no_two_modules_have_the_same_name():
 
 
 def test_no_module_has_more_lines_than_allowed():
-    assert [name_of(file) for file in FILES if len(file.read_text().splitlines()) > MAX_LINES] == []
+    assert [name_of(file) for file in EVERYTHING if len(file.read_text().splitlines()) > MAX_LINES] == []
 
 
 def test_every_module_has_a_test_module():

@@ -2,14 +2,14 @@
 
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.ports import free_ports
 from tests.s3_server import S3Server
 
 START_SECONDS = 60.0
@@ -29,7 +29,7 @@ def weed_server(folder: Path):
     data.mkdir()
     user = {"name": "user", "credentials": [{"accessKey": "key", "secretKey": "secret"}], "actions": ["Admin"]}
     config.write_text(json.dumps({"identities": [user]}))
-    ports = _free_ports(len(_PORTS))
+    ports = free_ports(len(_PORTS))
     options = [f"-{name}={port}" for name, port in zip(_PORTS, ports, strict=True)]
     command = [program, "server", f"-dir={data}", f"-s3.config={config}", *_OPTIONS, *options]
     with (folder / "weed.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
@@ -48,11 +48,3 @@ def _wait_until_ready(server: S3Server, process: subprocess.Popen):
             return
         time.sleep(0.2)
     raise TimeoutError("weed did not start; see weed.log")
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

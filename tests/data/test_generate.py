@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from data import generate, photos
 from data.generate import BROKEN, NOT_IMAGES, sample_plan, write_sample
 from data.photos import photo, write_corpus
+from tests.contents import files
 
 COUNT, SCALE = 60, 0.2
 
@@ -19,10 +20,6 @@ def sample(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample") / "sample"
     write_sample(folder, COUNT, scale=SCALE)
     return folder
-
-
-def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def can_be_decoded(path):
@@ -56,7 +53,7 @@ def test_generated_photos_are_as_large_as_real_ones_in_jpeg(seed):
 def test_the_sample_holds_the_planned_images_and_a_few_other_files(sample):
     plan = sample_plan(COUNT)
     assert len(plan) == COUNT
-    assert contents(sample).keys() == {image.path for image in plan} | NOT_IMAGES.keys()
+    assert files(sample).keys() == {image.path for image in plan} | NOT_IMAGES.keys()
 
 
 def test_exactly_the_broken_images_cannot_be_decoded(sample):
@@ -66,9 +63,9 @@ def test_exactly_the_broken_images_cannot_be_decoded(sample):
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(sample, tmp_path):
     write_sample(tmp_path / "again", COUNT, scale=SCALE)
-    assert contents(tmp_path / "again") == contents(sample)
+    assert files(tmp_path / "again") == files(sample)
     write_sample(tmp_path / "other", COUNT, seed=7, scale=SCALE)
-    assert contents(tmp_path / "other") != contents(sample)
+    assert files(tmp_path / "other") != files(sample)
 
 
 def test_every_orientation_is_present_and_its_tag_turns_the_picture_upright(sample):
@@ -134,7 +131,7 @@ def test_a_folder_that_is_not_empty_is_refused_and_not_changed(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(FileExistsError, match="delete it"):
         write_corpus(tmp_path, 1, (8, 8))
-    assert contents(tmp_path) == {"mine.txt": b"precious"}
+    assert files(tmp_path) == {"mine.txt": b"precious"}
 
 
 def test_a_corpus_has_distinct_images_of_one_size_and_can_be_reproduced(tmp_path):
@@ -145,7 +142,7 @@ def test_a_corpus_has_distinct_images_of_one_size_and_can_be_reproduced(tmp_path
         with Image.open(path) as image:
             assert (image.format, image.size) == ("JPEG", (64, 48))
     write_corpus(tmp_path / "two", 20, (64, 48))
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
 def test_it_runs_as_a_script_from_any_folder(tmp_path):
@@ -153,7 +150,7 @@ def test_it_runs_as_a_script_from_any_folder(tmp_path):
     command = [sys.executable, script, "--count", "3", "--size", "40x30", "small corpus"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(contents(tmp_path / "small corpus")) == 3
+    assert len(files(tmp_path / "small corpus")) == 3
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode == 1
     assert again.stderr == "small corpus already exists; delete it to make it again\n"

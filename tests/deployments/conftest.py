@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,6 +16,7 @@ from installation import Installation, Receiver
 
 from benchmarks.server import prefect_server
 from data.generate import photo
+from tests.ports import free_ports
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installation(tmp_path_factory: pytest.TempPathFactory, few: Path, receiver: Receiver) -> Iterator[Installation]:
     """Return the environment of a nightly run, with a server and a worker that poll more often than usual."""
     home = tmp_path_factory.mktemp("home")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     environment = clean_environment(home) | {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_PORT": str(port),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from harness import CHECKOUT, Api, clean_environment, darkroom, eventually, mani
 from needs import needs
 
 from benchmarks.server import prefect_server
+from tests.ports import free_ports
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,7 @@ def postgresql(open_path: Path) -> Iterator[Database]:
     data = open_path / "data"
     initdb = [programs / "initdb", "--pgdata", data, "--username", "prefect", "--auth", "trust", "--no-sync"]
     subprocess.run(initdb, cwd=open_path, stdout=subprocess.DEVNULL, check=True, **user)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    [port] = map(str, free_ports(1))
     settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": open_path, "fsync": "off"}
     command = [programs / "postgres", "-D", data, *(f"--{name}={value}" for name, value in settings.items())]
     with (open_path / "log").open("wb") as log:

@@ -17,6 +17,7 @@ from darkroom.tasks.storage.object_keys import MAX_KEY_BYTES
 from darkroom.tasks.storage.object_store import open_object_store
 from data.generate import photo
 from tests.azure_server import azure_server
+from tests.contents import files
 from tests.fault_proxy import Fault, fault_proxy
 from tests.s3_server import S3Server
 
@@ -63,8 +64,7 @@ class Dataset:
         if self.destination.startswith("s3://"):
             found = self.s3.contents(self.bucket)
             return {key.removeprefix("out/"): data for key, data in found.items() if key.startswith("out/")}
-        root = Path(self.destination)
-        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        return files(Path(self.destination))
 
     def check(self, failed: dict[str, str]) -> None:
         """Check that manifest and outputs match the source, and that no working state is left."""

@@ -7,17 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import (
-    Api,
-    Started,
-    at_work,
-    eventually,
-    manifest_rows,
-    run_id_of,
-    stopped_within_a_shard,
-    tree,
-    workers,
-)
+from harness import Api, Started, at_work, eventually, manifest_rows, run_id_of, stopped_within_a_shard, workers
+
+from tests.contents import files
 
 
 def test_a_lost_worker_costs_its_shard_another_attempt(
@@ -54,7 +46,7 @@ def test_a_worker_that_is_lost_while_its_cluster_starts_is_replaced(
 
     _, errors = started.process.communicate(timeout=120)
     assert started.process.returncode == 0, errors
-    assert manifest_rows(out).keys() == tree(folder).keys() - {"notes.txt", ".hidden.jpg"}
+    assert manifest_rows(out).keys() == files(folder).keys() - {"notes.txt", ".hidden.jpg"}
 
 
 @pytest.mark.slow

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import Api, Started, eventually, manifest_rows, run_id_of, running_cluster, tree, workers
+from harness import Api, Started, eventually, manifest_rows, run_id_of, running_cluster, workers
 
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
+from tests.contents import files
 from tests.poisoned import logged, poison, poisoned_environment
 from tests.tasks.imaging.reference import jpeg, picture
 
@@ -49,7 +50,7 @@ def check(source: Path, out: Path, codes: dict[int, str]) -> None:
     assert {name: row["error_code"] for name, row in rows.items() if row["status"] != "ok"} == {
         f"{number:02}.jpg": code for number, code in codes.items()
     }
-    assert tree(out / "images") == {
+    assert files(out / "images") == {
         name: transform((source / name).read_bytes(), Recipe(), 10**9).data
         for name, row in rows.items()
         if row["status"] == "ok"

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -16,14 +15,13 @@ from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, save, tree
+from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of
 from PIL import Image, ImageOps
 
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
-from data.generate import photo
+from tests.contents import files
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -37,7 +35,7 @@ def pixels(path: Path) -> np.ndarray:
 
 def test_a_run_makes_every_output_and_a_true_manifest(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
-    before = tree(folder)
+    before = files(folder)
     started = datetime.now(UTC)
 
     ended = darkroom("run", folder, out, "--max-failure-ratio", "0.2", environment=api.environment)
@@ -45,7 +43,7 @@ def test_a_run_makes_every_output_and_a_true_manifest(api: Api, folder: Path, tm
     assert ended.code == 0, ended.err
     assert "24 made, 2 failed, 0 unchanged" in ended.out
     assert f"{out}/manifest.parquet (26 rows, 2 failed)" in ended.out
-    assert tree(folder) == before, "nothing of the source may be touched"
+    assert files(folder) == before, "nothing of the source may be touched"
     rows = manifest_rows(out)
     assert sorted(rows) == sorted(
         name for name in before if name.rpartition(".")[2] in {"jpg", "png", "webp"} and name != ".hidden.jpg"
@@ -113,106 +111,15 @@ def test_outputs_depend_on_nothing_but_bytes_and_recipe(api: Api, folder: Path, 
         )
         assert ended.code == 0
 
-    assert tree(one / "images") == tree(two / "images")
+    assert files(one / "images") == files(two / "images")
     direct = transform((folder / "a.jpg").read_bytes(), Recipe(), 10**9).data
     assert (one / "images/a.jpg").read_bytes() == direct
-
-
-def test_a_rerun_with_nothing_to_do_writes_nothing(api: Api, folder: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if ".darkroom" not in path.parts}
-
-    ended = darkroom("run", folder, out, environment=api.environment)
-
-    assert ended.code == 0
-    assert "Nothing to do: 26 images unchanged." in ended.out
-    [run] = api.post("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
-    assert [task["name"] for task in api.task_runs(run["id"])] == [
-        "list photos",
-        "plan 26 images",
-        "report: Nothing to do: 26 images unchanged.",
-    ]
-    assert [artifact["key"].rpartition("-")[2] for artifact in api.artifacts(run["id"])] == ["summary"]
-    assert "(26 rows, 2 failed)" in ended.out
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if ".darkroom" not in path.parts} == before
-
-
-def test_a_rerun_does_only_what_is_left(api: Api, folder: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    first = manifest_rows(out)
-    save(folder / "new.png", photo(50, 40, seed=7))
-    save(folder / "c.png", photo(256, 128, seed=8))
-    os.utime(folder / "a.jpg")
-    (folder / "many/000.jpg").unlink()
-    (folder / "many/003.jpg").rename(folder / "moved.jpg")
-    (out / first["many/001.jpg"]["file_name"]).unlink()
-    (out / first["many/002.jpg"]["file_name"]).write_bytes(b"damaged by hand")
-
-    ended = darkroom("run", folder, out, environment=api.environment)
-
-    assert ended.code == 0, ended.err
-    assert "5 made, 0 failed, 21 unchanged, 2 deleted" in ended.out
-    second = manifest_rows(out)
-    assert sorted(second) == sorted({*first, "new.png", "moved.jpg"} - {"many/000.jpg", "many/003.jpg"})
-    redone = {name for name in second if second[name]["run_id"] == run_id_of(out)}
-    assert redone == {"new.png", "c.png", "many/001.jpg", "many/002.jpg", "moved.jpg"}
-    times = {name: second["a.jpg"][name] for name in ("source_mtime", "source_ctime")}
-    assert second["a.jpg"] == first["a.jpg"] | times
-    assert second["a.jpg"]["source_mtime"] > first["a.jpg"]["source_mtime"]
-    for gone in ("many/000.jpg", "many/003.jpg"):
-        assert not (out / first[gone]["file_name"]).exists()
-    assert second["moved.jpg"]["output_sha256"] == first["many/003.jpg"]["output_sha256"]
-    assert second["moved.jpg"]["decode_ms"] == 0
-    summary = next(each["data"] for each in api.artifacts(run_id_of(out)) if each["key"].endswith("summary"))
-    for count in ("new | 1", "changed | 2", "missing | 1", "damaged | 1", "moved | 1", "deleted | 2", "unchanged | 21"):
-        assert f"{count} |" in summary
-    for name, row in second.items():
-        if row["status"] == "ok":
-            assert hashlib.sha256((out / row["file_name"]).read_bytes()).hexdigest() == row["output_sha256"], name
-    attempted = pq.read_table(out / "runs" / f"{run_id_of(out)}.parquet").to_pylist()
-    assert {row["source_path"]: row["status"] for row in attempted} == dict.fromkeys(redone, "ok") | {
-        "a.jpg": "unchanged"
-    }
-
-
-@pytest.mark.slow
-def test_a_damaged_manifest_is_never_taken_for_an_empty_one(api: Api, folder: Path, tmp_path: Path):
-    out = tmp_path / "out"
-    assert darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment).code == 0
-    rows, before = manifest_rows(out), tree(out)
-    damaged = bytearray((out / "manifest.parquet").read_bytes())
-    damaged[200] ^= 1  # in the middle of a page
-    (out / "manifest.parquet").write_bytes(damaged)
-
-    refused = darkroom("run", folder, out, environment=api.environment)
-
-    assert refused.code == 1
-    assert "manifest.parquet is damaged (it is not what was written" in refused.err
-    assert f"'darkroom rebuild-manifest {out}'" in refused.err
-    assert tree(out) == before | {"manifest.parquet": bytes(damaged)}
-    for command in ("status", "history", "verify"):
-        ended = darkroom(command, out, environment=api.environment)
-        assert (ended.code, "Traceback" in ended.err) == (1, False)
-        assert "manifest.parquet is damaged (" in ended.err
-        assert f"'darkroom rebuild-manifest {out}'" in ended.err
-        assert bool(ended.out) == (command == "history"), "no figures of a damaged manifest"
-
-    rebuilt = darkroom("rebuild-manifest", out, environment=api.environment)
-
-    assert rebuilt.code == 0, rebuilt.err
-    assert "(26 rows)" in rebuilt.out
-    assert manifest_rows(out) == rows
-    assert "Nothing to do: 26 images unchanged." in darkroom("run", folder, out, environment=api.environment).out
-    assert "is whole" in darkroom("rebuild-manifest", out, environment=api.environment).out
-    assert darkroom("rebuild-manifest", folder, environment=api.environment).code == 2
 
 
 def test_a_preview_shows_outputs_and_publishes_nothing(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    before = tree(out)
+    before = files(out)
     shutil.rmtree(folder / "many")  # more than max_delete_ratio allows
 
     # A preview works with another recipe, and from a source that has lost most images.
@@ -223,7 +130,7 @@ def test_a_preview_shows_outputs_and_publishes_nothing(api: Api, folder: Path, t
     assert re.search("^broken.jpg: decode.truncated: .+$", preview.out, re.MULTILINE)
     assert re.search("^page.jpg: decode.unknown_format: .+$", preview.out, re.MULTILINE)
     assert preview.out.endswith("Nothing was published; run without --limit.\n")
-    assert tree(out) == before
+    assert files(out) == before
     pictures = re.findall("^picture +(.+)$", preview.out, re.MULTILINE)
     [outputs] = re.findall("^outputs +(.+)$", preview.out, re.MULTILINE)
     try:

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, tree
+from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of
 
 from data.photos import write_corpus
+from tests.contents import files
 from tests.places import destination_at
 
 
@@ -83,7 +84,7 @@ def test_a_run_that_stops_early_destroys_nothing(api: Api, tmp_path: Path):
     source, out = tmp_path / "photos", tmp_path / "out"
     photos = write_corpus(source, 230, (40, 30))
     assert darkroom("run", source, out, environment=api.environment).code == 0
-    images, rows = tree(out / "images"), manifest_rows(out)
+    images, rows = files(out / "images"), manifest_rows(out)
     for number, path in enumerate(photos):
         path.unlink() if number < 10 else path.write_text(f"<html>{number}</html>")
 
@@ -92,7 +93,7 @@ def test_a_run_that_stops_early_destroys_nothing(api: Api, tmp_path: Path):
     assert ended.code == 1
     assert "Stopped early" in ended.err
     assert "Nothing was deleted" in ended.err
-    assert tree(out / "images") == images
+    assert files(out / "images") == images
     assert manifest_rows(out) == rows
     assert "gone from the source, not deleted | 10" in api.latest_summary(out)
     place = destination_at(out)
@@ -104,7 +105,7 @@ def test_a_run_that_stops_early_destroys_nothing(api: Api, tmp_path: Path):
 def test_an_empty_source_destroys_nothing(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    before = tree(out)
+    before = files(out)
     shutil.rmtree(folder)
     folder.mkdir()
 
@@ -113,7 +114,7 @@ def test_an_empty_source_destroys_nothing(api: Api, folder: Path, tmp_path: Path
     assert ended.code == 1
     assert "holds no images, while the manifest has 26" in ended.err
     assert f"Is {folder} mounted" in ended.err
-    assert tree(out) == before
+    assert files(out) == before
     summary = api.latest_summary(out)
     assert summary.startswith(
         "# Failed\n\n**The source holds no images, while the manifest has 26.** Nothing was deleted."
@@ -125,7 +126,7 @@ def test_an_empty_source_destroys_nothing(api: Api, folder: Path, tmp_path: Path
 def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    before = tree(out)
+    before = files(out)
     shutil.rmtree(folder / "many")
 
     refused = darkroom("run", folder, out, environment=api.environment)
@@ -133,7 +134,7 @@ def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path
     assert "20 of 26 known images are gone" in refused.err
     assert "--max-delete-ratio 0.2 allows" in refused.err
     assert "run once with --max-delete-ratio 0.77." in refused.err
-    assert tree(out) == before
+    assert files(out) == before
     assert api.latest_summary(out).startswith("# Failed\n\n**20 of 26 known images are gone from the source")
     assert "| gone from the source, not deleted | 20 |" in api.latest_summary(out)
 
@@ -149,19 +150,19 @@ def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path
 def test_another_recipe_is_refused_and_rebuild_replaces_every_output(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    before = tree(out)
+    before = files(out)
 
     refused = darkroom("run", folder, out, "--width", "64", environment=api.environment)
     assert refused.code == 2
     assert "--width 600 → 64" in refused.err
-    assert tree(out) == before
+    assert files(out) == before
 
     again = ("--width", "64", "--format", "webp", "--rebuild", "--max-failure-ratio", "1")
     rebuilt = darkroom("run", folder, out, *again, environment=api.environment)
     assert rebuilt.code == 0, rebuilt.err
     made = [row for row in manifest_rows(out).values() if row["status"] == "ok"]
     assert {(row["width"], row["format"]) for row in made} == {(64, "webp")}
-    assert sorted(tree(out / "images")) == sorted(row["file_name"].removeprefix("images/") for row in made)
+    assert sorted(files(out / "images")) == sorted(row["file_name"].removeprefix("images/") for row in made)
 
 
 def test_a_server_that_does_not_answer_is_named(folder: Path, tmp_path: Path):

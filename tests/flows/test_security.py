@@ -16,9 +16,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, running_cluster, tree
+from harness import Api, clean_environment, darkroom, manifest_rows, run_id_of, running_cluster
 
 from darkroom.flows.runtime.local_server import LocalServer
+from tests.contents import files
 
 SECRET = "admin:open-sesame-4711"  # noqa: S105
 
@@ -66,7 +67,7 @@ def test_a_guarded_api_is_used_and_its_password_is_found_nowhere(
         ask(url, "task_runs/filter", this_run),
         ask(url, "artifacts/filter", this_run),
         ask(url, "logs/filter", {"logs": {"flow_run_id": {"any_": [run_id_of(out)]}}}),
-        *(data.decode(errors="replace") for data in tree(out).values()),
+        *(data.decode(errors="replace") for data in files(out).values()),
     ]
     password = SECRET.partition(":")[2]
     assert "24 made" in "".join(texts)

@@ -28,22 +28,14 @@ from harness import (
     run_id_of,
     save,
     stopped_within_a_shard,
-    tree,
     workers,
 )
 
 from darkroom.tasks.dataset.lease import hold_lease, read_lease
 from data.generate import photo
+from tests.contents import files, flip_bit
 from tests.places import OnDisk, destination_at
 from tests.tasks.helpers import publish_rows, row
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    # Not in place: other files may be links to the same bytes.
-    path.unlink()
-    path.write_bytes(data)
 
 
 def run_of(ended: Ended) -> str:
@@ -69,7 +61,7 @@ HEADLINE = "3 damaged, 1 missing, 2 foreign; 24 outputs, 21 of them read again."
 
 def spoil(images: Path) -> None:
     """Damage outputs as in `FOUND`."""
-    flip(images / "many/000.jpg")
+    flip_bit(images / "many/000.jpg")
     os.truncate(images / "many/001.jpg", 1000)
     save(images / "a.jpg", photo(600, 600, seed=9), quality=90)
     (images / "turned/b.jpg").unlink()
@@ -77,8 +69,8 @@ def spoil(images: Path) -> None:
     (images / ".darkroom-1-1").write_bytes(b"half an ima")
 
 
-def outputs(files: dict[str, bytes]) -> dict[str, bytes]:
-    return {name[7:]: data for name, data in files.items() if name.startswith("images/")}
+def outputs(found: dict[str, bytes]) -> dict[str, bytes]:
+    return {name[7:]: data for name, data in found.items() if name.startswith("images/")}
 
 
 def check_reported(api: Api, ended: Ended) -> None:
@@ -124,26 +116,26 @@ def names_and_kinds(findings: list[dict[str, str]]) -> dict[str, str]:
 def test_damage_is_found_reported_repaired_and_only_that_is_made_again(api: Api, folder: Path, tmp_path: Path):
     out = tmp_path / "out"
     darkroom("run", folder, out, "--max-failure-ratio", "1", environment=api.environment)
-    whole, rows = tree(out), manifest_rows(out)
+    whole, rows = files(out), manifest_rows(out)
     spoil(out / "images")
-    damaged = tree(out)
+    damaged = files(out)
 
     check_reported(api, darkroom("verify", out, environment=api.environment))
 
     [kept] = (out / "findings").iterdir()
     assert names_and_kinds(pq.read_table(kept).to_pylist()) == FOUND
     kept.unlink()
-    assert tree(out) == damaged, "without --repair nothing is changed"
+    assert files(out) == damaged, "without --repair nothing is changed"
 
     repaired = darkroom("verify", out, "--repair", environment=api.environment)
 
     assert repaired.code == 1
     assert "Repaired: 4 moved to" in repaired.err
     assert "The next 'darkroom run' makes 4 again." in repaired.err
-    assert tree(out / ".darkroom/quarantine" / run_of(repaired) / "images") == {
+    assert files(out / ".darkroom/quarantine" / run_of(repaired) / "images") == {
         name: damaged[f"images/{name}"] for name in ("many/000.jpg", "many/001.jpg", "a.jpg", "many/holiday.jpg")
     }
-    assert outputs(tree(out)) == {name: data for name, data in outputs(whole).items() if name not in FOUND}
+    assert outputs(files(out)) == {name: data for name, data in outputs(whole).items() if name not in FOUND}
     assert (out / "manifest.parquet").read_bytes() == whole["manifest.parquet"]
 
     again = darkroom("run", folder, out, environment=api.environment)
@@ -151,14 +143,14 @@ def test_damage_is_found_reported_repaired_and_only_that_is_made_again(api: Api,
     assert "4 made, 0 failed, 22 unchanged" in again.out
     remade = {path for path, each in manifest_rows(out).items() if each["run_id"] == run_id_of(out)}
     assert remade == {name for name, kind in FOUND.items() if kind != "foreign"}
-    assert outputs(tree(out)) == outputs(whole)
+    assert outputs(files(out)) == outputs(whole)
     digests = {path: each["output_sha256"] for path, each in manifest_rows(out).items()}
     assert digests == {path: each["output_sha256"] for path, each in rows.items()}
-    before = tree(out)
+    before = files(out)
 
     check_clean(api, darkroom("verify", out, environment=api.environment))
 
-    assert tree(out) == before, "verifying what is right writes nothing"
+    assert files(out) == before, "verifying what is right writes nothing"
     assert not list((out / ".darkroom/verify").iterdir())
 
 
@@ -166,11 +158,11 @@ def test_a_destination_that_is_in_use_is_left_alone(api: Api, tmp_path: Path):
     place = destination_at(tmp_path / "out")
     publish_rows(place, [row("a.jpg")])
     place.images.joinpath("foreign").write_bytes(b"x")
-    before = tree(place.images)
+    before = files(place.images)
     with hold_lease(place, "the-run") as lease:
         ended = darkroom("verify", place.root, "--repair", environment=api.environment)
         lease.check()
-    assert tree(place.images) == before
+    assert files(place.images) == before
     assert ended.code == 1
     assert f"is in use by run the-run on {os.uname().nodename} (process {os.getpid()}) since 20" in ended.err
     assert "Traceback" not in ended.err
@@ -245,7 +237,7 @@ def large_outputs(large_folder: Path, tmp_path: Path) -> OnDisk:
 def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], large_outputs: OnDisk):
     damaged = sorted(path.name for path in large_outputs.images.iterdir())[::4]
     for name in damaged:
-        flip(large_outputs.images / name)
+        flip_bit(large_outputs.images / name)
     started = start("verify", large_outputs.root, "--workers", "1", environment=api.environment)
     eventually(lambda: has_begun(started))
     [worker] = workers(started.process)
@@ -265,7 +257,7 @@ def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], lar
 
 
 def test_an_interrupted_verification_leaves_nothing(api: Api, start: Callable[..., Started], large_outputs: OnDisk):
-    before = tree(large_outputs.root)
+    before = files(large_outputs.root)
     started = start("verify", large_outputs.root, "--repair", environment=api.environment)
     eventually(lambda: has_begun(started))
     processes = family(started.process)
@@ -279,4 +271,4 @@ def test_an_interrupted_verification_leaves_nothing(api: Api, start: Callable[..
     eventually(lambda: gone(processes), 10)
     assert read_lease(large_outputs) is None
     shutil.rmtree(large_outputs.work / "verify")
-    assert tree(large_outputs.root) == before | {".darkroom/lease.json": b"", ".darkroom/lease.lock": b""}
+    assert files(large_outputs.root) == before | {".darkroom/lease.json": b"", ".darkroom/lease.lock": b""}

@@ -20,6 +20,12 @@ def log(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def listing(tmp_path):
+    """Return the path of a listing to be made."""
+    return tmp_path / "listing.parquet"
+
+
+@pytest.fixture
 def delays(monkeypatch):
     """Return a list of the delays between tries, in seconds, which are recorded instead of waited for."""
     waited = []

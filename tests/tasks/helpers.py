@@ -30,6 +30,9 @@ NOBODY = 65534
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 SMALL = Recipe(width=8, height=6)
 
+SAME = (1000, NOON)
+"""The size and time that images have in the rows of `row`."""
+
 
 @contextmanager
 def unprivileged():
@@ -222,11 +225,6 @@ def plan_rows(workspace):
     return {each["source_path"]: each for each in pq.read_table(disk(workspace, "plan")).to_pylist()}
 
 
-def files(folder):
-    """Return the contents of every file below a folder, by path."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def write_image(path, width=40, height=30, seed=0, image_format="JPEG"):
     """Write an image of noise, different for every seed."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -240,6 +238,15 @@ def prepare(source, place, *, run_id="run", recipe=SMALL, rules=None, workers=1)
     workspace = open_workspace(place, job)
     listing = discover(open_source(str(source), job.rules), workspace, job.rules)
     return workspace, job, make_plan(workspace, job, listing, lambda: workers)
+
+
+def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, run_id="next", ctime=None, finished=0, **rules):
+    """Plan a run of a listing `{path: (size, mtime)}`; return the plan, its rows by path, and the images to delete."""
+    job = make_job(place, run_id=run_id, recipe=recipe, rules=Rules(**rules))
+    workspace = open_workspace(place, job)
+    listing = write_listing(workspace, entries, unreadable, ctime)
+    plan = make_plan(workspace, job, listing, lambda: workers, finished)
+    return plan, plan_rows(workspace), pq.read_table(disk(workspace, "deleted"))["source_path"].to_pylist()
 
 
 def destination_in(folder):

@@ -6,12 +6,19 @@ import os
 import pytest
 from PIL import Image
 
+from darkroom.tasks import plan as plan_module
 from darkroom.tasks.dataset.journal import Journal
 from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.resize import work_shard
-from tests.tasks.helpers import files, journal_rows, manifest_rows, prepare
+from tests.contents import files
+from tests.tasks.helpers import journal_rows, manifest_rows, prepare
+
+
+def cut_small_shards(monkeypatch):
+    """Give each worker several shards, however few and small its images are."""
+    monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
 
 
 def shard_of(place, plan, number=0, *, run_id="run", kind="runs", attempt=1):

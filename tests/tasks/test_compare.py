@@ -1,4 +1,5 @@
-import errno
+"""Outputs are compared with their rows."""
+
 import hashlib
 import os
 import shutil
@@ -8,37 +9,23 @@ from dataclasses import asdict
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from darkroom.tasks import compare as compare_module
-from darkroom.tasks import plan as plan_module
 from darkroom.tasks.compare import check_shard
-from darkroom.tasks.errors import ErrorCode, ImageError
 from darkroom.tasks.imaging.formats.foreign import refusal
-from darkroom.tasks.imaging.transform import describe_bytes
 from darkroom.tasks.recover import Recovered, clear_verifications, recover
 from darkroom.tasks.reporting.findings import FINDINGS_SCHEMA
 from darkroom.tasks.reporting.status import read_status
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.storage import local as storage
-from darkroom.tasks.storage.retries import TRIES
 from darkroom.tasks.survey import check_settled
-from darkroom.tasks.worker import codec
 from darkroom.tasks.worker.shared_batch import Operation
+from tests.contents import files, flip_bit
 from tests.places import destination_at, disk
-from tests.tasks.helpers import (
-    SMALL,
-    files,
-    manifest_rows,
-    parts_of,
-    unprivileged,
-    write_image,
-    write_output,
-)
-from tests.tasks.shards import shard_of
-from tests.tasks.verifying import begin, flip, kinds, make, put_manifest, read_again, verify
+from tests.tasks.helpers import SMALL, manifest_rows, parts_of, write_image, write_output
+from tests.tasks.shards import cut_small_shards, shard_of
+from tests.tasks.verifying import begin, kinds, make, put_manifest, read_again, verify
 
 
 @pytest.mark.parametrize(
@@ -73,7 +60,7 @@ def test_intact_outputs_have_no_findings_and_verifying_changes_nothing(source, p
 
 def test_kinds_of_damage_are_distinguished(nine):
     images, rows = nine.images, manifest_rows(nine)
-    flip(images / "0.jpg")
+    flip_bit(images / "0.jpg")
     os.truncate(images / "1.jpg", 100)
     (images / "2.jpg").write_bytes((images / "2.jpg").read_bytes() + b"more")
     other = (images / "8.jpg").read_bytes().ljust(rows["3.jpg"]["output_bytes"], b"\0")[: rows["3.jpg"]["output_bytes"]]
@@ -127,13 +114,13 @@ def test_no_flipped_bit_is_missed(source, place):
     make(source, place)
     size = (place.images / "00.jpg").stat().st_size
     for number in range(1, 30):
-        flip(place.images / f"{number:02}.jpg", at=number * (size - 1) // 29)
+        flip_bit(place.images / f"{number:02}.jpg", at=number * (size - 1) // 29)
     assert kinds(verify(place)[1]) == {f"{number:02}.jpg": "damaged" for number in range(1, 30)}
 
 
 def test_only_bytes_with_the_right_hash_are_decoded(nine, submitted):
     submitted.clear()
-    flip(nine.images / "0.jpg")
+    flip_bit(nine.images / "0.jpg")
     (nine.images / "1.jpg").write_bytes(bytes(manifest_rows(nine)["1.jpg"]["output_bytes"]))
     _, found = verify(nine)
     assert found["1.jpg"] == ("damaged", "other bytes than were written: no image")
@@ -158,72 +145,6 @@ def test_files_that_differ_from_their_rows(nine):
         "2.jpg": ("damaged", real + "jpeg, 8 × 6 pixels, 1 channels"),
         "3.jpg": ("damaged", real + "png, 8 × 6 pixels, 3 channels"),
         "4.jpg": ("damaged", "the bytes that were written are no image: " + refusal(junk).message),
-    }
-
-
-def failing_reads(monkeypatch, error, times):
-    """Make the first reads fail; `times` is their number."""
-    read_to_end, left = storage._read_to_end, iter(range(times))
-
-    def read(descriptor, view):
-        if next(left, None) is not None:
-            raise error
-        return read_to_end(descriptor, view)
-
-    monkeypatch.setattr(storage, "_read_to_end", read)
-
-
-def test_a_transient_read_error_is_no_finding(nine, monkeypatch, delays):
-    failing_reads(monkeypatch, OSError(errno.EIO, "x"), TRIES - 1)
-    assert verify(nine)[1] == {}
-    assert delays
-
-
-@pytest.mark.parametrize(
-    ("error", "detail"),
-    [
-        (OSError(errno.EIO, "x"), "reading failed: Input/output error"),
-        (OSError(errno.ETIMEDOUT, "x"), "reading failed: Connection timed out"),
-        (MemoryError(), "there was not enough memory"),
-        (RuntimeError("x"), "unexpected RuntimeError"),
-    ],
-)
-@pytest.mark.usefixtures("delays")
-def test_unreadable_outputs_are_not_damaged(nine, monkeypatch, error, detail):
-    failing_reads(monkeypatch, error, 9 * TRIES)
-    report, found = verify(nine)
-    assert found == {f"{number}.jpg": ("unreadable", detail) for number in range(9)}
-    assert "may be intact" in report.failure()
-    assert "run" not in report.failure()
-
-
-@pytest.mark.parametrize("code", [ErrorCode.DECODE_MEMORY, ErrorCode.DECODE_TIMEOUT])
-def test_outputs_whose_decoding_lacks_memory_or_time_are_unreadable_not_damaged(nine, monkeypatch, code):
-    monkeypatch.setattr(codec, "read_answer", lambda *_: ImageError(code, "x"))
-    assert verify(nine)[1] == {f"{number}.jpg": ("unreadable", "x") for number in range(9)}
-
-
-def test_files_and_folders_without_read_permission_are_unreadable_not_damaged_or_missing(open_path):
-    source, place = open_path / "source", destination_at(open_path / "dest")
-    for name in ("a.jpg", "b.jpg", "closed/c.jpg", "closed/deep/d.jpg", "half/e.jpg", "closed-not/f.jpg"):
-        write_image(source / name)
-    make(source, place)
-    (place.images / "closed-not/f.jpg").unlink()
-    (place.images / "a.jpg").chmod(0)
-    (place.images / "closed").chmod(0)
-    (place.images / "half").chmod(0o444)
-    for folder in (place.root, place.work):
-        folder.chmod(0o777)
-    with unprivileged():
-        _, found = verify(place)
-    assert found == {
-        "a.jpg": ("unreadable", "reading failed: Permission denied"),
-        "closed": ("unreadable", "the folder could not be listed"),
-        "closed/c.jpg": ("unreadable", "its folder could not be listed"),
-        "closed/deep/d.jpg": ("unreadable", "its folder could not be listed"),
-        "half": ("unreadable", "the folder could not be listed"),
-        "half/e.jpg": ("unreadable", "its folder could not be listed"),
-        "closed-not/f.jpg": ("missing", "there is no such file"),
     }
 
 
@@ -263,7 +184,7 @@ def test_outputs_with_odd_names_are_verified_like_others(source, tmp_path, name)
     assert len(rows) == len(ODD_NAMES)
     for each in rows:
         output = place.path(each["file_name"])
-        flip(output)
+        flip_bit(output)
         output.with_name(output.name + "\n*").write_bytes(b"x")
     _, found = verify(place)
     names = [each["file_name"].removeprefix("images/") for each in rows]
@@ -271,9 +192,9 @@ def test_outputs_with_odd_names_are_verified_like_others(source, tmp_path, name)
 
 
 def test_another_attempt_at_a_shard_has_the_same_result(nine, monkeypatch):
-    monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
+    cut_small_shards(monkeypatch)
     for number in (0, 5, 6):
-        flip(nine.images / f"{number}.jpg")
+        flip_bit(nine.images / f"{number}.jpg")
     workspace, found = begin(nine, workers=4)
     assert len(found.shards) > 4
     first = read_again(workspace, found)
@@ -303,31 +224,6 @@ def test_a_run_treats_an_irregular_file_as_a_damaged_output(source, nine):
     target.symlink_to("x" * size)
     assert make(source, nine, run_id="next") == {"damaged": 1}
     assert verify(nine)[1] == {}
-
-
-@pytest.mark.parametrize(
-    ("data", "description"),
-    [
-        (b"", "no image"),
-        (b"\xff\xd8\xff\xe0", "jpeg with a broken header"),
-        (b"GIF89a\x05\x00\x06\x00\x00\x00\x00", "gif, 5 × 6 pixels"),
-        (b"\x89PNG\r\n\x1a\n", "png"),
-        (b"RIFF\x00\x00\x00\x00WEBPVP9 ", "webp"),
-        (b"\x00\x00\x00\x20ftypavif", "avif"),
-        (b"\x00\x00\x01\x00\x01\x00", "ico"),
-        (b"P6 ", "ppm"),
-    ],
-)
-def test_bytes_are_described_by_their_header(data, description):
-    assert describe_bytes(data) == description
-
-
-STARTS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF0000WEBP", b"GIF89a", b"0000ftypavif"]
-
-
-@given(st.sampled_from(STARTS), st.binary())
-def test_any_bytes_can_be_described(start, rest):
-    assert describe_bytes(start + rest)
 
 
 def test_outputs_in_a_bucket_are_read_concurrently(nine, monkeypatch):

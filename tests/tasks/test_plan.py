@@ -1,43 +1,28 @@
+"""Which images are planned, and why."""
+
 import os
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from darkroom.tasks import plan as plan_module
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, ErrorCode
-from darkroom.tasks.plan import IMAGE_OVERHEAD_BYTES, MAX_SHARDS, PLAN_SCHEMA, SHARDS_PER_WORKER, make_plan, shard_count
-from darkroom.tasks.settings import Recipe, Rules
+from darkroom.tasks.plan import PLAN_SCHEMA
+from darkroom.tasks.settings import Recipe
 from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     NOON,
-    SMALL,
+    SAME,
     after,
     convert_to_version_1,
     failed_row,
-    make_job,
-    open_workspace,
+    plan_for,
     plan_rows,
     prepare,
     publish_rows,
     row,
     write_image,
-    write_listing,
     write_output,
 )
-
-SAME = (1000, NOON)
-"""The size and time that images have in the rows of `row`."""
-
-
-def plan_for(place, entries, *, unreadable=(), recipe=SMALL, workers=1, run_id="next", ctime=None, finished=0, **rules):
-    job = make_job(place, run_id=run_id, recipe=recipe, rules=Rules(**rules))
-    workspace = open_workspace(place, job)
-    listing = write_listing(workspace, entries, unreadable, ctime)
-    plan = make_plan(workspace, job, listing, lambda: workers, finished)
-    return plan, plan_rows(workspace), pq.read_table(disk(workspace, "deleted"))["source_path"].to_pylist()
 
 
 def test_in_an_empty_destination_everything_is_new(place):
@@ -159,22 +144,6 @@ def test_outputs_with_odd_names_are_recognised(place):
     assert plan.nothing_to_do
 
 
-def test_images_that_the_rules_now_exclude_are_deleted_and_counted(place):
-    names = ["a.jpg", "raw/b.jpg", "raw/c/d.jpg", "@eaDir/e.jpg", "f.jpg"]
-    publish_rows(place, [row(name) for name in names])
-    plan, _, deleted = plan_for(place, {"a.jpg": SAME}, exclude=["raw/"])
-    assert sorted(deleted) == sorted(names[1:])
-    assert (plan.deleted, plan.gone, plan.left_out) == (4, 4, 3)
-
-
-def test_images_below_thousands_of_folders_that_could_not_be_listed_are_not_deleted(place):
-    names = [f"closed-{number}/a.jpg" for number in range(3_000)]
-    publish_rows(place, [row(name) for name in [*names, "closed-1.jpg", "closed/a.jpg"]])
-    plan, _, deleted = plan_for(place, {}, unreadable=[name.removesuffix("/a.jpg") for name in names])
-    assert sorted(deleted) == ["closed-1.jpg", "closed/a.jpg"]
-    assert plan.unchanged == 0
-
-
 @pytest.mark.parametrize("force", [False, True])
 def test_only_images_with_an_output_have_a_known_hash(place, force):
     names = ("changed", "failed", "missing", "damaged")
@@ -237,63 +206,6 @@ def test_another_recipe_processes_everything_again(place):
     assert plan.reasons == {"rebuild": 2}
 
 
-def test_images_gone_from_the_source_are_deleted(place):
-    publish_rows(place, [row("a.jpg"), failed_row("b'[.jpg", "decode.corrupt"), row("c/d.jpg")])
-    plan, rows, deleted = plan_for(place, {"c/d.jpg": SAME})
-    assert sorted(deleted) == ["a.jpg", "b'[.jpg"]
-    assert (plan.deleted, plan.known, plan.nothing_to_do, rows) == (2, 3, False, {})
-
-
-def test_an_image_with_the_size_and_time_of_a_gone_one_is_planned_as_moved(place):
-    publish_rows(place, [row("a.jpg", source_size=7), row("b.jpg"), row("c.jpg", source_size=9), row("stays.jpg")])
-    entries = {"to/a.jpg": (7, NOON), "twin.jpg": (7, NOON), "c.jpg": (9, after(1)), "stays.jpg": SAME}
-    plan, rows, deleted = plan_for(place, entries)
-    assert plan.reasons == {"changed": 1, "moved": 2}
-    assert (sorted(deleted), plan.deleted, plan.gone) == (["a.jpg", "b.jpg"], 2, 1)
-    assert {path: each["former"] and each["former"]["file_name"] for path, each in rows.items()} == {
-        "c.jpg": None,
-        "to/a.jpg": "images/a.jpg",
-        "twin.jpg": "images/a.jpg",
-    }
-
-
-def test_an_ambiguous_match_or_one_without_output_is_planned_as_new(place):
-    publish_rows(
-        place,
-        [
-            row("twin-1.jpg", source_size=1),
-            row("twin-2.jpg", source_size=1),
-            failed_row("failed.jpg", "decode.corrupt", source_size=2),
-            row("lost.jpg", source_size=3),
-            row("unknown.jpg", source_size=None, source_mtime=None),
-        ],
-    )
-    (place.images / "lost.jpg").unlink()
-    entries = {f"new-{size}.jpg": (size, NOON if size else None) for size in (1, 2, 3, None)}
-    plan, _, _ = plan_for(place, entries)
-    assert (plan.reasons, plan.deleted, plan.gone) == ({"new": 4}, 5, 5)
-
-
-def test_with_force_or_another_recipe_a_moved_image_is_planned_as_new(place):
-    publish_rows(place, [row("a.jpg")])
-    assert plan_for(place, {"b.jpg": SAME}, force=True)[0].reasons == {"new": 1}
-    assert plan_for(place, {"b.jpg": SAME}, recipe=Recipe(width=5), rebuild=True, run_id="other")[0].reasons == {
-        "new": 1
-    }
-
-
-def test_images_below_folders_that_could_not_be_listed_are_not_deleted(place):
-    publish_rows(place, [row(path) for path in ("it's/a.jpg", "it's/b/c.jpg", "it's.jpg", "it'so/d.jpg", "e.jpg")])
-    _, rows, deleted = plan_for(place, {"e.jpg": SAME}, unreadable=["it's"])
-    assert sorted(deleted) == ["it's.jpg", "it'so/d.jpg"]
-    assert rows == {}
-
-
-def test_nothing_is_deleted_if_the_source_could_not_be_listed(place):
-    publish_rows(place, [row("a.jpg"), row("b/c.jpg")])
-    assert plan_for(place, {}, unreadable=["b", ""])[2] == []
-
-
 @pytest.mark.parametrize("name", ["[a]*?'", "a*", "recipe_id=x", "status=ok", 'quote"', "é\n"])
 def test_special_characters_in_the_name_of_a_destination_have_no_effect(tmp_path, name):
     decoy, place = destination_at(tmp_path / "ab"), destination_at(tmp_path / name)
@@ -310,72 +222,3 @@ def test_a_plan_from_a_real_folder(place, source):
     workspace, *_ = prepare(source, place)
     sizes = {path: each["source_size"] for path, each in plan_rows(workspace).items()}
     assert sizes == {path: os.stat(source / path).st_size for path in paths}
-
-
-sizes = st.one_of(st.none(), st.just(0), st.integers(1, 10**6), st.integers(10**7, 10**9))
-
-
-@settings(max_examples=40)
-@given(st.lists(sizes, min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 8))
-def test_shards_partition_the_plan(tmp_path_factory, some, workers, batch_rows):
-    place = destination_at(tmp_path_factory.mktemp("dest"))
-    entries = {f"{number * 7919 % 1000:03d}/é{number}.jpg": (size, NOON) for number, size in enumerate(some)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan_module, "SHARD_SECONDS", (0.01, 0.3))
-        # The database returns the plan in batches whose sizes are independent of shards.
-        patch.setattr(plan_module, "_groups", regrouped_from(plan_module._groups, batch_rows))
-        plan, rows, _ = plan_for(place, entries, workers=workers)
-    file = pq.ParquetFile(disk(place.workspace("next"), "plan"))
-    groups = [file.read_row_group(number).to_pylist() for number in range(file.num_row_groups)]
-    paths = [each["source_path"] for group in groups for each in group]
-    assert paths == sorted(entries, key=str.encode)
-    assert plan.shards == tuple(map(len, groups))
-    assert all(plan.shards)
-    assert plan.images == len(entries) == len(rows)
-    costs = [(size or 0) + IMAGE_OVERHEAD_BYTES for size in some]
-    target = sum(costs) / expected_shard_count(costs, workers)
-    for group in groups:
-        cost = sum((each["source_size"] or 0) + IMAGE_OVERHEAD_BYTES for each in group)
-        assert cost <= target + max(costs) + 1
-    assert len(groups) <= expected_shard_count(costs, workers)
-
-
-def expected_shard_count(costs, workers):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan_module, "SHARD_SECONDS", (0.01, 0.3))
-        return shard_count(sum(costs), workers)
-
-
-def regrouped_from(groups, batch_rows):
-    def regrouped(tables, size, target):
-        batches = pa.concat_tables(tables).to_batches(max_chunksize=batch_rows)
-        return groups((pa.Table.from_batches([batch]) for batch in batches), size, target)
-
-    return regrouped
-
-
-@given(st.floats(1, 1e16), st.integers(1, 5000))
-def test_the_number_of_shards_is_within_its_limits(total, workers):
-    count = shard_count(total, workers)
-    assert 1 <= count <= MAX_SHARDS
-    assert count <= workers or count % workers == 0 or count == MAX_SHARDS
-    shortest, longest = (seconds * plan_module.BYTES_PER_SECOND for seconds in plan_module.SHARD_SECONDS)
-    if total >= shortest * workers * SHARDS_PER_WORKER:
-        assert count >= min(workers * SHARDS_PER_WORKER, MAX_SHARDS)
-    if total >= shortest * workers:
-        assert count >= min(workers, MAX_SHARDS)
-    if count < MAX_SHARDS:
-        assert total / count <= longest * 1.5
-    if count > workers:
-        assert total / count >= shortest / 2
-
-
-@given(st.floats(1, 1e15), st.floats(1, 10), st.integers(1, 64))
-def test_more_work_never_means_fewer_shards(total, factor, workers):
-    assert shard_count(total, workers) <= shard_count(total * factor, workers)
-
-
-def test_little_work_is_one_shard_and_much_work_is_many():
-    assert shard_count(100_000, 8) == 1
-    assert shard_count(1e12, 2) == 2 * -(-int(1e12 / 750e6) // 2)
-    assert shard_count(1e14, 2) == MAX_SHARDS

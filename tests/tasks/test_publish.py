@@ -14,13 +14,13 @@ from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.settings import Recipe
 from darkroom.tasks.storage.store_errors import NoSpace
+from tests.contents import files
 from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     Killed,
     Killer,
     after,
     failed_row,
-    files,
     make_job,
     manifest_rows,
     open_workspace,

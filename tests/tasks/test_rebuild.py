@@ -17,12 +17,12 @@ from darkroom.tasks.errors import DarkroomError, DestinationError, LeaseError, S
 from darkroom.tasks.preflight import check_manifest
 from darkroom.tasks.rebuild import rebuild_manifest
 from darkroom.tasks.settings import Recipe, Rules
+from tests.contents import files, flip_bit
 from tests.places import disk
 from tests.tasks.helpers import (
     NOBODY,
     convert_to_version_1,
     destination_in,
-    files,
     make_job,
     manifest_rows,
     open_workspace,
@@ -49,12 +49,6 @@ def two_nights(source, place):
     (source / "gone.jpg").unlink()
     run(source, place, run_id="night-2")
     return place
-
-
-def flip_bit(file, at):
-    data = bytearray(file.read_bytes())
-    data[at] ^= 0x10
-    file.write_bytes(data)
 
 
 HARMS = {

@@ -14,17 +14,9 @@ from darkroom.tasks.errors import DestinationError
 from darkroom.tasks.repair import repair
 from darkroom.tasks.reporting.findings import collect_findings
 from darkroom.tasks.storage.store import unused_name
-from tests.tasks.helpers import (
-    Killed,
-    Killer,
-    destination_in,
-    files,
-    manifest_rows,
-    unprivileged,
-    write_image,
-    write_output,
-)
-from tests.tasks.verifying import begin, flip, kinds, make, read_again, verification, verify
+from tests.contents import files, flip_bit
+from tests.tasks.helpers import Killed, Killer, destination_in, manifest_rows, unprivileged, write_image, write_output
+from tests.tasks.verifying import begin, kinds, make, read_again, verification, verify
 
 
 def verify_and_repair(place, run_id="check"):
@@ -41,7 +33,7 @@ def verify_and_repair(place, run_id="check"):
 def spoil(place):
     """Cause every kind of damage that a repair handles; return the files that it moves."""
     images = place.images
-    flip(images / "0.jpg")
+    flip_bit(images / "0.jpg")
     os.truncate(images / "1.jpg", 100)
     (images / "2.jpg").unlink()
     (images / "3.jpg").unlink()
@@ -125,7 +117,7 @@ def test_unreadable_files_are_not_moved(open_path):
     make(source, place)
     (place.images / "a.jpg").chmod(0)
     (place.images / "closed").chmod(0)
-    flip(place.images / "b.jpg")
+    flip_bit(place.images / "b.jpg")
     for folder in (place.root, place.work, place.images):
         folder.chmod(0o777)
     with unprivileged():
@@ -141,7 +133,7 @@ def test_files_that_cannot_be_moved_are_reported(open_path):
         write_image(source / name)
     make(source, place)
     for name in ("a.jpg", "b/b.jpg", "b/c.jpg"):
-        flip(place.images / name)
+        flip_bit(place.images / name)
     (place.images / "b").chmod(0o555)
     for folder in (place.root, place.work, place.images):
         folder.chmod(0o777)

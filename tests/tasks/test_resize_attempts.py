@@ -15,24 +15,10 @@ from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.resize import work_shard
 from darkroom.tasks.worker import pipeline
 from darkroom.tasks.worker.codec import Codec, thread_codec
+from tests.contents import files
 from tests.places import disk
-from tests.tasks.helpers import (
-    destination_in,
-    files,
-    journal_rows,
-    manifest_rows,
-    prepare,
-    write_image,
-)
-from tests.tasks.shards import (
-    die_before_journalling,
-    run,
-    shard_of,
-    work,
-    write_bmp,
-    write_flat,
-    wrong_outputs,
-)
+from tests.tasks.helpers import destination_in, journal_rows, manifest_rows, prepare, write_image
+from tests.tasks.shards import die_before_journalling, run, shard_of, work, write_bmp, write_flat, wrong_outputs
 
 
 class KilledError(BaseException):

@@ -5,19 +5,19 @@ import time as clock
 
 import pytest
 
-from darkroom.tasks import plan as plan_module
 from darkroom.tasks import unjournalled
 from darkroom.tasks.dataset.claim import claim_shard
 from darkroom.tasks.errors import DarkroomError, SettingsError
+from darkroom.tasks.plan import make_plan
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import recover
 from darkroom.tasks.resize import work_shard
 from darkroom.tasks.settings import Recipe, Rules
 from darkroom.tasks.unjournalled import remove_unjournalled
+from tests.contents import files
 from tests.places import disk
 from tests.tasks.helpers import (
     destination_in,
-    files,
     make_job,
     manifest_rows,
     open_workspace,
@@ -30,6 +30,7 @@ from tests.tasks.helpers import (
     write_output,
 )
 from tests.tasks.shards import (
+    cut_small_shards,
     die_before_journalling,
     run,
     shard_of,
@@ -92,14 +93,14 @@ def test_outputs_of_another_format_are_removed_after_a_kill(source, place, monke
 
 def four_shards(place, monkeypatch):
     """Publish one row, and plan a run of four shards; return its workspace and job."""
-    monkeypatch.setattr(plan_module, "SHARD_SECONDS", (1e-9, 1e-8))
+    cut_small_shards(monkeypatch)
     publish_rows(
         place, [row("a.jpg", output_sha256="84d89877f0d4041efb6bf91a16f0248f2fd573e6af05c19f96bedb9f882f7882")]
     )
     job = make_job(place, run_id="killed", rules=Rules(force=True))
     workspace = open_workspace(place, job)
     entries = {f"{letter}.jpg": (1, None) for letter in "abcd"}
-    plan = plan_module.make_plan(workspace, job, write_listing(workspace, entries), lambda: 4)
+    plan = make_plan(workspace, job, write_listing(workspace, entries), lambda: 4)
     assert plan.shards == (1, 1, 1, 1)
     for name in "bcd":
         write_output(place, f"images/{name}.jpg", b"made")

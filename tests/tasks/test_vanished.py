@@ -11,9 +11,9 @@ from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.resize import work_shard
 from darkroom.tasks.storage.local import LocalFolder
+from tests.contents import files
 from tests.tasks.helpers import (
     failed_row,
-    files,
     make_job,
     manifest_rows,
     open_workspace,

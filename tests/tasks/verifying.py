@@ -65,12 +65,6 @@ def kinds(found):
     return {name: kind for name, (kind, _) in found.items()}
 
 
-def flip(path, at=-20):
-    data = bytearray(path.read_bytes())
-    data[at] ^= 0x10
-    path.write_bytes(data)
-
-
 def nine_images(source, place):
     """Return a destination of nine outputs, 0.jpg to 8.jpg."""
     for number in range(9):

@@ -14,23 +14,12 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from distributed import Client
-from harness import (
-    Api,
-    Started,
-    darkroom,
-    eventually,
-    family,
-    gone,
-    lasting,
-    manifest_rows,
-    run_id_of,
-    running_cluster,
-    tree,
-)
+from harness import Api, Started, darkroom, eventually, family, gone, lasting, manifest_rows, run_id_of, running_cluster
 
 from darkroom.flows.runtime.attempts import STALLED_SECONDS, Attempt, Attempts
 from darkroom.flows.runtime.workers import SILENT_SECONDS, Worker, Workers
 from darkroom.tasks.dataset.shard import ShardRef
+from tests.contents import files
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +79,7 @@ def read_until(started: Started, text: str) -> str:
 
 def check(out: Path, undisturbed: Path) -> None:
     """Check that a run has the results of an undisturbed one, and each image once in its run file."""
-    assert tree(out / "images") == tree(undisturbed / "images")
+    assert files(out / "images") == files(undisturbed / "images")
     rows, expected = ([lasting(row) for row in manifest_rows(place).values()] for place in (out, undisturbed))
     assert rows == expected
     [run] = out.glob("runs/*.parquet")

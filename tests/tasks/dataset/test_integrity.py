@@ -26,11 +26,11 @@ from darkroom.tasks.recover import Recovered, close_workspace, recover
 from darkroom.tasks.reporting.history import read_history
 from darkroom.tasks.reporting.status import read_status
 from darkroom.tasks.resize import work_shard
+from tests.contents import files
 from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     NOON,
     failed_row,
-    files,
     make_job,
     manifest_rows,
     open_workspace,

@@ -10,7 +10,8 @@ import pytest
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.resize import work_shard
-from tests.tasks.helpers import files, manifest_rows, prepare, write_image
+from tests.contents import files
+from tests.tasks.helpers import manifest_rows, prepare, write_image
 from tests.tasks.shards import run, shard_of, work
 
 

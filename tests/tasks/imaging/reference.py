@@ -11,6 +11,7 @@ from darkroom.tasks.errors import ErrorCode
 from darkroom.tasks.imaging import Transformed, TransformError
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
+from data import formats, photos
 
 LIMIT = 100_000_000
 
@@ -18,18 +19,6 @@ SIZE = {"width": 120, "height": 80}
 """The settings of a recipe that keeps the size of `picture()`."""
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-TO_STORED = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-"""The transposition from the upright picture to the stored one, by EXIF orientation."""
 
 
 def picture(width=120, height=80, seed=0):
@@ -44,9 +33,7 @@ def picture(width=120, height=80, seed=0):
 def encoded(pixels, image_format, **options):
     """Encode an array, or a Pillow image, with Pillow."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    buffer = io.BytesIO()
-    image.save(buffer, image_format, **options)
-    return buffer.getvalue()
+    return photos.encoded(image, image_format, **options)
 
 
 def jpeg(pixels, quality=95, **options):
@@ -61,8 +48,7 @@ def exif_with(orientation):
 
 def stored(pixels, orientation):
     """Return the upright pixels as a camera with this EXIF orientation stores them."""
-    image = Image.fromarray(pixels)
-    return image if TO_STORED[orientation] is None else image.transpose(TO_STORED[orientation])
+    return formats.stored(Image.fromarray(pixels), orientation)
 
 
 def run(data, max_pixels=LIMIT, **recipe) -> Transformed:

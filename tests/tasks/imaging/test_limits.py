@@ -2,8 +2,9 @@ import pytest
 
 from darkroom.tasks.errors import ErrorCode
 from tests.fuzz import build
-from tests.fuzz.bombs import PIXELS, bombs
+from tests.fuzz.bombs import bombs
 from tests.fuzz.cases import MAX_PIXELS
+from tests.fuzz.outcomes import PIXELS
 from tests.fuzz.samples import samples
 from tests.tasks.imaging.reference import facts_of, failure, run
 

@@ -7,6 +7,8 @@ import warnings
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from darkroom.tasks.errors import ErrorCode, ImageError
@@ -89,3 +91,28 @@ def test_a_damaged_image_is_not_inspected():
         inspect_image(samples()["jpeg/420"][:-300])
     assert caught.value.code is ErrorCode.DECODE_TRUNCATED and caught.value.facts.width == 61
     assert describe_bytes(samples()["jpeg/420"][:-300]) == "jpeg, 61 × 43 pixels"
+
+
+@pytest.mark.parametrize(
+    ("data", "description"),
+    [
+        (b"", "no image"),
+        (b"\xff\xd8\xff\xe0", "jpeg with a broken header"),
+        (b"GIF89a\x05\x00\x06\x00\x00\x00\x00", "gif, 5 × 6 pixels"),
+        (b"\x89PNG\r\n\x1a\n", "png"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP9 ", "webp"),
+        (b"\x00\x00\x00\x20ftypavif", "avif"),
+        (b"\x00\x00\x01\x00\x01\x00", "ico"),
+        (b"P6 ", "ppm"),
+    ],
+)
+def test_bytes_are_described_by_their_header(data, description):
+    assert describe_bytes(data) == description
+
+
+STARTS = [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF0000WEBP", b"GIF89a", b"0000ftypavif"]
+
+
+@given(st.sampled_from(STARTS), st.binary())
+def test_any_bytes_can_be_described(start, rest):
+    assert describe_bytes(start + rest)

@@ -9,12 +9,12 @@ from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.reporting.status import LastRun, Unfinished, read_status, read_unfinished
 from darkroom.tasks.storage.store_errors import writing
+from tests.contents import files
 from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     after,
     destination_in,
     failed_row,
-    files,
     make_job,
     open_workspace,
     publish_rows,

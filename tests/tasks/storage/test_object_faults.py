@@ -21,11 +21,6 @@ def proxy(s3, monkeypatch):
 
 
 @pytest.fixture
-def bucket(s3):
-    return s3.make_bucket()
-
-
-@pytest.fixture
 def store(proxy, bucket):  # noqa: ARG001 - its environment
     return open_object_store(f"s3://{bucket}/p")
 

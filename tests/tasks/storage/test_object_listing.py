@@ -1,12 +1,5 @@
-import pytest
-
 from darkroom.tasks.storage.object_store import open_object_store
 from darkroom.tasks.storage.store import Skipped
-
-
-@pytest.fixture
-def bucket(s3):
-    return s3.make_bucket()
 
 
 def paths(location, prefix="", **options):

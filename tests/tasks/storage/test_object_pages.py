@@ -10,11 +10,6 @@ from darkroom.tasks.storage.store import Skipped
 from darkroom.tasks.storage.store_errors import StorageError
 
 
-@pytest.fixture
-def bucket(s3):
-    return s3.make_bucket()
-
-
 def listed(location, skipped):
     return [path for batch in open_object_store(location).list(skipped=skipped) for path in batch["path"].to_pylist()]
 
