@@ -51,12 +51,7 @@ def deploy() -> Iterator[str]:
         SettingsError: no server is configured or answers, or the environment is wrong.
         DarkroomError: Prefect refuses a deployment.
     """
-    if not get_current_settings().api.url:
-        raise SettingsError(
-            "PREFECT_API_URL is not set: there is no Prefect server to deploy to. Start one with 'prefect server "
-            "start' and set it to http://127.0.0.1:4200/api, or let 'make stack' do all of it."
-        )
-    check_api("Start it, or mend the setting.")
+    check_server()
     entries = read_entries()
     with get_client(sync_client=True) as client:
         # Check the settings before anything is changed.
@@ -77,6 +72,16 @@ def deploy() -> Iterator[str]:
             yield f"automation  {automations.NOTIFICATION}: as before, {NOTIFY} is not set"
         else:
             yield f"automation  none for runs that failed or crashed: {NOTIFY} is not set"
+
+
+def check_server() -> None:
+    """Raise `SettingsError` if no Prefect server is configured, or it doesn't answer."""
+    if not get_current_settings().api.url:
+        raise SettingsError(
+            "PREFECT_API_URL is not set: there is no Prefect server to work with. Start one with 'python -m "
+            "darkroom.deployments.server' and set it to http://127.0.0.1:4200/api, or let 'make stack' do all of it."
+        )
+    check_api("Start it, or mend the setting.")
 
 
 @dataclass(frozen=True, slots=True)

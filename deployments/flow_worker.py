@@ -13,10 +13,12 @@ from contextlib import suppress
 
 import httpx
 import psutil
-from prefect.settings import PREFECT_API_URL
 
+from darkroom.deployments.deploy import check_server
+from darkroom.flows.cli import terminal
 from darkroom.flows.runtime.crashed import mark_left_task_runs
 from darkroom.flows.runtime.signals import ENDING, sigterm_exits
+from darkroom.tasks.wording import counted
 
 POOL = "darkroom"
 RUN_SECONDS = 60.0
@@ -32,6 +34,8 @@ def main() -> None:
     """Run a worker of the pool until SIGINT or SIGTERM; arguments go to `prefect worker start`."""
     # A shell that starts a command in the background makes it ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    with terminal.exit_on_error():
+        check_server()
     with sigterm_exits():
         worker = subprocess.Popen(  # noqa: S603 - Prefect, run by this interpreter
             [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, *sys.argv[1:]],
@@ -48,11 +52,9 @@ def main() -> None:
 
 def _wait(worker: subprocess.Popen[bytes]) -> int:
     """Wait for a worker to end, and mark the task runs of killed flow runs meanwhile; return its exit code."""
-    # Without an address, Prefect's client would start a server.
-    interval = SWEEP_SECONDS if PREFECT_API_URL.value() else None
     while True:
         with suppress(subprocess.TimeoutExpired):
-            return worker.wait(interval)
+            return worker.wait(SWEEP_SECONDS)
         # Prefect's worker reports a server that can't be reached.
         with suppress(httpx.HTTPError):
             for name in mark_left_task_runs(POOL):
@@ -65,7 +67,7 @@ def _stop(worker: subprocess.Popen[bytes]) -> None:
         signal.signal(number, signal.SIG_IGN)
     # The worker may start another run meanwhile.
     while runs := _flow_runs(worker.pid):
-        print(f"Stopping {len(runs)} flow run(s); what is finished is kept.", flush=True)
+        print(f"Stopping {counted(len(runs), 'flow run')}; what is finished is kept.", flush=True)
         _send(runs, signal.SIGTERM)
         _, alive = psutil.wait_procs(runs, timeout=RUN_SECONDS)
         _send(alive, signal.SIGKILL)

@@ -21,6 +21,7 @@ from darkroom.flows.cli import terminal
 from darkroom.flows.runtime.local_server import START_SECONDS
 from darkroom.flows.runtime.signals import sigterm_exits
 from darkroom.tasks.errors import DarkroomError, SettingsError
+from darkroom.tasks.preflight import check_locations
 
 HOST = "127.0.0.1"
 PORT = "4200"
@@ -170,6 +171,7 @@ def _folders() -> dict[str, str]:
     """Return the variables of source and destination: the user's, or the sample dataset's."""
     given = {name: os.environ[name] for name in FOLDERS if os.environ.get(name)}
     if len(given) == len(FOLDERS):
+        check_locations(given[FOLDERS[0]], given[FOLDERS[1]])
         return given
     if given or not (DATA / "sample").is_dir():
         missing = " and ".join(name for name in FOLDERS if name not in given)

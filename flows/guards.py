@@ -13,6 +13,7 @@ from darkroom.tasks.plan import Plan
 from darkroom.tasks.reporting.skipped import describe_skipped, hints
 from darkroom.tasks.reporting.text import sufficient_limit
 from darkroom.tasks.settings import Job, Rules
+from darkroom.tasks.storage.locations import is_list
 
 EARLY_STOP_IMAGES = 200
 """When this many images have failed and none has succeeded, the cause is not the images."""
@@ -26,16 +27,18 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
     """Raise `GuardError` if no image was found, or if too many of the known images are gone."""
     if not listing.images:
         skipped, suffixes = listing.skipped.counts, listing.not_images
-        described = describe_skipped(skipped, suffixes) or "nothing"
+        described = describe_skipped(skipped, suffixes)
+        skips = f" Skipped in it: {' '.join([described + '.', *hints(skipped, suffixes)])}" if described else ""
+        question = (
+            f"Does {job.source} name any?" if is_list(job.source) else f"Is {job.source} mounted, and the right one?"
+        )
         known = f", while the manifest has {plan.known:,}" if plan.known else ""
         override = (
             " An empty source is never taken for the deletion of everything, whatever `max_delete_ratio` is: if that "
             f"is what you want, remove {job.destination} by hand."
         )
         raise GuardError(
-            f"The source holds no images{known}. Nothing was deleted. Is {job.source} mounted, and the right folder? "
-            f"Skipped in it: {' '.join([described + '.', *hints(skipped, suffixes)])}"
-            f"{override if known else ''}"
+            f"The source holds no images{known}. Nothing was deleted. {question}{skips}{override if known else ''}"
         )
     if plan.known and plan.gone / plan.known > job.rules.max_delete_ratio:
         left_out = (
@@ -44,7 +47,7 @@ def check_guards(listing: Listing, plan: Plan, job: Job) -> None:
             else ""
         )
         raise GuardError(
-            f"{plan.gone:,} of {plan.known:,} known images are gone from the source, which is more than "
+            f"{plan.gone:,} of {plan.known:,} known images are no longer listed in the source, which is more than "
             f"`max_delete_ratio={job.rules.max_delete_ratio:g}` allows. Nothing was deleted. {left_out}"
             f"If {job.source} is complete and they may be deleted, run once with "
             f"`max_delete_ratio={sufficient_limit(plan.gone / plan.known)}`."

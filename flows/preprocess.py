@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from prefect import get_run_logger
 from prefect.runtime import flow_run
@@ -25,7 +26,7 @@ from darkroom.tasks.dataset.manifest import run_file
 from darkroom.tasks.dataset.shard import shard_refs
 from darkroom.tasks.discover import Listing, discover
 from darkroom.tasks.plan import Plan, make_plan
-from darkroom.tasks.preflight import check_compute, check_locations, check_manifest, check_recipe
+from darkroom.tasks.preflight import as_settings, check_compute, check_locations, check_manifest, check_recipe
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import recover
 from darkroom.tasks.reporting.figures import read_failures, read_figures
@@ -38,7 +39,13 @@ from darkroom.tasks.wording import counted
 from darkroom.tasks.worker.codec_handle import start_server
 
 
-@flow_with_api(name="preprocess", flow_run_name=run_name)
+def _check(source: Any, destination: Any, recipe: Any, rules: Any, compute: Any) -> None:
+    as_settings(Recipe, recipe, "recipe")
+    check_locations(source, destination, as_settings(Rules, rules, "rules"))
+    check_compute(as_settings(Compute, compute, "compute"))
+
+
+@flow_with_api(_check, name="preprocess", flow_run_name=run_name)
 def preprocess(
     source: str,
     destination: str,
@@ -109,7 +116,7 @@ def _run_stages(run: Run, watchdog: Watchdog) -> None:
 def _list_and_plan(run: Run, workspace: Workspace, job: Job, workers: Callable[[], int]) -> Plan:
     limit = run.rules.limit
     folder = printable(Path(job.source).name or job.source)
-    name = f"list the first {limit:,} images of {folder}" if limit else f"list {folder}"
+    name = f"list the first {counted(limit, 'image')} of {folder}" if limit else f"list {folder}"
     source = open_source(job.source, run.rules, job.destination)
 
     def list_source() -> Listing:

@@ -115,6 +115,8 @@ def _planned(listing: Listing | None, plan: Plan | None) -> dict[str, Any]:
 
 def publish_report(run: Run, report: RunReport) -> RunReport:
     """Publish a run's report on the flow run's page, or log why not; return it, with the paths of any pictures."""
+    if not report.destination:  # summaries are stored by destination
+        return report
     destination = open_destination(run.destination)
     sheets, history = ContactSheets(), History()
     try:

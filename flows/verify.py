@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 from prefect.runtime import flow_run
@@ -19,7 +20,7 @@ from darkroom.flows.runtime.window import map_shards
 from darkroom.flows.runtime.workspace import hold_destination, open_workspace
 from darkroom.tasks.compare import VerifyResult, verify_shard
 from darkroom.tasks.dataset.shard import shard_refs
-from darkroom.tasks.preflight import check_compute, check_kept_destination, check_sample
+from darkroom.tasks.preflight import as_settings, check_compute, check_kept_destination, check_sample
 from darkroom.tasks.recover import clear_verifications
 from darkroom.tasks.repair import Repaired
 from darkroom.tasks.repair import repair as repair_outputs
@@ -32,7 +33,13 @@ from darkroom.tasks.survey import Survey, check_settled, survey
 from darkroom.tasks.wording import counted
 
 
-@flow_with_api(name="verify", flow_run_name=partial(run_name, "verify "))
+def _check(destination: Any, sample: Any, repair: Any, compute: Any) -> None:  # noqa: ARG001 - the flow's parameters
+    check_kept_destination(destination)
+    check_sample(sample)
+    check_compute(as_settings(Compute, compute, "compute"))
+
+
+@flow_with_api(_check, name="verify", flow_run_name=partial(run_name, "verify "))
 def verify(
     destination: str,
     sample: float = 1.0,

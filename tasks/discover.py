@@ -50,7 +50,8 @@ class Listing:
     def describe(self) -> str:
         """Return one line about what was found and what was skipped."""
         skipped = describe_skipped(self.skipped.counts, self.not_images)
-        return f"Found {counted(self.images, 'image')}, {decimal(self.bytes)}. Skipped: {skipped or 'nothing'}."
+        found = f"Found {counted(self.images, 'image')}, {decimal(self.bytes)}."
+        return f"{found} Skipped: {skipped}." if skipped else found
 
 
 def discover(source: Source, workspace: Workspace, rules: Rules) -> Listing:

@@ -100,8 +100,7 @@ def _rows(db: sql.Connection, location: str, file: Path, column: str | None) -> 
             while batch := list(islice(lines, BATCH_ROWS)):
                 yield pa.record_batch({"source_path": batch})
             return
-        table = f"read_csv({sql.path(file)}, header = true)" if location.endswith(".csv") else sql.parquet(file)
-        kinds = dict(db.execute(f"SELECT column_name, column_type FROM (DESCRIBE FROM {table})").fetchall())
+        table, kinds = _table(db, location, file)
         name = _address_column(kinds, location, column)
         further = [
             f"{_quoted(each)} AS {_quoted(RENAMED + each if each.lower() in _OWN_NAMES else each)}"
@@ -110,6 +109,19 @@ def _rows(db: sql.Connection, location: str, file: Path, column: str | None) -> 
         ]
         selected = ", ".join([f"{_quoted(name)} AS source_path", *further])
         yield from sql.stream(db, f"SELECT {selected} FROM {table}", BATCH_ROWS)
+
+
+def _table(db: sql.Connection, location: str, file: Path) -> tuple[str, dict[str, str]]:
+    """Return the SQL of a CSV or Parquet file, and the types of its columns by name."""
+    table = f"read_csv({sql.path(file)}, header = true)" if location.endswith(".csv") else sql.parquet(file)
+    return table, dict(db.execute(f"SELECT column_name, column_type FROM (DESCRIBE FROM {table})").fetchall())
+
+
+def check_list(location: str, column: str | None) -> None:
+    """Raise `SettingsError` if a local list of images has no column of addresses; see `list_entries`."""
+    if not location.endswith(".txt"):
+        with _readable(location), sql.connect_in_scratch() as (db, _):
+            _address_column(_table(db, location, Path(location))[1], location, column)
 
 
 def _address_column(kinds: dict[str, str], location: str, column: str | None) -> str:
@@ -124,13 +136,13 @@ def _address_column(kinds: dict[str, str], location: str, column: str | None) ->
     name = next(filter(kinds.__contains__, likely), None)
     if name is None:
         raise SettingsError(
-            f"source: {location} has no column named {' or '.join(likely)}; it has {', '.join(kinds)}. Set "
-            "`path_column` to the name of the one that holds paths or URLs."
+            f"source: {location} has the columns {', '.join(kinds)}, of which none is called {' or '.join(likely)}. "
+            "Give the name of the one that holds paths or URLs as `path_column`."
         )
     if kinds[name] != "VARCHAR":
         raise SettingsError(
-            f"source: column {name!r} of {location} holds no text, but {kinds[name]}. Set `path_column` to the "
-            "name of the one that holds paths or URLs."
+            f"source: column {name!r} of {location} holds no text, but {kinds[name]}. Give the name of the one "
+            "that holds paths or URLs as `path_column`."
         )
     return name
 

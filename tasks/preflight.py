@@ -6,11 +6,12 @@ import importlib
 import inspect
 import signal
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from darkroom.tasks.dataset.layout import FINDINGS, IMAGES, MANIFEST, RUNS, WORK, Destination, open_destination
 from darkroom.tasks.errors import DarkroomError, InvalidSettingError, SettingsError
-from darkroom.tasks.settings import Compute, Job, Recipe, Rules
+from darkroom.tasks.settings import Compute, Job, Recipe, Rules, Settings
+from darkroom.tasks.storage.bucket_checks import is_url
 from darkroom.tasks.storage.locations import (
     absolute,
     check_apart,
@@ -20,8 +21,10 @@ from darkroom.tasks.storage.locations import (
     is_list,
 )
 from darkroom.tasks.storage.store import Store
-from darkroom.tasks.storage.store_errors import StorageError, reading
+from darkroom.tasks.storage.store_errors import Obstructed, StorageError, reading
 from darkroom.tasks.wording import counted, did_you_mean
+
+S = TypeVar("S", bound=Settings)
 
 
 def check_locations(source: str, destination: str, rules: Rules | None = None) -> tuple[str, Destination]:
@@ -38,6 +41,10 @@ def check_locations(source: str, destination: str, rules: Rules | None = None) -
         raise InvalidSettingError(
             f"`path_column={rules.path_column}` is for lists of images, and {source} is none: leave it out."
         )
+    if is_list(source) and not is_url(source):
+        from darkroom.tasks.image_list import check_list  # imports DuckDB
+
+        check_list(source, rules.path_column)
     check_destination(place.location)
     check_links(place.location, (IMAGES, RUNS, FINDINGS, WORK))
     _check_unused(place)
@@ -83,6 +90,8 @@ def check_is_destination(destination: Destination) -> None:
     """Raise `SettingsError` if runs have never used a location, or it can't be read."""
     try:
         names = {name.removesuffix("/") for name in destination.store.children("")}
+    except Obstructed as error:
+        raise SettingsError(f"destination: {destination.location} is a file. Give the folder of a dataset.") from error
     except StorageError as error:
         raise SettingsError(
             f"destination: {destination.location} can't be read. Grant this user permission to list it."
@@ -91,11 +100,24 @@ def check_is_destination(destination: Destination) -> None:
         raise SettingsError(f"{destination.location} is not a destination of Darkroom. Has a run ever used it?")
 
 
-def check_sample(sample: float) -> None:
-    """Raise `SettingsError` unless a sample is above 0 and up to 1."""
-    if not 0 < sample <= 1:
+def as_settings(model: type[S], value: Any, name: str) -> S:
+    """Return the value of a parameter as settings.
+
+    Raises:
+        InvalidSettingError: one of the settings is wrong; or it is neither a model nor a dictionary.
+    """
+    if not isinstance(value, model | dict):
+        raise InvalidSettingError(f"`{name}`: give a {model.__name__}, not {value!r}.")
+    return model.model_validate(value)
+
+
+def check_sample(sample: Any) -> None:
+    """Raise `SettingsError` unless a sample is a number above 0 and up to 1."""
+    is_number = isinstance(sample, int | float)
+    if not is_number or not 0 < sample <= 1:
+        given = f"{sample:g}" if is_number else sample
         raise SettingsError(
-            f"`sample={sample:g}`: give a number above 0 and up to 1, such as 0.1 for a tenth of the outputs."
+            f"`sample={given}`: give a number above 0 and up to 1, such as 0.1 for a tenth of the outputs."
         )
 
 
@@ -106,16 +128,17 @@ def check_compute(compute: Compute) -> None:
     name = compute.cluster_class or "distributed.LocalCluster"
     module, _, attribute = name.rpartition(".")
     handler = signal.getsignal(signal.SIGINT)
+    reason = "no module is named"
     try:
         cluster = getattr(importlib.import_module(module), attribute) if module else None
-    except (ImportError, AttributeError):
-        cluster = None
+    except (ImportError, AttributeError) as error:
+        cluster, reason = None, str(error)
     if signal.getsignal(signal.SIGINT) is not handler:  # dask_jobqueue replaces it as it is imported
         signal.signal(signal.SIGINT, handler)
     if cluster is None:
         raise InvalidSettingError(
-            f"`cluster_class={name}` can't be imported. Give the full name of a Dask cluster class, and install the "
-            "package that it comes from."
+            f"`cluster_class={name}` can't be imported ({reason}). Give the full name of a Dask cluster class, and "
+            "install the package that it comes from."
         )
     _check_arguments("cluster_kwargs", name, compute.cluster_kwargs, _arguments(cluster))
     _check_arguments("adapt_kwargs", f"the method 'adapt' of {name}", compute.adapt_kwargs, _adapt_arguments(cluster))
@@ -175,7 +198,7 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
     if other is None:
         return
     old, new = other.recipe.model_dump(), recipe.model_dump()
-    changes = [f"`{name}` {old[name]!r} → {new[name]!r}" for name in new if old[name] != new[name]]
+    changes = [f"`{name}` {old[name]} → {new[name]}" for name in new if old[name] != new[name]]
     difference = (
         ", ".join(changes) or "Darkroom or its codec libraries have other versions, which may make other pixels"
     )

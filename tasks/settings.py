@@ -192,8 +192,7 @@ class Rules(Settings):
     max_image_seconds: float = Field(
         60,
         ge=1,
-        description="Give up an image that keeps its decoder busy for longer. An image of more than 25 megapixels "
-        "has this time for every 25 megapixels.",
+        description="Give up an image that takes more processor time than this, for each 25 megapixels begun.",
     )
     max_read_seconds: float = Field(
         120.0,
@@ -212,7 +211,7 @@ class Rules(Settings):
         ge=0,
         le=1,
         description="End as Failed, with the manifest published, if more than this part of the attempted images "
-        "failed, or if more than this part of the known images failed again, as in an earlier run. 1 allows any "
+        "failed, or if more than this part of the known images failed that had failed before. 1 allows any "
         "number, and also lets a run go on whose first 200 images all fail.",
     )
 

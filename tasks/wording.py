@@ -67,7 +67,7 @@ def describe_values(field: FieldInfo) -> str:
     if choices := _choices(field):
         return f"{', '.join(choices[:-1])} or {choices[-1]}"
     if field.examples:
-        return f"one such as {field.examples[0]}"
+        return f"a value such as {field.examples[0]}"
     kinds = (get_origin(field.annotation), field.annotation, *get_args(field.annotation))
     kind = next(kind for kind in kinds if kind in _KINDS)
     return f"{_KINDS[kind]}{_describe_limits(field)}"

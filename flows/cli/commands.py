@@ -21,12 +21,13 @@ from pydantic import Field
 
 from darkroom.flows.cli import printing, terminal
 from darkroom.flows.cli.inspection import KeptDestination, inspection
-from darkroom.flows.cli.options import parse, with_settings
+from darkroom.flows.cli.options import name_options, parse, with_settings
 from darkroom.flows.cli.session import Session, session
 from darkroom.flows.cli.streams import OutputError, flush_output, open_streams
 from darkroom.flows.runtime.machine import check_working_folder
 from darkroom.flows.runtime.signals import ENDING, Ending, deferred
 from darkroom.tasks.dataset.layout import MANIFEST
+from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.preflight import (
     check_compute,
     check_kept_destination,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Prepare an image dataset, night after night, and never lie about it.",
     add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # Rich's tables leave only 20 of 80 columns to descriptions
 )
@@ -152,8 +154,12 @@ def run(
     _, place = check_locations(source, destination, rules)
     check_compute(compute)
     with session(compute) as started:
-        if rules.limit is None:
+        try:
             check_recipe(place, recipe, rules)
+        except SettingsError as other:
+            if rules.limit is None:
+                raise
+            terminal.note(f"A run without --limit would be refused. {name_options(str(other))}")
         if rules.limit or not exists(place.store, MANIFEST):
             started.start_cluster()
         with deferred():

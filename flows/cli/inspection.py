@@ -40,7 +40,9 @@ def status(destination: KeptDestination) -> None:
     """
     from darkroom.tasks.reporting.status import read_status
 
-    printing.print_status(read_status(_existing(destination)))
+    place = _existing(destination)
+    printing.print_status(read_status(place))
+    check_manifest(place)
 
 
 @inspection.command()
@@ -61,13 +63,14 @@ def failures(
 
     place, codes = _existing(destination), [_error_code(each) for each in code or ()]
     if not exists(place.store, MANIFEST):
-        terminal.note("No run has published here yet. `darkroom run` goes on from there; then this lists what failed.")
-    found = read_failed(place, codes)
-    if as_json:
-        for image in found:
-            print(image.model_dump_json())
-    else:
-        printing.print_failed(found)
+        check_manifest(place)
+        terminal.note("No run has published here yet; then this lists what failed.")
+    count = 0
+    for image in read_failed(place, codes):
+        count += 1
+        print(image.model_dump_json()) if as_json else printing.print_failed([image])
+    if codes and not count:
+        terminal.note(f"No image has failed with {' or '.join(codes)}.")
 
 
 @inspection.command()

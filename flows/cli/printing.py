@@ -67,6 +67,8 @@ def print_report(report: RunReport, page: str) -> None:
         _line("skipped", describe_skipped(report.skipped, report.not_images))
         for hint in hints(report.skipped, report.not_images):
             _line("hint", name_options(hint))
+    for folder in report.unreadable_folders[:ROWS_PRINTED]:
+        _line("unreadable", f" {printable(folder)}")
     _line("manifest", f"{report.manifest} ({counted(report.known, 'row')}, {report.known_failed:,} failed)")
     _line("outputs", f"{report.destination}/images/")
     _line("page", page)
@@ -156,12 +158,14 @@ def _print_recipe(recipe: Recipe) -> None:
 
 def print_unfinished(unfinished: Unfinished) -> None:
     """Print the number of interrupted runs that are not adopted yet, if any, and of the images that they finished."""
-    if unfinished.runs:
-        _line(
-            "resume",
-            f"{counted(unfinished.images, 'image')} of {counted(unfinished.runs, 'interrupted run')} "
-            f"{'is' if unfinished.images == 1 else 'are'} safe: the next run goes on from there",
-        )
+    if not unfinished.runs:
+        return
+    runs = counted(unfinished.runs, "interrupted run")
+    if unfinished.images:
+        are = "is" if unfinished.images == 1 else "are"
+        _line("resume", f"{counted(unfinished.images, 'image')} of {runs} {are} safe: the next run goes on from there")
+    else:
+        _line("resume", f"{runs}, without a finished image")
 
 
 def print_rebuilt(place: Destination, rebuilt: Rebuilt | None) -> None:

@@ -11,12 +11,17 @@ from darkroom.tasks.errors import SettingsError
 
 
 def check_main_guard() -> None:
-    """Raise `SettingsError` if the call comes from the script's own code outside `if __name__ == "__main__":`."""
+    """Raise `SettingsError` if workers can't import the script, or would call this again.
+
+    That is if the script comes from standard input, or its own code calls this outside `if __name__ == "__main__":`.
+    """
     main = sys.modules["__main__"]
     spec, file = main.__spec__, getattr(main, "__file__", None)
     # multiprocessing imports neither interactive input nor the __main__.py of a package.
     if file is None or (spec and spec.name.rpartition(".")[2] == "__main__"):
         return
+    if file == "<stdin>":
+        raise SettingsError("This script comes from standard input, where worker processes can't import it: save it.")
     line = _line_of(vars(main), sys._getframe())
     if line is not None and not _is_guarded(Path(file), line):
         raise SettingsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import re
@@ -31,6 +32,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Reported = TypeVar("Reported", bound=Report)
 
+CALL_OPTIONS = {"return_state", "wait_for"}
+"""Arguments of a call of a flow that are not parameters of its function."""
+
 INTERRUPTIONS = (KeyboardInterrupt, SystemExit, TerminationSignal)
 """What signals raise in a flow run."""
 
@@ -47,7 +51,17 @@ class StoppedError(DarkroomError):
 
 
 class FlowWithApi(Flow[P, R]):
-    """An ordinary flow that starts a local Prefect server when it is called without one."""
+    """An ordinary flow that starts a local Prefect server when it is called without one.
+
+    Args:
+        function: the flow's function.
+        check: called with a call's arguments, by name, before anything is started; raises `SettingsError`.
+        options: those of `prefect.Flow`.
+    """
+
+    def __init__(self, function: Callable[P, R], check: Callable[..., None], **options: Any) -> None:
+        super().__init__(function, **options)
+        self._check = check
 
     def serialize_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Return the parameters as JSON values, without Prefect's import of FastAPI, which takes 0.15 s."""
@@ -58,13 +72,18 @@ class FlowWithApi(Flow[P, R]):
         """Run the flow; see `prefect.Flow`. Parameters may be paths.
 
         Raises:
-            SettingsError: workers would start on this machine, and the calling script has no guard.
+            TypeError: the function takes no such arguments.
+            SettingsError: an argument is wrong, and `return_state` isn't set; or workers would start on this machine,
+                and the calling script has no guard.
             KeyboardInterrupt, SystemExit, TerminationSignal: a signal ended the flow, and its state is stored.
         """
         args = tuple(map(_as_text, args))
         kwargs = {name: _as_text(value) for name, value in kwargs.items()}
-        compute = dict(zip(self.parameters.properties, args, strict=False), **kwargs).get("compute", Compute())
-        if is_local(compute if isinstance(compute, Compute) else Compute.model_validate(compute)):
+        given = inspect.signature(self.fn).bind(*args, **{k: v for k, v in kwargs.items() if k not in CALL_OPTIONS})
+        given.apply_defaults()
+        if not kwargs.get("return_state"):  # otherwise the flow run's state says what is wrong
+            self._check(**given.arguments)
+        if is_local(Compute.model_validate(given.arguments["compute"])):
             check_main_guard()
         with api():
             try:
@@ -85,9 +104,9 @@ def _as_text(value: Any) -> Any:
     return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
-def flow_with_api(**options: Any) -> Callable[[Callable[P, R]], FlowWithApi[P, R]]:
+def flow_with_api(check: Callable[..., None], **options: Any) -> Callable[[Callable[P, R]], FlowWithApi[P, R]]:
     """Return a decorator like `prefect.flow` that makes a `FlowWithApi`."""
-    return lambda function: FlowWithApi(function, **options)
+    return lambda function: FlowWithApi(function, check, **options)
 
 
 def run_name(prefix: str = "") -> str:

@@ -84,15 +84,15 @@ class RunReport(Report, Figures, Counted):
             return "No image could be processed."
         if not self.attempted and not self.deleted:
             return f"{nothing_to_do(self.adopted, self.unchanged_now)}."
+        deleted = 0 if self.stopped else self.deleted
+        moved = min(self.reasons.get("moved", 0), self.ok, deleted)
         parts = [
-            f"{'Preview: ' if self.preview else ''}{self.ok:,} made",
+            f"{'Preview: ' if self.preview else ''}{self.ok:,} made{f' ({moved:,} of them moved)' if moved else ''}",
             f"{self.failed:,} failed",
             *([f"{self.adopted:,} adopted"] if self.adopted else []),
             f"{self.unchanged_now:,} unchanged",
+            *([f"{deleted - moved:,} deleted"] if deleted > moved else []),
         ]
-        if self.deleted and not self.stopped:
-            moved = self.reasons.get("moved", 0)
-            parts.append(f"{self.deleted:,} deleted" + (f" ({moved:,} of them moved)" if moved else ""))
         return ", ".join(parts)
 
     def _interrupted(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,9 @@ from darkroom.tasks.storage.local import LocalFolder
 from darkroom.tasks.storage.local_listing import Links
 from darkroom.tasks.storage.store import Source, Store
 
+SHORTENED = re.compile(r"(s3|gs|az):/(?!/)")
+"""A bucket's URL with one slash, as `pathlib.Path` shortens it."""
+
 LIST_SUFFIXES = (".txt", ".csv", ".parquet")
 """What the name of a list of images ends with."""
 
@@ -28,10 +32,15 @@ def absolute(location: str, setting: str) -> str:
     """Return the absolute location that a setting names.
 
     Raises:
-        SettingsError: it is empty, not UTF-8, or a URL of anything but a bucket.
+        SettingsError: it is empty, no text, not UTF-8, or a URL of anything but a bucket.
     """
     if not location:
-        raise SettingsError(f"{setting}: it is empty. Give a folder, or the URL of a bucket.")
+        raise SettingsError(f"{setting}: no location is given. Give a folder, or the URL of a bucket.")
+    if not isinstance(location, str):
+        raise SettingsError(f"{setting}: give a text or a path, not {location!r}.")
+    if shortened := SHORTENED.match(location):
+        url = f"{shortened[1]}://{location[shortened.end() :]}"
+        raise SettingsError(f"{setting}: {location} lacks a slash. Give {url!r}, as text, not as a path.")
     try:
         location.encode()
     except UnicodeEncodeError:
@@ -111,7 +120,7 @@ def check_source(location: str, *, tar_members: bool = False) -> None:
             check_bucket_source(_bucket(location))
         return
     if not os.path.lexists(location):
-        raise SettingsError(f"source: {location} does not exist. Give the folder that holds the images.")
+        raise SettingsError(f"source: {location} does not exist. Give the folder or the list of the images.")
     if is_list(location):
         if not os.access(location, os.R_OK):
             raise SettingsError(f"source: {location} can't be read. Grant this user permission to read it.")

@@ -165,6 +165,14 @@ def test_a_wrong_environment_is_refused(environment: dict[str, str], reason: str
     assert "Traceback" not in refused.err
 
 
+@pytest.mark.parametrize("url", ["", "http://127.0.0.1:9/api"])
+def test_a_worker_without_a_server_is_refused(url: str, nightly: Installation):
+    refused = nightly.module("darkroom.deployments.flow_worker", PREFECT_API_URL=url)
+    assert refused.code == 2
+    assert ("no Prefect server answers" if url else "PREFECT_API_URL is not set") in refused.err
+    assert "Traceback" not in refused.err
+
+
 def test_a_schedule_fires(nightly: Installation):
     deployment = deployments(nightly.api)["nightly"]
     soon = (datetime.now(UTC) + timedelta(seconds=15)).isoformat()
@@ -200,7 +208,7 @@ def test_a_run_by_hand_exits_as_its_flow_run_ends_and_only_a_failure_is_notified
     assert len(manifest_rows(out)) == 10
     assert bad.code == 1
     flow_run = nightly.api.flow_run(bad.out.split("UUID: ")[1].split()[0])
-    reason = f"source: {tmp_path}/late does not exist. Give the folder that holds the images."
+    reason = f"source: {tmp_path}/late does not exist. Give the folder or the list of the images."
     assert (flow_run["state_type"], flow_run["state"]["message"]) == ("FAILED", reason)
     message = receiver.wait_for(flow_run["id"])
     assert message["subject"] == f"Darkroom: {flow_run['name']} Failed"

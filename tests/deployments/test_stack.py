@@ -76,3 +76,10 @@ def test_a_destination_without_a_source_is_refused(installation: Installation):
 
     assert refused.code == 2
     assert "DARKROOM_SOURCE not set. Set both" in refused.err
+
+
+def test_a_source_that_does_not_exist_is_refused(installation: Installation):
+    refused = installation.module("darkroom.deployments.stack", DARKROOM_SOURCE="/nowhere")
+
+    assert refused.code == 2
+    assert "source: /nowhere does not exist." in refused.err

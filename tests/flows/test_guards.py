@@ -47,7 +47,7 @@ def test_images_that_the_rules_leave_out_count_as_gone_and_the_message_says_so(p
 def test_moved_images_do_not_count_as_gone(place):
     job = make_job(place, rules=Rules(max_delete_ratio=0.2))
     check_guards(listing(10), Plan((), known=10, deleted=8, gone=2), job)
-    with pytest.raises(GuardError, match=r"3 of 10 known images are gone .* `max_delete_ratio=0\.3`"):
+    with pytest.raises(GuardError, match=r"3 of 10 known images are no longer listed .* `max_delete_ratio=0\.3`"):
         check_guards(listing(10), Plan((), known=10, deleted=3, gone=3), job)
 
 

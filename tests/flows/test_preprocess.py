@@ -126,6 +126,8 @@ def test_a_preview_shows_outputs_and_publishes_nothing(api: Api, folder: Path, t
     preview = darkroom("run", folder, out, "--limit", "5", "--width", "64", environment=api.environment)
 
     assert preview.code == 0, preview.err
+    assert "A run without --limit would be refused. destination:" in preview.err
+    assert "belongs to another recipe (--width 600 → 64)" in preview.err
     assert "Preview: 3 made, 2 failed" in preview.out
     assert re.search("^broken.jpg: decode.truncated: .+$", preview.out, re.MULTILINE)
     assert re.search("^page.jpg: decode.unknown_format: .+$", preview.out, re.MULTILINE)

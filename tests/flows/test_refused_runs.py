@@ -131,11 +131,11 @@ def test_too_many_deletions_destroy_nothing_until_allowed(api: Api, folder: Path
 
     refused = darkroom("run", folder, out, environment=api.environment)
     assert refused.code == 1
-    assert "20 of 26 known images are gone" in refused.err
+    assert "20 of 26 known images are no longer listed" in refused.err
     assert "--max-delete-ratio 0.2 allows" in refused.err
     assert "run once with --max-delete-ratio 0.77." in refused.err
     assert files(out) == before
-    assert api.latest_summary(out).startswith("# Failed\n\n**20 of 26 known images are gone from the source")
+    assert api.latest_summary(out).startswith("# Failed\n\n**20 of 26 known images are no longer listed in the source")
     assert "| gone from the source, not deleted | 20 |" in api.latest_summary(out)
 
     allowed = darkroom("run", folder, out, "--max-delete-ratio", "0.77", environment=api.environment)

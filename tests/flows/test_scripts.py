@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from harness import Api, clean_environment
 
+from tests.places import OnDisk
+from tests.tasks.helpers import publish_rows, row
 
-def run_script(*command: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
+
+def run_script(
+    *command: Path, environment: dict[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command], env=environment, cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 def test_a_script_calls_the_flow_like_any_other(api: Api, folder: Path, tmp_path: Path):
@@ -79,3 +87,37 @@ def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder
     assert state.startswith(f"STATE source: {folder}/none does not exist.")
     assert raised.startswith(f"RAISED source: {folder}/none does not exist.")
     assert api.latest_summary(tmp_path / "out").startswith(f"# Failed\n\n**source: {folder}/none does not exist.** ")
+
+
+CALLS = {
+    "preprocess('photos')": "TypeError: missing a required argument: 'destination'",
+    "preprocess('photos', 'out', width=3)": "TypeError: got an unexpected keyword argument 'width'",
+    "preprocess(3, 'out')": "SettingsError: source: give a text or a path, not 3.",
+    "preprocess('photos', 'out', 'cover')": "InvalidSettingError: `recipe`: give a Recipe, not 'cover'.",
+    "preprocess('photos', 'out', {'widht': 3})": "There is no setting 'widht'; did you mean 'width'?",
+    "preprocess('photos', Path('s3://b/c'))": "destination: s3:/b/c lacks a slash. Give 's3://b/c', as text, not as a "
+    "path.",
+    "preprocess('none', 'out')": "none does not exist. Give the folder or the list of the images.",
+    "verify('photos')": "photos is not a destination of Darkroom. Has a run ever used it?",
+    "verify('out', sample='10%')": "`sample=10%`: give a number above 0 and up to 1, such as 0.1 for a tenth of the "
+    "outputs.",
+}
+
+
+def test_wrong_arguments_are_refused_before_anything_starts(place: OnDisk, tmp_path: Path):
+    publish_rows(place, [row("a.jpg")])
+    (tmp_path / "photos").mkdir()
+    os.rename(place.root, tmp_path / "out")
+    lines = ["from pathlib import Path", "from darkroom import preprocess, verify", "if __name__ == '__main__':"]
+    for call in CALLS:
+        lines += ["    try:", f"        {call}", "    except Exception as error:"]
+        lines += ["        print(f'{type(error).__name__}: {error}')"]
+    script = tmp_path / "script.py"
+    script.write_text("\n".join(lines))
+
+    done = run_script(script, environment=clean_environment(tmp_path, is_empty=True), folder=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    for line, message in zip(done.stdout.splitlines(), CALLS.values(), strict=True):
+        assert line.endswith(message)
+    assert not (tmp_path / ".prefect/prefect.db").exists(), "no server was started"

@@ -73,8 +73,13 @@ def test_limit_ends_the_listing(images, place):
 @pytest.mark.parametrize(
     ("name", "content", "rules", "message"),
     [
-        ("l.csv", "a,b\n1.jpg,2\n", {}, r"no column named path or url or .*; it has a, b\. Set `path_column`"),
-        ("l.csv", "a,b\n1.jpg,2\n", {"path_column": "c"}, r"no column named c; it has a, b"),
+        (
+            "l.csv",
+            "a,b\n1.jpg,2\n",
+            {},
+            r"the columns a, b, of which none is called path or url or .* as `path_column`\.",
+        ),
+        ("l.csv", "a,b\n1.jpg,2\n", {"path_column": "c"}, r"the columns a, b, of which none is called c\."),
         ("l.csv", "a,b\n1.jpg,2\n", {"path_column": "b"}, r"column 'b' of .* holds no text, but BIGINT"),
         ("l.parquet", "no Parquet", {}, r"can't be read as a list of images: .*"),
         ("l.txt", b"\xff\xfea.jpg", {}, r"can't be read as a list of images: .*utf-8"),

@@ -33,7 +33,7 @@ def test_a_destination_whose_path_begins_like_the_sources_is_accepted(tmp_path):
 
 def test_a_source_that_does_not_exist(tmp_path, source):
     message = refusal(tmp_path / "gone", tmp_path / "dest")
-    assert message == f"source: {tmp_path}/gone does not exist. Give the folder that holds the images."
+    assert message == f"source: {tmp_path}/gone does not exist. Give the folder or the list of the images."
     (tmp_path / "dangling").symlink_to("nowhere")
     assert refusal(tmp_path / "dangling", source).startswith(f"source: {tmp_path}/dangling is not a folder.")
 
@@ -161,7 +161,7 @@ def test_another_recipe_is_refused_with_the_differences(place):
     with pytest.raises(SettingsError) as caught:
         check_recipe(place, Recipe(width=9, height=6, fit="cover"), Rules())
     assert str(caught.value) == (
-        f"destination: {place.root} belongs to another recipe (`width` 8 → 9, `fit` 'fill' → 'cover'). Use another "
+        f"destination: {place.root} belongs to another recipe (`width` 8 → 9, `fit` fill → cover). Use another "
         "destination, or set `rebuild=True` to make all of its images again."
     )
 

@@ -13,7 +13,7 @@ from darkroom.tasks.wording import as_options, counted
         (Recipe, {"width": 0}, "`width=0`: give a whole number from 1 to 16,383."),
         (Recipe, {"width": "wide"}, "`width=wide`: give a whole number from 1 to 16,383."),
         (Recipe, {"fit": "covr"}, "`fit=covr`: give fill, cover, contain, inside or outside; did you mean 'cover'?"),
-        (Recipe, {"background": "white"}, "`background=white`: give one such as #ffffff."),
+        (Recipe, {"background": "white"}, "`background=white`: give a value such as #ffffff."),
         (Recipe, {"upscale": 7}, "`upscale=7`: give true or false."),
         (Recipe, {"widht": 1}, "There is no setting 'widht'; did you mean 'width'?"),
         (Rules, {"max_read_seconds": 0}, "`max_read_seconds=0`: give a number above 0."),

@@ -136,7 +136,7 @@ def _first_match(table: tuple[Foreign, ...], head: bytes) -> Foreign | None:
 def _hint(head: bytes) -> str:
     if not any(head):
         return ": it begins with zero bytes only, as if it was never written; copy it again"
-    return ": it is a text" if TEXT.fullmatch(head) and _is_utf8(head) else ""
+    return ": it is text" if TEXT.fullmatch(head) and _is_utf8(head) else ""
 
 
 def _is_utf8(head: bytes) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from darkroom.flows.cli.commands import app
-from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.errors import DarkroomError, SettingsError
 from tests.tasks.helpers import failed_row, make_job, open_workspace, publish_rows, row, write_journal
 
 
@@ -40,6 +40,27 @@ def test_failures_are_listed_as_text_or_json(place):
     assert (listed.exit_code, len(listed.output.splitlines())) == (0, 2)
     chosen = run("failures", place.root, "--code", "decode.truncated", "--json").output
     assert json.loads(chosen) == {"source_path": "a\n.jpg", "error_code": "decode.truncated", "error_message": message}
+
+
+@pytest.mark.parametrize("command", ["status", "failures", "history"])
+def test_a_lost_manifest_is_an_error(place, command):
+    publish_rows(place, [row("a.jpg")])
+    (place.root / "manifest.parquet").unlink()
+    with pytest.raises(DarkroomError, match=r"manifest.parquet is missing, although .* has the files of 1 run"):
+        raise run(command, place.root).exception
+
+
+def test_a_file_is_not_a_destination(tmp_path):
+    (tmp_path / "list.txt").touch()
+    with pytest.raises(SettingsError, match=r"list.txt is a file. Give the folder of a dataset\."):
+        raise run("status", tmp_path / "list.txt").exception
+
+
+def test_codes_of_no_image_are_noted(place):
+    publish_rows(place, [failed_row("b.jpg", "source.empty")])
+    listed = run("failures", place.root, "--code", "decode.crash", "--code", "decode.timeout")
+    assert (listed.exit_code, listed.stdout) == (0, "")
+    assert listed.stderr == "darkroom: No image has failed with decode.crash or decode.timeout.\n"
 
 
 @pytest.mark.parametrize(

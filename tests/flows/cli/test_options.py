@@ -50,7 +50,7 @@ def test_a_setting_with_several_values_is_an_option_that_is_given_several_times(
         (["--detect-changes", "contnt"], "--detect-changes contnt: give .*ctime or content; did you mean 'content'"),
         (["--cluster-kwargs", "{"], "--cluster-kwargs {: give JSON"),
         (["--cluster-kwargs", "[]"], r"--cluster-kwargs \[\]: give arguments by name"),
-        (["--scheduler", "h:1"], r"--scheduler h:1: give one such as tcp://host:8786\.$"),
+        (["--scheduler", "h:1"], r"--scheduler h:1: give a value such as tcp://host:8786\.$"),
         (["--scheduler", "tcp://h:1", "--workers", "2"], "leave out --workers, --cluster-class"),
     ],
 )

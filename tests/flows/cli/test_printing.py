@@ -2,13 +2,15 @@
 
 import re
 
-from darkroom.flows.cli.printing import print_history, print_report, print_status
+import pytest
+
+from darkroom.flows.cli.printing import print_history, print_report, print_status, print_unfinished
 from darkroom.tasks.dataset.lease import Lease
 from darkroom.tasks.dataset.manifest import ManifestInfo
 from darkroom.tasks.reporting.figures import FailedImage
 from darkroom.tasks.reporting.history import History
 from darkroom.tasks.reporting.run_report import RunReport
-from darkroom.tasks.reporting.status import Status
+from darkroom.tasks.reporting.status import Status, Unfinished
 from darkroom.tasks.settings import Recipe
 from tests.tasks.helpers import failed_row, past_run, publish_rows
 
@@ -73,6 +75,26 @@ def test_skipped_files_are_printed_by_suffix_with_the_options_that_list_them(cap
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     assert ["skipped", "3 not image (2 without suffix, 1 .txt), 1 outside"] in lines
     assert [text.split()[0] for label, text in lines if label == "hint"] == ["--follow-symlinks", "--by-content"]
+
+
+def test_folders_that_could_not_be_listed_are_named(capsys):
+    report = RunReport(source="/s", destination="/d", run_id="r", unreadable_folders=("raw/a\n", "raw/b"))
+    print_report(report, "page")
+    lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert [text for label, text in lines if label == "unreadable"] == ["raw/a�", "raw/b"]
+
+
+@pytest.mark.parametrize(
+    ("images", "line"),
+    [
+        (0, "resume    2 interrupted runs, without a finished image"),
+        (1, "resume    1 image of 2 interrupted runs is safe: the next run goes on from there"),
+        (9, "resume    9 images of 2 interrupted runs are safe: the next run goes on from there"),
+    ],
+)
+def test_interrupted_runs_are_counted_with_what_they_finished(images, line, capsys):
+    print_unfinished(Unfinished(2, images))
+    assert capsys.readouterr().out == f"{line}\n"
 
 
 def test_a_run_that_adopts_lists_what_failed_in_the_interrupted_run(place, capsys):

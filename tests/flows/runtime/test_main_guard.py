@@ -12,8 +12,9 @@ CALL = "from darkroom.flows.runtime.main_guard import check_main_guard as check\
 def run(tmp_path, code, *options):
     (tmp_path / "script.py").write_text(code)
     command = [sys.executable, *(options or ("script.py",))]
+    environment = clean_environment(tmp_path)
     return subprocess.run(
-        command, cwd=tmp_path, env=clean_environment(tmp_path), capture_output=True, text=True, check=False
+        command, cwd=tmp_path, env=environment, input=code, capture_output=True, text=True, check=False
     )
 
 
@@ -42,3 +43,10 @@ def test_a_call_that_an_import_would_repeat_is_refused(tmp_path, code):
 def test_a_call_that_no_import_repeats_is_fine(tmp_path, code, options):
     ended = run(tmp_path, f"{CALL}{code}\n", *options)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_script_from_standard_input_is_refused(tmp_path):
+    ended = run(tmp_path, f"{CALL}if __name__ == '__main__':\n    check()\n", "-")
+    assert ended.stderr.endswith(
+        "SettingsError: This script comes from standard input, where worker processes can't import it: save it.\n"
+    )

@@ -29,7 +29,8 @@ def test_a_location_becomes_an_absolute_path(tmp_path, monkeypatch):
     ("location", "problem"),
     [
         *((url, "no URL of an object store") for url in ("file:///tmp", "https://x")),
-        ("", "it is empty"),
+        ("", "no location is given"),
+        ("s3:/bucket/photos", "Give 's3://bucket/photos', as text, not as a path"),
         ("~nosuchuser/x", "names a user"),
         ("/data/\udcff", "not UTF-8"),
     ],
