@@ -84,7 +84,7 @@ def test_the_worker_stops_its_flow_runs_before_itself(
         worker.send_signal(number)
 
         worker.wait(60)
-    assert "Stopping 1 flow run(s); what is finished is kept." in mine.log.read_text()
+    assert "Stopping 1 flow run; what is finished is kept." in mine.log.read_text()
     mine.ended(run_id, "CRASHED", 10)
     assert read_lease(destination_at(tmp_path)) is None
     assert journalled(tmp_path)
