@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from prefect import get_run_logger, task
@@ -11,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import Crashed
 from rich.filesize import decimal
 
-from darkroom.tasks.dataset.claim import ReplacedError, claim_shard
+from darkroom.tasks.dataset.claim import Claim, ReplacedError, claim_shard
 from darkroom.tasks.dataset.journal import Journal, finished_paths, whole_parts
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
@@ -19,6 +20,7 @@ from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_prog
 from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
 from darkroom.tasks.plan import read_shard
 from darkroom.tasks.reporting.text import duration
+from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.retries import with_retries
 from darkroom.tasks.storage.store_errors import writing
 from darkroom.tasks.worker.codec import thread_codec
@@ -87,16 +89,12 @@ def work_shard(shard: ShardRef) -> ShardResult:
     codec = thread_codec()
     codec.start()  # it imports its libraries meanwhile
     workspace = shard.workspace
-    with writing(workspace.store.location):  # a missing job means that the destination was moved or removed
-        job = with_retries(workspace.load_job)
-    if job.recipe.recipe_id != job.recipe_id:
-        raise DarkroomError(
-            f"Worker {worker_name()} has other versions of the codec libraries than the flow. "
-            "Install the same requirements.lock everywhere."
-        )
-    planned = read_shard(workspace, shard.number, PlannedImage)
-    with writing(workspace.store.location):
-        claim = with_retries(claim_shard, workspace, shard.number, shard.new_attempt())
+    with ThreadPoolExecutor(1, "claim") as beside:  # requests to a bucket far away take their time
+        begun = beside.submit(_begin, shard)
+        try:
+            planned = read_shard(workspace, shard.number, PlannedImage)
+        finally:  # its error, if any, says more than that of a plan that is gone
+            job, claim = begun.result()
     # After the claim, no other attempt writes to the journal; the first attempt's is empty.
     parts = workspace.journal_parts(shard.number) if claim.resumed else []
     done = finished_paths(workspace.store, whole_parts(workspace.store, parts))
@@ -114,6 +112,19 @@ def work_shard(shard: ShardRef) -> ShardResult:
     finally:
         journal.flush()
     return tally.result()
+
+
+def _begin(shard: ShardRef) -> tuple[Job, Claim]:
+    """Return the run's job, and the claim of a new attempt at a shard; raise what `work_shard` raises."""
+    workspace = shard.workspace
+    with writing(workspace.store.location):  # a missing job means that the destination was moved or removed
+        job = with_retries(workspace.load_job)
+        if job.recipe.recipe_id != job.recipe_id:
+            raise DarkroomError(
+                f"Worker {worker_name()} has other versions of the codec libraries than the flow. "
+                "Install the same requirements.lock everywhere."
+            )
+        return job, with_retries(claim_shard, workspace, shard.number, shard.new_attempt())
 
 
 def _check_writable(workspace: Workspace, row: ManifestRow) -> None:
