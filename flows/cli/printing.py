@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import islice
@@ -42,8 +43,11 @@ def _line(label: str, text: str, width: int = 10) -> None:
     print(f"{label:<{width}}{text}")
 
 
-def _count_codes(codes: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} × {code}" for code, count in codes.items())
+def _print_codes(codes: Mapping[str, int]) -> None:
+    """Print counts by error code, on several lines if need be, but each count beside its code."""
+    counts = ", ".join(f"{count:,}\0×\0{code}" for code, count in codes.items())
+    for number, line in enumerate(textwrap.wrap(counts, TABLE_WIDTH - 10)):
+        _line("" if number else "failures", line.replace("\0", " "))
 
 
 def print_report(report: RunReport, page: str) -> None:
@@ -59,8 +63,7 @@ def print_report(report: RunReport, page: str) -> None:
         from darkroom.tasks.reporting.run_report import describe_damage
 
         _line("damaged", describe_damage(report.damaged_parts))
-    if report.error_codes:
-        _line("failures", _count_codes(report.error_codes))
+    _print_codes(report.error_codes)
     if report.skipped:
         from darkroom.tasks.reporting.skipped import describe_skipped, hints
 
@@ -88,7 +91,7 @@ def _print_failures(report: RunReport) -> None:
 def print_failed(images: Iterable[FailedImage]) -> None:
     """Print a line for each failed image: its path, the error code and the message."""
     for image in images:
-        print(printable(f"{image.source_path}: {image.error_code}: {image.error_message}"))
+        print(printable(f"{image.source_path}: {image.error_code}: {name_options(image.error_message)}"))
 
 
 def _print_preview(report: RunReport) -> None:
@@ -125,8 +128,7 @@ def print_status(status: Status) -> None:
         counts = ", ".join(f"{count:,} {name}" for name, count in status.statuses.items())
         size = f"{decimal(status.output_bytes)} of outputs"
         _line("images", f"{status.info.rows:,} ({counts or 'none'}), {size}")
-    if status.error_codes:
-        _line("failures", _count_codes(status.error_codes))
+    _print_codes(status.error_codes)
     if run := status.last_run:
         ended = f"{run.ended:%Y-%m-%d %H:%M:%S %Z}"
         _line(

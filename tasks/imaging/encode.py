@@ -25,7 +25,7 @@ def refuse_oversized(geometry: Geometry, output_format: Format, max_pixels: int)
         message = f"the output of {size} pixels is longer than {longest:,} pixels, the limit of {output_format}"
         raise ImageError(ErrorCode.ENCODE_FAILED, message)
     if geometry.width * geometry.height > max_pixels:
-        message = f"the output of {size} pixels is over the limit max_pixels = {max_pixels:,}"
+        message = f"the output of {size} pixels is over the limit of {max_pixels:,} (`max_pixels`)"
         raise ImageError(ErrorCode.ENCODE_FAILED, message)
 
 

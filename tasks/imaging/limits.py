@@ -34,5 +34,5 @@ def is_recordable(facts: SourceFacts) -> bool:
 def refuse_too_many_pixels(facts: SourceFacts, max_pixels: int) -> None:
     """Raise `decode.too_many_pixels` if a header states more pixels than `max_pixels`, or too long a side to record."""
     if facts.width * facts.height > max_pixels or not is_recordable(facts):
-        message = f"{facts.width:,} × {facts.height:,} pixels are over the limit max_pixels = {max_pixels:,}"
+        message = f"{facts.width:,} × {facts.height:,} pixels are over the limit of {max_pixels:,} (`max_pixels`)"
         raise ImageError(ErrorCode.DECODE_TOO_MANY_PIXELS, message)

@@ -128,7 +128,7 @@ class Images:
         try:
             return with_retries(self._source.get_into, source_path, place, max_bytes=limit)
         except TooLarge as error:
-            message = f"{error.reason}, more than max_source_bytes = {limit:,}"
+            message = f"{error.reason}, more than {limit:,} (`max_source_bytes`)"
             raise ImageError(ErrorCode.DECODE_MEMORY, message) from error
         except Conflict as error:
             raise ImageError(ErrorCode.SOURCE_CHANGED, error.reason) from error

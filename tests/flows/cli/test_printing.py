@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from darkroom.flows.cli.printing import print_history, print_report, print_status, print_unfinished
+from darkroom.flows.cli.printing import print_failed, print_history, print_report, print_status, print_unfinished
 from darkroom.tasks.dataset.lease import Lease
 from darkroom.tasks.dataset.manifest import ManifestInfo
 from darkroom.tasks.reporting.figures import FailedImage
@@ -105,6 +105,22 @@ def test_a_run_that_adopts_lists_what_failed_in_the_interrupted_run(place, capsy
         "a.jpg: source.empty: m",
         f"list      darkroom failures {place.root}",
     ]
+
+
+def test_many_error_codes_are_wrapped(capsys):
+    codes = dict.fromkeys(("decode.truncated", "decode.corrupt", "decode.unsupported", "source.not_found"), 1_000)
+    print_report(RunReport(source="/s", destination="/d", run_id="r", error_codes=codes), "page")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == [
+        "failures  1,000 × decode.truncated, 1,000 × decode.corrupt,",
+        "          1,000 × decode.unsupported, 1,000 × source.not_found",
+    ]
+
+
+def test_failures_name_options(capsys):
+    failure = FailedImage(source_path="`max_pixels`.png", error_code="x", error_message="over 9 (`max_pixels`)")
+    print_failed([failure])
+    assert capsys.readouterr().out == "`max_pixels`.png: x: over 9 (--max-pixels)\n"
 
 
 def test_the_lease_is_shown_in_80_columns_with_the_whole_run_id(capsys):
