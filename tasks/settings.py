@@ -192,7 +192,7 @@ class Rules(Settings):
     max_image_seconds: float = Field(
         60,
         ge=1,
-        description="Give up an image that takes more processor time than this, for each 25 megapixels begun.",
+        description="Give up an image that takes more processor time than this for each 25 megapixels or part of them.",
     )
     max_read_seconds: float = Field(
         120.0,
@@ -211,7 +211,7 @@ class Rules(Settings):
         ge=0,
         le=1,
         description="End as Failed, with the manifest published, if more than this part of the attempted images "
-        "failed, or if more than this part of the known images failed that had failed before. 1 allows any "
+        "failed, or if images that failed before and again are more than this part of the known ones. 1 allows any "
         "number, and also lets a run go on whose first 200 images all fail.",
     )
 

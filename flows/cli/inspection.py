@@ -36,7 +36,7 @@ def status(destination: KeptDestination) -> None:
     That is counts by status and error code, last run, recipe and lease. It checks that the manifest and the last run's
     file are whole; outputs are checked by verify.
 
-    Exit codes: 0 all is well, 1 the manifest is damaged, 2 wrong usage.
+    Exit codes: 0 all is well, 1 the manifest is damaged or missing, 2 wrong usage.
     """
     from darkroom.tasks.reporting.status import read_status
 
@@ -57,7 +57,7 @@ def failures(
 
     Each is a line of path: error code: message.
 
-    Exit codes: 0 all is well, 1 the manifest is damaged, 2 wrong usage.
+    Exit codes: 0 all is well, 1 the manifest is damaged or missing, 2 wrong usage.
     """
     from darkroom.tasks.reporting.failed_images import read_failed
 
