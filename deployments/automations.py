@@ -31,6 +31,7 @@ UNSTARTED = "darkroom: runs that never began are marked Crashed"
 NOTIFICATION = "darkroom: somebody is told of runs that failed or crashed"
 
 HEARTBEAT = "prefect.flow-run.heartbeat"
+PENDING = "prefect.flow-run.Pending"
 BAD_ENDS = {f"prefect.flow-run.{name}" for name in ("Failed", "TimedOut", "Crashed", STOPPED)}
 ENDS = BAD_ENDS | {f"prefect.flow-run.{name}" for name in ("Completed", "Cancelled")}
 
@@ -52,7 +53,7 @@ def unstarted() -> AutomationCore:
     return _mark_crashed(
         UNSTARTED,
         f"A run that is Pending for {START_SECONDS} s was lost. Kept up to date by `make deploy`.",
-        _silence("prefect.flow-run.Pending", {"prefect.flow-run.Running"} | ENDS, START_SECONDS),
+        _silence(PENDING, {"prefect.flow-run.Running"} | ENDS, START_SECONDS),
         f"It did not begin within {START_SECONDS} s after a worker had taken it. Nothing was done.",
     )
 
