@@ -30,7 +30,7 @@ from data.photos import write_corpus
 from tests.delay_proxy import delay_proxy
 from tests.weed_server import weed_server
 
-CORES = os.sched_getaffinity(0)
+CORES = sorted(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def ways(folder: Path, images: int, size: tuple[int, int], delay: float) -> Iter
 
 def take(way: Way, number: int, images: int, workers: int) -> Took:
     """Measure a run into a destination of its own."""
-    cores = ",".join(map(str, sorted(CORES)[:workers]))
+    cores = ",".join(map(str, CORES[:workers]))
     run = [*DARKROOM, "run", way.source, f"{way.destination}-{number}", "--workers", str(workers)]
     command = ["taskset", "--cpu-list", cores, *run]
     before = way.others_seconds()
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--delay", type=float, default=30.0, help="milliseconds to delay each request (default: 30)")
     parser.add_argument("--workers", type=int, default=1, help="worker processes (default: 1)")
     options = parser.parse_args()
-    if not (others := set(sorted(CORES)[options.workers :])):
+    if not (others := CORES[options.workers :]):
         parser.error(f"{options.workers} workers need {options.workers + 1} cores; this machine has {len(CORES)}")
     os.sched_setaffinity(0, others)  # which server and proxy inherit
     took: defaultdict[str, list[Took]] = defaultdict(list)

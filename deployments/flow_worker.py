@@ -14,13 +14,12 @@ from contextlib import suppress
 import httpx
 import psutil
 
-from darkroom.deployments.deploy import check_server
+from darkroom.deployments.deploy import POOL, check_server
 from darkroom.flows.cli import terminal
 from darkroom.flows.runtime.crashed import mark_left_task_runs
 from darkroom.flows.runtime.signals import ENDING, sigterm_exits
 from darkroom.tasks.wording import counted
 
-POOL = "darkroom"
 RUN_SECONDS = 60.0
 """Time for a flow run to write its journals and release its lease."""
 

@@ -26,6 +26,7 @@ from darkroom.tasks.reporting.figures import Figures
 from darkroom.tasks.reporting.history import History, read_history
 from darkroom.tasks.reporting.run_report import RunReport
 from darkroom.tasks.reporting.summary import failures_markdown, summary_markdown
+from darkroom.tasks.reporting.text import count_codes
 from darkroom.tasks.resize import ShardResult
 from darkroom.tasks.settings import Compute, Job, Recipe, Rules
 from darkroom.tasks.storage import locations
@@ -115,12 +116,10 @@ def _planned(listing: Listing | None, plan: Plan | None) -> dict[str, Any]:
 
 def publish_report(run: Run, report: RunReport) -> RunReport:
     """Publish a run's report on the flow run's page, or log why not; return it, with the paths of any pictures."""
-    if not report.destination:  # summaries are stored by destination
-        return report
-    destination = open_destination(run.destination)
     sheets, history = ContactSheets(), History()
     try:
         if run.figures and run.job and not report.interrupted:  # an interrupted run must end soon
+            destination = open_destination(run.destination)
             sheets = make_contact_sheets(destination, run.job)
             if run.rules.limit:
                 report = report.model_copy(update={"pictures": _write_contact_sheets(destination, sheets)})
@@ -128,10 +127,10 @@ def publish_report(run: Run, report: RunReport) -> RunReport:
         get_run_logger().warning("The contact sheet could not be made.", exc_info=True)
     with summary_stored(report.title()):
         with suppress(SettingsError):  # which the run has probably reported itself
-            history = read_history(destination)
+            history = read_history(open_destination(run.destination))
         publish_markdown(report.destination, "summary", summary_markdown(report, sheets, history), report.title())
         if report.first_failures:
-            codes = ", ".join(f"{count:,} × {code}" for code, count in report.error_codes.items())
+            codes = count_codes(report.error_codes)
             publish_markdown(
                 report.destination, "failures", failures_markdown(report), f"{report.failed:,} failed: {codes}"
             )

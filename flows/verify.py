@@ -33,7 +33,7 @@ from darkroom.tasks.survey import Survey, check_settled, survey
 from darkroom.tasks.wording import counted
 
 
-def _check(destination: Any, sample: Any, repair: Any, compute: Any) -> None:  # noqa: ARG001 - the flow's parameters
+def _check(destination: Any, sample: Any, compute: Any, **_others: Any) -> None:
     check_kept_destination(destination)
     check_sample(sample)
     check_compute(as_settings(Compute, compute, "compute"))

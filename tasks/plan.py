@@ -22,7 +22,7 @@ from darkroom.tasks.dataset.rows import PlannedImage, arrow_schema, from_table
 from darkroom.tasks.dataset.unlisted import below
 from darkroom.tasks.discover import Listing, list_outputs
 from darkroom.tasks.errors import RETRIED_NEXT_RUN, DamagedError, ErrorCode
-from darkroom.tasks.reporting.text import nothing_to_do
+from darkroom.tasks.reporting.text import describe_nothing_to_do
 from darkroom.tasks.selection import Selection
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.store import Store, local_if_there
@@ -90,7 +90,7 @@ class Plan:
     def describe(self) -> str:
         """Return one line about the plan."""
         if self.nothing_to_do:
-            return nothing_to_do(self.adopted, self.unchanged)
+            return describe_nothing_to_do(self.adopted, self.unchanged)
         adopted = f"{self.adopted:,} adopted, " if self.adopted else ""
         todo = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
         return (

@@ -31,25 +31,31 @@ def check_locations(source: str, destination: str, rules: Rules | None = None) -
     """Return the absolute location of the source, and the destination.
 
     Raises:
-        SettingsError: the source can't be read, or not by these rules (default rules if None); the destination can't
-            be written; or one lies in the other.
+        SettingsError: the source can't be read, or not by these rules (not checked if None); the destination can't be
+            written; or one lies in the other.
     """
-    rules = rules or Rules()
     source, place = absolute(source, "source"), open_destination(destination)
-    check_source(source, tar_members=rules.tar_members)
-    if rules.path_column and not is_list(source):
-        raise InvalidSettingError(
-            f"`path_column={rules.path_column}` is for lists of images, and {source} is none: leave it out."
-        )
-    if is_list(source) and not is_url(source):
-        from darkroom.tasks.image_list import check_list  # imports DuckDB
-
-        check_list(source, rules.path_column)
+    check_source(source, tar_members=rules is not None and rules.tar_members)
+    if rules:
+        _check_path_column(source, rules.path_column)
     check_destination(place.location)
     check_links(place.location, (IMAGES, RUNS, FINDINGS, WORK))
     _check_unused(place)
     check_apart(source, place.location)
     return source, place
+
+
+def _check_path_column(source: str, column: str | None) -> None:
+    """Raise `SettingsError` if a local list has no column of addresses, or a column is named of what is no list."""
+    if not is_list(source):
+        if column:
+            raise InvalidSettingError(
+                f"`path_column={column}` is for lists of images, and {source} is none: leave it out."
+            )
+    elif not is_url(source):
+        from darkroom.tasks.image_list import check_list  # imports DuckDB
+
+        check_list(source, column)
 
 
 def _check_unused(destination: Destination) -> None:

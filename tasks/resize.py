@@ -19,7 +19,7 @@ from darkroom.tasks.dataset.rows import ManifestRow, PlannedImage
 from darkroom.tasks.dataset.shard import PROGRESS_SECONDS, ShardRef, report_progress
 from darkroom.tasks.errors import DarkroomError, DestinationError, ErrorCode
 from darkroom.tasks.plan import read_shard
-from darkroom.tasks.reporting.text import duration
+from darkroom.tasks.reporting.text import count_codes, duration
 from darkroom.tasks.settings import Job
 from darkroom.tasks.storage.retries import with_retries
 from darkroom.tasks.storage.store_errors import writing
@@ -57,7 +57,7 @@ class ShardResult:
     def describe(self) -> str:
         """Return a line about the shard's outcome."""
         rate = (self.ok + self.failed + self.unchanged) / self.seconds if self.seconds else 0.0
-        codes = ", ".join(f"{count:,} × {code}" for code, count in sorted(self.error_codes.items()))
+        codes = count_codes(dict(sorted(self.error_codes.items())))
         return (
             f"{self.ok:,} made, {self.failed:,} failed{f' ({codes})' if codes else ''}, {self.unchanged:,} unchanged, "
             f"{self.resumed:,} done before; {decimal(self.source_bytes)} in, {decimal(self.output_bytes)} out, "

@@ -70,7 +70,7 @@ class Api:
     def artifacts(self, run_id: str) -> list[dict[str, Any]]:
         return self.post("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}, "sort": "KEY_ASC"})
 
-    def latest_summary(self, destination: Path) -> str:
+    def latest_summary(self, destination: Path | str) -> str:
         """Return the newest summary of a destination, as on the Artifacts page."""
         key = artifact_key(str(destination), "summary")
         [latest] = self.post("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})

@@ -1,4 +1,4 @@
-"""Ports for servers that must be told theirs."""
+"""Free ports for servers that take their port as an argument."""
 
 from __future__ import annotations
 

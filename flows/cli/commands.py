@@ -21,7 +21,7 @@ from pydantic import Field
 
 from darkroom.flows.cli import printing, terminal
 from darkroom.flows.cli.inspection import KeptDestination, inspection
-from darkroom.flows.cli.options import name_options, parse, with_settings
+from darkroom.flows.cli.options import parse, with_settings
 from darkroom.flows.cli.session import Session, session
 from darkroom.flows.cli.streams import OutputError, flush_output, open_streams
 from darkroom.flows.runtime.machine import check_working_folder
@@ -159,7 +159,7 @@ def run(
         except SettingsError as other:
             if rules.limit is None:
                 raise
-            terminal.note(f"A run without --limit would be refused. {name_options(str(other))}")
+            terminal.note(f"A run without --limit would be refused. {other}")
         if rules.limit or not exists(place.store, MANIFEST):
             started.start_cluster()
         with deferred():

@@ -41,8 +41,10 @@ def status(destination: KeptDestination) -> None:
     from darkroom.tasks.reporting.status import read_status
 
     place = _existing(destination)
-    printing.print_status(read_status(place))
-    check_manifest(place)
+    found = read_status(place)
+    printing.print_status(found)
+    if found.info is None:
+        check_manifest(place)
 
 
 @inspection.command()
@@ -68,7 +70,7 @@ def failures(
     count = 0
     for image in read_failed(place, codes):
         count += 1
-        print(image.model_dump_json()) if as_json else printing.print_failed([image])
+        print(image.model_dump_json() if as_json else printing.describe_failed(image))
     if codes and not count:
         terminal.note(f"No image has failed with {' or '.join(codes)}.")
 

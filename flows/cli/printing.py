@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from darkroom.flows.cli.options import name_options
-from darkroom.tasks.reporting.text import duration, printable
+from darkroom.tasks.reporting.text import count_codes, duration, printable
 from darkroom.tasks.wording import counted
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _line(label: str, text: str, width: int = 10) -> None:
 
 def _print_codes(codes: Mapping[str, int]) -> None:
     """Print counts by error code, on several lines if need be, but each count beside its code."""
-    counts = ", ".join(f"{count:,}\0×\0{code}" for code, count in codes.items())
+    counts = count_codes(codes).replace(" × ", "\0×\0")
     for number, line in enumerate(textwrap.wrap(counts, TABLE_WIDTH - 10)):
         _line("" if number else "failures", line.replace("\0", " "))
 
@@ -71,7 +71,7 @@ def print_report(report: RunReport, page: str) -> None:
         for hint in hints(report.skipped, report.not_images):
             _line("hint", name_options(hint))
     for folder in report.unreadable_folders[:ROWS_PRINTED]:
-        _line("unreadable", f" {printable(folder)}")
+        _line("unreadable", printable(folder), width=11)
     _line("manifest", f"{report.manifest} ({counted(report.known, 'row')}, {report.known_failed:,} failed)")
     _line("outputs", f"{report.destination}/images/")
     _line("page", page)
@@ -80,8 +80,12 @@ def print_report(report: RunReport, page: str) -> None:
 
 def _print_failures(report: RunReport) -> None:
     """Print the first images that failed, and the command that lists all failed images of the manifest."""
+    from darkroom.tasks.dataset.layout import open_destination
+    from darkroom.tasks.reporting.failed_images import read_failed
+
     # An interrupted run has not printed what failed: the run that adopts it does.
-    failed = report.failures() if report.adopted and not report.problems else report.first_failures
+    adopts = report.adopted and not report.problems
+    failed = read_failed(open_destination(report.destination)) if adopts else report.first_failures
     print_failed(islice(failed, ROWS_PRINTED))
     if report.known_failed:
         command = f"darkroom failures {shlex.quote(report.destination)}"
@@ -91,7 +95,12 @@ def _print_failures(report: RunReport) -> None:
 def print_failed(images: Iterable[FailedImage]) -> None:
     """Print a line for each failed image: its path, the error code and the message."""
     for image in images:
-        print(printable(f"{image.source_path}: {image.error_code}: {name_options(image.error_message)}"))
+        print(describe_failed(image))
+
+
+def describe_failed(image: FailedImage) -> str:
+    """Return a line about a failed image."""
+    return printable(f"{image.source_path}: {image.error_code}: {name_options(image.error_message)}")
 
 
 def _print_preview(report: RunReport) -> None:

@@ -35,8 +35,8 @@ def error(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Print on standard error what a command is doing."""
-    print(f"darkroom: {message}", file=sys.stderr, flush=True)
+    """Print on standard error what a command is doing, with its settings written as options."""
+    print(f"darkroom: {name_options(message)}", file=sys.stderr, flush=True)
 
 
 def print_at_once(message: str) -> None:

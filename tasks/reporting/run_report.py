@@ -8,7 +8,7 @@ from darkroom.tasks.dataset.layout import MANIFEST, open_destination
 from darkroom.tasks.reporting.failed_images import read_failed
 from darkroom.tasks.reporting.figures import Counted, FailedImage, Failures, Figures
 from darkroom.tasks.reporting.report import Report
-from darkroom.tasks.reporting.text import first_sentence, nothing_to_do, sufficient_limit
+from darkroom.tasks.reporting.text import count_codes, describe_nothing_to_do, first_sentence, sufficient_limit
 from darkroom.tasks.wording import counted
 
 
@@ -63,7 +63,7 @@ class RunReport(Report, Figures, Counted):
 
     def __str__(self) -> str:
         """Return the headline, failures by error code, the manifest's location, and why the run failed."""
-        codes = ", ".join(f"{count:,} × {code}" for code, count in self.error_codes.items())
+        codes = count_codes(self.error_codes)
         lines = [self.headline(), codes and f"failures: {codes}", f"manifest: {self.manifest}", self.failure()]
         return "\n".join(filter(None, lines))
 
@@ -83,7 +83,7 @@ class RunReport(Report, Figures, Counted):
         if self.problems and not self.attempted:
             return "No image could be processed."
         if not self.attempted and not self.deleted:
-            return f"{nothing_to_do(self.adopted, self.unchanged_now)}."
+            return f"{describe_nothing_to_do(self.adopted, self.unchanged_now)}."
         deleted = 0 if self.stopped else self.deleted
         moved = min(self.reasons.get("moved", 0), self.ok, deleted)
         parts = [
@@ -118,7 +118,7 @@ def failure_problems(failures: Failures, known: int, max_failure_ratio: float) -
     Images that failed in an earlier run, too, such as those without read permission, are compared with all known
     images: otherwise a single one would fail every run that has little else to do.
     """
-    codes = ", ".join(f"{count:,} × {code}" for code, count in failures.codes.items())
+    codes = count_codes(failures.codes)
     return [
         f"{failed:,} of {of:,} {what}, which is more than `max_failure_ratio={max_failure_ratio:g}` allows. The "
         "manifest is published; its rows with status 'failed' have each image's reason. If that many are expected, "

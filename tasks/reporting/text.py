@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -37,7 +37,12 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f}"
 
 
-def nothing_to_do(adopted: int, unchanged: int) -> str:
+def count_codes(codes: Mapping[str, int]) -> str:
+    """Return the number of failures by error code, as "2 × source.empty, 1 × decode.corrupt"."""
+    return ", ".join(f"{count:,} × {code}" for code, count in codes.items())
+
+
+def describe_nothing_to_do(adopted: int, unchanged: int) -> str:
     """Return a line about a run that has no image to process."""
     if adopted:
         return f"Nothing to do: {counted(adopted, 'image')} adopted, {unchanged:,} unchanged"

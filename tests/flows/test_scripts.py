@@ -72,6 +72,7 @@ def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder
         "    except RunFailedError as failure:\n"
         "        print('FAILED', failure, failure.report.ok, failure.report.failed)\n"
         "    print('STATE', preprocess(sys.argv[1] + '/none', sys.argv[2], return_state=True).message)\n"
+        "    print('NOWHERE', preprocess(sys.argv[1], 'ftp://out', return_state=True).message)\n"
         "    try:\n"
         "        preprocess(sys.argv[1] + '/none', sys.argv[2])\n"
         "    except SettingsError as error:\n"
@@ -81,10 +82,14 @@ def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder
     done = run_script(script, folder, tmp_path / "out", environment=api.environment)
 
     assert done.returncode == 0, done.stderr
-    failed, state, raised = done.stdout.splitlines()
+    failed, state, nowhere, raised = done.stdout.splitlines()
     assert failed.startswith("FAILED 2 of 26 attempted images failed")
     assert failed.endswith("24 2")
     assert state.startswith(f"STATE source: {folder}/none does not exist.")
+    assert nowhere.startswith("NOWHERE destination: 'ftp://out' is no URL of an object store")
+    assert api.latest_summary("ftp://out").startswith(
+        "# Failed\n\n**destination: 'ftp://out' is no URL of an object store.**"
+    )
     assert raised.startswith(f"RAISED source: {folder}/none does not exist.")
     assert api.latest_summary(tmp_path / "out").startswith(f"# Failed\n\n**source: {folder}/none does not exist.** ")
 

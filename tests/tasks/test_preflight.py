@@ -268,6 +268,14 @@ def test_a_path_column_is_refused_if_the_source_is_no_list(source, place):
         check_locations(str(source), place.location, Rules(path_column="url"))
 
 
+def test_the_columns_of_a_list_are_checked_if_the_rules_are_known(tmp_path, place):
+    (tmp_path / "l.csv").write_text("a,b\n1.jpg,2\n")
+    check_locations(str(tmp_path / "l.csv"), place.location)
+    check_locations(str(tmp_path / "l.csv"), place.location, Rules(path_column="a"))
+    with pytest.raises(SettingsError, match=r"the columns a, b, of which none is called path or .*"):
+        check_locations(str(tmp_path / "l.csv"), place.location, Rules())
+
+
 @pytest.mark.parametrize("argument", ["n_workers", "memory_limit", "death_timeout", "resources", "dashboard_address"])
 def test_arguments_of_the_local_cluster_and_its_workers_are_fine(argument):
     check_compute(Compute(cluster_kwargs={argument: None}))

@@ -93,10 +93,16 @@ class PngImage(PillowImage):
 
         An incomplete IDAT chunk is kept.
         """
-        end = self.chunks[-1].end + 4 if self.chunks else len(self.data)
         data = self.decoder_input()
-        incomplete = 0 if self.data.startswith(b"IDAT", end + 4) else len(self.data) - end
+        incomplete = 0 if self._ends_within_pixels() else len(self.data) - self._end()
         return data[: len(data) - incomplete] + END
+
+    def _end(self) -> int:
+        """Return the position after the last complete chunk."""
+        return self.chunks[-1].end + 4 if self.chunks else self._start + 8
+
+    def _ends_within_pixels(self) -> bool:
+        return self.data.startswith(b"IDAT", self._end() + 4)
 
     def _open_reader(self) -> ImageFile.ImageFile:
         try:
@@ -133,8 +139,7 @@ class PngImage(PillowImage):
 
     def _check_pixels(self) -> None:
         """Raise `decode.truncated` if the file ends within an IDAT chunk, whose checksum is missing then."""
-        end = self.chunks[-1].end + 4 if self.chunks else 8
-        if self.data.startswith(b"IDAT", end + 4):
+        if self._ends_within_pixels():
             raise truncated("the file ends within its pixels")
 
     def _count_frames(self) -> int:

@@ -159,7 +159,7 @@ def test_a_stopped_worker_of_a_local_cluster_is_ended_with_the_run(
     check(out, undisturbed)
     eventually(lambda: gone(processes), 10)
     run_id = run_id_of(out)
-    # The server may never have heard of the task run of the stopped worker.
+    # The stopped worker's task run may not have reached the server.
     assert {task["state_type"] for task in api.task_runs(run_id)} <= {"COMPLETED", "CRASHED"}
     assert any("is begun on worker" in line["message"] for line in api.logs(run_id)), "it is in the UI, too"
 
