@@ -233,6 +233,15 @@ def stopped_within_a_shard(worker: psutil.Process, destination: Path, api: Api) 
     return False
 
 
+def check_done_again(api: Api, run_id: str) -> None:
+    """Check that one task run of a flow run crashed, and that another one completed its shard."""
+    # It has the same name if the worker died before the flow had heard that it had begun the shard.
+    states = [(task["name"], task["state_type"]) for task in api.task_runs(run_id)]
+    [crashed] = [name for name, state in states if state != "COMPLETED"]
+    assert (crashed, "CRASHED") in states
+    assert {(crashed, "COMPLETED"), (f"{crashed} attempt 2", "COMPLETED")}.intersection(states)
+
+
 def gone(processes: list[psutil.Process]) -> bool:
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 

@@ -18,6 +18,7 @@ from harness import (
     Api,
     Ended,
     Started,
+    check_done_again,
     clean_environment,
     darkroom,
     eventually,
@@ -251,9 +252,7 @@ def test_a_lost_worker_is_no_damage(api: Api, start: Callable[..., Started], lar
     assert f"darkroom: {len(damaged)} damaged; {total} outputs, {total} of them read again.\n" in errors
     [kept] = large_outputs.findings.iterdir()
     assert pq.read_table(kept)["file_name"].to_pylist() == [f"images/{name}" for name in damaged]
-    states = {task["name"]: task["state_type"] for task in api.task_runs(printed.rstrip().rpartition("/")[2])}
-    [crashed] = [name for name, state in states.items() if state == "CRASHED"]
-    assert states[f"{crashed} attempt 2"] == "COMPLETED"
+    check_done_again(api, printed.rstrip().rpartition("/")[2])
 
 
 def test_an_interrupted_verification_leaves_nothing(api: Api, start: Callable[..., Started], large_outputs: OnDisk):
