@@ -4,13 +4,20 @@ import http.client
 import socket
 import struct
 import threading
-from collections.abc import Callable
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 _ERROR = "<?xml version='1.0'?><Error><Code>{}</Code><Message>made up</Message></Error>"
+
+
+Answer = tuple[int, dict[str, str], bytes]
+"""Status, headers and body."""
+
+Forward = Callable[[str, str, str, Mapping[str, str], bytes], Answer]
+"""Takes what `send` does."""
 
 
 @dataclass
@@ -53,7 +60,18 @@ class FaultProxy:
             return self.choose(len(self.requests)) if self.choose else None
 
 
-def _handler(proxy: FaultProxy, address: str):
+def send(address: str, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    """Send a request to a server, and return its answer."""
+    with closing(http.client.HTTPConnection(address, timeout=30)) as connection:
+        connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def _handler(proxy: FaultProxy, address: str, forward: Forward):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -67,26 +85,13 @@ def _handler(proxy: FaultProxy, address: str):
             if fault and fault.does == "reset":
                 self.reset()
                 return
-            answer, data = self.forward(body)
+            status, headers, data = forward(address, self.command, self.path, self.headers, body)
             if fault and fault.does == "lost":
                 self.reset()
-            elif fault and fault.does == "cut" and data:
-                self.answer(answer.status, dict(answer.getheaders()), data, cut=True)
             else:
-                self.answer(answer.status, dict(answer.getheaders()), data)
+                self.answer(status, headers, data, cut=bool(fault and fault.does == "cut" and data))
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 - http.server's names
-
-        def forward(self, body):
-            connection = http.client.HTTPConnection(address, timeout=30)
-            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                connection.putheader(name, value)
-            connection.endheaders(body)
-            answer = connection.getresponse()
-            data = answer.read()
-            connection.close()
-            return answer, data
 
         def answer(self, status, headers, data, *, cut=False):
             self.send_response_only(status)
@@ -119,10 +124,10 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def fault_proxy(url: str):
-    """Run a proxy in front of the server at a URL until the block ends."""
+def fault_proxy(url: str, forward: Forward = send):
+    """Run a proxy in front of the server at a URL until the block ends; `forward` sends requests to the server."""
     proxy = FaultProxy()
-    with _Server(("127.0.0.1", 0), _handler(proxy, urlsplit(url).netloc)) as server:
+    with _Server(("127.0.0.1", 0), _handler(proxy, urlsplit(url).netloc, forward)) as server:
         proxy.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import product
 from pathlib import Path
 
@@ -19,9 +21,12 @@ from data.generate import photo
 from tests.azure_server import azure_server
 from tests.contents import files
 from tests.fault_proxy import Fault, fault_proxy
+from tests.gcs_server import gcs_server
 from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.slow
+
+TwoBuckets = Callable[[Path], AbstractContextManager[tuple[dict[str, str], list[str]]]]
 
 WHOLE = ["a.jpg", "a.jpg/inside.jpg", "b/é ü.png", "sub/page.jpg", "x/" + "y" * 200 + "/" + "z" * 200 + ".jpg"]
 PAGE = b"<html>not found</html>"
@@ -198,17 +203,32 @@ def test_a_token_that_expires_before_the_source_is_listed_is_the_source_s(api: A
     assert "Traceback" not in ended.err
 
 
-def test_from_azure_to_azure(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with azure_server(tmp_path) as azure:
-        for name, value in azure.environment.items():
+@contextmanager
+def two_buckets_of_azure(folder: Path) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Provide the environment of a server's clients, and two buckets."""
+    with azure_server(folder) as server:
+        yield server.environment, [f"az://{server.make_container()}" for _ in range(2)]
+
+
+@contextmanager
+def two_buckets_of_google(_folder: Path) -> Iterator[tuple[dict[str, str], list[str]]]:
+    """Provide the environment of a server's clients, and two buckets."""
+    with gcs_server() as server:
+        yield server.environment, [f"gs://{server.make_bucket()}" for _ in range(2)]
+
+
+@pytest.mark.parametrize("two_buckets", [two_buckets_of_azure, two_buckets_of_google])
+def test_from_and_to_other_clouds(api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_buckets: TwoBuckets):
+    with two_buckets(tmp_path) as (environment, buckets):
+        for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        source, destination = (open_object_store(f"az://{azure.make_container()}/x") for _ in range(2))
+        source, destination = (open_object_store(f"{bucket}/x") for bucket in buckets)
         images = {f"sub/{number}.jpg": encoded(tmp_path, "a.jpg", number) for number in range(5)}
         for path, data in images.items():
             source.put(path, data)
 
         def run(*arguments: str) -> str:
-            ended = darkroom(*arguments, environment=api.environment | azure.environment)
+            ended = darkroom(*arguments, environment=api.environment | environment)
             assert ended.code == 0, ended.err
             return ended.out
 

@@ -1,16 +1,18 @@
-"""Reading from a real Google Cloud Storage server; none that runs here takes what the client writes."""
+"""The object store on a real Google Cloud Storage server, to which a proxy translates the client's writes."""
 
 import os
 
 import pytest
 
 from darkroom.tasks.errors import SettingsError
-from darkroom.tasks.settings import Rules
-from darkroom.tasks.storage.locations import check_source, open_source
-from darkroom.tasks.storage.store_errors import NotFound, TooLarge
+from darkroom.tasks.storage.bucket_checks import check_bucket_destination
+from darkroom.tasks.storage.locations import check_source
+from darkroom.tasks.storage.object_keys import to_path
+from darkroom.tasks.storage.object_store import PART_BYTES, open_object_store
 from tests.gcs_server import gcs_server
 from tests.tasks.helpers import manifest_rows, prepare, write_image
 from tests.tasks.shards import run
+from tests.tasks.storage.conformance import StoreTests
 
 
 @pytest.fixture(scope="module")
@@ -26,31 +28,38 @@ def server(_server, monkeypatch):
     return _server
 
 
-@pytest.mark.parametrize("prefix", ["", "some/prefix"])
-def test_objects_are_listed_and_read(server, prefix):
-    bucket = server.make_bucket()
-    large = os.urandom(3 << 20)
-    objects = {"a.jpg": b"12345", "é ü/100%.jpg": b"x", "sub/empty.jpg": b"", "sub/large.jpg": large}
-    for path, data in objects.items():
-        server.plant(bucket, f"{prefix}/{path}".lstrip("/"), data)
-    server.plant(bucket, "some/prefixed/other.jpg", b"beside it")
-    store = open_source(f"gs://{bucket}/{prefix}", Rules())
-    rows = {row["path"]: row for batch in store.list() for row in batch.to_pylist()}
-    assert rows.keys() - {"some/prefixed/other.jpg"} == objects.keys()
-    for path, data in objects.items():
-        found = store.get(path)
-        assert bytes(found.data) == data
-        assert (found.version.size, found.version.etag) == (rows[path]["size"], rows[path]["etag"])
-        assert store.head(path) == found.version
-        assert store.get_start(path, 3) == data[:3]
-    with store.open("sub/large.jpg") as file:
-        file.seek(2 << 20)
-        assert file.read() == large[2 << 20 :]
-    assert sorted(store.children("sub")) == ["empty.jpg", "large.jpg"]
-    with pytest.raises(NotFound):
-        store.get("gone.jpg")
-    with pytest.raises(TooLarge):
-        store.get("a.jpg", max_bytes=4)
+@pytest.fixture(params=["", "some/prefix"])
+def store(request, server):
+    return open_object_store(f"gs://{server.make_bucket()}/{request.param}".removesuffix("/"))
+
+
+def split(store):
+    bucket, _, prefix = store.location.removeprefix("gs://").partition("/")
+    return bucket, f"{prefix}/" if prefix else ""
+
+
+class TestGoogle(StoreTests):
+    @pytest.fixture(autouse=True)
+    def _server(self, server):
+        self.server = server
+
+    def contents(self, store):
+        bucket, start = split(store)
+        return {to_path(key.removeprefix(start)): data for key, data in self.server.contents(bucket).items()}
+
+    def plant(self, store, path, data):
+        bucket, start = split(store)
+        self.server.plant(bucket, start + path, data)
+
+    def test_the_store_heeds_conditions(self, store):
+        check_bucket_destination(store)
+        assert self.contents(store) == {}
+
+    def test_a_large_file_is_put_in_parts(self, store, tmp_path):
+        data = os.urandom(PART_BYTES + 12_345)
+        (tmp_path / "large").write_bytes(data)
+        store.put_file("large", tmp_path / "large")
+        assert self.contents(store) == {"large": data}
 
 
 def test_a_bucket_that_holds_nothing_is_refused(server):
