@@ -27,6 +27,7 @@ from darkroom.deployments.notify import notification_block
 from darkroom.flows.cli import terminal
 from darkroom.flows.runtime.local_server import check_api
 from darkroom.tasks.errors import DarkroomError, SettingsError
+from darkroom.tasks.storage.locations import absolute
 
 ROOT = Path(__file__).resolve().parents[1]
 """The checkout, or the installed package: the folder to which the entrypoints in `prefect.yaml` are relative."""
@@ -151,7 +152,7 @@ def _put_deployments(entries: list[Entry]) -> None:
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(PREFECT_FILE), "--all"],
         # Entrypoints are relative to the working directory, and flow runs start in $PWD.
         cwd=ROOT,
-        env={**os.environ, "PWD": str(ROOT)} | {name: _absolute(os.environ[name]) for name in variables},
+        env={**os.environ, "PWD": str(ROOT)} | {name: absolute(os.environ[name], name) for name in variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -159,10 +160,6 @@ def _put_deployments(entries: list[Entry]) -> None:
     )
     if done.returncode:
         raise DarkroomError(f"Prefect refused {PREFECT_FILE}:\n{done.stdout.strip()}")
-
-
-def _absolute(folder: str) -> str:
-    return folder if "://" in folder else os.path.abspath(folder)
 
 
 def _put_schedules(client: SyncPrefectClient, entry: Entry, before: DeploymentResponse | None) -> str:

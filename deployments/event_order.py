@@ -33,7 +33,7 @@ class CausalOrdering(InMemory):
             raise EventArrivedEarly(event)
         if event.event != PENDING:
             await super().wait_for_leader(event)
-        if event.event in ENDS:
+        if event.event in ENDS and run not in _ended:  # a run that was taken for dead ends twice
             _ended.append(run)
         elif event.event == PENDING and run in _ended:  # a retry
             _ended.remove(run)

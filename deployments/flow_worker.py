@@ -33,8 +33,15 @@ def main() -> None:
     """Run a worker of the pool until SIGINT or SIGTERM; arguments go to `prefect worker start`."""
     # A shell that starts a command in the background makes it ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with terminal.exit_on_error():
-        check_server()
+    try:
+        with terminal.exit_on_error():
+            check_server()
+        _run_worker()
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def _run_worker() -> None:
     with sigterm_exits():
         worker = subprocess.Popen(  # noqa: S603 - Prefect, run by this interpreter
             [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, *sys.argv[1:]],
@@ -43,8 +50,6 @@ def main() -> None:
         )
         try:
             sys.exit(_wait(worker))
-        except KeyboardInterrupt:
-            sys.exit(0)
         finally:
             _stop(worker)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -81,8 +82,9 @@ def _readable(location: str) -> Iterator[None]:
     try:
         yield
     except (OSError, UnicodeDecodeError, duckdb.Error) as error:
-        reason = str(error).partition("\n")[0]
-        raise SettingsError(f"source: {location} can't be read as a list of images: {reason}") from error
+        # The lines after an empty one are DuckDB's settings.
+        reason = ". ".join(line.rstrip(".") for line in str(error).partition("\n\n")[0].splitlines())
+        raise SettingsError(f"source: {location} can't be read as a list of images: {reason}.") from error
 
 
 def _rows(db: sql.Connection, location: str, file: Path, column: str | None) -> Iterator[pa.RecordBatch]:
@@ -113,14 +115,16 @@ def _rows(db: sql.Connection, location: str, file: Path, column: str | None) -> 
 
 def _table(db: sql.Connection, location: str, file: Path) -> tuple[str, dict[str, str]]:
     """Return the SQL of a CSV or Parquet file, and the types of its columns by name."""
-    table = f"read_csv({sql.path(file)}, header = true)" if location.endswith(".csv") else sql.parquet(file)
+    # Without these settings, DuckDB skips lines to find a table, and guesses types from the first lines.
+    csv = f"read_csv({sql.path(file)}, header = true, skip = 0, sample_size = -1)"
+    table = csv if location.endswith(".csv") else sql.parquet(file)
     return table, dict(db.execute(f"SELECT column_name, column_type FROM (DESCRIBE FROM {table})").fetchall())
 
 
 def check_list(location: str, column: str | None) -> None:
     """Raise `SettingsError` if a local list of images has no column of addresses; see `list_entries`."""
     if not location.endswith(".txt"):
-        with _readable(location), sql.connect_in_scratch() as (db, _):
+        with sql.connect_in_scratch() as (db, _), _readable(location):
             _address_column(_table(db, location, Path(location))[1], location, column)
 
 
@@ -132,6 +136,8 @@ def _address_column(kinds: dict[str, str], location: str, column: str | None) ->
         location: that of the list.
         column: the name in the settings, if any.
     """
+    if len(kinds) == 1 and re.search(r"[,;\t|]", next(iter(kinds))):  # DuckDB has found no separator that fits
+        raise SettingsError(f"source: the lines of {location} have different numbers of values. Mend the list.")
     likely = [column] if column else list(kinds) if len(kinds) == 1 else ADDRESS_COLUMNS
     name = next(filter(kinds.__contains__, likely), None)
     if name is None:

@@ -119,11 +119,9 @@ def as_settings(model: type[S], value: Any, name: str) -> S:
 
 def check_sample(sample: Any) -> None:
     """Raise `SettingsError` unless a sample is a number above 0 and up to 1."""
-    is_number = isinstance(sample, int | float)
-    if not is_number or not 0 < sample <= 1:
-        given = f"{sample:g}" if is_number else sample
+    if not isinstance(sample, int | float) or not 0 < sample <= 1:
         raise SettingsError(
-            f"`sample={given}`: give a number above 0 and up to 1, such as 0.1 for a tenth of the outputs."
+            f"`sample={sample!r}`: give a number above 0 and up to 1, such as 0.1 for a tenth of the outputs."
         )
 
 

@@ -211,8 +211,8 @@ class Rules(Settings):
         ge=0,
         le=1,
         description="End as Failed, with the manifest published, if more than this part of the attempted images "
-        "failed, or if images that failed before and again are more than this part of the known ones. 1 allows any "
-        "number, and also lets a run go on whose first 200 images all fail.",
+        "failed, or if the images that failed again, as in an earlier run, are more than this part of the known ones. "
+        "1 allows any number, and also lets a run go on whose first 200 images all fail.",
     )
 
     @field_validator("include", "exclude")

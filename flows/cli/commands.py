@@ -27,7 +27,7 @@ from darkroom.flows.cli.streams import OutputError, flush_output, open_streams
 from darkroom.flows.runtime.machine import check_working_folder
 from darkroom.flows.runtime.signals import ENDING, Ending, deferred
 from darkroom.tasks.dataset.layout import MANIFEST
-from darkroom.tasks.errors import SettingsError
+from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.preflight import (
     check_compute,
     check_kept_destination,
@@ -156,7 +156,7 @@ def run(
     with session(compute) as started:
         try:
             check_recipe(place, recipe, rules)
-        except SettingsError as other:
+        except DarkroomError as other:  # another recipe, or a manifest that can't be read
             if rules.limit is None:
                 raise
             terminal.note(f"A run without --limit would be refused. {other}")

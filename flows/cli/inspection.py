@@ -66,7 +66,8 @@ def failures(
     place, codes = _existing(destination), [_error_code(each) for each in code or ()]
     if not exists(place.store, MANIFEST):
         check_manifest(place)
-        terminal.note("No run has published here yet; then this lists what failed.")
+        terminal.note("No run has published here yet. Once one has, this lists what failed.")
+        return
     count = 0
     for image in read_failed(place, codes):
         count += 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from darkroom.flows.cli.options import name_options
+from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.reporting.text import count_codes, duration, printable
 from darkroom.tasks.wording import counted
 
@@ -80,16 +82,30 @@ def print_report(report: RunReport, page: str) -> None:
 
 def _print_failures(report: RunReport) -> None:
     """Print the first images that failed, and the command that lists all failed images of the manifest."""
-    from darkroom.tasks.dataset.layout import open_destination
-    from darkroom.tasks.reporting.failed_images import read_failed
-
-    # An interrupted run has not printed what failed: the run that adopts it does.
-    adopts = report.adopted and not report.problems
-    failed = read_failed(open_destination(report.destination)) if adopts else report.first_failures
-    print_failed(islice(failed, ROWS_PRINTED))
+    shown = report.first_failures[:ROWS_PRINTED]
+    print_failed(shown)
+    if report.adopted and report.published:
+        print_failed(_further_failures(report, shown))
     if report.known_failed:
         command = f"darkroom failures {shlex.quote(report.destination)}"
         _line("list", f"{command} (all {report.known_failed:,})" if report.known_failed > 1 else command)
+
+
+def _further_failures(report: RunReport, shown: Sequence[FailedImage]) -> list[FailedImage]:
+    """Return failed images of the manifest beside those shown, so that there are up to `ROWS_PRINTED` in all.
+
+    A run that was interrupted has not printed what failed: the run that adopts it does.
+    """
+    from darkroom.tasks.dataset.layout import open_destination
+    from darkroom.tasks.reporting.failed_images import read_failed
+
+    known = {image.source_path for image in shown}
+    with suppress(DarkroomError):  # the run itself is over, and has its outcome
+        others = (
+            image for image in read_failed(open_destination(report.destination)) if image.source_path not in known
+        )
+        return list(islice(others, ROWS_PRINTED - len(shown)))
+    return []
 
 
 def print_failed(images: Iterable[FailedImage]) -> None:
@@ -132,7 +148,7 @@ def print_verification(report: VerifyReport, page: str) -> None:
 def print_status(status: Status) -> None:
     """Print what a destination holds."""
     if status.info is None:
-        _line("manifest", "none yet")
+        _line("manifest", "none")
     else:
         counts = ", ".join(f"{count:,} {name}" for name, count in status.statuses.items())
         size = f"{decimal(status.output_bytes)} of outputs"

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -23,7 +24,7 @@ from darkroom.flows.runtime.cluster import is_local
 from darkroom.flows.runtime.local_server import api
 from darkroom.flows.runtime.main_guard import check_main_guard
 from darkroom.flows.runtime.signals import interruptible
-from darkroom.tasks.errors import DarkroomError, InUseError
+from darkroom.tasks.errors import DarkroomError, InUseError, SettingsError
 from darkroom.tasks.reporting.report import Report, first_problems
 from darkroom.tasks.reporting.text import first_sentence
 from darkroom.tasks.settings import Compute
@@ -83,7 +84,7 @@ class FlowWithApi(Flow[P, R]):
         given.apply_defaults()
         if not kwargs.get("return_state"):  # otherwise the flow run's state says what is wrong
             self._check(**given.arguments)
-        if is_local(Compute.model_validate(given.arguments["compute"])):
+        if _starts_workers(given.arguments["compute"]):
             check_main_guard()
         with api():
             try:
@@ -98,6 +99,13 @@ class FlowWithApi(Flow[P, R]):
             if isinstance(interruption, TerminationSignal) and not FlowRunContext.get():
                 raise SystemExit(128 + interruption.signal)
             raise interruption
+
+
+def _starts_workers(compute: Any) -> bool:
+    """Return whether workers start on this machine; with wrong settings, none do."""
+    with suppress(SettingsError):
+        return is_local(Compute.model_validate(compute))
+    return False
 
 
 def _as_text(value: Any) -> Any:

@@ -197,8 +197,8 @@ def _acquire(destination: Destination, run_id: str) -> HeldLease:
             if holder.is_live() or (silent := _watch(destination, holder)) not in {holder, None}:
                 raise InUseError(
                     f"{destination.location} is in use by {holder.describe()}. Wait for it to end, or use another "
-                    "destination. If that run is dead, the same command takes over "
-                    f"{STALE_SECONDS:.0f} s after its last heartbeat."
+                    "destination. If that run is dead, the same command takes its place once "
+                    f"{STALE_SECONDS:.0f} s have passed since its last heartbeat."
                 )
             lease = replace(lease, heartbeat=time.time())
             continue

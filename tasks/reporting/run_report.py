@@ -38,7 +38,7 @@ class RunReport(Report, Figures, Counted):
     """Number of images that this run finished before it was interrupted; the next run adopts them."""
 
     unchanged: int = 0
-    """Number of images that the plan found as an earlier run had published them."""
+    """Number of images that are still as an earlier run published them, by the plan."""
 
     deleted: int = 0
     adopted: int = 0
@@ -76,6 +76,11 @@ class RunReport(Report, Figures, Counted):
         """Number of images that an earlier run had published, and that this one found as they were."""
         return self.unchanged + self.touched
 
+    @property
+    def moved(self) -> int:
+        """Number of images that were made at a new path, and are among those deleted at their former one."""
+        return 0 if self.stopped else min(self.reasons.get("moved", 0), self.ok, self.deleted)
+
     def headline(self) -> str:
         """Return one line about what the run did."""
         if self.interrupted:
@@ -84,14 +89,14 @@ class RunReport(Report, Figures, Counted):
             return "No image could be processed."
         if not self.attempted and not self.deleted:
             return f"{describe_nothing_to_do(self.adopted, self.unchanged_now)}."
-        deleted = 0 if self.stopped else self.deleted
-        moved = min(self.reasons.get("moved", 0), self.ok, deleted)
+        deleted = 0 if self.stopped else self.deleted - self.moved
+        moved = f" ({self.moved:,} of them moved)" if self.moved else ""
         parts = [
-            f"{'Preview: ' if self.preview else ''}{self.ok:,} made{f' ({moved:,} of them moved)' if moved else ''}",
+            f"{'Preview: ' if self.preview else ''}{self.ok:,} made{moved}",
             f"{self.failed:,} failed",
             *([f"{self.adopted:,} adopted"] if self.adopted else []),
             f"{self.unchanged_now:,} unchanged",
-            *([f"{deleted - moved:,} deleted"] if deleted > moved else []),
+            *([f"{deleted:,} deleted"] if deleted else []),
         ]
         return ", ".join(parts)
 

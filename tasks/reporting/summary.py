@@ -75,10 +75,11 @@ def _count_rows(report: RunReport) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [
         ("finished and kept", report.kept if report.interrupted and not report.published else 0),
         ("made", report.ok),
+        ("of them moved", report.moved),
         ("failed", report.failed),
         ("unchanged", report.unchanged_now),
         ("of them touched, but the same bytes", report.touched),
-        (deleted, report.deleted),
+        (deleted, report.deleted - report.moved),
         ("adopted from an interrupted run", report.adopted),
         ("**in the manifest**", report.known),
         ("of them failed", report.known_failed),

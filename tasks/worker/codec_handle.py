@@ -168,7 +168,7 @@ def fork(channel: socket.socket, lifeline: socket.socket) -> None:
 
 def too_long(orders: Orders) -> Fault:
     """Return the fault of a process that has exceeded the time limit for an image."""
-    message = f"decoding did not end within {orders.max_image_seconds:g} s (max_image_seconds)"
+    message = f"decoding did not end in the time that `max_image_seconds={orders.max_image_seconds:g}` allows"
     return Fault(ErrorCode.DECODE_TIMEOUT, message)
 
 

@@ -139,7 +139,7 @@ class Images:
     def hung(self, planned: PlannedImage) -> Image:
         """Return an image whose answer is `source.timeout`: its read exceeded `max_read_seconds`."""
         image = self._new(planned)
-        message = f"reading did not end within {self.max_read_seconds:g} s (max_read_seconds)"
+        message = f"reading did not end within {self.max_read_seconds:g} s (`max_read_seconds`)"
         image.answer = ImageError(ErrorCode.SOURCE_TIMEOUT, message)
         return image
 

@@ -47,3 +47,8 @@ def test_a_heartbeat_after_the_end_is_dropped_until_a_retry():
     beats = [event("heartbeat", "retried") for _ in range(3)]
     events = (beats[0], event("Cancelled", "retried"), beats[1], event("Pending", "retried"), beats[2])
     assert evaluate(*events) == ["heartbeat", "Cancelled", "Pending", "heartbeat"]
+
+
+def test_the_retry_of_a_run_that_was_taken_for_dead_has_heartbeats():
+    names = ("Crashed", "Completed", "Pending", "heartbeat")
+    assert evaluate(*(event(name, "slept") for name in names)) == list(names)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import eventually, journalled, manifest_rows
+from harness import clean_environment, eventually, journalled, manifest_rows
 from installation import Installation, write_users_folder
 
 from darkroom.tasks.dataset.lease import read_lease
@@ -48,6 +51,20 @@ def test_the_worker_runs_a_flow_beside_folders_named_like_darkrooms(mine: Instal
         mine.ended(mine.run("mine/nightly", source=few, destination=tmp_path), "COMPLETED")
 
     assert {row["width"] for row in manifest_rows(tmp_path).values()} == {32}
+
+
+def test_ctrl_c_ends_a_worker_whose_server_does_not_answer(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = {"PREFECT_API_URL": f"http://127.0.0.1:{silent.getsockname()[1]}/api"}
+        command = [sys.executable, "-m", "darkroom.deployments.flow_worker"]
+        environment = clean_environment(tmp_path) | api
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as worker:
+            silent.settimeout(60)
+            connection, _ = silent.accept()
+            worker.send_signal(signal.SIGINT)
+            _, errors = worker.communicate(timeout=60)
+            connection.close()
+    assert (worker.returncode, errors) == (0, "")
 
 
 def test_nothing_of_a_flow_run_that_is_killed_outright_stays_running(mine: Installation, many: Path, tmp_path: Path):

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 
 from darkroom.tasks.imaging.transform import transform
 from darkroom.tasks.settings import Recipe
-from tests.contents import files
+from tests.contents import files, flip_bit
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -141,6 +141,12 @@ def test_a_preview_shows_outputs_and_publishes_nothing(api: Api, folder: Path, t
         assert {size_of(path) for path in Path(outputs).rglob("*.jpg")} == {(64, 600)}
     finally:
         shutil.rmtree(Path(outputs).parent)
+
+    flip_bit(out / "manifest.parquet")
+    preview = darkroom("run", folder, out, "--limit", "1", "--max-failure-ratio", "1", environment=api.environment)
+    assert preview.code == 0, preview.err
+    assert f"A run without --limit would be refused. {out}/manifest.parquet is damaged" in preview.err
+    shutil.rmtree(Path(re.findall("^outputs +(.+)$", preview.out, re.MULTILINE)[0]).parent)
 
 
 @pytest.mark.slow

@@ -73,6 +73,7 @@ def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder
         "        print('FAILED', failure, failure.report.ok, failure.report.failed)\n"
         "    print('STATE', preprocess(sys.argv[1] + '/none', sys.argv[2], return_state=True).message)\n"
         "    print('NOWHERE', preprocess(sys.argv[1], 'ftp://out', return_state=True).message)\n"
+        "    print('NONE', preprocess(*sys.argv[1:], compute={'workers': 0}, return_state=True).message)\n"
         "    try:\n"
         "        preprocess(sys.argv[1] + '/none', sys.argv[2])\n"
         "    except SettingsError as error:\n"
@@ -82,11 +83,12 @@ def test_a_script_gets_the_error_of_a_failed_run_and_its_report(api: Api, folder
     done = run_script(script, folder, tmp_path / "out", environment=api.environment)
 
     assert done.returncode == 0, done.stderr
-    failed, state, nowhere, raised = done.stdout.splitlines()
+    failed, state, nowhere, none, raised = done.stdout.splitlines()
     assert failed.startswith("FAILED 2 of 26 attempted images failed")
     assert failed.endswith("24 2")
     assert state.startswith(f"STATE source: {folder}/none does not exist.")
     assert nowhere.startswith("NOWHERE destination: 'ftp://out' is no URL of an object store")
+    assert "`workers=0`: give a whole number of 1 or more." in none
     assert api.latest_summary("ftp://out").startswith(
         "# Failed\n\n**destination: 'ftp://out' is no URL of an object store.**"
     )
@@ -104,7 +106,7 @@ CALLS = {
     "path.",
     "preprocess('none', 'out')": "none does not exist. Give the folder or the list of the images.",
     "verify('photos')": "photos is not a destination of Darkroom. Has a run ever used it?",
-    "verify('out', sample='10%')": "`sample=10%`: give a number above 0 and up to 1, such as 0.1 for a tenth of the "
+    "verify('out', sample='10%')": "`sample='10%'`: give a number above 0 and up to 1, such as 0.1 for a tenth of the "
     "outputs.",
 }
 

@@ -120,7 +120,7 @@ def test_reads_that_fail_are_retried_and_those_that_hang_are_given_up(api: Api, 
         "hang.jpg": "source.timeout",
     }
     assert rows["slow.jpg"]["read_ms"] >= 1000
-    assert rows["hang.jpg"]["error_message"] == "reading did not end within 3 s (max_read_seconds)"
+    assert rows["hang.jpg"]["error_message"] == "reading did not end within 3 s (`max_read_seconds`)"
     assert len(rows) == len(names)
 
     ended = darkroom("run", source, out, environment=api.environment)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from darkroom.tasks.errors import DestinationError, SettingsError
-from darkroom.tasks.image_list import list_entries
+from darkroom.tasks.image_list import check_list, list_entries
 from darkroom.tasks.publish import publish
 from darkroom.tasks.recover import close_workspace
 from darkroom.tasks.settings import Rules
@@ -82,6 +82,9 @@ def test_limit_ends_the_listing(images, place):
         ("l.csv", "a,b\n1.jpg,2\n", {"path_column": "c"}, r"the columns a, b, of which none is called c\."),
         ("l.csv", "a,b\n1.jpg,2\n", {"path_column": "b"}, r"column 'b' of .* holds no text, but BIGINT"),
         ("l.parquet", "no Parquet", {}, r"can't be read as a list of images: .*"),
+        ("l.csv", b"a,b\n\xff\xfe.jpg,1\n", {}, r"can't be read as a list of images: .*utf-8 encoded\.$"),
+        ("l.csv", "path,label\n1.jpg,2\n3.jpg\n", {}, r"l\.csv have different numbers of values"),
+        ("l.csv", 'path,label\n1.jpg,2\n"3.jpg,4\n5.jpg,6,7\n', {}, r"l\.csv have different numbers of values"),
         ("l.txt", b"\xff\xfea.jpg", {}, r"can't be read as a list of images: .*utf-8"),
     ],
 )
@@ -89,6 +92,15 @@ def test_a_file_that_is_no_list_is_refused(source, place, name, content, rules, 
     (source / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(SettingsError, match=message):
         listed(source / name, place, **rules)
+    if not name.endswith(".txt"):  # found before anything starts
+        with pytest.raises(SettingsError, match=message):
+            check_list(str(source / name), rules.get("path_column"))
+
+
+def test_the_last_line_of_a_list_decides_on_types_too(images, place):
+    lines = ["path,label", *(f"{number}.jpg,{number}" for number in range(30_000)), "a.jpg,none"]
+    (images / "list.csv").write_text("\n".join(lines))
+    assert len(listed(images / "list.csv", place, limit=1)[0]) == 1
 
 
 def test_further_columns_are_columns_of_the_manifest(images, place):

@@ -132,7 +132,7 @@ class PngImage(PillowImage):
         if chunk.kind == b"IEND":
             return False
         is_ancillary = chunk.kind.isalpha() and chunk.kind[:1].islower()
-        if not is_ancillary or _may_be_raw_profile(bytes(self.data[chunk.start : chunk.end])):
+        if not is_ancillary or _may_be_raw_profile(chunk.kind, bytes(self.data[chunk.start : chunk.end])):
             return True
         # The damaged byte may be one of the chunk's type.
         return any(sum(map(ne, chunk.kind, kind)) <= 1 for kind in OF_PIXELS)
@@ -207,10 +207,13 @@ class PngImage(PillowImage):
         return pixels
 
 
-def _may_be_raw_profile(content: bytes) -> bool:
-    """Return whether a damaged text may be EXIF: it has half of the keyword, or a run of hexadecimal digits."""
+def _may_be_raw_profile(kind: bytes, content: bytes) -> bool:
+    """Return whether a damaged chunk may be EXIF as text: it has half of the keyword, or a run of hexadecimal digits.
+
+    Digits count only in the kind of text that holds them as they are: other chunks have identifiers of such digits.
+    """
     likeness = max(sum(map(eq, content, keyword)) / len(keyword) for keyword in RAW_PROFILES)
-    return likeness >= 0.5 or HEXADECIMAL.search(content) is not None
+    return likeness >= 0.5 or (kind == b"tEXt" and HEXADECIMAL.search(content) is not None)
 
 
 def _raw_profile(kind: bytes, content: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """What commands print at their end."""
 
+import os
 import re
 
 import pytest
@@ -98,13 +99,19 @@ def test_interrupted_runs_are_counted_with_what_they_finished(images, line, caps
 
 
 def test_a_run_that_adopts_lists_what_failed_in_the_interrupted_run(place, capsys):
-    publish_rows(place, [failed_row("a.jpg", "source.empty", error_message="m")])
-    report = RunReport(source="/s", destination=str(place.root), run_id="r", adopted=1, known=1, known_failed=1)
+    known = [*(f"{number}.jpg" for number in range(12)), "own.jpg"]
+    publish_rows(place, [failed_row(path, "source.empty", error_message="m") for path in known])
+    own = FailedImage(source_path="own.jpg", error_code="source.empty", error_message="m")
+    counts = {"published": True, "adopted": 12, "failed": 1, "known": 13, "known_failed": 13}
+    report = RunReport(source="/s", destination=str(place.root), run_id="r", first_failures=[own], **counts)
     print_report(report, "page")
-    assert capsys.readouterr().out.splitlines()[-2:] == [
-        "a.jpg: source.empty: m",
-        f"list      darkroom failures {place.root}",
-    ]
+    *_, first = (printed := capsys.readouterr().out).partition("own.jpg: source.empty: m\n")
+    assert printed.count(": source.empty: m\n") == 10
+    assert first.splitlines()[0] == "0.jpg: source.empty: m"
+    assert first.splitlines()[-1] == f"list      darkroom failures {place.root} (all 13)"
+    os.remove(place.root / "manifest.parquet")
+    print_report(report, "page")
+    assert "own.jpg: source.empty: m\n" in capsys.readouterr().out
 
 
 def test_many_error_codes_are_wrapped(capsys):

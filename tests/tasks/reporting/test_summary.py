@@ -98,14 +98,15 @@ def test_skipped_files_are_counted_by_suffix_with_the_settings_that_include_them
 
 def test_the_summary_of_a_run():
     full = report(
-        ok=1200, failed=3, touched=2, unchanged=5, deleted=1, known=1210, source_bytes=5_000_000, seconds=20.0,
+        ok=1200, failed=3, touched=2, unchanged=5, deleted=3, known=1210, source_bytes=5_000_000, seconds=20.0,
         output_bytes=1_000_000, work_seconds=10.0, error_codes={"decode.corrupt": 3}, skipped={"not_image": 2},
-        reasons={"new": 1201, "missing": 3, "moon phase": 1}, planned=True, published=True,
+        reasons={"new": 1201, "missing": 3, "moved": 2, "moon phase": 1}, planned=True, published=True,
     )  # fmt: skip
     text = summary_markdown(full)
-    assert text.startswith("# 1,200 made, 3 failed, 7 unchanged, 1 deleted\n")
+    assert text.startswith("# 1,200 made (2 of them moved), 3 failed, 7 unchanged, 1 deleted\n")
     for line in (
         "| made | 1,200 |",
+        "| of them moved | 2 |",
         "| of them touched, but the same bytes | 2 |",
         "| deleted | 1 |",
         "| **in the manifest** | 1,210 |",

@@ -17,7 +17,7 @@ from tests.tasks.worker.codec_runs import GOOD, QUICK, assert_outputs, expected,
 
 
 def test_an_image_that_ends_its_process_fails_alone(codec, log):
-    too_long = (ErrorCode.DECODE_TIMEOUT, "decoding did not end within 1 s (max_image_seconds)")
+    too_long = (ErrorCode.DECODE_TIMEOUT, "decoding did not end in the time that `max_image_seconds=1` allows")
     too_much = (ErrorCode.DECODE_MEMORY, "decoding takes more than 200 MB of memory")
     invalid = (ErrorCode.DECODE_CRASH, "the codec process returned an invalid answer")
     kinds = {

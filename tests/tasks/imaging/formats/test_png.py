@@ -129,6 +129,7 @@ def with_metadata():
     """Return a PNG with a chunk of every kind that the tests damage."""
     whole = encoded(PALETTE, "PNG", transparency=3, icc_profile=other_profile(), exif=exif_with(6))
     chunks = [(b"tEXt", b"Title\0hello"), (b"pHYs", bytes(9)), (b"tIME", bytes(7)), (b"prVt", b"private")]
+    chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0xmp.did:0280117407206811AE56C1F6B2E0A5D2"))
     return whole[:33] + b"".join(build.png_chunk(*chunk) for chunk in chunks) + whole[33:]
 
 
@@ -140,7 +141,7 @@ def test_a_wrong_checksum_of_a_chunk_that_affects_pixels_is_corrupt(kind):
     assert code is ErrorCode.DECODE_CORRUPT and kind.decode() in error.message
 
 
-@pytest.mark.parametrize("kind", [b"tEXt", b"pHYs", b"tIME", b"prVt", b"IEND"])
+@pytest.mark.parametrize("kind", [b"tEXt", b"iTXt", b"pHYs", b"tIME", b"prVt", b"IEND"])
 def test_a_wrong_checksum_of_another_chunk_adds_a_warning(kind):
     data = with_metadata()
     result = run(damaged(data, data.index(kind) + (4 if kind == b"IEND" else 5)))
