@@ -8,16 +8,18 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
+import httpx
 from prefect import flow, get_run_logger
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed, State
 
 from darkroom.flows.runtime.outcome import run_name
 from darkroom.tasks.dataset.layout import IMAGES
-from darkroom.tasks.errors import SettingsError
-from darkroom.tasks.selection import has_image_suffix
+from darkroom.tasks.errors import GuardError, SettingsError
+from darkroom.tasks.selection import Selection
+from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.locations import absolute, check_source, is_list, open_store
-from darkroom.tasks.storage.store import Store
 from darkroom.tasks.wording import counted
 
 SHOWN = 5
@@ -43,7 +45,9 @@ def preprocess_partitions(
         parameters: Further parameters of the runs, such as recipe and rules.
 
     Raises:
-        SettingsError: the source can't be listed, or has images beside its folders, which would be in no partition.
+        SettingsError: the source can't be listed, or has images beside its folders, which would be in no partition; or
+            there is no such deployment.
+        GuardError: the source has no folders.
     """
     source, destination = absolute(source, "source"), absolute(destination, "destination")
     names = find_partitions(source)
@@ -55,7 +59,8 @@ def preprocess_partitions(
         ]
         states = dict(zip(names, (run.result() for run in runs), strict=True))
     failed = [f"{name} ({state})" for name, state in states.items() if state != "Completed"]
-    abandoned = sorted(set(_folders(open_store(destination, outputs=IMAGES))) - set(names))
+    found = {name[:-1] for name in open_store(destination, outputs=IMAGES).children("") if name.endswith("/")}
+    abandoned = sorted(found - set(names))
     if abandoned:
         get_run_logger().warning(f"No longer in the source, left as they are: {_shown(abandoned)}")
     summary = f"{counted(len(names), 'partition')}, {len(failed):,} failed"
@@ -67,6 +72,7 @@ def find_partitions(source: str) -> list[str]:
 
     Raises:
         SettingsError: the source can't be listed, or has images beside its folders, which would be in no partition.
+        GuardError: it has no folders.
     """
     check_source(source)
     if is_list(source):
@@ -74,26 +80,28 @@ def find_partitions(source: str) -> list[str]:
             f"source: {source} is a list of images, which has no partitions. Give a folder or a bucket."
         )
     store = open_store(source, outputs=IMAGES)
-    loose = next((name for name in store.children("") if has_image_suffix(name)), None)
-    if loose:
+    selection = Selection(Rules())
+    names = [name for name in store.children("") if not selection.why_skipped(name)]
+    if loose := next((name for name in names if not name.endswith("/")), None):
         raise SettingsError(
             f"source: {store.where(loose)} lies beside the folders, and would be in no partition. Move it into one."
         )
-    return sorted(_folders(store))
-
-
-def _folders(store: Store) -> list[str]:
-    return [name[:-1] for name in store.children("") if name.endswith("/") and not name.startswith(".")]
+    if not names:
+        raise GuardError(f"The source holds no folders of images. Is {source} mounted, and the right folder?")
+    return sorted(name.removesuffix("/") for name in names)
 
 
 def _run(deployment: str, name: str, source: str, destination: str, parameters: dict[str, Any]) -> str:
     """Run a partition, and return the name of its run's final state."""
     start: Callable[..., Any] = run_deployment
-    run = start(
-        deployment,
-        parameters={**parameters, "source": f"{source}/{name}", "destination": f"{destination}/{name}"},
-        timeout=None,
-    )
+    values = {**parameters, "source": f"{source}/{name}", "destination": f"{destination}/{name}"}
+    try:
+        run = start(deployment, parameters=values, timeout=None)
+    except ObjectNotFound as error:
+        message = f"deployment: there is no deployment {deployment!r} on this Prefect server. Deploy it first."
+        raise SettingsError(message) from error
+    except httpx.HTTPError as error:
+        return f"unknown: {error}"
     return run.state.name if run.state else "Unknown"
 
 

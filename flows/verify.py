@@ -108,6 +108,7 @@ class Verification:
             quarantine=repaired.quarantine if repaired and repaired.moved else "",
             moved=repaired.moved if repaired else 0,
             removed=repaired.removed if repaired else 0,
+            unmoved=repaired.failed if repaired else 0,
             rebuild_needed=self.rebuild_needed,
         )
 

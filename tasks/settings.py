@@ -32,6 +32,9 @@ KERNEL_VERSION = 4
 
 CODEC_LIBRARIES = ("opencv-python-headless", "pillow", "simplejpeg")
 
+MAX_SECONDS = 1e6
+"""Upper limit on time limits: the system's calls take no infinite ones."""
+
 SYNONYMS = {"jpg": "jpeg", "grey": "gray"}
 
 
@@ -192,11 +195,13 @@ class Rules(Settings):
     max_image_seconds: float = Field(
         60,
         ge=1,
+        le=MAX_SECONDS,
         description="Give up an image that takes more processor time than this for each 25 megapixels or part of them.",
     )
     max_read_seconds: float = Field(
         120.0,
         gt=0,
+        le=MAX_SECONDS,
         description="Give up a file, or a batch of small ones, that takes longer to read; the next run tries it again.",
     )
     max_delete_ratio: float = Field(

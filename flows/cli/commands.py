@@ -37,6 +37,7 @@ from darkroom.tasks.preflight import (
 )
 from darkroom.tasks.settings import Compute, Recipe, Rules, Settings
 from darkroom.tasks.storage.store import exists
+from darkroom.tasks.storage.store_errors import reading
 
 if TYPE_CHECKING:
     from prefect.states import State
@@ -160,7 +161,9 @@ def run(
             if rules.limit is None:
                 raise
             terminal.note(f"A run without --limit would be refused. {other}")
-        if rules.limit or not exists(place.store, MANIFEST):
+        with reading():
+            is_new = not exists(place.store, MANIFEST)
+        if rules.limit or is_new:
             started.start_cluster()
         with deferred():
             from darkroom.flows.preprocess import preprocess

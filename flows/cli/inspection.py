@@ -14,6 +14,7 @@ from darkroom.tasks.errors import ErrorCode, InvalidSettingError
 from darkroom.tasks.preflight import check_is_destination, check_manifest
 from darkroom.tasks.settings import Settings
 from darkroom.tasks.storage.store import exists
+from darkroom.tasks.storage.store_errors import reading
 from darkroom.tasks.wording import did_you_mean
 
 KeptDestination = Annotated[
@@ -64,14 +65,16 @@ def failures(
     from darkroom.tasks.reporting.failed_images import read_failed
 
     place, codes = _existing(destination), [_error_code(each) for each in code or ()]
-    if not exists(place.store, MANIFEST):
+    with reading():
+        is_published = exists(place.store, MANIFEST)
+    if not is_published:
         check_manifest(place)
         terminal.note("No run has published here yet. Once one has, this lists what failed.")
         return
     count = 0
     for image in read_failed(place, codes):
         count += 1
-        print(image.model_dump_json() if as_json else printing.describe_failed(image))
+        print(printing.as_json(image) if as_json else printing.describe_failed(image))
     if codes and not count:
         terminal.note(f"No image has failed with {' or '.join(codes)}.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 import textwrap
@@ -73,7 +74,9 @@ def print_report(report: RunReport, page: str) -> None:
         for hint in hints(report.skipped, report.not_images):
             _line("hint", name_options(hint))
     for folder in report.unreadable_folders[:ROWS_PRINTED]:
-        _line("unreadable", printable(folder), width=11)
+        _line("unreadable", printable(folder) or ".", width=11)
+    if more := len(report.unreadable_folders[ROWS_PRINTED:]):
+        _line("and", f"{more:,} more that can't be read", width=11)
     _line("manifest", f"{report.manifest} ({counted(report.known, 'row')}, {report.known_failed:,} failed)")
     _line("outputs", f"{report.destination}/images/")
     _line("page", page)
@@ -84,7 +87,7 @@ def _print_failures(report: RunReport) -> None:
     """Print the first images that failed, and the command that lists all failed images of the manifest."""
     shown = report.first_failures[:ROWS_PRINTED]
     print_failed(shown)
-    if report.adopted and report.published:
+    if report.adopted and not report.interrupted:
         print_failed(_further_failures(report, shown))
     if report.known_failed:
         command = f"darkroom failures {shlex.quote(report.destination)}"
@@ -117,6 +120,12 @@ def print_failed(images: Iterable[FailedImage]) -> None:
 def describe_failed(image: FailedImage) -> str:
     """Return a line about a failed image."""
     return printable(f"{image.source_path}: {image.error_code}: {name_options(image.error_message)}")
+
+
+def as_json(image: FailedImage) -> str:
+    """Return a failed image as JSON; escape characters if the output's encoding may lack them."""
+    is_utf8 = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+    return json.dumps(image.model_dump(mode="json"), ensure_ascii=not is_utf8)
 
 
 def _print_preview(report: RunReport) -> None:
@@ -180,7 +189,8 @@ def _print_recipe(recipe: Recipe) -> None:
     """Print a recipe, and the options of `darkroom run` that give it."""
     _line("recipe", f"{recipe.width} × {recipe.height} pixels, {recipe.fit}, {recipe.color}, {recipe.format}")
     if changed := recipe.model_dump(exclude_defaults=True):
-        _line("options", name_options(" ".join(f"`{name}={value}`" for name, value in changed.items())))
+        settings = " ".join(f"`{name}={shlex.quote(str(value))}`" for name, value in changed.items())
+        _line("options", name_options(settings))
 
 
 def print_unfinished(unfinished: Unfinished) -> None:
@@ -226,7 +236,7 @@ def print_history(history: History) -> None:
         table.add_column("run", no_wrap=True)
         for run in history.runs:
             table.add_row(*run.short_cells(), run.run_id[:RUN_ID_SHOWN] + ("*" if run.interrupted else ""))
-        Console(width=None if sys.stdout.isatty() else TABLE_WIDTH, highlight=False, markup=False).print(table)
+        Console(width=TABLE_WIDTH, highlight=False, markup=False).print(table)
         if any(run.interrupted for run in history.runs):
             print("* interrupted; a later run adopted what it had finished")
     if history.unreadable:

@@ -26,7 +26,7 @@ from darkroom.flows.runtime.machine import check_machine
 from darkroom.flows.runtime.proxies import loopback_direct
 from darkroom.flows.runtime.running_server import find_server
 from darkroom.flows.runtime.signals import exit_at_once, interruptible, sigterm_exits
-from darkroom.tasks.errors import DarkroomError
+from darkroom.tasks.errors import DarkroomError, SettingsError
 from darkroom.tasks.settings import Compute
 
 if TYPE_CHECKING:
@@ -143,8 +143,17 @@ def _configured_api() -> str | None:
         Path("prefect.toml"): "api",
         Path("pyproject.toml"): "tool.prefect",
     }
-    if not any(path.is_file() and hint in path.read_text(errors="replace") for path, hint in hints.items()):
+    try:
+        found = [path for path, hint in hints.items() if path.is_file() and hint in path.read_text(errors="replace")]
+    except OSError as error:
+        raise SettingsError(
+            f"{error.filename} may name a Prefect server, but can't be read: {error.strerror}."
+        ) from error
+    if not found:
         return None
-    from prefect.settings import get_current_settings
+    try:
+        from prefect.settings import get_current_settings
 
-    return get_current_settings().api.url
+        return get_current_settings().api.url
+    except ValueError as error:
+        raise SettingsError(f"Prefect's settings in {' or '.join(map(str, found))} are wrong: {error}") from error

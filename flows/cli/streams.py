@@ -30,9 +30,15 @@ class _Output(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            if error.errno == errno.EPIPE:  # the reader, such as `head`, has ended
-                raise
+            if error.errno == errno.EPIPE:  # the reader, such as `head`, has seen enough
+                self._discard()
+                return memoryview(data).nbytes
             raise OutputError(os.strerror(error.errno or 0)) from error
+
+    def _discard(self) -> None:
+        """Drop what is still to be written."""
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self.fileno())
 
 
 class _Errors(io.FileIO):
@@ -40,10 +46,10 @@ class _Errors(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         """Write bytes, or drop them; see `io.RawIOBase.write`."""
-        try:
-            return super().write(data)
-        except OSError:
-            return memoryview(data).nbytes
+        written: int | None = None
+        with suppress(OSError):
+            written = super().write(data)  # None if it would block
+        return memoryview(data).nbytes if written is None else written
 
 
 def open_streams() -> None:
@@ -65,12 +71,11 @@ def open_streams() -> None:
 
 def _text(raw: io.FileIO, former: TextIO | None) -> io.TextIOWrapper:
     """Return a text stream with the encoding of the former stream; that is None if it was closed."""
-    encoding, handling = (former.encoding, former.errors) if former else ("utf-8", "backslashreplace")
+    encoding = former.encoding if former else "utf-8"
     at_once = raw.isatty() or isinstance(raw, _Errors)
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, handling, line_buffering=at_once)
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=at_once)
 
 
 def flush_output() -> None:
     """Flush standard output; raise `OutputError` if that fails, unless only because the reader has ended."""
-    with suppress(BrokenPipeError):
-        sys.stdout.flush()
+    sys.stdout.flush()

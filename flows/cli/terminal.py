@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 
 from darkroom.flows.cli.options import name_options
 from darkroom.tasks.errors import DarkroomError, SettingsError
+from darkroom.tasks.reporting.text import printable
 
 if TYPE_CHECKING:
     from darkroom.flows.runtime.progress import Listener, Progress
@@ -30,13 +31,18 @@ LINE_SECONDS = 10.0
 
 def error(message: str) -> None:
     """Print an error message on standard error, with its settings written as options."""
-    text = escape(name_options(message))
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]darkroom:[/red] {text}")
+    console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    console.print(f"[red]darkroom:[/red] {escape(_safe(message))}")
 
 
 def note(message: str) -> None:
     """Print on standard error what a command is doing, with its settings written as options."""
-    print(f"darkroom: {name_options(message)}", file=sys.stderr, flush=True)
+    print(f"darkroom: {_safe(message)}", file=sys.stderr, flush=True)
+
+
+def _safe(message: str) -> str:
+    """Return a message with its settings written as options, without control characters, which names may contain."""
+    return "\n".join(map(printable, name_options(message).split("\n")))
 
 
 def print_at_once(message: str) -> None:

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from darkroom.tasks.dataset import sql
-from darkroom.tasks.dataset.integrity import find_damage
+from darkroom.tasks.dataset.integrity import find_damage, is_whole
 from darkroom.tasks.dataset.layout import MANIFEST, Destination
 from darkroom.tasks.dataset.lease import Lease, read_lease
 from darkroom.tasks.dataset.manifest import ManifestInfo, read_record, read_whole
 from darkroom.tasks.dataset.runs import newest_run
+from darkroom.tasks.storage.store import local_if_there
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,13 @@ def read_unfinished(destination: Destination, lease: Lease | None) -> Unfinished
     running = lease.run_id if lease and lease.is_live() else None
     store = destination.store
     ended = [workspace for workspace in destination.unfinished() if workspace.flow_run_id != running]
-    parts = [part for workspace in ended for part in workspace.journal_parts() if not find_damage(store, part)]
-    if not parts:
-        return Unfinished(len(ended))
+    parts = [part for workspace in ended for part in workspace.journal_parts() if is_whole(store, part)]
     with sql.connect_in_scratch() as (db, scratch):
-        journal = sql.parquet(*(store.local(part, scratch) for part in parts), by_name=True)
+        # The next run may adopt and remove them meanwhile.
+        files = list(filter(None, (local_if_there(store, part, scratch) for part in parts)))
+        if not files:
+            return Unfinished(len(ended))
+        journal = sql.parquet(*files, by_name=True)
         [(images,)] = db.execute(
             f"SELECT count(DISTINCT source_path) FROM {journal} WHERE status <> 'failed'"
         ).fetchall()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any
@@ -16,8 +17,8 @@ _FIRST_SENTENCE = re.compile(r"(.+?[.?!])\s+(?=[A-Z])", re.DOTALL)
 
 
 def printable(text: str) -> str:
-    """Return text with � for each unprintable character, line breaks included."""
-    return "".join(character if character.isprintable() else "�" for character in text)
+    """Return text with � for each unprintable character, line breaks included; spaces of all kinds stay."""
+    return "".join(each if each.isprintable() or unicodedata.category(each) == "Zs" else "�" for each in text)
 
 
 def clock(seconds: float) -> str:

@@ -37,6 +37,9 @@ class VerifyReport(Report):
 
     moved: int = 0
     removed: int = 0
+    unmoved: int = 0
+    """Number of files that a repair could not move or remove."""
+
     rebuild_needed: bool = False
     """Whether the codec libraries here differ from those that made the outputs, so that runs refuse to add any."""
 
@@ -76,7 +79,9 @@ class VerifyReport(Report):
                 "then makes damaged and missing outputs again."
             )
         elif remade:
-            remedies.append(f"The next 'darkroom run' makes {remade:,} again.")
+            remedies.append(f"The next 'darkroom run' makes {'at most ' if self.unmoved else ''}{remade:,} again.")
+        if self.unmoved:
+            remedies.append("Files that could not be moved stay as they are: remove the cause, and repair again.")
         if remade and self.rebuild_needed:
             remedies.append(
                 "The codec libraries here are not those that made these outputs: that run is refused until they are, "

@@ -115,6 +115,13 @@ def test_patterns_that_match_nothing_are_refused(name):
         Rules(**{name: ["*.jpg", "!"]})
 
 
+@pytest.mark.parametrize("name", ["max_image_seconds", "max_read_seconds"])
+@pytest.mark.parametrize("value", ["inf", "nan", 1e20])
+def test_time_limits_are_finite(name, value):
+    with pytest.raises(InvalidSettingError, match=rf"`{name}=.*`: give"):
+        Rules(**{name: value})
+
+
 @given(st.tuples(*[st.integers(0, 255)] * 3))
 def test_the_background_is_parsed_into_numbers(rgb):
     assert Recipe(background="#{:02x}{:02X}{:02x}".format(*rgb)).background_rgb == rgb

@@ -30,12 +30,12 @@ def test_the_history_is_a_table_of_80_columns(capsys):
 
 
 def test_a_recipe_is_shown_in_words_and_as_the_options_that_name_it(capsys):
-    recipe = Recipe(width=512, height=256, fit="cover", upscale=False)
+    recipe = Recipe(width=512, height=256, fit="cover", upscale=False, background="#ff0000")
     info = ManifestInfo(rows=1, run_id="r", run_file="r.parquet", recipe=recipe, recipe_id="x", columns="")
     print_status(Status(info, {"ok": 1}))
     printed = capsys.readouterr().out.splitlines()
     assert "recipe    512 × 256 pixels, cover, rgb, jpeg" in printed
-    assert "options   --width 512 --height 256 --fit cover --no-upscale" in printed
+    assert "options   --width 512 --height 256 --fit cover --no-upscale --background '#ff0000'" in printed
 
 
 def test_run_files_that_cannot_be_read_are_named(capsys):
@@ -79,10 +79,11 @@ def test_skipped_files_are_printed_by_suffix_with_the_options_that_list_them(cap
 
 
 def test_folders_that_could_not_be_listed_are_named(capsys):
-    report = RunReport(source="/s", destination="/d", run_id="r", unreadable_folders=("raw/a\n", "raw/b"))
+    report = RunReport(source="/s", destination="/d", run_id="r", unreadable_folders=("", "raw/a\n", *"bcdefghijk"))
     print_report(report, "page")
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    assert [text for label, text in lines if label == "unreadable"] == ["raw/a�", "raw/b"]
+    assert [text for label, text in lines if label == "unreadable"] == [".", "raw/a�", *"bcdefghi"]
+    assert ["and", "2 more that can't be read"] in lines
 
 
 @pytest.mark.parametrize(
@@ -98,11 +99,12 @@ def test_interrupted_runs_are_counted_with_what_they_finished(images, line, caps
     assert capsys.readouterr().out == f"{line}\n"
 
 
-def test_a_run_that_adopts_lists_what_failed_in_the_interrupted_run(place, capsys):
+@pytest.mark.parametrize("is_published", [True, False], ids=["published", "nothing to do"])
+def test_a_run_that_adopts_lists_what_failed_in_the_interrupted_run(place, capsys, is_published):
     known = [*(f"{number}.jpg" for number in range(12)), "own.jpg"]
     publish_rows(place, [failed_row(path, "source.empty", error_message="m") for path in known])
     own = FailedImage(source_path="own.jpg", error_code="source.empty", error_message="m")
-    counts = {"published": True, "adopted": 12, "failed": 1, "known": 13, "known_failed": 13}
+    counts = {"published": is_published, "adopted": 12, "failed": 1, "known": 13, "known_failed": 13}
     report = RunReport(source="/s", destination=str(place.root), run_id="r", first_failures=[own], **counts)
     print_report(report, "page")
     *_, first = (printed := capsys.readouterr().out).partition("own.jpg: source.empty: m\n")

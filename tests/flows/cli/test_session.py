@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from harness import Api, clean_environment
+from harness import Api, clean_environment, darkroom
 from prefect import State
 from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
@@ -39,6 +40,14 @@ def test_workers_elsewhere_get_no_paths_of_this_machine(
         started.run(flow, "")
 
     assert seen == [names_a_file_of_this_machine]
+
+
+def test_a_configuration_of_prefect_that_is_wrong_is_named(tmp_path: Path):
+    (tmp_path / "prefect.toml").write_text("api = [broken")
+    (tmp_path / "photos").mkdir()
+    ended = darkroom("run", "photos", "out", environment=clean_environment(tmp_path, is_empty=True))
+    assert ended.code == 2
+    assert re.match(r"darkroom: Prefect's settings in prefect\.toml are wrong: .*invalid TOML.*\n$", ended.err)
 
 
 def test_a_session_beside_a_running_server_uses_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from importlib.metadata import version
 from itertools import combinations
@@ -50,6 +51,30 @@ def test_a_full_standard_error_loses_only_the_message(tmp_path: Path):
 def test_a_reader_that_stops_early_is_no_error(tmp_path: Path):
     ended = shell("--help | true", tmp_path)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def python(code: str, redirections: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run code after `open_streams`, by a shell with pipefail."""
+    code = f"import os, sys\nfrom darkroom.flows.cli.streams import *\nopen_streams()\n{code}\nflush_output()"
+    command = ["bash", "-o", "pipefail", "-c", f'"$0" -c "$1" {redirections}', DARKROOM[0], code]
+    return subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False)
+
+
+def test_a_reader_that_stops_in_the_middle_is_no_error(tmp_path: Path):
+    ended = python("for number in range(100_000): print(number)", "| head -1", tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "0\n", "")
+
+
+def test_characters_that_an_encoding_lacks_are_escaped(tmp_path: Path):
+    code = "print('2 × 写')"
+    assert python(code, "", tmp_path).stdout == "2 × 写\n"
+    ended = python(code, "| iconv --from cp1252", tmp_path, PYTHONIOENCODING="cp1252")
+    assert (ended.returncode, ended.stdout) == (0, "2 × \\u5199\n")
+
+
+def test_a_standard_error_that_takes_no_more_loses_only_messages(tmp_path: Path):
+    ended = python("os.set_blocking(2, False); print('x' * 1_000_000, file=sys.stderr)", "2> >(sleep 1)", tmp_path)
+    assert ended.returncode == 0
 
 
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>/dev/full"])

@@ -12,3 +12,9 @@ def test_an_error_becomes_a_line_and_an_exit_code(problem, code, capsys):
         raise problem
     assert end.value.code == code
     assert capsys.readouterr().err == f"darkroom: {problem}\n"
+
+
+def test_odd_names_in_an_error_do_not_change_or_reach_the_terminal(capsys):
+    with pytest.raises(SystemExit), exit_on_error():
+        raise SettingsError("/a:cat:b\x1b[31m is wrong")
+    assert capsys.readouterr().err == "darkroom: /a:cat:b�[31m is wrong\n"

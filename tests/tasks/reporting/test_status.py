@@ -92,6 +92,17 @@ def test_only_what_the_next_run_adopts_is_unfinished(place):
     assert read_unfinished(place, None) == Unfinished()
 
 
+def test_work_that_the_next_run_adopts_meanwhile_is_not_counted(place, monkeypatch):
+    write_journal(open_workspace(place, make_job(place)), [row("a.jpg")])
+
+    def is_whole(_store, part):
+        (place.root / part).unlink()
+        return True
+
+    monkeypatch.setattr("darkroom.tasks.reporting.status.is_whole", is_whole)
+    assert read_unfinished(place, None) == Unfinished(1)
+
+
 def test_the_error_names_a_file_in_place_of_a_working_folder(place):
     place.work.mkdir(parents=True)
     (place.work / "runs").touch()

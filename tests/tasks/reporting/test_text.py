@@ -1,6 +1,6 @@
 import pytest
 
-from darkroom.tasks.reporting.text import duration, first_sentence, sufficient_limit
+from darkroom.tasks.reporting.text import duration, first_sentence, printable, sufficient_limit
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,8 @@ def test_the_limit_that_would_have_sufficed(ratio, shown):
 )
 def test_the_first_sentence(text, split):
     assert first_sentence(text) == split
+
+
+def test_a_printable_name_keeps_its_spaces():
+    assert printable("写真\u3000一 3.04\u202fPM.png") == "写真\u3000一 3.04\u202fPM.png"
+    assert printable("a\tb\n\x1b\u2028.png") == "a�b���.png"

@@ -20,12 +20,20 @@ def test_a_failure_has_the_counts_then_the_remedies():
 
 def test_each_kind_of_finding_has_its_remedy():
     repaired = {"repair": True, "quarantine": ".darkroom/quarantine/r", "moved": 2, "removed": 1}
-    for kind, figures, remedy in (
-        ("missing", {}, "The next 'darkroom run' makes 3 again."),
-        ("unreadable", {}, "Unreadable outputs may be intact: remove the cause, and verify again."),
-        ("foreign", repaired, "Repaired: 2 moved to /data/out/.darkroom/quarantine/r, 1 temporary removed."),
+    for kind, figures, remedies in (
+        ("missing", {}, ["The next 'darkroom run' makes 3 again."]),
+        (
+            "damaged",
+            {"repair": True, "unmoved": 1},
+            [
+                "The next 'darkroom run' makes at most 3 again.",
+                "Files that could not be moved stay as they are: remove the cause, and repair again.",
+            ],
+        ),
+        ("unreadable", {}, ["Unreadable outputs may be intact: remove the cause, and verify again."]),
+        ("foreign", repaired, ["Repaired: 2 moved to /data/out/.darkroom/quarantine/r, 1 temporary removed."]),
     ):
-        assert report(counts={kind: 3}, **figures).failure().splitlines()[1:] == [remedy]
+        assert report(counts={kind: 3}, **figures).remedies() == remedies
 
 
 def test_other_codec_libraries_are_mentioned_if_outputs_must_be_made_again():
