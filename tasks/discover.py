@@ -69,7 +69,7 @@ def discover(source: Source, workspace: Workspace, rules: Rules) -> Listing:
         ):
             for batch in _list(source, workspace, rules, selection, skipped):
                 found = _without_others(source, batch, selection, skipped) if rules.by_content else batch
-                found = found if limit is None else found.slice(0, limit - images)
+                found = found if limit is None else found.slice(0, min(limit - images, found.num_rows))
                 writer.write_batch(pa.record_batch(found.columns, schema=LISTING_SCHEMA))
                 images += found.num_rows
                 total += pc.sum(found["size"]).as_py() or 0

@@ -18,6 +18,7 @@ from darkroom.tasks.dataset import sql
 from darkroom.tasks.dataset.columns import write_columns
 from darkroom.tasks.dataset.layout import Workspace
 from darkroom.tasks.dataset.manifest import SCHEMA
+from darkroom.tasks.dataset.unlisted import outermost
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.storage.addresses import Addresses, read_lines
 from darkroom.tasks.storage.store import BATCH_ROWS, Skip, Skipped, Version, listed, listing_batch
@@ -31,6 +32,9 @@ RENAMED = "list_"
 
 LOOKS_AT_ONCE = 16
 """Files or URLs that are examined at the same time: on a network, most of the time is waiting."""
+
+_CSV_OPTIONS = """header = true, skip = 0, sample_size = -1, quote = '"', escape = '"', comment = ''"""
+"""Without them, DuckDB guesses: it skips lines until it finds a table; `'` may be a quote, and `#` begin a comment."""
 
 _OWN_NAMES = {name.lower() for name in SCHEMA.names}
 
@@ -84,6 +88,8 @@ def _readable(location: str) -> Iterator[None]:
     except (OSError, UnicodeDecodeError, duckdb.Error) as error:
         # The lines after an empty one are DuckDB's settings.
         reason = ". ".join(line.rstrip(".") for line in str(error).partition("\n\n")[0].splitlines())
+        if "CSV parsing dialect" in reason:
+            reason = "it needs the same number of values in each line, closed quotes, and line ends of one kind"
         raise SettingsError(f"source: {location} can't be read as a list of images: {reason}.") from error
 
 
@@ -115,9 +121,7 @@ def _rows(db: sql.Connection, location: str, file: Path, column: str | None) -> 
 
 def _table(db: sql.Connection, location: str, file: Path) -> tuple[str, dict[str, str]]:
     """Return the SQL of a CSV or Parquet file, and the types of its columns by name."""
-    # Without these settings, DuckDB skips lines to find a table, and guesses types from the first lines.
-    csv = f"read_csv({sql.path(file)}, header = true, skip = 0, sample_size = -1)"
-    table = csv if location.endswith(".csv") else sql.parquet(file)
+    table = f"read_csv({sql.path(file)}, {_CSV_OPTIONS})" if location.endswith(".csv") else sql.parquet(file)
     return table, dict(db.execute(f"SELECT column_name, column_type FROM (DESCRIBE FROM {table})").fetchall())
 
 
@@ -137,7 +141,10 @@ def _address_column(kinds: dict[str, str], location: str, column: str | None) ->
         column: the name in the settings, if any.
     """
     if len(kinds) == 1 and re.search(r"[,;\t|]", next(iter(kinds))):  # DuckDB has found no separator that fits
-        raise SettingsError(f"source: the lines of {location} have different numbers of values. Mend the list.")
+        raise SettingsError(
+            f"source: the lines of {location} have different numbers of values, or values with separators but without "
+            'quotes ("). Mend the list.'
+        )
     likely = [column] if column else list(kinds) if len(kinds) == 1 else ADDRESS_COLUMNS
     name = next(filter(kinds.__contains__, likely), None)
     if name is None:
@@ -168,7 +175,7 @@ def _write_entries(rows: Iterator[pa.RecordBatch], source: Addresses, entries: P
             is_image = pa.array([bool(path) and path not in folders for path in paths], pa.bool_())
             with_paths = batch.set_column(0, first.schema.field(0), pa.array(paths, pa.string()))
             writer.write_batch(with_paths.filter(is_image))
-    return [each for each in folders if not any(each.startswith(other) for other in folders if other != each)]
+    return outermost(folders)
 
 
 def _to_path(source: Addresses, address: str | None, skipped: Skipped) -> str | None:

@@ -17,9 +17,14 @@ COLUMNS = "columns"
 """The key of the digest of further columns in the metadata of a manifest."""
 
 FURTHER_ROWS_SQL = """
-    SELECT source_path FROM (SELECT source_path, unnest(range(strlen(c::VARCHAR) // 1_000)) FROM columns AS c)
+    SELECT source_path FROM (
+        SELECT source_path, unnest(range(strlen(file_name::VARCHAR) // 1_000)) FROM columns AS file_name
+    )
 """
-"""Selects the path of a row of the view `columns` once for each 1,000 bytes of it: about those of a usual row."""
+"""Selects the path of a row of the view `columns` once for each 1,000 bytes of it: about those of a usual row.
+
+No further column is named like the alias of the row, as `file_name` is a column of every manifest.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ def open_columns(db: sql.Connection, file: Path | None) -> Columns:
     fields = [field for field in pq.read_schema(file) if field.name != "source_path"]
     if not fields:
         return Columns(pa.schema([]), "")
-    [(digest,)] = db.execute("SELECT sum(hash(c)) FROM columns AS c").fetchall()
+    [(digest,)] = db.execute("SELECT sum(hash(file_name)) FROM columns AS file_name").fetchall()
     return Columns(pa.schema(fields), f"{', '.join(map(str, fields))}: {digest or 0}")
 
 

@@ -28,7 +28,10 @@ SEAL = "darkroom.sha256"
 _BLANK = b"0" * 128
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 65_536
-"""The seal lies within this distance from the end: only the rest of the key-value metadata follows it."""
+"""The seal usually lies within this distance from the end: only the schema, as key-value metadata, follows it."""
+
+_MAX_FOOTER_BYTES = 64 << 20
+"""The footer of a table with thousands of columns is searched as a whole, up to this size."""
 
 _BLOCK_BYTES = 1 << 20
 
@@ -136,6 +139,10 @@ def _landmarks(file: BinaryIO) -> tuple[int, int]:
         raise ValueError("it is cut short, or no Parquet file")
     footer = size - 8 - int.from_bytes(tail[-8:-4], "little")
     mark = tail.rfind(_MARK)
+    if mark < 0 and len(_MAGIC) <= footer < begin:
+        begin = max(footer, size - _MAX_FOOTER_BYTES)
+        file.seek(begin)
+        mark = (tail := file.read()).rfind(_MARK)
     if mark < 0:
         raise ValueError("its footer has no checksum")
     at = begin + mark + len(_MARK)

@@ -28,7 +28,7 @@ def below(db: Connection, column: str, folders: Iterable[str]) -> Below:
     """
     import pyarrow as pa
 
-    prefixes = _outermost(f"{folder}/" if folder else "" for folder in folders)
+    prefixes = outermost(f"{folder}/" if folder else "" for folder in folders)
     if not prefixes:
         return Below("", "false")
     db.register("unlisted_prefixes", pa.table({"prefix": prefixes}))
@@ -38,7 +38,7 @@ def below(db: Connection, column: str, folders: Iterable[str]) -> Below:
     )
 
 
-def _outermost(prefixes: Iterable[str]) -> list[str]:
+def outermost(prefixes: Iterable[str]) -> list[str]:
     """Return the prefixes that don't begin with another one, sorted."""
     kept: list[str] = []
     for prefix in sorted(set(prefixes)):

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from darkroom.tasks.storage.bucket_checks import SCHEMES
 from darkroom.tasks.storage.local import LocalFolder
 from darkroom.tasks.storage.local_listing import Links
-from darkroom.tasks.storage.naming import path_to_text
+from darkroom.tasks.storage.naming import path_to_text, text_to_path
 from darkroom.tasks.storage.store import Batches, Object, Place, Skip, Skipped, Source, Store, Version
 
 WEB_SCHEMES = ("http", "https")
@@ -48,7 +48,7 @@ class Addresses(Source):
     def local(self, scratch: Path) -> Path:
         """Return a local file that is the list: a copy in `scratch` if it lies in a bucket."""
         name = path_to_text(os.fsencode(posixpath.basename(self._location)))
-        return _store_of(self._folder).local(name, scratch)
+        return self._store().local(name, scratch)
 
     def to_path(self, address: str) -> str | None:
         """Return the path of an address; None if it is unsafe or lies in the excluded folder.
@@ -107,19 +107,32 @@ class Addresses(Source):
         return store.head(rest)
 
     def list(self, prefix: str = "", *, skip: Skip | None = None, skipped: Skipped | None = None) -> Batches:
-        """Yield all files of a folder or a bucket's prefix, whose path ends with `/`, by their paths in this source."""
+        """Yield all files of a folder or a bucket's prefix, whose path ends with `/`, by their paths in this source.
+
+        One that is not there counts as one that can't be listed: its files are unknown, not gone.
+        """
         import pyarrow as pa
 
         store, rest = self._route(prefix)
         start = prefix.removesuffix(rest)
+        inner, is_there = Skipped(), _is_folder(store, rest)
 
         def leave_out(path: str) -> str | None:
             is_excluded = path.endswith("/") and self._is_excluded(start + path)
             return "in_destination" if is_excluded else skip(path) if skip else None
 
-        for batch in store.list(rest.rstrip("/"), skip=leave_out, skipped=skipped):
-            paths = pa.array([start + path for path in batch["path"].to_pylist()], pa.string())
-            yield batch.set_column(0, batch.schema.field("path"), paths)
+        try:
+            for batch in store.list(rest.rstrip("/"), skip=leave_out, skipped=inner if skipped else None):
+                paths = pa.array([start + path for path in batch["path"].to_pylist()], pa.string())
+                yield batch.set_column(0, batch.schema.field("path"), paths)
+                is_there = True
+        finally:
+            if skipped:
+                skipped.counts.update(inner.counts)
+                skipped.unreadable.extend(start + folder for folder in inner.unreadable)
+        if skipped and not (is_there or inner.counts):
+            skipped.counts["unreadable_folder"] += 1
+            skipped.unreadable.append(prefix.rstrip("/"))
 
     def _is_excluded(self, path: str) -> bool:
         """Return whether a path leads into the excluded folder."""
@@ -127,13 +140,18 @@ class Addresses(Source):
         whole = path.removeprefix("file:") if is_routed else f"{self._folder.rstrip('/')}/{path}"
         return _is_in(whole.rstrip("/"), self._excluded)
 
+    def _store(self) -> Store:
+        """Return the store of the folder or prefix that has the list."""
+        is_local = self._folder.startswith("/")
+        return _local(self._folder, self._excluded) if is_local else _bucket(self._folder.replace(":/", "://", 1))
+
     def _route(self, path: str) -> tuple[Source, str]:
         """Return the store that has a path, and the path there."""
         scheme, _, rest = path.partition("/")
         if scheme not in _ROUTES:
-            return _store_of(self._folder), path
+            return self._store(), path
         if scheme == "file:":
-            return _local("/"), rest
+            return _local("/", self._excluded), rest
         host, _, rest = rest.partition("/")
         if scheme.removesuffix(":") in WEB_SCHEMES:
             return _web(f"{scheme}//{host}"), rest
@@ -151,14 +169,15 @@ def _as_path(location: str) -> str:
     return location.replace("://", ":/", 1)
 
 
-def _store_of(folder: str) -> Store:
-    """Return the store of a folder, or of a prefix from `_as_path`."""
-    return _local(folder) if folder.startswith("/") else _bucket(folder.replace(":/", "://", 1))
+def _is_folder(store: Source, path: str) -> bool:
+    """Return whether a store has a folder, which may be empty; False for a bucket, which has none."""
+    return isinstance(store, LocalFolder) and os.path.isdir(os.path.join(store.root, text_to_path(path)))
 
 
 @cache
-def _local(folder: str) -> Store:
-    return LocalFolder(os.fsencode(folder), links=Links.ALL)  # the list is the user's choice of files
+def _local(folder: str, excluded: str | None) -> Store:
+    outputs = os.fsencode(excluded) if excluded and excluded.startswith("/") else None
+    return LocalFolder(os.fsencode(folder), links=Links.ALL, excluded=outputs)  # the list is the user's choice of files
 
 
 @cache

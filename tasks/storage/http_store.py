@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cache
 
@@ -17,6 +18,9 @@ TIMEOUT_SECONDS = 30.0
 """How long a server may take to accept a connection, or to send the next bytes."""
 
 CONNECTIONS = 32
+
+MAX_LENGTH_DIGITS = 19
+"""Lengths with as many digits are not believed: they may exceed 64 bits."""
 
 _STATUS_ERRORS: dict[int, type[StorageError]] = {
     401: Denied,
@@ -89,7 +93,7 @@ class HttpStore(Source):
                 yield answer
         except httpx.TimeoutException as error:
             raise TimedOut(path, f"the server did not answer within {TIMEOUT_SECONDS:g} s", self.where(path)) from error
-        except httpx.InvalidURL as error:
+        except (httpx.InvalidURL, UnicodeError) as error:  # a host name can't be encoded
             raise NotFound(path, f"its URL is not valid: {error}", self.where(path)) from error
         except httpx.HTTPError as error:
             raise Failed(path, f"the connection failed: {error}", self.where(path)) from error
@@ -106,11 +110,12 @@ def _client() -> httpx.Client:
 
 def _content_length(answer: httpx.Response) -> int | None:
     length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+    return int(length) if length.isdecimal() and len(length) < MAX_LENGTH_DIGITS else None
 
 
 def _version(answer: httpx.Response, size: int | None) -> Version:
     mtime = None
-    with suppress(ValueError):
-        mtime = parsedate_to_datetime(answer.headers.get("Last-Modified", ""))
+    with suppress(ValueError, OverflowError):  # years before 1 and after 9999
+        found = parsedate_to_datetime(answer.headers.get("Last-Modified", ""))
+        mtime = (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     return Version(size, mtime, answer.headers.get("ETag"))

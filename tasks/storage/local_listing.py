@@ -105,7 +105,7 @@ class Walk:
         text = path_to_text(path)
         if entry.is_dir(follow_symlinks=False):
             if not self._is_skipped(text + "/"):
-                self._folders.append((path, above))
+                self._look_at_folder(entry, path, above)
             return None
         is_followed = self._links is not Links.KEPT and entry.is_symlink()
         if is_followed and _is_linked_folder(entry):
@@ -128,9 +128,17 @@ class Walk:
         if self._skipped:
             self._skipped.counts[reason] += 1
 
+    def _look_at_folder(self, entry: os.DirEntry[bytes], path: bytes, above: frozenset[bytes]) -> None:
+        is_below_link = len(above) > 1
+        if is_below_link and _is_below(os.path.realpath(entry.path), self._excluded):
+            self._leave_out("linked_folder")
+        else:
+            self._folders.append((path, above))
+
     def _look_at_linked_folder(self, entry: os.DirEntry[bytes], path: bytes, above: frozenset[bytes]) -> None:
         real = os.path.realpath(entry.path)
-        if self._links is Links.ALL and real not in above and not _is_below(real, self._excluded):
+        is_loop = real in above or _is_below(os.path.realpath(os.path.dirname(entry.path)), real)
+        if self._links is Links.ALL and not is_loop and not _is_below(real, self._excluded):
             self._folders.append((path, above | {real}))
         else:
             self._leave_out("linked_folder")

@@ -88,13 +88,13 @@ def output_name(source_path: str, output_format: Format, *, in_bucket: bool = Fa
     """
     *folders, name = source_path.split("/")
     moved = [_folder_name(folder, output_format, in_bucket=in_bucket) for folder in folders]
-    return "/".join([*moved, _file_name(name, output_format)])
+    return "/".join([*moved, _file_name(name, output_format, in_bucket=in_bucket)])
 
 
-def _file_name(name: str, output_format: Format) -> str:
+def _file_name(name: str, output_format: Format, *, in_bucket: bool) -> str:
     suffixes = OUTPUT_SUFFIXES[output_format]
     if suffix_of(name) in suffixes and not _looks_appended(name, suffixes):
-        return name
+        return name if in_bucket or _fits(name) else _shortened(name, f".{suffixes[0]}")
     mark = "" if is_image_name(name) else MARK
     return _shortened(name, f"{mark}.{suffixes[0]}")
 
@@ -107,7 +107,12 @@ def _folder_name(folder: str, output_format: Format, *, in_bucket: bool) -> str:
     moves_in_bucket = suffix_of(plain) in suffixes or plain in {"", ".", ".."}
     if looks_cut or _looks_appended(plain, suffixes) or (in_bucket and moves_in_bucket):
         return _shortened(folder, ".d")
-    return folder
+    return folder if in_bucket or _fits(folder) else _shortened(folder, ".d")
+
+
+def _fits(name: str) -> bool:
+    """Return whether file systems take a name; sources that are no folders may have longer ones."""
+    return len(text_to_path(name)) <= MAX_NAME_BYTES
 
 
 def _looks_appended(name: str, suffixes: tuple[str, ...]) -> bool:

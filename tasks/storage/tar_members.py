@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import sys
 import tarfile
@@ -12,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, TypeAlias
 
-from darkroom.tasks.storage.naming import folders_above
+from darkroom.tasks.storage.naming import folders_above, path_to_text
 from darkroom.tasks.storage.store import (
     BATCH_ROWS,
     Batches,
@@ -25,7 +26,7 @@ from darkroom.tasks.storage.store import (
     Version,
     listing_batch,
 )
-from darkroom.tasks.storage.store_errors import Failed, NotFound, StorageError, TooLarge
+from darkroom.tasks.storage.store_errors import Failed, NotFound, Obstructed, StorageError, TooLarge
 
 SUFFIX = ".tar"
 
@@ -38,6 +39,9 @@ MAX_SIDECAR_BYTES = 64 << 10
 OnSidecar: TypeAlias = Callable[[str, bytes], None]
 """Gets the path and the bytes of a sidecar."""
 
+_DAMAGE = (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError)
+"""What tarfile raises for damaged archives: headers may state any size."""
+
 OPEN_ARCHIVES = 2
 """Archives that are kept open: a shard's images are in the order of their paths, archive after archive."""
 
@@ -49,7 +53,10 @@ class _Archive:
     file: BinaryIO
     version: Version
     members: dict[str, tuple[int, int]]
-    """Offset and size of its files, by path."""
+    """Offset and size of its files, by path; hard links to them are files, too."""
+
+    special: int
+    """Number of its symbolic links, sparse files and devices, and of hard links to nothing."""
 
     is_whole: bool
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -142,6 +149,8 @@ class TarMembers(Source):
             skipped.unreadable.append(path)
         if archive is None:
             return
+        if archive.special:
+            skipped.counts["special"] += archive.special
         found = []
         for name, (_, size) in archive.members.items():
             if self.on_sidecar and _is_sidecar(name, size):
@@ -155,13 +164,17 @@ class TarMembers(Source):
 
     def _find(self, path: str) -> tuple[_Archive | None, tuple[int, int]]:
         """Return the archive that a path leads into, if any, and the file's offset and size there."""
-        name, mark, member = path.partition(f"{SUFFIX}/")
-        if not mark:
-            return None, (0, 0)
-        archive = self._open(name + SUFFIX)
-        if member not in archive.members:
-            raise NotFound(path, "the archive no longer has it", self.where(path))
-        return archive, archive.members[member]
+        for above in folders_above(path):
+            if above.endswith(f"{SUFFIX}/"):
+                try:
+                    archive = self._open(above.removesuffix("/"))
+                except Obstructed:  # a folder of that name
+                    continue
+                member = path.removeprefix(above)
+                if member not in archive.members:
+                    raise NotFound(path, "the archive no longer has it", self.where(path))
+                return archive, archive.members[member]
+        return None, (0, 0)
 
     def _open(self, path: str, on_sidecar: OnSidecar | None = None) -> _Archive:
         """Return an archive; with `on_sidecar`, read its sidecars, too."""
@@ -172,7 +185,7 @@ class TarMembers(Source):
                 version, file = self._store.head(path), self._store.open(path)
                 try:
                     self._archives[path] = _index(path, file, version, on_sidecar)
-                except (tarfile.TarError, OSError) as error:
+                except _DAMAGE as error:
                     file.close()
                     raise Failed(path, f"it is no tar archive, or damaged: {error}", self.where(path)) from error
             return self._archives[path]
@@ -182,22 +195,38 @@ def _index(path: str, file: BinaryIO, version: Version, on_sidecar: OnSidecar | 
     """Return an archive with those of its files whose paths stay in it.
 
     Raises:
-        tarfile.TarError: the file is no archive.
-        OSError: the file can't be read.
+        tarfile.TarError, OSError, ValueError, OverflowError, MemoryError: the file is no archive, or can't be read.
     """
     members: dict[str, tuple[int, int]] = {}
-    with tarfile.open(fileobj=file, mode="r:") as archive, suppress(tarfile.ReadError):  # after the last whole file
+    special, is_whole = 0, False
+    with tarfile.open(fileobj=file, mode="r:") as archive, suppress(*_DAMAGE):  # after the last whole file
         for member in archive:
-            name = posixpath.normpath(member.name)
-            if member.isreg() and not member.issparse() and not name.startswith(("/", "../")):
+            archive.members = []  # type: ignore[attr-defined] # tarfile would keep all of them
+            if not (member.issparse() or 0 <= member.size <= (version.size or 0)):
+                raise tarfile.ReadError("a header states an impossible size")
+            name, target = _normal(member.name), _normal(member.linkname)
+            if member.isdir() or name.startswith(("/", "../")):
+                continue
+            if member.islnk() and target in members:
+                members[name] = members[target]
+            elif member.isreg() and not member.issparse():
                 members[name] = member.offset_data, member.size
-                if on_sidecar and _is_sidecar(name, member.size):
-                    file.seek(member.offset_data)
-                    if len(data := file.read(member.size)) == member.size:
-                        on_sidecar(f"{path}/{name}", data)
-    file.seek(archive.offset)
-    is_whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)  # by which archives end
-    return _Archive(file, version, members, is_whole)
+            else:
+                special += 1
+                continue
+            offset, size = members[name]
+            if on_sidecar and _is_sidecar(name, size):
+                file.seek(offset)
+                if len(data := file.read(size)) == size:
+                    on_sidecar(f"{path}/{name}", data)
+        file.seek(archive.offset)
+        is_whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)  # by which archives end
+    return _Archive(file, version, members, special, is_whole)
+
+
+def _normal(name: str) -> str:
+    """Return the name of a member as a path of a source: tarfile decodes as `os.fsdecode` does."""
+    return path_to_text(os.fsencode(posixpath.normpath(name)))
 
 
 def _is_sidecar(name: str, size: int) -> bool:

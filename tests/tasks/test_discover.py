@@ -207,6 +207,7 @@ def test_a_file_without_read_permission_is_listed_so_that_its_row_reports_the_er
 
 def test_the_limit_counts_only_files_that_are_images_by_content(odd_names, listing):
     assert discover(odd_names, listing, Rules(by_content=True, limit=3)).images == 3
+    assert discover(odd_names, listing, Rules(by_content=True, limit=10**20)).images > 3
 
 
 def test_patterns_select_the_listed_files(source, listing):

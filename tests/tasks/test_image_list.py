@@ -84,7 +84,12 @@ def test_limit_ends_the_listing(images, place):
         ("l.parquet", "no Parquet", {}, r"can't be read as a list of images: .*"),
         ("l.csv", b"a,b\n\xff\xfe.jpg,1\n", {}, r"can't be read as a list of images: .*utf-8 encoded\.$"),
         ("l.csv", "path,label\n1.jpg,2\n3.jpg\n", {}, r"l\.csv have different numbers of values"),
-        ("l.csv", 'path,label\n1.jpg,2\n"3.jpg,4\n5.jpg,6,7\n', {}, r"l\.csv have different numbers of values"),
+        (
+            "l.csv",
+            'path,label\n1.jpg,2\n"3.jpg,4\n5.jpg,6,7\n',
+            {},
+            r"needs the same number of values in each line, clo",
+        ),
         ("l.txt", b"\xff\xfea.jpg", {}, r"can't be read as a list of images: .*utf-8"),
     ],
 )
@@ -95,6 +100,32 @@ def test_a_file_that_is_no_list_is_refused(source, place, name, content, rules, 
     if not name.endswith(".txt"):  # found before anything starts
         with pytest.raises(SettingsError, match=message):
             check_list(str(source / name), rules.get("path_column"))
+
+
+def test_signs_that_are_no_csv_are_kept(images, place):
+    (images / "#b.jpg").write_bytes((images / "a.jpg").read_bytes())
+    (images / "list.csv").write_text("path,caption\n#b.jpg,'Stop'\na.jpg,a dog\n")
+    run(images / "list.csv", place)
+    rows = manifest_rows(place)
+    assert {path: (row["status"], row["caption"]) for path, row in rows.items()} == {
+        "#b.jpg": ("ok", "'Stop'"),
+        "a.jpg": ("ok", "a dog"),
+    }
+
+
+def test_a_label_that_changes_is_published_whatever_its_column_is_called(images, place):
+    for labels in ("c,n\na.jpg,1,cat\n", "c,n\na.jpg,1,dog\n"):
+        (images / "list.csv").write_text(f"path,{labels}".replace("c,n", "c,label"))
+        run(images / "list.csv", place, run_id=labels[-4:-1])
+        assert manifest_rows(place)["a.jpg"]["label"] == labels[-4:-1]
+
+
+def test_images_of_a_listed_folder_that_is_gone_stay(images, place):
+    (images / "list.txt").write_text("sub/\na.jpg\n")
+    run(images / "list.txt", place)
+    (images / "sub").rename(images.parent / "elsewhere")
+    _, _, plan = prepare(images / "list.txt", place, run_id="next")
+    assert (plan.deleted, plan.nothing_to_do) == (0, True)
 
 
 def test_the_last_line_of_a_list_decides_on_types_too(images, place):

@@ -26,7 +26,7 @@ from darkroom.tasks.recover import Recovered, close_workspace, recover
 from darkroom.tasks.reporting.history import read_history
 from darkroom.tasks.reporting.status import read_status
 from darkroom.tasks.resize import work_shard
-from tests.contents import files
+from tests.contents import files, flip_bit
 from tests.places import destination_at, disk
 from tests.tasks.helpers import (
     NOON,
@@ -268,3 +268,13 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(open_path):
         for check in (partial(find_damage, place.store, MANIFEST), partial(read_info, place)):
             with pytest.raises(SettingsError, match="Grant this user permission to read it"):
                 check()
+
+
+def test_a_table_of_thousands_of_columns_is_sealed(tmp_path):
+    file = tmp_path / "wide.parquet"
+    schema = pa.schema([(f"embedding_{number}", pa.float32()) for number in range(3_000)])
+    with sealed_writer(file, schema) as writer:
+        writer.write_table(schema.empty_table())
+    assert damage(file) is None
+    flip_bit(file, -70_000)
+    assert damage(file) == "its footer is not what was written"

@@ -5,6 +5,7 @@ import pytest
 from darkroom.tasks.storage.addresses import Addresses, read_lines
 from darkroom.tasks.storage.store import Skipped
 from darkroom.tasks.storage.store_errors import NotFound
+from tests.tasks.helpers import unprivileged
 
 
 @pytest.fixture
@@ -123,3 +124,38 @@ def test_a_list_in_a_bucket_and_what_it_leads_to(s3, tmp_path):
     paths = [source.to_path(address) for address in addresses]
     assert [bytes(source.get(path).data) for path in paths] == [b"own", b"other"]
     assert [source.where(path) for path in paths] == [f"s3://{bucket}/lists/a.jpg", f"s3://{bucket}/b.jpg"]
+
+
+def test_a_listed_folder_that_cannot_be_listed_is_named_by_its_path_in_this_source(open_path):
+    for name in ("data/x.jpg", "data/closed/y.jpg"):
+        (open_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (open_path / name).touch()
+    (open_path / "data/closed").chmod(0)
+    source, skipped, found = Addresses(f"{open_path}/lists/l.txt"), Skipped(), []
+    with unprivileged():
+        for address in ("../data/", "../gone/"):
+            for batch in source.list(source.to_path(address), skipped=skipped):
+                found += batch["path"].to_pylist()
+    assert found == [f"file:{open_path}/data/x.jpg"]
+    assert skipped.unreadable == [f"file:{open_path}/data/closed", f"file:{open_path}/gone"]
+    assert skipped.counts == {"unreadable_folder": 2}
+
+
+def test_a_prefix_of_a_bucket_without_objects_is_unreadable(s3, monkeypatch):
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    bucket = s3.make_bucket()
+    s3.plant(bucket, "photos/a.jpg", b"x")
+    source, skipped = Addresses("/lists/l.txt"), Skipped()
+    assert [len(batch) for batch in source.list(source.to_path(f"s3://{bucket}/photos/"), skipped=skipped)] == [1]
+    assert list(source.list(source.to_path(f"s3://{bucket}/gone/"), skipped=skipped)) == []
+    assert skipped.unreadable == [f"s3:/{bucket}/gone"]
+
+
+def test_links_in_a_listed_folder_do_not_lead_to_the_outputs(folder):
+    (folder / "dest/images").mkdir(parents=True)
+    (folder / "dest/images/out.jpg").touch()
+    (folder / "sub").mkdir()
+    (folder / "sub/former").symlink_to(folder / "dest/images")
+    source = Addresses(f"{folder}/l.txt", str(folder / "dest"))
+    assert list(source.list("sub/", skipped=Skipped())) == []

@@ -81,3 +81,22 @@ def test_a_silent_server_times_out_and_a_missing_one_fails(monkeypatch):
     with pytest.raises(Failed, match="the connection failed"):
         store.get("a")
     http_store._client.cache_clear()
+
+
+@pytest.mark.parametrize("host", ["127..0", "example..invalid", "x" * 64 + ".invalid"])
+def test_a_host_that_no_url_can_have_is_not_found(host):
+    with pytest.raises(NotFound, match="its URL is not valid"):
+        HttpStore(f"http://{host}").head("a.jpg")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "9" * 19},
+        {"Last-Modified": "Fri, 31 Dec 9999 23:59:59 -0900"},
+        {"Last-Modified": f"Fri, {'9' * 20} Dec 2026 23:59:59 GMT"},
+    ],
+)
+def test_headers_that_make_no_sense_are_ignored(web, headers):
+    web.answers["/odd"] = Answer(b"", length=-1, headers=headers)
+    assert (HttpStore(web.url).head("odd").size, HttpStore(web.url).head("odd").mtime) == (None, None)

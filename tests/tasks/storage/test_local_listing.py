@@ -101,3 +101,23 @@ def test_a_listing_is_complete_whatever_its_number_of_batches(tmp_path, monkeypa
     assert {path for batch in batches for path in batch["path"].to_pylist()} == {
         f"{number % 2}/{number}.jpg" for number in range(count)
     }
+
+
+def test_links_to_a_folder_above_the_outputs_do_not_lead_into_them(tmp_path):
+    for path in ("data/dest/images/out.jpg", "data/x/a.jpg", "source/b.jpg"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "source/link").symlink_to(tmp_path / "data")
+    excluded = os.fsencode(tmp_path / "data/dest")
+    found, skipped = listing(tmp_path / "source", links=Links.ALL, excluded=excluded)
+    assert found == {"b.jpg": 0, "link/x/a.jpg": 0}
+    assert skipped.counts == {"linked_folder": 1}
+
+
+def test_a_link_to_a_folder_above_it_is_no_second_copy(tmp_path):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/x.jpg").touch()
+    (tmp_path / "a/b/up").symlink_to("..")
+    found, skipped = listing(tmp_path, links=Links.ALL)
+    assert found == {"a/b/x.jpg": 0}
+    assert skipped.counts == {"linked_folder": 1}

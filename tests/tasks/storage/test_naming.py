@@ -202,6 +202,14 @@ def test_output_names_fit_file_systems(raw, ending, output_format):
     assert len(raw_output.split(b"/")) == len(parts)
 
 
+def test_names_of_sources_that_are_no_folders_are_cut_too():
+    for source in ("x" * 300 + ".jpg", "x" * 300 + "/a.jpg", "é" * 150 + ".jpg"):
+        output = output_name(source, "jpeg")
+        assert all(len(part.encode()) <= MAX_NAME_BYTES for part in output.split("/"))
+        assert output != output_name(output, "jpeg")
+        assert output_name(source, "jpeg", in_bucket=True) == source
+
+
 def test_a_name_is_cut_between_characters():
     output = output_name("é" * 125 + ".png", "jpeg")
     assert output.startswith("é" * 100)

@@ -7,6 +7,7 @@ import pytest
 from darkroom.tasks.selection import Selection
 from darkroom.tasks.settings import Rules
 from darkroom.tasks.storage.local import LocalFolder
+from darkroom.tasks.storage.naming import path_to_text
 from darkroom.tasks.storage.object_store import open_object_store
 from darkroom.tasks.storage.store import Skipped
 from darkroom.tasks.storage.store_errors import Failed, NotFound, TooLarge
@@ -134,3 +135,65 @@ def test_a_listing_reads_sidecars_if_they_are_wanted(source, folder):
     _, skipped = listed(source)
     assert seen == {"sub/x.tar/a/1.cls": b"7", "sub/x.tar/a/1.TXT": b"one", "sub/x.tar/a/2.json": b"2" * 700}
     assert skipped.counts == {"not_image": 1, "hidden": 1, "excluded": 1, "damaged_archive": 1}
+
+
+def test_hard_links_are_files_and_other_links_are_counted(folder, source):
+    links = {
+        "b.jpg": (tarfile.LNKTYPE, "a.jpg"),
+        "c.jpg": (tarfile.SYMTYPE, "a.jpg"),
+        "d.jpg": (tarfile.LNKTYPE, "gone"),
+    }
+    made = io.BytesIO(tar({"a.jpg": b"one"}))
+    with tarfile.open(fileobj=made, mode="a") as archive:
+        for name, (kind, target) in links.items():
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, target
+            archive.addfile(link)
+    (folder / "sub/x.tar").write_bytes(made.getvalue())
+    rows, skipped = listed(source)
+    assert rows.keys() == {"b.jpg", "sub/x.tar/a.jpg", "sub/x.tar/b.jpg"}
+    assert bytes(source.get("sub/x.tar/b.jpg").data) == b"one"
+    assert skipped.counts == {"special": 2}
+
+
+def test_a_folder_may_be_named_like_an_archive(folder, source):
+    (folder / "y.tar").mkdir()
+    (folder / "y.tar/c.jpg").write_bytes(b"plain")
+    assert "y.tar/c.jpg" in listed(source)[0]
+    assert bytes(source.get("y.tar/c.jpg").data) == b"plain"
+    assert source.head("y.tar/c.jpg").size == 5
+
+
+def test_a_name_that_is_not_utf_8_is_kept(folder, source):
+    (folder / "sub/x.tar").write_bytes(tar({"caf\udce9.jpg": b"one"}, format=tarfile.GNU_FORMAT))
+    path = "sub/x.tar/" + path_to_text(b"caf\xe9.jpg")
+    assert path in listed(source)[0]
+    assert bytes(source.get(path).data) == b"one"
+
+
+def with_size(size):
+    """Return an archive of a whole image and one whose header states a size."""
+    data = bytearray(tar({"a.jpg": b"one", "b.jpg": b"two"}))
+    header = data[1024:1536]
+    header[124:136] = (
+        b"\x80" + size.to_bytes(11, "big") if size >= 0 else b"\xff" + (256**11 + size).to_bytes(11, "big")
+    )
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    data[1024:1536] = header
+    return bytes(data)
+
+
+@pytest.mark.parametrize("size", [2**70, 2**62, 10**6, -253])
+def test_of_an_archive_with_an_impossible_size_the_files_before_it_are_listed(folder, source, size):
+    (folder / "sub/x.tar").write_bytes(with_size(size))
+    rows, skipped = listed(source)
+    assert rows["sub/x.tar/a.jpg"]["size"] == 3
+    assert skipped.unreadable == ["sub/x.tar"]
+
+
+@pytest.mark.parametrize("header", [{"size": "9" * 23}, {"GNU.sparse.map": "a,b"}])
+def test_extended_headers_that_make_no_sense_are_damage(folder, source, header):
+    (folder / "sub/x.tar").write_bytes(tar({"a.jpg": b"one"}, format=tarfile.PAX_FORMAT, pax_headers=header))
+    _, skipped = listed(source)
+    assert skipped.unreadable == ["sub/x.tar"]
