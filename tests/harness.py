@@ -134,7 +134,7 @@ class Ended:
     err: str
 
 
-def darkroom(*arguments: str | Path, environment: dict[str, str], seconds: float = 120) -> Ended:
+def darkroom(*arguments: str | Path, environment: dict[str, str], seconds: float = 300) -> Ended:
     """Run the command, and wait until it has ended."""
     done = subprocess.run(
         [*DARKROOM, *map(str, arguments)],
