@@ -119,9 +119,11 @@ def as_settings(model: type[S], value: Any, name: str) -> S:
 
 def check_sample(sample: Any) -> None:
     """Raise `SettingsError` unless a sample is a number above 0 and up to 1."""
-    if not isinstance(sample, int | float) or not 0 < sample <= 1:
+    is_number = isinstance(sample, int | float)
+    if not is_number or not 0 < sample <= 1:
+        given = f"{sample:g}" if is_number else repr(sample)
         raise SettingsError(
-            f"`sample={sample!r}`: give a number above 0 and up to 1, such as 0.1 for a tenth of the outputs."
+            f"`sample={given}`: give a number above 0 and up to 1, such as 0.1 for a tenth of the outputs."
         )
 
 
