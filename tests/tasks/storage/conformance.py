@@ -7,6 +7,7 @@ from threading import Barrier
 
 import pytest
 
+from darkroom.tasks.storage.object_keys import to_path
 from darkroom.tasks.storage.store import ABSENT, Skipped, exists, list_schema, local_if_there, unused_name
 from darkroom.tasks.storage.store_errors import Conflict, NotFound, StorageError, TooLarge
 
@@ -232,6 +233,24 @@ class StoreTests:
         else:
             assert path in self.contents(store)
         assert [each for each in sorted(tmp_path.rglob("*")) if each not in before] == []
+
+
+def split(store):
+    """Return a store's bucket, and the prefix of its keys there."""
+    bucket, _, prefix = store.location.partition("://")[2].partition("/")
+    return bucket, f"{prefix}/" if prefix else ""
+
+
+class BucketTests(StoreTests):
+    """Subclasses provide the fixture `store`, and `server`, whose buckets tests access."""
+
+    def contents(self, store):
+        bucket, start = split(store)
+        return {to_path(key.removeprefix(start)): data for key, data in self.server.contents(bucket).items()}
+
+    def plant(self, store, path, data):
+        bucket, start = split(store)
+        self.server.plant(bucket, start + path, data)
 
 
 def _written(file, data):

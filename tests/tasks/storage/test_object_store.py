@@ -3,10 +3,9 @@ import os
 import pytest
 
 from darkroom.tasks.storage import object_store
-from darkroom.tasks.storage.object_keys import to_path
 from darkroom.tasks.storage.object_store import PART_BYTES, open_object_store
 from darkroom.tasks.storage.store_errors import Conflict
-from tests.tasks.storage.conformance import StoreTests
+from tests.tasks.storage.conformance import BucketTests, split
 
 
 @pytest.fixture(params=["", "some/prefix"])
@@ -15,23 +14,10 @@ def store(request, s3):
     return open_object_store(f"s3://{bucket}/{request.param}".removesuffix("/"))
 
 
-def split(store):
-    bucket, _, prefix = store.location.removeprefix("s3://").partition("/")
-    return bucket, f"{prefix}/" if prefix else ""
-
-
-class TestS3(StoreTests):
+class TestS3(BucketTests):
     @pytest.fixture(autouse=True)
     def _server(self, s3):
         self.server = s3
-
-    def contents(self, store):
-        bucket, start = split(store)
-        return {to_path(key.removeprefix(start)): data for key, data in self.server.contents(bucket).items()}
-
-    def plant(self, store, path, data):
-        bucket, start = split(store)
-        self.server.plant(bucket, start + path, data)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,11 @@ import pytest
 from darkroom.tasks.errors import SettingsError
 from darkroom.tasks.storage.bucket_checks import check_bucket_destination
 from darkroom.tasks.storage.locations import check_source
-from darkroom.tasks.storage.object_keys import to_path
 from darkroom.tasks.storage.object_store import PART_BYTES, open_object_store
 from tests.gcs_server import gcs_server
 from tests.tasks.helpers import manifest_rows, prepare, write_image
 from tests.tasks.shards import run
-from tests.tasks.storage.conformance import StoreTests
+from tests.tasks.storage.conformance import BucketTests
 
 
 @pytest.fixture(scope="module")
@@ -33,23 +32,10 @@ def store(request, server):
     return open_object_store(f"gs://{server.make_bucket()}/{request.param}".removesuffix("/"))
 
 
-def split(store):
-    bucket, _, prefix = store.location.removeprefix("gs://").partition("/")
-    return bucket, f"{prefix}/" if prefix else ""
-
-
-class TestGoogle(StoreTests):
+class TestGoogle(BucketTests):
     @pytest.fixture(autouse=True)
     def _server(self, server):
         self.server = server
-
-    def contents(self, store):
-        bucket, start = split(store)
-        return {to_path(key.removeprefix(start)): data for key, data in self.server.contents(bucket).items()}
-
-    def plant(self, store, path, data):
-        bucket, start = split(store)
-        self.server.plant(bucket, start + path, data)
 
     def test_the_store_heeds_conditions(self, store):
         check_bucket_destination(store)
