@@ -59,8 +59,9 @@ def deploy() -> Iterator[str]:
         block = notification_block(client, target) if (target := os.environ.get(NOTIFY)) else None
         before = {entry.name: _find(client, entry.name) for entry in entries}
         _check_folders_stay(entries, before)
+        folders = _absolute_folders(entries)
         yield _put_pool(client)
-        _put_deployments(entries)
+        _put_deployments(folders)
         for entry in entries:
             yield _put_schedules(client, entry, before[entry.name])
         for automation in (automations.zombies(), automations.unstarted()):
@@ -145,14 +146,19 @@ def _put_pool(client: SyncPrefectClient) -> str:
     return f"work pool   {pool.name} ({pool.type})"
 
 
-def _put_deployments(entries: list[Entry]) -> None:
-    """Run `prefect deploy`; raise `DarkroomError` with its output if it fails."""
-    variables = {name for entry in entries for name in entry.variables if os.environ.get(name)}
+def _absolute_folders(entries: list[Entry]) -> dict[str, str]:
+    """Return the variables of folders that are set, with absolute locations; raise `SettingsError` for a wrong one."""
+    variables = {name for entry in entries for name in entry.variables}
+    return {name: absolute(os.environ[name], name) for name in sorted(variables) if os.environ.get(name)}
+
+
+def _put_deployments(folders: dict[str, str]) -> None:
+    """Run `prefect deploy` with these variables; raise `DarkroomError` with its output if it fails."""
     done = subprocess.run(  # noqa: S603 - Prefect, run by this interpreter
         [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--prefect-file", str(PREFECT_FILE), "--all"],
         # Entrypoints are relative to the working directory, and flow runs start in $PWD.
         cwd=ROOT,
-        env={**os.environ, "PWD": str(ROOT)} | {name: absolute(os.environ[name], name) for name in variables},
+        env={**os.environ, "PWD": str(ROOT), **folders},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -20,7 +20,7 @@ from darkroom.tasks.storage.locations import (
     check_source,
     is_list,
 )
-from darkroom.tasks.storage.store import Store
+from darkroom.tasks.storage.store import Store, exists
 from darkroom.tasks.storage.store_errors import Obstructed, StorageError, reading
 from darkroom.tasks.wording import counted, did_you_mean
 
@@ -212,6 +212,17 @@ def check_recipe(destination: Destination, recipe: Recipe, rules: Rules) -> None
         f"destination: {destination.location} belongs to another recipe ({difference}). Use another destination, or "
         "set `rebuild=True` to make all of its images again."
     )
+
+
+def is_published(destination: Destination) -> bool:
+    """Return whether a destination has a manifest, whole or not.
+
+    Raises:
+        SettingsError: this user may not look.
+        DarkroomError: the store does not answer.
+    """
+    with reading():
+        return exists(destination.store, MANIFEST)
 
 
 def check_manifest(destination: Destination) -> None:

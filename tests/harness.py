@@ -234,8 +234,8 @@ def stopped_within_a_shard(worker: psutil.Process, destination: Path, api: Api) 
 
 
 def check_done_again(api: Api, run_id: str) -> None:
-    """Check that one task run of a flow run crashed, and that another one completed its shard."""
-    # It has the same name if the worker died before the flow had heard that it had begun the shard.
+    """Check that a single task run of a flow run crashed, and that another completed the same shard."""
+    # The names are equal if the worker died before the flow received its first progress message about the shard.
     states = [(task["name"], task["state_type"]) for task in api.task_runs(run_id)]
     [crashed] = [name for name, state in states if state != "COMPLETED"]
     assert (crashed, "CRASHED") in states

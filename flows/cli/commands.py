@@ -23,10 +23,9 @@ from darkroom.flows.cli import printing, terminal
 from darkroom.flows.cli.inspection import KeptDestination, inspection
 from darkroom.flows.cli.options import parse, with_settings
 from darkroom.flows.cli.session import Session, session
-from darkroom.flows.cli.streams import OutputError, flush_output, open_streams
+from darkroom.flows.cli.streams import OutputError, open_streams
 from darkroom.flows.runtime.machine import check_working_folder
 from darkroom.flows.runtime.signals import ENDING, Ending, deferred
-from darkroom.tasks.dataset.layout import MANIFEST
 from darkroom.tasks.errors import DarkroomError
 from darkroom.tasks.preflight import (
     check_compute,
@@ -34,10 +33,9 @@ from darkroom.tasks.preflight import (
     check_locations,
     check_recipe,
     check_sample,
+    is_published,
 )
 from darkroom.tasks.settings import Compute, Recipe, Rules, Settings
-from darkroom.tasks.storage.store import exists
-from darkroom.tasks.storage.store_errors import reading
 
 if TYPE_CHECKING:
     from prefect.states import State
@@ -111,7 +109,7 @@ def _run_app() -> None:
     try:
         sys.exit(app(standalone_mode=False))  # in which Typer raises its errors, and returns exit codes
     except SystemExit:
-        flush_output()
+        sys.stdout.flush()  # its errors become messages
         raise
 
 
@@ -161,9 +159,7 @@ def run(
             if rules.limit is None:
                 raise
             terminal.note(f"A run without --limit would be refused. {other}")
-        with reading():
-            is_new = not exists(place.store, MANIFEST)
-        if rules.limit or is_new:
+        if rules.limit or not is_published(place):
             started.start_cluster()
         with deferred():
             from darkroom.flows.preprocess import preprocess

@@ -9,12 +9,10 @@ from pydantic import Field
 
 from darkroom.flows.cli import printing, terminal
 from darkroom.flows.cli.options import parse, with_settings
-from darkroom.tasks.dataset.layout import MANIFEST, Destination, open_destination
+from darkroom.tasks.dataset.layout import Destination, open_destination
 from darkroom.tasks.errors import ErrorCode, InvalidSettingError
-from darkroom.tasks.preflight import check_is_destination, check_manifest
+from darkroom.tasks.preflight import check_is_destination, check_manifest, is_published
 from darkroom.tasks.settings import Settings
-from darkroom.tasks.storage.store import exists
-from darkroom.tasks.storage.store_errors import reading
 from darkroom.tasks.wording import did_you_mean
 
 KeptDestination = Annotated[
@@ -65,9 +63,7 @@ def failures(
     from darkroom.tasks.reporting.failed_images import read_failed
 
     place, codes = _existing(destination), [_error_code(each) for each in code or ()]
-    with reading():
-        is_published = exists(place.store, MANIFEST)
-    if not is_published:
+    if not is_published(place):
         check_manifest(place)
         terminal.note("No run has published here yet. Once one has, this lists what failed.")
         return

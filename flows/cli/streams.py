@@ -74,8 +74,3 @@ def _text(raw: io.FileIO, former: TextIO | None) -> io.TextIOWrapper:
     encoding = former.encoding if former else "utf-8"
     at_once = raw.isatty() or isinstance(raw, _Errors)
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, "backslashreplace", line_buffering=at_once)
-
-
-def flush_output() -> None:
-    """Flush standard output; raise `OutputError` if that fails, unless only because the reader has ended."""
-    sys.stdout.flush()

@@ -86,6 +86,8 @@ def read_unfinished(destination: Destination, lease: Lease | None) -> Unfinished
     store = destination.store
     ended = [workspace for workspace in destination.unfinished() if workspace.flow_run_id != running]
     parts = [part for workspace in ended for part in workspace.journal_parts() if is_whole(store, part)]
+    if not parts:
+        return Unfinished(len(ended))
     with sql.connect_in_scratch() as (db, scratch):
         # The next run may adopt and remove them meanwhile.
         files = list(filter(None, (local_if_there(store, part, scratch) for part in parts)))

@@ -128,10 +128,10 @@ def _looks_appended(name: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _shortened(name: str, appended: str) -> str:
-    if len(text_to_path(name)) + len(appended) <= MAX_NAME_BYTES:
+    if _fits(name + appended):
         return name + appended
     mark = f"~{hashlib.sha256(name.encode()).hexdigest()[:16]}{appended}"
     kept = name
-    while len(text_to_path(kept)) + len(mark) > MAX_NAME_BYTES:
+    while not _fits(kept + mark):
         kept = kept[:-1]
     return kept + mark

@@ -55,7 +55,7 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path: Path):
 
 def python(code: str, redirections: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run code after `open_streams`, by a shell with pipefail."""
-    code = f"import os, sys\nfrom darkroom.flows.cli.streams import *\nopen_streams()\n{code}\nflush_output()"
+    code = f"import os, sys\nfrom darkroom.flows.cli.streams import *\nopen_streams()\n{code}\nsys.stdout.flush()"
     command = ["bash", "-o", "pipefail", "-c", f'"$0" -c "$1" {redirections}', DARKROOM[0], code]
     return subprocess.run(command, cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False)
 

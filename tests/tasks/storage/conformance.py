@@ -252,6 +252,13 @@ class BucketTests(StoreTests):
         bucket, start = split(store)
         self.server.plant(bucket, start + path, data)
 
+    def test_objects_beside_the_prefix_are_not_listed(self, store):
+        bucket, start = split(store)
+        self.plant(store, "a.jpg", b"x")
+        self.server.plant(bucket, "some/prefixed/other.jpg", b"beside it")
+        beside = set() if start else {"some/prefixed/other.jpg"}
+        assert self.listed(store).keys() == {"a.jpg", *beside}
+
 
 def _written(file, data):
     file.write_bytes(data)

@@ -34,7 +34,7 @@ def store(request, server):
 
 class TestGoogle(BucketTests):
     @pytest.fixture(autouse=True)
-    def _server(self, server):
+    def _access(self, server):
         self.server = server
 
     def test_the_store_heeds_conditions(self, store):
